@@ -2,3 +2,4 @@
 //! when something happened. See `ARCHITECTURE.md` for the map and the invariants.
 
 pub mod proto;
+pub mod task;

@@ -1,0 +1,170 @@
+//! Where sandboxes live. [`Runtime`] is the contract; [`DockerRuntime`] keeps it with a Docker engine.
+//!
+//! A runtime makes and finds sandboxes and runs processes in them. It knows nothing of tasks.
+
+pub mod docker;
+mod exec;
+
+use std::{collections::BTreeMap, fmt};
+
+use async_trait::async_trait;
+
+use crate::task::{BotId, Incarnation, SandboxId, SandboxSpec, TenantId};
+
+pub use docker::DockerRuntime;
+pub use exec::{Chunk, Collected, Exec, ExecOutput};
+
+/// Makes sandboxes and runs processes in them.
+#[async_trait]
+pub trait Runtime: Send + Sync + 'static {
+    /// Its name in records and in the API, such as `docker`.
+    fn name(&self) -> &'static str;
+
+    /// Checks that the engine answers.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Unavailable`].
+    async fn ping(&self) -> Result<(), RuntimeError>;
+
+    /// Makes and starts a sandbox. When this fails, or is cancelled, nothing half-made is kept: the next call with the same id
+    /// removes what a crash may have left.
+    ///
+    /// # Errors
+    /// [`RuntimeError::NoSuchImage`], [`RuntimeError::Refused`] or [`RuntimeError::Unavailable`].
+    async fn create(&self, request: &CreateSandbox) -> Result<Found, RuntimeError>;
+
+    /// Finds a sandbox by the runtime's id or name, running or not.
+    ///
+    /// # Errors
+    /// [`RuntimeError::NoSuchSandbox`] or [`RuntimeError::Unavailable`].
+    async fn inspect(&self, runtime_id: &str) -> Result<Found, RuntimeError>;
+
+    /// Starts a stopped sandbox. A running one is left as it is.
+    ///
+    /// # Errors
+    /// As for [`Runtime::inspect`], and [`RuntimeError::Refused`].
+    async fn start(&self, runtime_id: &str) -> Result<Found, RuntimeError>;
+
+    /// Stops a sandbox and with it every process inside. A stopped one is left as it is.
+    ///
+    /// # Errors
+    /// As for [`Runtime::inspect`].
+    async fn stop(&self, runtime_id: &str) -> Result<(), RuntimeError>;
+
+    /// Removes a sandbox with its files. No error when there is none.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Refused`] or [`RuntimeError::Unavailable`].
+    async fn remove(&self, runtime_id: &str) -> Result<(), RuntimeError>;
+
+    /// Starts a process in a running sandbox, as the sandbox's user. It lives on when the returned stream is dropped.
+    ///
+    /// # Errors
+    /// [`RuntimeError::NotStarted`] wherever it is certain that nothing was run.
+    async fn exec(&self, runtime_id: &str, argv: &[String]) -> Result<Exec, RuntimeError>;
+
+    /// Writes a file in a running sandbox, readable by its user alone, making the directories above it.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Refused`] when it cannot be written there.
+    async fn put_file(&self, runtime_id: &str, path: &str, content: &[u8]) -> Result<(), RuntimeError>;
+}
+
+/// What to make.
+#[derive(Debug, Clone)]
+pub struct CreateSandbox {
+    /// The sandbox's id, from which its name is made.
+    pub id: SandboxId,
+    /// Whose it is; for labels.
+    pub tenant: TenantId,
+    /// Whose it is; for labels.
+    pub bot: BotId,
+    /// How.
+    pub spec: SandboxSpec,
+}
+
+/// A sandbox as the runtime sees it now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// The runtime's own id.
+    pub runtime_id: String,
+    /// The runtime's own name.
+    pub name: String,
+    /// Whether processes can run in it.
+    pub running: bool,
+    /// The life it is in, or was in last.
+    pub incarnation: Incarnation,
+    /// How it was made, as far as the runtime tells.
+    pub spec: SandboxSpec,
+    /// Labels on it.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Label that carries the tenant.
+pub const LABEL_TENANT: &str = "errand.tenant";
+/// Label that carries the bot.
+pub const LABEL_BOT: &str = "errand.bot";
+/// Label that carries the sandbox's id.
+pub const LABEL_SANDBOX: &str = "errand.sandbox";
+
+/// Why a runtime did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// The engine does not answer, or broke off.
+    #[error("the container engine does not answer: {detail}")]
+    Unavailable {
+        /// What was tried and what came of it.
+        detail: String,
+    },
+    /// The image is not on the engine.
+    #[error("the image {image:?} is not on the container engine")]
+    NoSuchImage {
+        /// The image.
+        image: String,
+    },
+    /// There is no such sandbox.
+    #[error("the container {id:?} does not exist")]
+    NoSuchSandbox {
+        /// What was looked for.
+        id: String,
+    },
+    /// The sandbox is there and not running.
+    #[error("the container {id:?} is not running")]
+    NotRunning {
+        /// Which one.
+        id: String,
+    },
+    /// The process was certainly not started.
+    #[error("the process was not started: {detail}")]
+    NotStarted {
+        /// Why.
+        reason: NotStarted,
+        /// The engine's words.
+        detail: String,
+    },
+    /// The engine refused.
+    #[error("the container engine refused: {detail}")]
+    Refused {
+        /// The engine's words.
+        detail: String,
+    },
+}
+
+/// Why a process was certainly not started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotStarted {
+    /// The program is not in the sandbox.
+    NotFound,
+    /// It cannot be executed.
+    NotExecutable,
+    /// The sandbox's user does not exist.
+    NoSuchUser,
+    /// Any other reason.
+    Other,
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.name, &self.runtime_id.get(..12).unwrap_or(&self.runtime_id))
+    }
+}

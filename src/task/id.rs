@@ -1,0 +1,183 @@
+//! Names of things: who owns a task, and which one it is.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// The longest name a caller may choose, in characters.
+pub const NAME_LIMIT: usize = 128;
+
+/// Why a name or id is not one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IdError {
+    /// Nothing was given.
+    #[error("must not be empty")]
+    Empty,
+    /// More than [`NAME_LIMIT`] characters.
+    #[error("must be at most {NAME_LIMIT} characters, has {0}")]
+    TooLong(usize),
+    /// A character outside the allowed ones.
+    #[error("must hold only A-Z a-z 0-9 . _ - : @, has {0:?}")]
+    Character(char),
+    /// Not a UUID.
+    #[error("must be an id such as 019a2f9e-7c1b-7d53-8f0e-3a6f1f2b9c4d")]
+    NotAnId,
+}
+
+fn check_name(name: &str) -> Result<(), IdError> {
+    let length = name.chars().count();
+    if length == 0 {
+        return Err(IdError::Empty);
+    }
+    if length > NAME_LIMIT {
+        return Err(IdError::TooLong(length));
+    }
+    match name.chars().find(|c| !(c.is_ascii_alphanumeric() || "._-:@".contains(*c))) {
+        Some(character) => Err(IdError::Character(character)),
+        None => Ok(()),
+    }
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $type:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        pub struct $type(String);
+
+        impl $type {
+            /// Takes a caller's name.
+            ///
+            /// # Errors
+            /// When it is empty, longer than [`NAME_LIMIT`] or has a character outside `A-Z a-z 0-9 . _ - : @`.
+            pub fn new(name: impl Into<String>) -> Result<Self, IdError> {
+                let name = name.into();
+                check_name(&name)?;
+                Ok(Self(name))
+            }
+
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = IdError;
+            fn from_str(name: &str) -> Result<Self, IdError> {
+                Self::new(name)
+            }
+        }
+    };
+}
+
+name! {
+    /// A platform that uses this server. Tenants never see each other.
+    TenantId
+}
+name! {
+    /// A bot of a tenant. It has one sandbox.
+    BotId
+}
+name! {
+    /// A conversation of a bot. Notifications go to it.
+    SessionId
+}
+
+impl TenantId {
+    /// The tenant that everything belongs to where no tokens are configured.
+    pub fn local() -> Self {
+        Self("local".to_owned())
+    }
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $type:ident, $make:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        pub struct $type(Uuid);
+
+        impl $type {
+            /// Makes a new one.
+            #[allow(clippy::new_without_default, reason = "an id is never a default value")]
+            pub fn new() -> Self {
+                Self(Uuid::$make())
+            }
+
+            /// The UUID behind it.
+            pub fn uuid(&self) -> Uuid {
+                self.0
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.hyphenated().fmt(f)
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = IdError;
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                Uuid::try_parse(text).map(Self).map_err(|_| IdError::NotAnId)
+            }
+        }
+    };
+}
+
+id! {
+    /// One task. Version 7: ids sort by creation time.
+    TaskId, now_v7
+}
+id! {
+    /// One sandbox.
+    SandboxId, now_v7
+}
+id! {
+    /// Marks one launch, so that an exit file left by another is told apart.
+    Nonce, new_v4
+}
+id! {
+    /// One lease of notifications.
+    LeaseId, new_v4
+}
+
+/// Whose task it is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Owner {
+    /// The platform.
+    pub tenant: TenantId,
+    /// Its bot.
+    pub bot: BotId,
+    /// The bot's session.
+    pub session: SessionId,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn names_keep_to_their_rule() {
+        assert_eq!(BotId::new(""), Err(IdError::Empty));
+        assert_eq!(BotId::new("a b"), Err(IdError::Character(' ')));
+        assert_eq!(BotId::new("é"), Err(IdError::Character('é')));
+        assert_eq!(BotId::new("x".repeat(129)), Err(IdError::TooLong(129)));
+        assert_eq!(BotId::new("team:bot-1@eu.west_2").unwrap().as_str(), "team:bot-1@eu.west_2");
+        assert!(BotId::new("x".repeat(128)).is_ok());
+    }
+
+    #[test]
+    fn task_ids_read_back_as_written() {
+        let id = TaskId::new();
+        assert_eq!(id.to_string().parse::<TaskId>().unwrap(), id);
+        assert_eq!("17".parse::<TaskId>(), Err(IdError::NotAnId));
+    }
+}

@@ -1,0 +1,24 @@
+//! The domain: what a task, its outcome, its sandbox and its notifications are, and the rules between them.
+//!
+//! Pure: no I/O, no clock, no async. Everything else in the crate may use it; it uses nothing else of the crate.
+
+mod id;
+mod notification;
+mod outcome;
+pub mod output;
+pub mod prompt;
+mod record;
+mod sandbox;
+pub mod sentinel;
+mod spec;
+mod state;
+mod text;
+
+pub use id::{BotId, IdError, LeaseId, Nonce, Owner, SandboxId, SessionId, TaskId, TenantId};
+pub use notification::{NewNotification, Notification, NotificationKind, TAIL_LIMIT};
+pub use outcome::{Ending, LossReason, Outcome, Signal, StartFailure, StopCause};
+pub use record::{OutputSummary, Stall, Task};
+pub use sandbox::{SandboxRecord, SandboxSpec};
+pub use spec::{Program, TaskSpec};
+pub use state::{Event, Incarnation, ProcessIdentity, Status, TaskState, Transition, transition};
+pub use text::{preview, summarize};

@@ -1,0 +1,109 @@
+//! What a session is told about one of its tasks.
+
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Outcome, Owner, Stall, Status, Task, TaskId, text};
+
+/// The most output that a notification carries, in bytes.
+pub const TAIL_LIMIT: usize = 4096;
+/// The most of a command that a notification carries, in characters.
+const COMMAND_LIMIT: usize = 1000;
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NotificationKind {
+    /// The task became terminal.
+    Completed,
+    /// The command is silent and seems to wait for input.
+    Stalled,
+    /// A stalled command moved on.
+    Resumed,
+}
+
+impl NotificationKind {
+    /// The word for it in the store and in texts.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Stalled => "stalled",
+            Self::Resumed => "resumed",
+        }
+    }
+}
+
+/// A notification before it is committed. It is complete in itself: it outlives its task's record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewNotification {
+    /// The task.
+    pub task: TaskId,
+    /// Its owner.
+    pub owner: Owner,
+    /// What happened.
+    pub kind: NotificationKind,
+    /// The task's status then.
+    pub status: Status,
+    /// How the command ended, for [`NotificationKind::Completed`].
+    pub outcome: Option<Outcome>,
+    /// The task's title.
+    pub description: String,
+    /// The beginning of the command.
+    pub command: String,
+    /// The end of the output, without terminal escapes.
+    pub output_tail: String,
+    /// True when there was more output.
+    pub output_truncated: bool,
+    /// Bytes of output.
+    pub output_bytes: u64,
+    /// The whole log.
+    pub output_file: String,
+    /// From the command's start until then.
+    pub duration: Duration,
+    /// What was seen, for [`NotificationKind::Stalled`].
+    pub stall: Option<Stall>,
+    /// When it happened.
+    pub created_at: SystemTime,
+}
+
+impl NewNotification {
+    /// A notification about `task` as it stands at `now`. `tail` holds the last bytes of its output.
+    pub fn new(kind: NotificationKind, task: &Task, tail: &[u8], now: SystemTime) -> Self {
+        let kept = &tail[tail.len().saturating_sub(TAIL_LIMIT)..];
+        Self {
+            task: task.id,
+            owner: task.owner.clone(),
+            kind,
+            status: task.status(),
+            outcome: task.state.outcome().cloned(),
+            description: task.spec.title(),
+            command: task.spec.program.display().chars().take(COMMAND_LIMIT).collect(),
+            output_tail: text::plain(kept),
+            output_truncated: task.output.bytes > kept.len() as u64,
+            output_bytes: task.output.bytes,
+            output_file: task.output_file.clone(),
+            duration: task.duration(now),
+            stall: task.stall.clone(),
+            created_at: now,
+        }
+    }
+
+    /// The same ready to be put before a model. Nothing that the command or its output holds can end or add an element.
+    pub fn text(&self) -> String {
+        text::notification(self)
+    }
+}
+
+/// A committed notification.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notification {
+    /// Its place in the order of all notifications.
+    pub sequence: i64,
+    /// What it says.
+    pub body: NewNotification,
+    /// When its delivery was ended.
+    pub acknowledged_at: Option<SystemTime>,
+    /// How often it was leased out.
+    pub deliveries: u32,
+}

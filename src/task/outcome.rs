@@ -1,0 +1,318 @@
+//! How a command ended: six different things that are never folded into one number.
+
+use std::{fmt, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+/// How a task ended. Final.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The command exited by itself.
+    Exited {
+        /// 0 to 255.
+        code: u8,
+    },
+    /// A signal that Errand did not send ended the command.
+    Signaled {
+        /// Which one.
+        signal: Signal,
+    },
+    /// The command ran longer than its timeout and was stopped.
+    TimedOut {
+        /// The timeout.
+        after: Duration,
+    },
+    /// The task was stopped on purpose.
+    Stopped {
+        /// Who asked, and why.
+        cause: StopCause,
+        /// The last signal that was needed; none when the command had not been launched.
+        signal: Option<Signal>,
+    },
+    /// The command never ran.
+    FailedToStart {
+        /// What stood in the way.
+        failure: StartFailure,
+        /// The same for people.
+        message: String,
+    },
+    /// Nobody can know how the command ended.
+    Lost {
+        /// Why not.
+        reason: LossReason,
+        /// The same for people.
+        message: String,
+    },
+}
+
+impl Outcome {
+    /// The one number a shell would show; none for a lost task, for which any number would be a lie.
+    ///
+    /// 128 + signal as POSIX shells do, 124 as `timeout(1)` does, 127 and 126 as POSIX shells do for a command that is not found
+    /// or cannot be executed.
+    pub fn shell_exit_code(&self) -> Option<i32> {
+        match self {
+            Self::Exited { code } => Some(i32::from(*code)),
+            Self::Signaled { signal } => Some(128 + signal.number()),
+            Self::TimedOut { .. } => Some(124),
+            Self::Stopped { signal, .. } => Some(128 + signal.unwrap_or(Signal::TERM).number()),
+            Self::FailedToStart { failure: StartFailure::NotFound, .. } => Some(127),
+            Self::FailedToStart { .. } => Some(126),
+            Self::Lost { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited { code } => write!(f, "exited with code {code}"),
+            Self::Signaled { signal } => write!(f, "ended by signal {signal}"),
+            Self::TimedOut { after } => write!(f, "timed out after {}", humantime::format_duration(*after)),
+            Self::Stopped { cause: StopCause::Request { reason }, .. } if !reason.is_empty() => {
+                write!(f, "stopped on request ({reason})")
+            }
+            Self::Stopped { cause, .. } => write!(f, "stopped ({})", cause.by()),
+            Self::FailedToStart { message, .. } => write!(f, "failed to start: {message}"),
+            Self::Lost { message, .. } => write!(f, "lost: {message}"),
+        }
+    }
+}
+
+/// What the sandbox, or the lack of it, says about the end of a command, before it is known whether Errand caused it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// The command exited with this code.
+    Exited(u8),
+    /// The command was ended by this signal, whoever sent it.
+    Signaled(Signal),
+    /// The command never ran.
+    FailedToStart {
+        /// What stood in the way.
+        failure: StartFailure,
+        /// The same for people.
+        message: String,
+    },
+    /// It cannot be known.
+    Lost {
+        /// Why not.
+        reason: LossReason,
+        /// The same for people.
+        message: String,
+    },
+}
+
+impl Ending {
+    /// A loss with the standard text of its reason.
+    pub fn lost(reason: LossReason) -> Self {
+        Self::Lost { reason, message: reason.text().to_owned() }
+    }
+}
+
+/// Who asked for a running command to be stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopCause {
+    /// A caller, with the reason as given, or empty.
+    Request {
+        /// The caller's words.
+        reason: String,
+    },
+    /// The client of a foreground run went away and had asked for this.
+    Disconnect,
+    /// Its sandbox is being stopped.
+    SandboxStopped,
+    /// Its sandbox is being deleted.
+    SandboxDeleted,
+    /// The server shuts down and was told to stop its tasks.
+    ServerShutdown,
+    /// The task's time is up. Leads to [`Outcome::TimedOut`].
+    Timeout {
+        /// The timeout.
+        after: Duration,
+    },
+}
+
+impl StopCause {
+    /// The word for it in the API.
+    pub fn by(&self) -> &'static str {
+        match self {
+            Self::Request { .. } => "request",
+            Self::Disconnect => "disconnect",
+            Self::SandboxStopped => "sandbox_stopped",
+            Self::SandboxDeleted => "sandbox_deleted",
+            Self::ServerShutdown => "server_shutdown",
+            Self::Timeout { .. } => "timeout",
+        }
+    }
+}
+
+/// What kept a command from starting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StartFailure {
+    /// The shell or program is not there.
+    NotFound,
+    /// The program is there and cannot be executed.
+    NotExecutable,
+    /// The working directory is not there, or is not a directory.
+    NoSuchDirectory,
+    /// The sandbox's permissions do not allow it.
+    NotPermitted,
+    /// The sandbox's user does not exist.
+    NoSuchUser,
+    /// The task directory cannot be written.
+    NoSpace,
+    /// The sandbox stopped or vanished first.
+    SandboxGone,
+    /// The launch was cut short before the command ran.
+    LaunchInterrupted,
+    /// No process could be made, or the engine refused.
+    Refused,
+}
+
+impl StartFailure {
+    /// All of them, for tables and tests.
+    pub const ALL: [Self; 9] = [
+        Self::NotFound,
+        Self::NotExecutable,
+        Self::NoSuchDirectory,
+        Self::NotPermitted,
+        Self::NoSuchUser,
+        Self::NoSpace,
+        Self::SandboxGone,
+        Self::LaunchInterrupted,
+        Self::Refused,
+    ];
+
+    /// The word for it in the exit file.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::NotFound => "not_found",
+            Self::NotExecutable => "not_executable",
+            Self::NoSuchDirectory => "no_such_directory",
+            Self::NotPermitted => "not_permitted",
+            Self::NoSuchUser => "no_such_user",
+            Self::NoSpace => "no_space",
+            Self::SandboxGone => "sandbox_gone",
+            Self::LaunchInterrupted => "launch_interrupted",
+            Self::Refused => "refused",
+        }
+    }
+
+    /// The failure with this word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|failure| failure.word() == word)
+    }
+}
+
+/// Why an outcome cannot be known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LossReason {
+    /// The sandbox was restarted.
+    SandboxRestarted,
+    /// The sandbox was removed.
+    SandboxRemoved,
+    /// The sandbox is stopped.
+    SandboxStopped,
+    /// The task directory was removed.
+    LogDirectoryGone,
+    /// The exit file cannot be understood, or belongs to another launch.
+    ExitFileUnreadable,
+    /// The command and the process that records its end are both gone.
+    SupervisorKilled,
+    /// The server ended during the launch.
+    LaunchInterrupted,
+}
+
+impl LossReason {
+    /// What people are told.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::SandboxRestarted => "the sandbox was restarted while the command ran",
+            Self::SandboxRemoved => "the sandbox was removed while the command ran",
+            Self::SandboxStopped => "the sandbox was stopped while the command ran",
+            Self::LogDirectoryGone => "the task directory with the log and the exit file was removed",
+            Self::ExitFileUnreadable => "the exit file cannot be understood, or belongs to another launch",
+            Self::SupervisorKilled => "the process that records the command's end was killed",
+            Self::LaunchInterrupted => "the server ended during the launch; whether the command ran is not known",
+        }
+    }
+}
+
+/// A signal number of the sandbox's kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Signal(i32);
+
+/// Linux on every architecture but MIPS and Alpha, from signal(7); the index is the number less one.
+const SIGNAL_NAMES: [&str; 31] = [
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM",
+    "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO",
+    "PWR", "SYS",
+];
+
+impl Signal {
+    /// Asks a process to end.
+    pub const TERM: Self = Self(15);
+    /// Ends a process.
+    pub const KILL: Self = Self(9);
+
+    /// The signal with this number, 1 to 64.
+    pub fn new(number: i32) -> Option<Self> {
+        (1..=64).contains(&number).then_some(Self(number))
+    }
+
+    /// Its number.
+    pub fn number(self) -> i32 {
+        self.0
+    }
+
+    /// Its name, such as `SIGKILL`, or `SIG34` for one without.
+    pub fn name(self) -> String {
+        match usize::try_from(self.0 - 1).ok().and_then(|index| SIGNAL_NAMES.get(index)) {
+            Some(name) => format!("SIG{name}"),
+            None => format!("SIG{}", self.0),
+        }
+    }
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn signals_know_their_names() {
+        assert_eq!(Signal::KILL.name(), "SIGKILL");
+        assert_eq!(Signal::TERM.name(), "SIGTERM");
+        assert_eq!(Signal::new(31).unwrap().name(), "SIGSYS");
+        assert_eq!(Signal::new(34).unwrap().name(), "SIG34");
+        assert_eq!(Signal::new(0), None);
+        assert_eq!(Signal::new(65), None);
+    }
+
+    #[test]
+    fn a_lost_task_has_no_exit_code() {
+        let lost = Outcome::Lost { reason: LossReason::SandboxRemoved, message: String::new() };
+        assert_eq!(lost.shell_exit_code(), None);
+        assert_eq!(Outcome::Exited { code: 137 }.shell_exit_code(), Some(137));
+        assert_eq!(Outcome::Signaled { signal: Signal::KILL }.shell_exit_code(), Some(137));
+        assert_eq!(Outcome::TimedOut { after: Duration::from_secs(1) }.shell_exit_code(), Some(124));
+    }
+
+    #[test]
+    fn every_start_failure_reads_back_from_its_word() {
+        for failure in StartFailure::ALL {
+            assert_eq!(StartFailure::from_word(failure.word()), Some(failure));
+        }
+    }
+}

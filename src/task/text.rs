@@ -1,0 +1,166 @@
+//! Texts that are put before a model. Everything from a command or its output is escaped, so that it cannot forge structure.
+
+use std::{fmt::Write as _, time::SystemTime};
+
+use super::{NewNotification, NotificationKind, Outcome, Task, output};
+
+/// The most characters of output in a list.
+const PREVIEW_LIMIT: usize = 200;
+/// The most tasks that a summary describes.
+const SUMMARY_LIMIT: usize = 50;
+
+/// Bytes of output as plain text: whole characters, no terminal escapes, no control characters but newline and tab, and only what a
+/// carriage return left standing of a line.
+pub(super) fn plain(bytes: &[u8]) -> String {
+    let standing: Vec<&[u8]> = output::trim_start(bytes).split(|byte| *byte == b'\n').map(standing_part).collect();
+    let stripped = strip_ansi_escapes::strip(standing.join(&b'\n'));
+    String::from_utf8_lossy(&stripped).chars().filter(|c| matches!(c, '\n' | '\t') || !c.is_control()).collect()
+}
+
+/// What is left of a line that carriage returns wrote over.
+fn standing_part(line: &[u8]) -> &[u8] {
+    line.split(|byte| *byte == b'\r').rfind(|part| !part.is_empty()).unwrap_or_default()
+}
+
+/// The last 200 characters of output as plain text.
+pub fn preview(tail: &[u8]) -> String {
+    let text = plain(tail);
+    let text = text.trim_end();
+    let skip = text.chars().count().saturating_sub(PREVIEW_LIMIT);
+    text.chars().skip(skip).collect()
+}
+
+/// Makes text safe to stand inside an element or a quoted attribute.
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}
+
+fn seconds(duration: std::time::Duration) -> String {
+    format!("{:.1}s", duration.as_secs_f64())
+}
+
+fn headline(notification: &NewNotification) -> String {
+    match (&notification.kind, &notification.outcome) {
+        (NotificationKind::Completed, Some(outcome)) => match outcome {
+            Outcome::Exited { code: 0 } => "The background command finished successfully (exit code 0).".to_owned(),
+            Outcome::Exited { code } => format!("The background command failed with exit code {code}."),
+            Outcome::Signaled { signal } => format!("The background command was ended by {signal}; it has no exit code."),
+            Outcome::TimedOut { after } => format!(
+                "The background command was stopped because it ran longer than its timeout of {}.",
+                humantime::format_duration(*after)
+            ),
+            Outcome::Stopped { .. } => "The background command was stopped on purpose. This is not a failure.".to_owned(),
+            Outcome::FailedToStart { message, .. } => format!("The background command never ran: {}.", escape(message)),
+            Outcome::Lost { message, .. } => format!(
+                "How the background command ended is unknown: {}. It was not run again.",
+                escape(message)
+            ),
+        },
+        (NotificationKind::Completed, None) => "The background command ended.".to_owned(),
+        (NotificationKind::Stalled, _) => {
+            let silent = notification.stall.as_ref().map(|stall| stall.silent_for).unwrap_or_default();
+            format!(
+                "The background command has printed nothing for {} and its last line looks like a prompt. It is still running. \
+                 If it waits for input, stop it and run it again in a non-interactive way (such as with -y or input from a file).",
+                seconds(silent)
+            )
+        }
+        (NotificationKind::Resumed, _) => {
+            "The background command, reported as waiting for input before, printed something again. It is still running.".to_owned()
+        }
+    }
+}
+
+/// A notification as one element.
+pub(super) fn notification(notification: &NewNotification) -> String {
+    let mut text = format!(
+        "<task-notification kind=\"{}\" task_id=\"{}\" status=\"{}\">\n{}\n",
+        notification.kind.word(),
+        notification.task,
+        notification.status.word(),
+        headline(notification),
+    );
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "<description>{}</description>", escape(&notification.description));
+    let _ = writeln!(text, "<command>{}</command>", escape(&notification.command));
+    let _ = writeln!(text, "<duration>{}</duration>", seconds(notification.duration));
+    if let Some(stall) = &notification.stall {
+        let _ = writeln!(text, "<last-line>{}</last-line>", escape(&stall.last_line));
+    }
+    let _ = writeln!(text, "<output-file>{}</output-file>", escape(&notification.output_file));
+    if notification.output_bytes == 0 {
+        text.push_str("<output-tail empty=\"true\"></output-tail>\n");
+    } else {
+        let _ = writeln!(
+            text,
+            "<output-tail truncated=\"{}\" total_bytes=\"{}\">\n{}\n</output-tail>",
+            notification.output_truncated,
+            notification.output_bytes,
+            escape(notification.output_tail.trim_end()),
+        );
+    }
+    text.push_str("</task-notification>");
+    text
+}
+
+/// The unfinished tasks as text for a system prompt; empty when there are none.
+pub fn summarize(tasks: &[Task], now: SystemTime) -> String {
+    if tasks.is_empty() {
+        return String::new();
+    }
+    let mut text = format!("<running-tasks count=\"{}\">\n", tasks.len());
+    for task in tasks.iter().take(SUMMARY_LIMIT) {
+        let _ = writeln!(
+            text,
+            "- {} {}{}, for {}: {}",
+            task.id,
+            task.status().word(),
+            if task.stall.is_some() { " (seems to wait for input)" } else { "" },
+            seconds(task.duration(now)),
+            escape(&task.spec.title()).replace(['\n', '\r'], " "),
+        );
+    }
+    if tasks.len() > SUMMARY_LIMIT {
+        let _ = writeln!(text, "- and {} more", tasks.len() - SUMMARY_LIMIT);
+    }
+    text.push_str("</running-tasks>");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terminal_escapes_and_overwritten_progress_are_left_out() {
+        assert_eq!(plain(b"\x1b[31mred\x1b[0m\n10%\r50%\r100%\r\nend\x07"), "red\n100%\nend");
+    }
+
+    #[test]
+    fn a_character_cut_at_the_start_is_left_out() {
+        let text = "naïve".as_bytes();
+        assert_eq!(plain(&text[3..]), "ve");
+    }
+
+    #[test]
+    fn escaping_leaves_no_way_to_form_a_tag() {
+        assert_eq!(escape("</output-tail><x a=\"1\">&lt;"), "&lt;/output-tail&gt;&lt;x a=&quot;1&quot;&gt;&amp;lt;");
+    }
+
+    #[test]
+    fn a_preview_is_the_end_in_characters() {
+        let long = "é".repeat(300);
+        assert_eq!(preview(long.as_bytes()).chars().count(), 200);
+        assert_eq!(preview(b"done\n\n"), "done");
+    }
+}
