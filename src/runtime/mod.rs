@@ -60,7 +60,8 @@ pub trait Runtime: Send + Sync + 'static {
     /// Starts a process in a running sandbox, as the sandbox's user. It lives on when the returned stream is dropped.
     ///
     /// # Errors
-    /// [`RuntimeError::NotStarted`] wherever it is certain that nothing was run.
+    /// [`RuntimeError::Uncertain`] when nobody knows whether it was started; every other error is certain that it was not. An engine
+    /// that finds out only after it has answered says so on the process's output, and nothing else comes there.
     async fn exec(&self, runtime_id: &str, argv: &[String]) -> Result<Exec, RuntimeError>;
 
     /// Writes a file in a running sandbox, readable by its user alone, making the directories above it.
@@ -133,6 +134,12 @@ pub enum RuntimeError {
     NotRunning {
         /// Which one.
         id: String,
+    },
+    /// The engine broke off while it was starting a process: nobody knows whether it runs.
+    #[error("the container engine broke off while it was starting a process: {detail}")]
+    Uncertain {
+        /// What came of the request.
+        detail: String,
     },
     /// The process was certainly not started.
     #[error("the process was not started: {detail}")]

@@ -1,0 +1,20 @@
+# Becomes the command, as the leader of a session of its own.
+#
+# Arguments: task directory, an option for env or nothing, environment entries, program and its arguments.
+# Fd 5: events. Fd 9: where the command's output goes.
+exec >&9 2>&9 9>&-
+dir=$1 reset=$2
+shift 2
+
+announce() { # $1 on: /proc/PID/stat after the command's name
+  shift 19
+  echo "$$ $1" 2>/dev/null >"$dir/pid"
+  echo "started $$ $1" >&5
+}
+
+trap : PIPE
+IFS= read -r stat </proc/$$/stat
+announce ${stat##*) } 2>/dev/null
+trap - PIPE
+exec 5>&-
+exec env $reset "ERRAND_TASK_ID=${dir##*/}" "$@"

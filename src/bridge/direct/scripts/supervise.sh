@@ -1,0 +1,157 @@
+# Runs one command, tees its output into the log and writes its exit file. Detached: it outlives the exec that started it.
+#
+# Arguments: task directory, task id, command.sh, mode, workdir, shell, text, number of environment entries, the entries, and
+# in mode argv the program and its arguments. Fd 3: the exit file. Fd 5: events.
+umask 077
+dir=$1
+trap : HUP INT TERM PIPE
+
+stat_fields() { # $1 on: /proc/PID/stat after the command's name
+  shift 19
+  ticks=$1
+}
+
+identity() { # sets $ticks to the kernel start time of process $1
+  ticks=
+  { IFS= read -r stat </proc/"$1"/stat; } 2>/dev/null && stat_fields ${stat##*) }
+}
+
+finish() { # $1: the result. The event carries it too, for when the exit file has nowhere to go.
+  printf '%s\n' "$1" >&3
+  mv "$dir/exit.part" "$dir/exit" 2>/dev/null
+  echo "ended $1" >&5
+}
+
+find_program() { # $1: name, $2: search path. Fails with $kind set.
+  case $1 in
+  */*)
+    kind=not_found
+    [ -e "$1" ] || return 1
+    kind=not_executable
+    [ -f "$1" ] && [ -x "$1" ]
+    return
+    ;;
+  esac
+  kind=not_found
+  rest=$2:
+  while [ -n "$rest" ]; do
+    entry=${rest%%:*}
+    rest=${rest#*:}
+    [ -f "${entry:-.}/$1" ] || continue
+    kind=not_executable
+    [ ! -x "${entry:-.}/$1" ] || return 0
+  done
+  return 1
+}
+
+enter() { # $1: working directory
+  [ -z "$1" ] || cd -- "$1" 2>/dev/null || {
+    if [ -d "$1" ]; then
+      finish "failed not_permitted the working directory cannot be entered: $1"
+    else
+      finish "failed no_such_directory the working directory is not there: $1"
+    fi
+    return 1
+  }
+}
+
+search_path() { # $1: number of entries, $2 on: the entries and the program. Sets $path and $program.
+  path=$PATH
+  count=$1
+  shift
+  for program; do
+    [ "$count" -gt 0 ] || return 0
+    case $program in PATH=*) path=${program#PATH=} ;; esac
+    count=$((count - 1))
+  done
+}
+
+run() { # $1: command.sh, then its arguments. Returns with $result set.
+  script=$1
+  shift
+  # A shell without job control makes its background jobs ignore SIGINT and SIGQUIT. Either that is undone, or a timer waits instead.
+  if env --default-signal=INT,QUIT true 2>/dev/null; then
+    reset=--default-signal=INT,QUIT
+  elif find_program time "$PATH"; then
+    exec 9>&1
+    said=$({ command time -f '' $(command -v setsid) sh -c "$script" errand "$dir" '' "$@"; } 2>&1 </dev/null 3>&-)
+    code=$?
+    exec 9>&-
+    case $said in
+    *"terminated by signal "*)
+      said=${said#*terminated by signal }
+      result="signaled ${said%%[!0-9]*}"
+      ;;
+    *) result="exited $code" ;;
+    esac
+    return
+  else
+    reset=
+  fi
+  exec 9>&1
+  [ -z "$BASH_VERSION" ] || { set -o posix; trap : CHLD; }
+  $(command -v setsid) sh -c "$script" errand "$dir" "$reset" "$@" </dev/null 3>&- &
+  child=$!
+  exec 9>&-
+  wait "$child"
+  code=$?
+  result="exited $code"
+  [ "$code" -gt 128 ] || return
+  # The number says the same of `exit 137` and of a kill; the shell's table of jobs tells them apart.
+  state=
+  jobs -l >"$dir/jobs" 2>/dev/null && read -r state <"$dir/jobs"
+  [ -z "$BASH_VERSION" ] || { wait "$child"; code=$?; result="exited $code"; }
+  rm -f "$dir/jobs"
+  case $state in
+  *Done* | *Exit*) ;;
+  *) result="signaled $((code - 128))" ;;
+  esac
+}
+
+supervise() {
+  trap : HUP INT TERM PIPE
+  script=$3 mode=$4 workdir=$5 shell=$6 text=$7 count=$8
+  shift 8
+  enter "$workdir" || return
+  search_path "$count" "$@"
+  case $mode in
+  argv) ;;
+  *)
+    if [ -z "$shell" ]; then
+      shell=sh
+      ! find_program bash "$path" || shell=bash
+    fi
+    program=$shell
+    case $mode in
+    text) set -- "$@" "$shell" -c "$text" ;;
+    file) set -- "$@" "$shell" "$text" ;;
+    esac
+    ;;
+  esac
+  find_program "$program" "$path" || {
+    case $kind in
+    not_found) finish "failed not_found the program is not there: $program" ;;
+    *) finish "failed not_executable the program cannot be executed: $program" ;;
+    esac
+    return
+  }
+  # From here on the command counts as launched. Recovery makes the same file to forbid a launch that it cannot find.
+  set -C
+  true 2>/dev/null >"$dir/started" || {
+    finish "failed launch_interrupted the launch was given up before the command ran"
+    return
+  }
+  set +C
+  run "$script" "$@"
+  finish "$result"
+}
+
+identity $$
+echo "$$ $ticks" >"$dir/supervisor"
+supervise "$@" | {
+  trap : HUP INT TERM PIPE
+  # The first piece by itself, so that whoever follows hears of it at once.
+  dd bs=65536 count=1 2>/dev/null >>"$dir/output.log" || true >"$dir/incomplete"
+  echo first >&5
+  exec tee -a "$dir/output.log" >/dev/null 3>&- 5>&-
+} || true >"$dir/incomplete"

@@ -1,0 +1,89 @@
+//! How a sandbox's specification becomes a container, and back.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bollard::models::{ContainerCreateBody, ContainerInspectResponse, HostConfig};
+
+use crate::{
+    runtime::{CreateSandbox, Found, LABEL_BOT, LABEL_SANDBOX, LABEL_TENANT},
+    task::{Incarnation, SandboxId, SandboxSpec},
+};
+
+/// Where a sandbox can be written, whatever its root allows. Disk, not memory: logs would count against the memory limit, and both
+/// outlive a restart of the container.
+const WRITABLE: [&str; 2] = ["/tmp", "/workspace"];
+/// What the container itself runs: nothing, for as long as it lives. Only a shell is needed.
+const IDLE: [&str; 3] = ["sh", "-c", "while :; do sleep 86400; done"];
+/// Nano-CPUs in one core, the engine's unit.
+const NANO: f64 = 1e9;
+
+/// The container's name: findable by the sandbox's id even if the answer to its creation was lost.
+pub(super) fn name(id: SandboxId) -> String {
+    format!("errand-{id}")
+}
+
+/// What to ask the engine for.
+pub(super) fn body(request: &CreateSandbox) -> ContainerCreateBody {
+    let spec = &request.spec;
+    let memory = i64::try_from(spec.memory_bytes).unwrap_or(i64::MAX);
+    ContainerCreateBody {
+        image: Some(spec.image.clone()),
+        entrypoint: Some(IDLE.map(str::to_owned).to_vec()),
+        cmd: Some(Vec::new()),
+        user: spec.user.clone(),
+        working_dir: Some("/workspace".to_owned()),
+        env: Some(spec.env.iter().map(|(name, value)| format!("{name}={value}")).collect()),
+        labels: Some(HashMap::from([
+            (LABEL_TENANT.to_owned(), request.tenant.to_string()),
+            (LABEL_BOT.to_owned(), request.bot.to_string()),
+            (LABEL_SANDBOX.to_owned(), request.id.to_string()),
+        ])),
+        volumes: Some(WRITABLE.map(str::to_owned).to_vec()),
+        stop_timeout: Some(2),
+        host_config: Some(HostConfig {
+            memory: Some(memory),
+            // The same as memory: no swap on top.
+            memory_swap: Some(memory),
+            nano_cpus: Some((spec.cpus * NANO) as i64),
+            pids_limit: i64::try_from(spec.pids_limit).ok(),
+            network_mode: Some(spec.network_mode.clone()),
+            readonly_rootfs: Some(!spec.writable_root),
+            // Reaps what commands leave behind.
+            init: Some(true),
+            cap_drop: Some(vec!["ALL".to_owned()]),
+            security_opt: Some(vec!["no-new-privileges".to_owned()]),
+            ..HostConfig::default()
+        }),
+        ..ContainerCreateBody::default()
+    }
+}
+
+/// What the engine says about a container.
+pub(super) fn found(inspected: ContainerInspectResponse) -> Found {
+    let runtime_id = inspected.id.unwrap_or_default();
+    let state = inspected.state.unwrap_or_default();
+    let config = inspected.config.unwrap_or_default();
+    let host = inspected.host_config.unwrap_or_default();
+    let env = config.env.unwrap_or_default();
+    Found {
+        name: inspected.name.unwrap_or_default().trim_start_matches('/').to_owned(),
+        running: state.running.unwrap_or(false) && !state.paused.unwrap_or(false),
+        incarnation: Incarnation(format!("{runtime_id}@{}", state.started_at.unwrap_or_default())),
+        spec: SandboxSpec {
+            image: config.image.unwrap_or_default(),
+            memory_bytes: host.memory.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0),
+            cpus: host.nano_cpus.unwrap_or(0) as f64 / NANO,
+            pids_limit: host.pids_limit.and_then(|limit| u64::try_from(limit).ok()).unwrap_or(0),
+            network_mode: host.network_mode.unwrap_or_default(),
+            writable_root: !host.readonly_rootfs.unwrap_or(false),
+            user: config.user.filter(|user| !user.is_empty()),
+            env: env
+                .iter()
+                .filter_map(|entry| entry.split_once('='))
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect::<BTreeMap<_, _>>(),
+        },
+        labels: config.labels.unwrap_or_default().into_iter().collect(),
+        runtime_id,
+    }
+}

@@ -1,0 +1,73 @@
+//! What the engine's answers mean.
+
+use bollard::errors::Error;
+
+use crate::runtime::{NotStarted, RuntimeError};
+
+/// The status and words of an answer, or the sign that there was none.
+enum Answer {
+    Status(u16, String),
+    None(String),
+}
+
+fn answer(error: Error) -> Answer {
+    match error {
+        Error::DockerResponseServerError { status_code, message } => Answer::Status(status_code, message),
+        other => {
+            // The words of the innermost cause are the ones that say what to do.
+            let mut detail = other.to_string();
+            let mut source = std::error::Error::source(&other);
+            while let Some(cause) = source {
+                detail = format!("{detail}: {cause}");
+                source = cause.source();
+            }
+            Answer::None(detail)
+        }
+    }
+}
+
+/// Meaning of a failed call that names an existing container.
+pub(super) fn about_container(error: Error, id: &str) -> RuntimeError {
+    match answer(error) {
+        Answer::Status(404, _) => RuntimeError::NoSuchSandbox { id: id.to_owned() },
+        Answer::Status(409, message) if message.contains("is not running") || message.contains("is paused") => {
+            RuntimeError::NotRunning { id: id.to_owned() }
+        }
+        Answer::Status(_, detail) => RuntimeError::Refused { detail },
+        Answer::None(detail) => RuntimeError::Unavailable { detail },
+    }
+}
+
+/// Meaning of a failed creation.
+pub(super) fn about_creation(error: Error, image: &str) -> RuntimeError {
+    match answer(error) {
+        Answer::Status(404, message) if message.to_lowercase().contains("no such image") => {
+            RuntimeError::NoSuchImage { image: image.to_owned() }
+        }
+        Answer::Status(_, detail) => RuntimeError::Refused { detail },
+        Answer::None(detail) => RuntimeError::Unavailable { detail },
+    }
+}
+
+/// Meaning of a failed start of a process that had been prepared. Without an answer nobody knows whether it was started.
+pub(super) fn about_exec_start(error: Error) -> RuntimeError {
+    match answer(error) {
+        Answer::Status(_, detail) => not_started(detail),
+        Answer::None(detail) => RuntimeError::Uncertain { detail },
+    }
+}
+
+/// Meaning of the engine's words about a process that it could not start.
+pub(crate) fn not_started(detail: String) -> RuntimeError {
+    let lower = detail.to_lowercase();
+    let reason = if lower.contains("executable file not found") || lower.contains("no such file or directory") {
+        NotStarted::NotFound
+    } else if lower.contains("permission denied") {
+        NotStarted::NotExecutable
+    } else if lower.contains("unable to find user") || lower.contains("no matching entries in passwd") {
+        NotStarted::NoSuchUser
+    } else {
+        NotStarted::Other
+    };
+    RuntimeError::NotStarted { reason, detail: detail.trim().to_owned() }
+}

@@ -1,0 +1,186 @@
+//! Sandboxes as containers of a Docker engine.
+
+mod container;
+pub(crate) mod error;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bollard::{
+    API_DEFAULT_VERSION, Docker,
+    container::LogOutput,
+    exec::{StartExecOptions, StartExecResults},
+    models::ExecConfig,
+    query_parameters::{CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder, StopContainerOptionsBuilder},
+};
+use futures_util::StreamExt as _;
+
+use super::{Chunk, CreateSandbox, Exec, Found, Runtime, RuntimeError};
+
+/// How long one request may take, in seconds. Streams are not bounded by it.
+const REQUEST_TIMEOUT: u64 = 60;
+/// How long a ping may take.
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the sandbox's own process has to end after SIGTERM, in seconds.
+const STOP_GRACE: i32 = 2;
+/// Where the engine listens unless told otherwise.
+const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
+/// Read buffer of one process's output, in bytes. The engine sends at most 32 KiB at a time.
+const READ_BUFFER: usize = 32 * 1024;
+
+/// A Docker engine.
+#[derive(Debug, Clone)]
+pub struct DockerRuntime {
+    docker: Docker,
+}
+
+impl DockerRuntime {
+    /// The engine at `host`: `unix://PATH`, a path, or `tcp://HOST:PORT`. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Unavailable`] when `host` cannot be understood, or its socket does not exist.
+    pub fn connect(host: Option<&str>) -> Result<Self, RuntimeError> {
+        let host = host.unwrap_or(DEFAULT_HOST);
+        let docker = if host.starts_with("tcp://") || host.starts_with("http://") {
+            Docker::connect_with_http(host, REQUEST_TIMEOUT, API_DEFAULT_VERSION)
+        } else {
+            Docker::connect_with_unix(host, REQUEST_TIMEOUT, API_DEFAULT_VERSION)
+        };
+        let docker = docker.map_err(|error| RuntimeError::Unavailable { detail: format!("{host}: {error}") })?;
+        Ok(Self { docker })
+    }
+
+    async fn exec_as(&self, runtime_id: &str, user: Option<&str>, argv: &[String]) -> Result<Exec, RuntimeError> {
+        let config = ExecConfig {
+            attach_stdin: Some(true),
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            cmd: Some(argv.to_vec()),
+            user: user.map(str::to_owned),
+            ..ExecConfig::default()
+        };
+        let created = self
+            .docker
+            .create_exec(runtime_id, config)
+            .await
+            .map_err(|failure| error::about_container(failure, runtime_id))?;
+        let options = StartExecOptions { output_capacity: Some(READ_BUFFER), ..StartExecOptions::default() };
+        let started = self.docker.start_exec(&created.id, Some(options)).await.map_err(error::about_exec_start)?;
+        match started {
+            StartExecResults::Attached { output, input } => Ok(Exec::new(
+                Box::pin(output.map(|item| match item {
+                    Ok(LogOutput::StdErr { message }) => Ok(Chunk::Stderr(message)),
+                    // The engine's own words about a process that it could not start come unframed.
+                    Ok(LogOutput::StdOut { message } | LogOutput::StdIn { message } | LogOutput::Console { message }) => {
+                        Ok(Chunk::Stdout(message))
+                    }
+                    Err(failure) => Err(RuntimeError::Unavailable { detail: failure.to_string() }),
+                })),
+                input,
+            )),
+            StartExecResults::Detached => {
+                Err(RuntimeError::Uncertain { detail: "the engine started a process without attaching to it".to_owned() })
+            }
+        }
+    }
+
+    /// Lets the sandbox's user write to `/workspace`, which the engine makes for root.
+    async fn open_workspace(&self, found: &Found) -> Result<(), RuntimeError> {
+        let argv = ["chmod", "1777", "/workspace"].map(str::to_owned);
+        let said = self.exec_as(&found.runtime_id, Some("0"), &argv).await?.collect(READ_BUFFER).await?;
+        if said.stderr.is_empty() && said.stdout.is_empty() {
+            return Ok(());
+        }
+        let detail = String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).trim().to_owned();
+        Err(RuntimeError::Refused { detail: format!("/workspace cannot be opened for the sandbox's user: {detail}") })
+    }
+
+    async fn create_and_start(&self, request: &CreateSandbox, name: &str) -> Result<Found, RuntimeError> {
+        let options = CreateContainerOptionsBuilder::default().name(name).build();
+        self.docker
+            .create_container(Some(options), container::body(request))
+            .await
+            .map_err(|failure| error::about_creation(failure, &request.spec.image))?;
+        let found = self.start(name).await?;
+        if found.spec.user.is_some() {
+            self.open_workspace(&found).await?;
+        }
+        Ok(found)
+    }
+}
+
+#[async_trait]
+impl Runtime for DockerRuntime {
+    fn name(&self) -> &'static str {
+        "docker"
+    }
+
+    async fn ping(&self) -> Result<(), RuntimeError> {
+        match tokio::time::timeout(PING_TIMEOUT, self.docker.ping()).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(failure)) => Err(error::about_container(failure, "")),
+            Err(_) => Err(RuntimeError::Unavailable { detail: format!("no answer within {PING_TIMEOUT:?}") }),
+        }
+    }
+
+    async fn create(&self, request: &CreateSandbox) -> Result<Found, RuntimeError> {
+        let name = container::name(request.id);
+        self.remove(&name).await?;
+        match self.create_and_start(request, &name).await {
+            Ok(found) => Ok(found),
+            Err(failure) => {
+                // The failure is the answer; the next call with this id removes what could not be removed now.
+                if let Err(left) = self.remove(&name).await {
+                    tracing::warn!(container = %name, error = %left, "a half-made container is left");
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    async fn inspect(&self, runtime_id: &str) -> Result<Found, RuntimeError> {
+        let inspected = self.docker.inspect_container(runtime_id, None).await;
+        inspected.map(container::found).map_err(|failure| error::about_container(failure, runtime_id))
+    }
+
+    async fn start(&self, runtime_id: &str) -> Result<Found, RuntimeError> {
+        let started = self.docker.start_container(runtime_id, None).await;
+        started.map_err(|failure| error::about_container(failure, runtime_id))?;
+        self.inspect(runtime_id).await
+    }
+
+    async fn stop(&self, runtime_id: &str) -> Result<(), RuntimeError> {
+        let options = StopContainerOptionsBuilder::default().t(STOP_GRACE).build();
+        let stopped = self.docker.stop_container(runtime_id, Some(options)).await;
+        stopped.map_err(|failure| error::about_container(failure, runtime_id))
+    }
+
+    async fn remove(&self, runtime_id: &str) -> Result<(), RuntimeError> {
+        let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+        match self.docker.remove_container(runtime_id, Some(options)).await {
+            Ok(()) => Ok(()),
+            Err(failure) => match error::about_container(failure, runtime_id) {
+                RuntimeError::NoSuchSandbox { .. } => Ok(()),
+                other => Err(other),
+            },
+        }
+    }
+
+    async fn exec(&self, runtime_id: &str, argv: &[String]) -> Result<Exec, RuntimeError> {
+        self.exec_as(runtime_id, None, argv).await
+    }
+
+    async fn put_file(&self, runtime_id: &str, path: &str, content: &[u8]) -> Result<(), RuntimeError> {
+        // Through a process and not through the archive API, which neither sees tmpfs mounts nor works on a read-only root.
+        const SCRIPT: &str = include_str!("put_file.sh");
+        let argv = ["sh", "-c", SCRIPT, "errand", path, &content.len().to_string()].map(str::to_owned);
+        let mut exec = self.exec(runtime_id, &argv).await?;
+        exec.write(content).await?;
+        let said = exec.collect(READ_BUFFER).await?;
+        if &said.stdout[..] == b"written\n" {
+            return Ok(());
+        }
+        let detail = String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).trim().to_owned();
+        Err(RuntimeError::Refused { detail: format!("{path}: {detail}") })
+    }
+}
