@@ -1,7 +1,10 @@
 //! Errand runs an agent's long commands inside its sandbox, keeps the truth about how each one ended, and tells the agent loop
 //! when something happened. See `ARCHITECTURE.md` for the map and the invariants.
 
+pub mod app;
 pub mod bridge;
+pub mod cli;
+pub mod config;
 pub mod proto;
 pub mod runtime;
 pub mod task;

@@ -2,7 +2,7 @@
 //!
 //! A runtime makes and finds sandboxes and runs processes in them. It knows nothing of tasks.
 
-pub mod docker;
+mod docker;
 mod exec;
 
 use std::{collections::BTreeMap, fmt};
@@ -63,6 +63,9 @@ pub trait Runtime: Send + Sync + 'static {
     /// [`RuntimeError::Uncertain`] when nobody knows whether it was started; every other error is certain that it was not. An engine
     /// that finds out only after it has answered says so on the process's output, and nothing else comes there.
     async fn exec(&self, runtime_id: &str, argv: &[String]) -> Result<Exec, RuntimeError>;
+
+    /// What it means when a process printed nothing but `said`, the engine's own words, instead of doing its work.
+    fn explain(&self, said: &str) -> RuntimeError;
 
     /// Writes a file in a running sandbox, readable by its user alone, making the directories above it.
     ///

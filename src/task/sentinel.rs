@@ -48,8 +48,8 @@ fn parse(bytes: &[u8], nonce: Nonce) -> Option<Sentinel> {
     parse_result(words.next()?).map(Sentinel::Complete)
 }
 
-/// Reads the RESULT part.
-fn parse_result(result: &str) -> Option<Ending> {
+/// Reads the RESULT part. None when it cannot be understood.
+pub fn parse_result(result: &str) -> Option<Ending> {
     let (word, rest) = result.split_once(' ')?;
     match word {
         "exited" => decimal(rest).and_then(|code| u8::try_from(code).ok()).map(Ending::Exited),

@@ -58,7 +58,7 @@ pub(super) fn about_exec_start(error: Error) -> RuntimeError {
 }
 
 /// Meaning of the engine's words about a process that it could not start.
-pub(crate) fn not_started(detail: String) -> RuntimeError {
+pub(super) fn not_started(detail: String) -> RuntimeError {
     let lower = detail.to_lowercase();
     let reason = if lower.contains("executable file not found") || lower.contains("no such file or directory") {
         NotStarted::NotFound

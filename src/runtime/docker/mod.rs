@@ -1,7 +1,7 @@
 //! Sandboxes as containers of a Docker engine.
 
 mod container;
-pub(crate) mod error;
+mod error;
 
 use std::time::Duration;
 
@@ -168,6 +168,10 @@ impl Runtime for DockerRuntime {
 
     async fn exec(&self, runtime_id: &str, argv: &[String]) -> Result<Exec, RuntimeError> {
         self.exec_as(runtime_id, None, argv).await
+    }
+
+    fn explain(&self, said: &str) -> RuntimeError {
+        error::not_started(said.to_owned())
     }
 
     async fn put_file(&self, runtime_id: &str, path: &str, content: &[u8]) -> Result<(), RuntimeError> {

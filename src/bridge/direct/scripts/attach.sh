@@ -8,6 +8,7 @@ if ! { true <"$dir/output.log"; } 2>/dev/null; then
   exit
 fi
 exec 4<"$dir/output.log" 6<&0
+echo attached >&2
 # Moves the shared position to the first byte that is wanted.
 [ "$3" -eq 0 ] || head -c "$3" <&4 >/dev/null
 

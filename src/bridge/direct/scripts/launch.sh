@@ -1,6 +1,6 @@
 # Launches one command and follows it. Runs as the process of an exec; what outlives that is detached.
 #
-# Arguments: root, task id, nonce, supervise.sh, command.sh, then those of supervise.sh from the third on.
+# Arguments: root, task id, nonce, supervise.sh, command.sh, then those of supervise.sh from the third on (command.sh being that).
 # Standard output: the log from its first byte on. Standard error: one control line an event. Standard input: see relay.
 umask 077
 root=$1 id=$2 nonce=$3 supervise=$4

@@ -1,4 +1,4 @@
-# Shared by attach.sh, probe.sh and signal.sh: processes that cannot be taken for later ones with the same number.
+# Shared by supervise.sh, attach.sh, probe.sh and signal.sh: processes that cannot be taken for later ones with the same number.
 
 stat_fields() { # $1 on: /proc/PID/stat after the command's name
   state=$1 parent=$2 session=$4

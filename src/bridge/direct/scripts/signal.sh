@@ -1,9 +1,9 @@
 # Signals every process of a task and says how many there are.
 #
-# Arguments: task id, pid of its first process, that one's start time, signal number; 0 only counts.
+# Arguments: root, task id, pid of its first process, that one's start time, signal number; 0 only counts.
 # A process belongs to the task when it is in its session, carries its mark in the environment, or descends from one that does:
 # so children that left the process group, made a session or were given another parent are found as well.
-id=$1 leader=$2 since=$3 signal=$4
+id=$2 leader=$3 since=$4 signal=$5
 
 marked() { # true when process $1 carries the task's mark
   while IFS= read -r line || [ -n "$line" ]; do

@@ -6,16 +6,6 @@ umask 077
 dir=$1
 trap : HUP INT TERM PIPE
 
-stat_fields() { # $1 on: /proc/PID/stat after the command's name
-  shift 19
-  ticks=$1
-}
-
-identity() { # sets $ticks to the kernel start time of process $1
-  ticks=
-  { IFS= read -r stat </proc/"$1"/stat; } 2>/dev/null && stat_fields ${stat##*) }
-}
-
 finish() { # $1: the result. The event carries it too, for when the exit file has nowhere to go.
   printf '%s\n' "$1" >&3
   mv "$dir/exit.part" "$dir/exit" 2>/dev/null
@@ -146,7 +136,7 @@ supervise() {
   finish "$result"
 }
 
-identity $$
+process $$
 echo "$$ $ticks" >"$dir/supervisor"
 supervise "$@" | {
   trap : HUP INT TERM PIPE

@@ -1,0 +1,153 @@
+//! A running `launch.sh` or `attach.sh`: output on its standard output, control lines on its standard error.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+
+use crate::{
+    bridge::Report,
+    runtime::{Chunk, Exec, Runtime, RuntimeError},
+    task::{Ending, ProcessIdentity, StartFailure, sentinel},
+};
+
+/// The most of a control line, and of an engine's last words, that is kept.
+const LINE_LIMIT: usize = 8 * 1024;
+
+/// A live view of one task.
+pub struct Attachment {
+    exec: Exec,
+    runtime: Arc<dyn Runtime>,
+    /// Control bytes that do not make a line yet.
+    line: BytesMut,
+    /// Until the first control line came: output that may turn out to be the engine's words.
+    said: Option<BytesMut>,
+}
+
+impl Attachment {
+    pub(super) fn new(exec: Exec, runtime: Arc<dyn Runtime>) -> Self {
+        Self { exec, runtime, line: BytesMut::new(), said: Some(BytesMut::new()) }
+    }
+
+    /// The next report. After [`Report::Claimed`], [`Report::Vanished`] and [`Report::Broken`] nothing more comes. Cancel safe.
+    ///
+    /// # Errors
+    /// [`RuntimeError::NotStarted`] when the engine found out late that it could not start the process.
+    pub async fn next(&mut self) -> Result<Report, RuntimeError> {
+        loop {
+            if let Some(report) = self.take_line() {
+                self.said = None;
+                return Ok(report);
+            }
+            match self.exec.next().await {
+                Some(Ok(Chunk::Stderr(bytes))) => {
+                    self.line.extend_from_slice(&bytes);
+                    if self.line.len() > LINE_LIMIT && !self.line.contains(&b'\n') {
+                        self.line.clear();
+                    }
+                }
+                Some(Ok(Chunk::Stdout(bytes))) => match &mut self.said {
+                    // Output and control lines travel apart: the first output may overtake `started`. It is handed on when a line comes.
+                    Some(said) if said.len() + bytes.len() <= LINE_LIMIT => said.extend_from_slice(&bytes),
+                    Some(said) => {
+                        let mut all = said.split();
+                        self.said = None;
+                        all.extend_from_slice(&bytes);
+                        return Ok(Report::Output(all.freeze()));
+                    }
+                    None => return Ok(Report::Output(bytes)),
+                },
+                Some(Err(error)) => {
+                    tracing::debug!(%error, "an attachment broke off");
+                    return Ok(Report::Broken);
+                }
+                None => {
+                    return match self.said.take() {
+                        Some(said) if !said.is_empty() => Err(self.runtime.explain(&String::from_utf8_lossy(&said))),
+                        _ => Ok(Report::Broken),
+                    };
+                }
+            }
+        }
+    }
+
+    /// Asks for what is printed from now on as well: a launch emits only the first piece by itself.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub async fn follow(&mut self) -> Result<(), RuntimeError> {
+        self.exec.write(b"follow\n").await
+    }
+
+    /// The next whole control line that says something. Held-back output goes before it.
+    fn take_line(&mut self) -> Option<Report> {
+        while let Some(end) = self.line.iter().position(|byte| *byte == b'\n') {
+            if let Some(said) = self.said.as_mut().filter(|said| !said.is_empty()) {
+                return Some(Report::Output(said.split().freeze()));
+            }
+            let line = self.line.split_to(end + 1);
+            let line = String::from_utf8_lossy(&line[..end]);
+            if line == "attached" {
+                self.said = None;
+                continue;
+            }
+            match report(&line) {
+                Some(report) => return Some(report),
+                None => tracing::debug!(%line, "a sandbox's shell complains"),
+            }
+        }
+        None
+    }
+}
+
+/// What a control line says; none for anything else that a shell may print there.
+fn report(line: &str) -> Option<Report> {
+    let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+    match word {
+        "claimed" => Some(Report::Claimed),
+        "vanished" => Some(Report::Vanished),
+        "refused" => {
+            let (word, detail) = rest.split_once(' ')?;
+            Some(Report::Ended(Ending::FailedToStart {
+                failure: StartFailure::from_word(word)?,
+                message: format!("the task directory cannot be made: {}", detail.trim()),
+            }))
+        }
+        "started" => {
+            let (pid, ticks) = rest.split_once(' ')?;
+            Some(Report::Started(ProcessIdentity { pid: pid.parse().ok()?, start_ticks: ticks.parse().ok()? }))
+        }
+        "ended" => sentinel::parse_result(rest).map(Report::Ended),
+        "over" => {
+            let (bytes, incomplete) = rest.split_once(' ')?;
+            Some(Report::Over { bytes: bytes.parse().ok()?, incomplete: incomplete == "1" })
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::Signal;
+
+    #[test]
+    fn control_lines_are_understood_and_anything_else_is_not() {
+        assert_eq!(report("claimed"), Some(Report::Claimed));
+        assert_eq!(
+            report("started 12 3456"),
+            Some(Report::Started(ProcessIdentity { pid: 12, start_ticks: 3456 }))
+        );
+        assert_eq!(report("ended signaled 9"), Some(Report::Ended(Ending::Signaled(Signal::KILL))));
+        assert_eq!(report("over 7 1"), Some(Report::Over { bytes: 7, incomplete: true }));
+        assert_eq!(
+            report("refused no_space mkdir: No space left on device"),
+            Some(Report::Ended(Ending::FailedToStart {
+                failure: StartFailure::NoSpace,
+                message: "the task directory cannot be made: mkdir: No space left on device".to_owned()
+            }))
+        );
+        for other in ["", "sh: 1: not found", "started x y", "ended badly 1", "over", "refused what ever"] {
+            assert_eq!(report(other), None, "{other:?}");
+        }
+    }
+}

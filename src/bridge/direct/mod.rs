@@ -1,0 +1,274 @@
+//! The bridge that installs nothing: POSIX shell scripts started through the runtime's exec, and detached from it.
+//!
+//! The scripts are in `scripts/`. `launch.sh` claims the task directory, starts `supervise.sh` detached and follows the log for as long
+//! as the stream lives; `supervise.sh` runs the command, tees its output and writes the exit file through fd 3.
+
+mod attachment;
+mod probe;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::{ExecBridge, Finding, LogReader, Piece, ReadError};
+use crate::{
+    runtime::{Chunk, Exec, Runtime, RuntimeError},
+    task::{Nonce, ProcessIdentity, Program, Signal, TaskId, TaskSpec},
+};
+
+pub use attachment::Attachment;
+
+const FOLLOW: &str = include_str!("scripts/follow.sh");
+const PROCESS: &str = include_str!("scripts/process.sh");
+const LAUNCH: &str = include_str!("scripts/launch.sh");
+const SUPERVISE: &str = include_str!("scripts/supervise.sh");
+const COMMAND: &str = include_str!("scripts/command.sh");
+const ATTACH: &str = include_str!("scripts/attach.sh");
+const PROBE: &str = include_str!("scripts/probe.sh");
+const SIGNAL: &str = include_str!("scripts/signal.sh");
+const READ: &str = include_str!("scripts/read.sh");
+const REMOVE: &str = include_str!("scripts/remove.sh");
+
+/// A longer command text is put into a file: the kernel takes no argument over 128 KiB (MAX_ARG_STRLEN).
+const TEXT_LIMIT: usize = 96 * 1024;
+/// The most that a script says beside a log.
+const SAID_LIMIT: usize = 1024 * 1024;
+/// The most tasks that one process is asked about or removes. Keeps its arguments and its answer small.
+const BATCH: usize = 256;
+
+/// Runs commands with nothing but what every sandbox has: `sh`, `tee` and their kind.
+pub struct DirectBridge {
+    runtime: Arc<dyn Runtime>,
+    root: String,
+}
+
+impl DirectBridge {
+    /// A bridge with its task directories below `root`, an absolute path inside every sandbox.
+    pub fn new(runtime: Arc<dyn Runtime>, root: impl Into<String>) -> Self {
+        Self { runtime, root: root.into() }
+    }
+
+    /// Starts scripts, joined to one, with arguments.
+    async fn run(&self, sandbox: &str, scripts: &[&str], arguments: Vec<String>) -> Result<Exec, RuntimeError> {
+        let mut argv = vec!["sh".to_owned(), "-c".to_owned(), scripts.join("\n"), "errand".to_owned(), self.root.clone()];
+        argv.extend(arguments);
+        self.runtime.exec(sandbox, &argv).await
+    }
+
+    /// Runs a script to its end and returns its standard output.
+    async fn ask(&self, sandbox: &str, scripts: &[&str], arguments: Vec<String>) -> Result<String, RuntimeError> {
+        let said = self.run(sandbox, scripts, arguments).await?.collect(SAID_LIMIT).await?;
+        Ok(String::from_utf8_lossy(&said.stdout).into_owned())
+    }
+
+    fn command_file(&self, task: TaskId) -> String {
+        format!("{}/{task}.command", self.root)
+    }
+}
+
+/// The arguments of `supervise.sh` from the mode on.
+fn program_arguments(spec: &TaskSpec, command_file: &str) -> Vec<String> {
+    let (mode, shell, text, argv): (_, _, _, &[String]) = match &spec.program {
+        Program::Argv(argv) => ("argv", "", String::new(), argv),
+        Program::Shell { text, shell } => {
+            let shell = shell.as_deref().unwrap_or_default();
+            if text.len() > TEXT_LIMIT {
+                ("file", shell, command_file.to_owned(), &[])
+            } else if text.starts_with(['-', '+']) {
+                // Behind `-c` a shell would take it for an option.
+                ("text", shell, format!(" {text}"), &[])
+            } else {
+                ("text", shell, text.clone(), &[])
+            }
+        }
+    };
+    let workdir = spec.workdir.as_deref().unwrap_or_default();
+    let mut arguments = [mode, workdir, shell, text.as_str(), &spec.env.len().to_string()].map(str::to_owned).to_vec();
+    arguments.extend(spec.env.iter().map(|(name, value)| format!("{name}={value}")));
+    arguments.extend_from_slice(argv);
+    arguments
+}
+
+#[async_trait]
+impl ExecBridge for DirectBridge {
+    fn name(&self) -> &'static str {
+        "direct"
+    }
+
+    fn output_file(&self, task: TaskId) -> String {
+        format!("{}/{task}/output.log", self.root)
+    }
+
+    async fn launch(&self, sandbox: &str, task: TaskId, nonce: Nonce, spec: &TaskSpec) -> Result<Attachment, RuntimeError> {
+        let command_file = self.command_file(task);
+        if let Program::Shell { text, .. } = &spec.program
+            && text.len() > TEXT_LIMIT
+        {
+            self.runtime.put_file(sandbox, &command_file, text.as_bytes()).await?;
+        }
+        let mut arguments =
+            vec![task.to_string(), nonce.to_string(), [PROCESS, SUPERVISE].join("\n"), COMMAND.to_owned()];
+        arguments.extend(program_arguments(spec, &command_file));
+        let exec = self.run(sandbox, &[FOLLOW, LAUNCH], arguments).await?;
+        Ok(Attachment::new(exec, Arc::clone(&self.runtime)))
+    }
+
+    async fn attach(&self, sandbox: &str, task: TaskId, from: u64) -> Result<Attachment, RuntimeError> {
+        let exec = self.run(sandbox, &[PROCESS, FOLLOW, ATTACH], vec![task.to_string(), from.to_string()]).await?;
+        Ok(Attachment::new(exec, Arc::clone(&self.runtime)))
+    }
+
+    async fn probe(&self, sandbox: &str, tasks: &[(TaskId, Nonce)], fence: bool) -> Result<Vec<Finding>, RuntimeError> {
+        let mut findings = Vec::with_capacity(tasks.len());
+        for batch in tasks.chunks(BATCH) {
+            let mut arguments = vec![if fence { "fence" } else { "look" }.to_owned()];
+            arguments.extend(batch.iter().map(|(task, _)| task.to_string()));
+            let said = self.run(sandbox, &[PROCESS, PROBE], arguments).await?.collect(SAID_LIMIT).await?;
+            findings.extend(probe::parse(&said.stdout, batch).ok_or_else(|| RuntimeError::Refused {
+                detail: format!(
+                    "the sandbox's answer cannot be understood: {:?} {:?}",
+                    String::from_utf8_lossy(&said.stdout),
+                    String::from_utf8_lossy(&said.stderr)
+                ),
+            })?);
+        }
+        Ok(findings)
+    }
+
+    async fn signal(
+        &self,
+        sandbox: &str,
+        task: TaskId,
+        process: Option<ProcessIdentity>,
+        signal: Option<Signal>,
+    ) -> Result<u32, RuntimeError> {
+        let process = process.map_or(("none".to_owned(), "0".to_owned()), |process| {
+            (process.pid.to_string(), process.start_ticks.to_string())
+        });
+        let number = signal.map_or(0, Signal::number);
+        let said =
+            self.ask(sandbox, &[PROCESS, SIGNAL], vec![task.to_string(), process.0, process.1, number.to_string()]).await?;
+        said.trim().strip_prefix("members ").and_then(|count| count.parse().ok()).ok_or_else(|| RuntimeError::Refused {
+            detail: format!("the processes of the task could not be listed: {said:?}"),
+        })
+    }
+
+    async fn read(&self, sandbox: &str, task: TaskId, piece: Piece) -> Result<LogReader, ReadError> {
+        let (mode, start, limit) = match piece {
+            Piece::From { offset, limit } => ("from", offset, limit),
+            Piece::Tail { limit } => ("tail", 0, limit),
+        };
+        let arguments = vec![task.to_string(), mode.to_owned(), start.to_string(), limit.to_string()];
+        LogReader::open(self.run(sandbox, &[READ], arguments).await?, &*self.runtime).await
+    }
+
+    async fn remove(&self, sandbox: &str, tasks: &[TaskId]) -> Result<(), RuntimeError> {
+        for batch in tasks.chunks(BATCH) {
+            self.ask(sandbox, &[REMOVE], batch.iter().map(TaskId::to_string).collect()).await?;
+        }
+        Ok(())
+    }
+}
+
+impl LogReader {
+    /// Waits for what `read.sh` says before the bytes.
+    async fn open(mut exec: Exec, runtime: &dyn Runtime) -> Result<Self, ReadError> {
+        let mut first: Option<Bytes> = None;
+        while let Some(chunk) = exec.next().await {
+            match chunk? {
+                // The head line and the bytes come in two streams, in either order.
+                Chunk::Stdout(bytes) => {
+                    first = Some(match first {
+                        Some(before) => [before, bytes].concat().into(),
+                        None => bytes,
+                    });
+                }
+                Chunk::Stderr(line) => {
+                    let line = String::from_utf8_lossy(&line);
+                    let mut words = line.split_whitespace();
+                    return match (words.next(), words.next().map(str::parse), words.next().map(str::parse)) {
+                        (Some("log"), Some(Ok(size)), Some(Ok(start))) => Ok(Self { size, start, exec, first }),
+                        (Some("gone"), ..) => Err(ReadError::Gone),
+                        _ => Err(RuntimeError::Refused { detail: line.trim().to_owned() }.into()),
+                    };
+                }
+            }
+        }
+        Err(runtime.explain(&String::from_utf8_lossy(&first.unwrap_or_default())).into())
+    }
+
+    /// The next bytes of the piece; none at its end. Cancel safe.
+    ///
+    /// # Errors
+    /// When the sandbox cannot be reached any more.
+    pub async fn next(&mut self) -> Option<Result<Bytes, RuntimeError>> {
+        if let Some(first) = self.first.take() {
+            return Some(Ok(first));
+        }
+        loop {
+            match self.exec.next().await? {
+                Ok(Chunk::Stdout(bytes)) => return Some(Ok(bytes)),
+                Ok(Chunk::Stderr(line)) => tracing::debug!(line = %String::from_utf8_lossy(&line), "reading a log"),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+
+    /// The whole piece at once.
+    ///
+    /// # Errors
+    /// When the sandbox cannot be reached any more.
+    pub async fn bytes(mut self) -> Result<Vec<u8>, RuntimeError> {
+        let mut all = Vec::new();
+        while let Some(bytes) = self.next().await {
+            all.extend_from_slice(&bytes?);
+        }
+        Ok(all)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn spec(program: Program) -> TaskSpec {
+        TaskSpec {
+            program,
+            workdir: Some("/w".to_owned()),
+            env: [("A".to_owned(), "1".to_owned())].into(),
+            description: String::new(),
+            timeout: Duration::from_secs(1),
+            labels: Default::default(),
+            request_id: None,
+        }
+    }
+
+    #[test]
+    fn the_command_is_one_argument_whatever_it_holds() {
+        let text = "echo ') # \"".to_owned();
+        let arguments = program_arguments(&spec(Program::Shell { text: text.clone(), shell: None }), "/f");
+        assert_eq!(arguments, ["text", "/w", "", &text, "1", "A=1"]);
+    }
+
+    #[test]
+    fn a_text_that_looks_like_an_option_is_none() {
+        let arguments = program_arguments(&spec(Program::Shell { text: "-x".to_owned(), shell: None }), "/f");
+        assert_eq!(arguments[3], " -x");
+    }
+
+    #[test]
+    fn a_long_text_goes_by_file() {
+        let text = "x".repeat(TEXT_LIMIT + 1);
+        let arguments = program_arguments(&spec(Program::Shell { text, shell: Some("ksh".to_owned()) }), "/f");
+        assert_eq!(arguments, ["file", "/w", "ksh", "/f", "1", "A=1"]);
+    }
+
+    #[test]
+    fn arguments_come_after_the_environment() {
+        let arguments = program_arguments(&spec(Program::Argv(vec!["ls".to_owned(), "-l".to_owned()])), "/f");
+        assert_eq!(arguments, ["argv", "/w", "", "", "1", "A=1", "ls", "-l"]);
+    }
+}

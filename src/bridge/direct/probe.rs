@@ -1,0 +1,95 @@
+//! What `probe.sh` prints.
+
+use std::time::{Duration, SystemTime};
+
+use crate::{
+    bridge::Finding,
+    task::{Nonce, ProcessIdentity, TaskId, sentinel},
+};
+
+/// Clock ticks in a second as user space sees them (USER_HZ), the same on every Linux architecture in use.
+const TICKS_PER_SECOND: u64 = 100;
+
+/// Reads the whole answer. None when it is not one, or not to these questions.
+pub(super) fn parse(mut answer: &[u8], asked: &[(TaskId, Nonce)]) -> Option<Vec<Finding>> {
+    let boot = take_line(&mut answer)?.strip_prefix("boot ")?.parse().ok()?;
+    let findings = asked.iter().map(|(task, nonce)| finding(&mut answer, *task, *nonce, boot)).collect::<Option<_>>()?;
+    answer.is_empty().then_some(findings)
+}
+
+fn take_line<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
+    let end = rest.iter().position(|byte| *byte == b'\n')?;
+    let line = std::str::from_utf8(&rest[..end]).ok()?;
+    *rest = &rest[end + 1..];
+    Some(line)
+}
+
+fn finding(rest: &mut &[u8], task: TaskId, nonce: Nonce, boot: u64) -> Option<Finding> {
+    let words: Vec<&str> = take_line(rest)?.split(' ').collect();
+    let ["task", id, directory, started, pid, ticks, alive, supervised, size, incomplete, length] = words[..] else {
+        return None;
+    };
+    if id.parse() != Ok(task) {
+        return None;
+    }
+    let content = if length == "-" {
+        take_line(rest)?;
+        None
+    } else {
+        let length: usize = length.parse().ok()?;
+        let content = rest.get(..length)?;
+        *rest = rest.get(length..)?.strip_prefix(b"\n")?;
+        Some(content)
+    };
+    let (pid, start_ticks): (u32, u64) = (pid.parse().ok()?, ticks.parse().ok()?);
+    let made = SystemTime::UNIX_EPOCH
+        + Duration::from_secs(boot)
+        + Duration::from_millis(start_ticks.saturating_mul(1000) / TICKS_PER_SECOND);
+    Some(Finding {
+        directory: directory == "1",
+        started: started == "1",
+        process: (pid > 0).then_some((ProcessIdentity { pid, start_ticks }, made)),
+        alive: alive == "1",
+        supervised: supervised == "1",
+        sentinel: sentinel::read(content, nonce),
+        output_bytes: size.parse().ok()?,
+        incomplete: incomplete == "1",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::task::{Ending, sentinel::Sentinel};
+
+    #[test]
+    fn answers_are_read_in_the_order_of_the_questions() {
+        let asked = [(TaskId::new(), Nonce::new()), (TaskId::new(), Nonce::new())];
+        let exit = format!("errand 1 {} exited 4\n", asked[1].1);
+        let answer = format!(
+            "boot 1000\ntask {} 1 1 17 250 1 1 9 0 -\n\ntask {} 1 1 18 300 0 0 5 1 {}\n{exit}\n",
+            asked[0].0,
+            asked[1].0,
+            exit.len(),
+        );
+        let findings = parse(answer.as_bytes(), &asked).unwrap();
+        let made = SystemTime::UNIX_EPOCH + Duration::from_millis(1_002_500);
+        assert_eq!(findings[0].process, Some((ProcessIdentity { pid: 17, start_ticks: 250 }, made)));
+        assert!(findings[0].alive);
+        assert_eq!(findings[0].sentinel, Sentinel::Absent);
+        assert_eq!(findings[1].sentinel, Sentinel::Complete(Ending::Exited(4)));
+        assert!(findings[1].incomplete);
+    }
+
+    #[test]
+    fn an_answer_cut_short_or_to_another_question_is_none() {
+        let asked = [(TaskId::new(), Nonce::new())];
+        let answer = format!("boot 1\ntask {} 0 0 0 0 0 0 0 0 -\n\n", asked[0].0);
+        assert!(parse(answer.as_bytes(), &asked).is_some());
+        for cut in 0..answer.len() {
+            assert!(parse(&answer.as_bytes()[..cut], &asked).is_none(), "{cut}");
+        }
+        assert!(parse(answer.as_bytes(), &[(TaskId::new(), Nonce::new())]).is_none());
+    }
+}

@@ -1,0 +1,143 @@
+//! `errand events`: shows notifications without taking them from anybody, and acknowledges them on demand.
+
+use super::{
+    args::{EventsAction, EventsArgs, Scope},
+    connection::Connection,
+    console::Console,
+    error::CliError,
+    exit_code, outcome, text,
+};
+use crate::proto::v1::{
+    AckNotificationsRequest, AckNotificationsResponse, DeliveryMode, ListNotificationsRequest, Notification,
+    SubscribeRequest,
+};
+
+/// Notifications asked for at a time.
+const PAGE: i32 = 100;
+/// The most sequences in one acknowledgement.
+const MOST_ACKNOWLEDGED: usize = 1000;
+
+/// Shows or acknowledges notifications.
+pub(super) async fn events(args: EventsArgs, connection: &Connection, console: &mut Console) -> Result<u8, CliError> {
+    match args.action {
+        Some(EventsAction::Ack { scope, sequences }) => acknowledge(&scope, &sequences, connection, console).await,
+        None if args.follow => follow(args, connection, console).await,
+        None => list(args, connection, console).await,
+    }
+}
+
+async fn list(args: EventsArgs, connection: &Connection, console: &mut Console) -> Result<u8, CliError> {
+    let mut client = connection.notifications();
+    let mut page_token = String::new();
+    loop {
+        let request = ListNotificationsRequest {
+            bot_id: args.scope.bot.clone(),
+            session_id: args.scope.session.clone(),
+            include_acknowledged: args.all,
+            page_size: PAGE,
+            page_token,
+            ..ListNotificationsRequest::default()
+        };
+        let mut page = client.list_notifications(request).await?.into_inner();
+        page.notifications.retain(|notification| notification.sequence > args.after);
+        console.each(&page.notifications, line).await?;
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return Ok(exit_code::SUCCESS);
+        }
+    }
+}
+
+/// As a mere observer: everyone else is told the same.
+async fn follow(args: EventsArgs, connection: &Connection, console: &mut Console) -> Result<u8, CliError> {
+    let request = SubscribeRequest {
+        bot_id: args.scope.bot,
+        session_id: args.scope.session,
+        after_sequence: args.after,
+        delivery: DeliveryMode::Broadcast.into(),
+        lease_duration: None,
+    };
+    let mut stream = connection.notifications().subscribe(request).await?.into_inner();
+    while let Some(message) = stream.message().await? {
+        if let Some(notification) = message.notification {
+            console.each(&[notification], line).await?;
+        }
+    }
+    Ok(exit_code::SUCCESS)
+}
+
+async fn acknowledge(
+    scope: &Scope,
+    sequences: &[i64],
+    connection: &Connection,
+    console: &mut Console,
+) -> Result<u8, CliError> {
+    let mut client = connection.notifications();
+    let mut total = AckNotificationsResponse::default();
+    for sequences in sequences.chunks(MOST_ACKNOWLEDGED) {
+        let request = AckNotificationsRequest {
+            bot_id: scope.bot.clone(),
+            session_id: scope.session.clone(),
+            sequences: sequences.to_vec(),
+            lease_id: String::new(),
+        };
+        total.acknowledged += client.ack_notifications(request).await?.into_inner().acknowledged;
+    }
+    console.each(&[total], |total| format!("acknowledged {}", total.acknowledged)).await?;
+    Ok(exit_code::SUCCESS)
+}
+
+/// One notification on one line. The widths are fixed: lines that come one by one must line up with those before.
+fn line(notification: &Notification) -> String {
+    let what = match (&notification.outcome, &notification.stall) {
+        (Some(outcome), _) => outcome::words(outcome),
+        (None, Some(stall)) => format!("waits after {:?}", text::one_line(&stall.last_line, 40)),
+        (None, None) => text::status_name(notification.status),
+    };
+    format!(
+        "{:>6}  {:<20}  {:<9}  {:<36}  {:<10}  {}  {}",
+        notification.sequence,
+        text::time_text(notification.created_at),
+        text::kind_name(notification.kind),
+        text::one_line(&notification.task_id, 36),
+        text::wire_duration_text(notification.duration),
+        text::one_line(&what, 80),
+        text::one_line(&notification.description, 80),
+    )
+    .trim_end()
+    .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::v1::{Exited, NotificationKind, Outcome, Stall, outcome::Kind};
+
+    fn notification() -> Notification {
+        Notification {
+            sequence: 7,
+            task_id: "0190a7c4-0000-7000-8000-000000000000".to_owned(),
+            description: "build\nit".to_owned(),
+            duration: Some(prost_types::Duration { seconds: 90, nanos: 5 }),
+            created_at: Some(prost_types::Timestamp { seconds: 60, nanos: 0 }),
+            ..Notification::default()
+        }
+    }
+
+    #[test]
+    fn a_completion_says_when_what_which_how_long_and_how_it_ended() {
+        let outcome = Outcome { kind: Some(Kind::Exited(Exited { code: 2 })), shell_exit_code: Some(2) };
+        let kind = NotificationKind::Completed.into();
+        let shown = line(&Notification { kind, outcome: Some(outcome), ..notification() });
+        let expected = "     7  1970-01-01T00:01:00Z  completed  0190a7c4-0000-7000-8000-000000000000  1m 30s      \
+                        exited 2  build it";
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn a_stall_shows_the_line_that_the_command_stopped_at() {
+        let stall = Some(Stall { last_line: "Continue? [y/n] ".to_owned(), ..Stall::default() });
+        let shown = line(&Notification { kind: NotificationKind::Stalled.into(), stall, ..notification() });
+        assert!(shown.ends_with(r#"waits after "Continue? [y/n]"  build it"#), "{shown}");
+    }
+}

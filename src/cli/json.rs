@@ -1,0 +1,111 @@
+//! Messages of the protocol as JSON for scripts: one line each, with the field names of the protocol.
+//!
+//! Enums by name, times in RFC 3339, durations such as `1.500s`, 64-bit integers as numbers, bytes in base64. Fields that
+//! cannot be told from their default are written too, so that a script finds them; unset messages are left out.
+
+use std::sync::LazyLock;
+
+use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
+
+use super::error::CliError;
+use crate::proto::{self, v1};
+
+static POOL: LazyLock<DescriptorPool> =
+    LazyLock::new(|| DescriptorPool::decode(proto::DESCRIPTORS).expect("the built-in descriptors are whole"));
+
+/// A message whose name in the protocol is known.
+pub(super) trait Named: prost::Message {
+    /// The name within `errand.v1`.
+    const NAME: &'static str;
+}
+
+macro_rules! named {
+    ($($message:ident),* $(,)?) => {
+        $(impl Named for v1::$message {
+            const NAME: &'static str = stringify!($message);
+        })*
+    };
+}
+
+named!(
+    Task,
+    Notification,
+    Sandbox,
+    RunTaskResponse,
+    StreamOutputResponse,
+    ReadOutputResponse,
+    AckNotificationsResponse,
+    DeleteSandboxResponse,
+);
+
+/// The message as one line of JSON, without the line's end.
+///
+/// # Errors
+///
+/// When the server sent what JSON cannot say, such as a time outside its range.
+pub(super) fn line<M: Named>(message: &M) -> Result<String, CliError> {
+    let unfit =
+        |error: &dyn std::fmt::Display| CliError::Unexpected(format!("{} is not fit for JSON: {error}", M::NAME));
+    let descriptor = POOL
+        .get_message_by_name(&format!("errand.v1.{}", M::NAME))
+        .ok_or_else(|| unfit(&"the protocol has no such message"))?;
+    let message =
+        DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice()).map_err(|error| unfit(&error))?;
+    let options =
+        SerializeOptions::new().use_proto_field_name(true).stringify_64_bit_integers(false).skip_default_fields(false);
+    let mut line = Vec::new();
+    message
+        .serialize_with_options(&mut serde_json::Serializer::new(&mut line), &options)
+        .map_err(|error| unfit(&error))?;
+    String::from_utf8(line).map_err(|error| unfit(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+    use super::*;
+    use v1::{Exited, Outcome, OutputPart, Task, TaskStatus, outcome, output_part, run_task_response};
+
+    #[test]
+    fn a_task_has_the_names_of_the_protocol() {
+        let task = Task {
+            task_id: "0192".to_owned(),
+            bot_id: "b".to_owned(),
+            command: "exit 0".to_owned(),
+            status: TaskStatus::Succeeded.into(),
+            outcome: Some(Outcome { kind: Some(outcome::Kind::Exited(Exited { code: 0 })), shell_exit_code: Some(0) }),
+            output_bytes: 1 << 40,
+            timeout: Some(prost_types::Duration { seconds: 1, nanos: 500_000_000 }),
+            created_at: Some(prost_types::Timestamp { seconds: 0, nanos: 0 }),
+            labels: [("k".to_owned(), "v".to_owned())].into(),
+            ..Task::default()
+        };
+        let line = line(&task).unwrap();
+        assert!(!line.contains('\n'));
+        let json: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(json["task_id"], "0192");
+        assert_eq!(json["bot_id"], "b");
+        assert_eq!(json["status"], "TASK_STATUS_SUCCEEDED");
+        assert_eq!(json["outcome"], serde_json::json!({"exited": {"code": 0}, "shell_exit_code": 0}));
+        assert_eq!(json["output_bytes"], 1_i64 << 40);
+        assert_eq!(json["timeout"], "1.500s");
+        assert_eq!(json["created_at"], "1970-01-01T00:00:00Z");
+        assert_eq!(json["labels"], serde_json::json!({"k": "v"}));
+        assert_eq!(json["session_id"], "", "a default is written");
+        assert!(json.get("finished_at").is_none(), "an unset message is left out");
+    }
+
+    #[test]
+    fn a_stream_message_has_exactly_its_event() {
+        let part = OutputPart { offset: 2, content: Some(output_part::Content::Text("hi".to_owned())), next_offset: 4 };
+        let message = v1::RunTaskResponse { event: Some(run_task_response::Event::Output(part)) };
+        assert_eq!(line(&message).unwrap(), r#"{"output":{"offset":2,"text":"hi","next_offset":4}}"#);
+    }
+
+    #[test]
+    fn a_time_outside_its_range_is_an_error_and_no_panic() {
+        let created_at = Some(prost_types::Timestamp { seconds: i64::MAX, nanos: -5 });
+        assert!(line(&Task { created_at, ..Task::default() }).is_err());
+    }
+}

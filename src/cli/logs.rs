@@ -1,0 +1,110 @@
+//! `errand logs`: what a task printed, from the log; and the following of a log, which `run` shares.
+
+use super::{args::LogsArgs, connection::Connection, connection::Tasks, console::Console, error::CliError, exit_code};
+use crate::proto::v1::{
+    OutputFormat, OutputPart, OutputRange, OutputTail, ReadOutputRequest, ReadOutputResponse, StreamOutputRequest,
+    Task, output_part::Content, read_output_request::Selection, stream_output_response::Event,
+};
+
+/// Bytes asked for at a time.
+const PIECE: i64 = 256 * 1024;
+
+/// Shows the log, or the part of it that is asked for.
+pub(super) async fn logs(args: LogsArgs, connection: &Connection, console: &mut Console) -> Result<u8, CliError> {
+    let mut tasks = connection.tasks();
+    let offset = match args.tail {
+        None => args.offset,
+        Some(tail) => (size(&args.task, &mut tasks).await? - tail).max(0),
+    };
+    if args.follow {
+        follow(&args.task, offset, &mut tasks, console).await?;
+    } else {
+        read(&args.task, offset, &mut tasks, console).await?;
+    }
+    Ok(exit_code::SUCCESS)
+}
+
+/// Scripts get text that they need not decode; people get the very bytes.
+pub(super) fn format(console: &Console) -> OutputFormat {
+    if console.is_json() { OutputFormat::Text } else { OutputFormat::Bytes }
+}
+
+/// The bytes of a part, in whichever form it carries them.
+pub(super) fn content(part: &OutputPart) -> &[u8] {
+    match &part.content {
+        Some(Content::Data(data)) => data,
+        Some(Content::Text(text)) => text.as_bytes(),
+        None => &[],
+    }
+}
+
+/// Shows the log from an offset on until the task is finished, and returns the task.
+pub(super) async fn follow(
+    task_id: &str,
+    offset: i64,
+    tasks: &mut Tasks,
+    console: &mut Console,
+) -> Result<Task, CliError> {
+    let request = StreamOutputRequest {
+        task_id: task_id.to_owned(),
+        offset,
+        format: format(console).into(),
+        ..StreamOutputRequest::default()
+    };
+    let mut stream = tasks.stream_output(request).await?.into_inner();
+    while let Some(message) = stream.message().await? {
+        if console.is_json() {
+            console.message(&message).await?;
+        }
+        match message.event {
+            Some(Event::Output(part)) if !console.is_json() => console.bytes(content(&part)).await?,
+            Some(Event::Finished(task)) => return Ok(task),
+            // Printed already, or an event that this program does not know.
+            Some(Event::Output(_)) | None => {}
+        }
+    }
+    Err(CliError::Unexpected("the server ended the stream before the task was finished".to_owned()))
+}
+
+/// Shows the log from an offset to the end that it has now: of a command that never stops printing, too, there is an end.
+async fn read(task_id: &str, mut offset: i64, tasks: &mut Tasks, console: &mut Console) -> Result<(), CliError> {
+    let mut end = None;
+    loop {
+        let limit = end.map_or(PIECE, |end: i64| (end - offset).min(PIECE));
+        let answer = select(task_id, Selection::Range(OutputRange { offset, limit }), tasks, console).await?;
+        let end = *end.get_or_insert(answer.total_bytes);
+        if console.is_json() {
+            console.message(&answer).await?;
+        } else {
+            for part in &answer.parts {
+                console.bytes(content(part)).await?;
+            }
+        }
+        match answer.parts.last() {
+            Some(part) if part.next_offset > offset && part.next_offset < end => offset = part.next_offset,
+            _ => return Ok(()),
+        }
+    }
+}
+
+/// The size of the log in bytes.
+async fn size(task_id: &str, tasks: &mut Tasks) -> Result<i64, CliError> {
+    let selection = Some(Selection::Tail(OutputTail { limit: 1 }));
+    let request = ReadOutputRequest { task_id: task_id.to_owned(), selection, ..ReadOutputRequest::default() };
+    Ok(tasks.read_output(request).await?.into_inner().total_bytes)
+}
+
+async fn select(
+    task_id: &str,
+    selection: Selection,
+    tasks: &mut Tasks,
+    console: &Console,
+) -> Result<ReadOutputResponse, CliError> {
+    let request = ReadOutputRequest {
+        task_id: task_id.to_owned(),
+        selection: Some(selection),
+        format: format(console).into(),
+        ..ReadOutputRequest::default()
+    };
+    Ok(tasks.read_output(request).await?.into_inner())
+}

@@ -1,0 +1,83 @@
+//! The command line: a client of the same gRPC API that everyone uses, and the way to start the server.
+//!
+//! Owns the arguments, what people and scripts see, and the exit codes. It knows nothing of how tasks are kept or run: all of
+//! that is asked of the server.
+
+mod args;
+mod connection;
+mod console;
+mod error;
+mod events;
+pub mod exit_code;
+mod health;
+mod json;
+mod logs;
+mod outcome;
+mod ps;
+mod run;
+mod sandbox;
+mod serve;
+mod serve_args;
+mod stop;
+mod table;
+#[cfg(test)]
+mod tests;
+mod text;
+mod wait;
+
+use clap::Parser;
+
+pub use args::Cli;
+use args::Command;
+use connection::Connection;
+use console::Console;
+use error::CliError;
+
+/// Reads the arguments of the process.
+///
+/// # Errors
+///
+/// The exit code, after the help, the version or what is wrong has been printed.
+pub fn parse() -> Result<Cli, u8> {
+    Cli::try_parse().map_err(|error| {
+        // Nothing can be done for somebody who closed the terminal.
+        let _ = error.print();
+        if error.use_stderr() { exit_code::USAGE } else { exit_code::SUCCESS }
+    })
+}
+
+/// Does what the arguments ask for and returns the exit code.
+pub async fn run(cli: Cli) -> u8 {
+    let mut console = Console::of_process(cli.globals.json);
+    run_on(cli, &mut console).await
+}
+
+async fn run_on(cli: Cli, console: &mut Console) -> u8 {
+    match dispatch(cli, console).await {
+        Ok(code) => code,
+        Err(error) => {
+            console.error(&error).await;
+            error.exit_code()
+        }
+    }
+}
+
+async fn dispatch(cli: Cli, console: &mut Console) -> Result<u8, CliError> {
+    let globals = cli.globals;
+    let command = match cli.command {
+        Command::Serve(args) => return serve::serve(args).await,
+        Command::Health => return health::health(&globals, console).await,
+        command => command,
+    };
+    let connection = Connection::open(&globals).await?;
+    match command {
+        Command::Run(args) => run::run(args, &connection, console).await,
+        Command::Ps(args) => ps::ps(args, &connection, console).await,
+        Command::Logs(args) => logs::logs(args, &connection, console).await,
+        Command::Wait(args) => wait::wait(args, &connection, console).await,
+        Command::Stop(args) => stop::stop(args, &connection, console).await,
+        Command::Events(args) => events::events(args, &connection, console).await,
+        Command::Sandbox(args) => sandbox::sandbox(args.action, &connection, console).await,
+        Command::Serve(_) | Command::Health => unreachable!("handled above, without a connection"),
+    }
+}

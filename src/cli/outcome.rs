@@ -1,0 +1,115 @@
+//! A task's outcome at the edge of the program: as an exit code, as a sentence, as a cell of a table.
+
+use super::{console::Console, exit_code, text};
+use crate::proto::v1::{Outcome, Task, outcome::Kind};
+
+/// The exit code that stands for the end of a task: the number a shell would show, or 125 when nobody can know.
+pub(super) fn exit_code(task: &Task) -> u8 {
+    let number = task.outcome.as_ref().and_then(|outcome| outcome.shell_exit_code);
+    number.and_then(|number| u8::try_from(number).ok()).unwrap_or(exit_code::LOST)
+}
+
+/// What happened to a command that did not simply exit. `None` when it did.
+pub(super) fn sentence(task: &Task) -> Option<String> {
+    match task.outcome.as_ref().and_then(|outcome| outcome.kind.as_ref()) {
+        Some(Kind::Exited(_)) => None,
+        Some(Kind::Signaled(signaled)) => {
+            Some(format!("the command was ended by {}", signal_name(&signaled.name, signaled.signal)))
+        }
+        Some(Kind::TimedOut(_) | Kind::Stopped(_) | Kind::FailedToStart(_) | Kind::Lost(_)) => {
+            task.outcome.as_ref().map(words)
+        }
+        None => Some("the server does not say how the command ended".to_owned()),
+    }
+}
+
+/// An outcome in a few words.
+pub(super) fn words(outcome: &Outcome) -> String {
+    match &outcome.kind {
+        Some(Kind::Exited(exited)) => format!("exited {}", exited.code),
+        Some(Kind::Signaled(signaled)) => format!("ended by {}", signal_name(&signaled.name, signaled.signal)),
+        Some(Kind::TimedOut(timed_out)) => format!("timed out after {}", text::wire_duration_text(timed_out.after)),
+        Some(Kind::Stopped(stopped)) => {
+            let how = match stopped.signal {
+                0 => "before the command ran".to_owned(),
+                signal => format!("with {}", signal_name("", signal)),
+            };
+            let reason = if stopped.reason.is_empty() { String::new() } else { format!(": {}", stopped.reason) };
+            format!("stopped {how} ({}){reason}", stopped.by)
+        }
+        Some(Kind::FailedToStart(failed)) => format!("failed to start: {}", failed.message),
+        Some(Kind::Lost(lost)) => format!("lost: {}", lost.message),
+        None => "unknown".to_owned(),
+    }
+}
+
+fn signal_name(name: &str, number: i32) -> String {
+    match (name, number) {
+        ("", 2) => "SIGINT".to_owned(),
+        ("", 9) => "SIGKILL".to_owned(),
+        ("", 15) => "SIGTERM".to_owned(),
+        ("", number) => format!("signal {number}"),
+        (name, _) => name.to_owned(),
+    }
+}
+
+/// Tells people how a finished task ended and returns the exit code. With JSON the task itself, printed before, says it.
+pub(super) async fn report(task: &Task, console: &mut Console) -> u8 {
+    if !console.is_json() {
+        if let Some(sentence) = sentence(task) {
+            console.note(&text::one_line(&sentence, 2000)).await;
+        }
+        if task.output_incomplete {
+            console.note("the log lacks some of the output: the sandbox's disk was full").await;
+        }
+    }
+    exit_code(task)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::v1::{Exited, FailedToStart, Lost, Signaled, Stopped, TimedOut};
+
+    fn task(kind: Option<Kind>, shell_exit_code: Option<i32>) -> Task {
+        Task { outcome: Some(Outcome { kind, shell_exit_code }), ..Task::default() }
+    }
+
+    #[test]
+    fn every_outcome_has_its_exit_code_and_its_sentence() {
+        let after = prost_types::Duration { seconds: 5, nanos: 0 };
+        let stopped = |signal, reason: &str| {
+            Kind::Stopped(Stopped { by: "request".to_owned(), signal, reason: reason.to_owned() })
+        };
+        let failed = FailedToStart { message: "no such directory: /x".to_owned(), ..FailedToStart::default() };
+        let lost = Lost { message: "the sandbox was removed".to_owned(), ..Lost::default() };
+        let cases = [
+            (Kind::Exited(Exited { code: 0 }), Some(0), 0, None),
+            (Kind::Exited(Exited { code: 3 }), Some(3), 3, None),
+            (
+                Kind::Signaled(Signaled { signal: 9, name: "SIGKILL".to_owned() }),
+                Some(137),
+                137,
+                Some("the command was ended by SIGKILL"),
+            ),
+            (Kind::TimedOut(TimedOut { after: Some(after) }), Some(124), 124, Some("timed out after 5s")),
+            (stopped(15, ""), Some(143), 143, Some("stopped with SIGTERM (request)")),
+            (stopped(9, "no longer needed"), Some(137), 137, Some("stopped with SIGKILL (request): no longer needed")),
+            (stopped(0, ""), Some(143), 143, Some("stopped before the command ran (request)")),
+            (Kind::FailedToStart(failed), Some(126), 126, Some("failed to start: no such directory: /x")),
+            (Kind::Lost(lost), None, 125, Some("lost: the sandbox was removed")),
+        ];
+        for (kind, shell_exit_code, code, expected) in cases {
+            let task = task(Some(kind), shell_exit_code);
+            assert_eq!(exit_code(&task), code, "{task:?}");
+            assert_eq!(sentence(&task).as_deref(), expected);
+        }
+    }
+
+    #[test]
+    fn a_task_without_an_outcome_is_never_taken_for_a_success() {
+        assert_eq!(exit_code(&Task::default()), exit_code::LOST);
+        assert!(sentence(&Task::default()).is_some());
+        assert_eq!(exit_code(&task(None, Some(256))), exit_code::LOST);
+    }
+}

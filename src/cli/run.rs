@@ -1,0 +1,245 @@
+//! `errand run`: starts a command and, unless told to leave, stays until its end.
+
+use std::{future, time::Duration};
+
+use tokio::sync::watch;
+
+use super::{
+    args::RunArgs,
+    connection::{Connection, Tasks},
+    console::Console,
+    error::CliError,
+    exit_code, logs, outcome, text,
+};
+use crate::proto::v1::{
+    DisconnectAction, RunTaskRequest, SandboxSpec, StartTaskRequest, StopTaskRequest, Task, WaitTaskRequest,
+    run_task_response::Event,
+};
+
+/// The longest that one stream stays with a command.
+const LONGEST_FOREGROUND: Duration = Duration::from_mins(10);
+
+/// Starts the command; returns the exit code that stands for its end.
+pub(super) async fn run(args: Box<RunArgs>, connection: &Connection, console: &mut Console) -> Result<u8, CliError> {
+    let mut tasks = connection.tasks();
+    if args.detach {
+        let task = tasks.start_task(start_request(*args)?).await?.into_inner().task.unwrap_or_default();
+        console.each(&[task], |task| task.task_id.clone()).await?;
+        return Ok(exit_code::SUCCESS);
+    }
+    let stay = args.background_after.is_none();
+    let keeps_running = !args.stop_on_disconnect;
+    let request = run_request(*args, console)?;
+
+    let (accepted, accepted_id) = watch::channel(None);
+    let followed = tokio::select! {
+        result = follow(request, stay, tasks.clone(), console, &accepted) => result,
+        result = interrupted(tasks, accepted_id.clone(), ctrl_c) => return result,
+    };
+    if let Err(error) = &followed
+        && error.is_connection_loss()
+        && keeps_running
+        && let Some(id) = accepted_id.borrow().as_ref()
+    {
+        console.note(&format!("task {id} runs on without this program; `errand logs -f {id}` shows it again")).await;
+    }
+    followed
+}
+
+/// Shows the output from the command's start to its end, over as many streams as that takes.
+async fn follow(
+    request: RunTaskRequest,
+    stay: bool,
+    mut tasks: Tasks,
+    console: &mut Console,
+    accepted: &watch::Sender<Option<String>>,
+) -> Result<u8, CliError> {
+    let mut stream = tasks.run_task(request).await?.into_inner();
+    let mut next_offset = 0;
+    while let Some(message) = stream.message().await? {
+        if console.is_json() {
+            console.message(&message).await?;
+        }
+        match message.event {
+            Some(Event::Accepted(task)) => {
+                accepted.send_replace(Some(task.task_id));
+            }
+            Some(Event::Output(part)) => {
+                next_offset = part.next_offset;
+                if !console.is_json() {
+                    console.bytes(logs::content(&part)).await?;
+                }
+            }
+            Some(Event::Finished(task)) => return Ok(outcome::report(&task, console).await),
+            Some(Event::Backgrounded(task)) if stay => {
+                return stay_to_the_end(&task, next_offset, tasks, console).await;
+            }
+            Some(Event::Backgrounded(task)) => {
+                console.note(&format!("task {} goes on in the background", task.task_id)).await;
+                return Ok(exit_code::SUCCESS);
+            }
+            // An event that this program does not know.
+            None => {}
+        }
+    }
+    Err(CliError::Unexpected("the server ended the stream before the command had ended".to_owned()))
+}
+
+/// Goes on where the first stream left off.
+async fn stay_to_the_end(task: &Task, offset: i64, mut tasks: Tasks, console: &mut Console) -> Result<u8, CliError> {
+    let task = logs::follow(&task.task_id, offset, &mut tasks, console).await?;
+    // This stream acknowledges nothing, yet whoever ran the command has seen its end. If it fails, the session is told once
+    // more than it needs to be, which is what the protocol promises anyway.
+    let acknowledge = WaitTaskRequest {
+        task_id: task.task_id.clone(),
+        timeout: Some(text::wire_duration(Duration::from_secs(1))),
+        acknowledge: true,
+        ..WaitTaskRequest::default()
+    };
+    let _ = tasks.wait_task(acknowledge).await;
+    Ok(outcome::report(&task, console).await)
+}
+
+/// Ctrl-C stops the task, whose end is then reported as any other; a second Ctrl-C leaves at once. Returns only for the latter,
+/// or when the task cannot be stopped.
+pub(super) async fn interrupted(
+    mut tasks: Tasks,
+    mut accepted: watch::Receiver<Option<String>>,
+    mut ctrl_c: impl AsyncFnMut() -> Result<(), CliError>,
+) -> Result<u8, CliError> {
+    ctrl_c().await?;
+    let stop = async {
+        // Ctrl-C may come before the server has said what the task is called.
+        let task_id = match accepted.wait_for(Option::is_some).await {
+            Ok(task_id) => task_id.clone().unwrap_or_default(),
+            Err(_) => return future::pending().await,
+        };
+        let reason = "interrupted from the keyboard".to_owned();
+        tasks.stop_task(StopTaskRequest { task_id, reason, ..StopTaskRequest::default() }).await?;
+        future::pending::<Result<u8, CliError>>().await
+    };
+    tokio::select! {
+        result = stop => result,
+        second = ctrl_c() => second.map(|()| exit_code::INTERRUPTED),
+    }
+}
+
+async fn ctrl_c() -> Result<(), CliError> {
+    tokio::signal::ctrl_c().await.map_err(CliError::Signal)
+}
+
+fn run_request(args: RunArgs, console: &Console) -> Result<RunTaskRequest, CliError> {
+    let on_disconnect = if args.stop_on_disconnect { DisconnectAction::Stop } else { DisconnectAction::Continue };
+    let background_after = args.background_after.unwrap_or(LONGEST_FOREGROUND);
+    Ok(RunTaskRequest {
+        background_after: Some(text::wire_duration(background_after)),
+        on_disconnect: on_disconnect.into(),
+        format: logs::format(console).into(),
+        acknowledge: true,
+        start: Some(start_request(args)?),
+    })
+}
+
+fn start_request(args: RunArgs) -> Result<StartTaskRequest, CliError> {
+    let (command, argv) =
+        if args.no_shell { (String::new(), args.command) } else { (shell_text(&args.command)?, Vec::new()) };
+    let pairs = |flag, pairs| {
+        text::unique_pairs(pairs).map_err(|name| CliError::Usage(format!("{flag}: {name} is given more than once")))
+    };
+    Ok(StartTaskRequest {
+        bot_id: args.owner.bot,
+        session_id: args.owner.session,
+        command,
+        argv,
+        shell: args.shell,
+        workdir: args.workdir,
+        env: pairs("--env", args.env)?,
+        description: args.description,
+        timeout: args.timeout.map(text::wire_duration),
+        labels: pairs("--label", args.label)?,
+        request_id: args.request_id,
+        sandbox: args.image.map(|image| SandboxSpec { image, ..SandboxSpec::default() }),
+    })
+}
+
+/// One argument is shell text already; several are words, and are quoted so that the shell finds the same words again.
+fn shell_text(words: &[String]) -> Result<String, CliError> {
+    match words {
+        [text] => Ok(text.clone()),
+        words => shlex::try_join(words.iter().map(String::as_str))
+            .map_err(|_| CliError::Usage("the command must not hold a NUL character".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::args::{Cli, Command};
+
+    fn request(words: &[&str]) -> Result<StartTaskRequest, CliError> {
+        let cli = Cli::try_parse_from([&["errand", "run"], words].concat()).unwrap();
+        let Command::Run(args) = cli.command else { unreachable!("the words say run") };
+        start_request(*args)
+    }
+
+    fn command(words: &[&str]) -> String {
+        request(words).unwrap().command
+    }
+
+    #[test]
+    fn one_argument_is_shell_text_as_it_is() {
+        assert_eq!(command(&["--", "echo $HOME | wc -c"]), "echo $HOME | wc -c");
+    }
+
+    #[test]
+    fn several_arguments_reach_the_shell_as_the_same_words() {
+        assert_eq!(command(&["--", "sh", "-c", "exit 3"]), "sh -c 'exit 3'");
+        assert_eq!(command(&["--", "exit", "3"]), "exit 3");
+        let words = ["printf", "%s", "it's", "$HOME", "", "a\nb", "ü"];
+        assert_eq!(shlex::split(&command(&[&["--"], &words[..]].concat())).unwrap(), words);
+    }
+
+    #[test]
+    fn what_follows_the_program_belongs_to_it() {
+        assert_eq!(command(&["ls", "-la", "--json"]), "ls -la --json");
+    }
+
+    #[test]
+    fn without_a_shell_the_words_are_sent_as_they_are() {
+        let request = request(&["--no-shell", "--", "printf", "a b"]).unwrap();
+        assert_eq!(request.argv, ["printf", "a b"]);
+        assert_eq!(request.command, "");
+    }
+
+    #[test]
+    fn every_argument_reaches_the_request() {
+        let line = "--bot b --session s --timeout 1m30s --workdir /w --env A=1 --env B= --description d --shell bash \
+                    --label k=v --request-id r --image alpine -- true";
+        let request = request(&line.split_whitespace().collect::<Vec<_>>()).unwrap();
+        let expected = StartTaskRequest {
+            bot_id: "b".to_owned(),
+            session_id: "s".to_owned(),
+            command: "true".to_owned(),
+            argv: Vec::new(),
+            shell: "bash".to_owned(),
+            workdir: "/w".to_owned(),
+            env: [("A".to_owned(), "1".to_owned()), ("B".to_owned(), String::new())].into(),
+            description: "d".to_owned(),
+            timeout: Some(prost_types::Duration { seconds: 90, nanos: 0 }),
+            labels: [("k".to_owned(), "v".to_owned())].into(),
+            request_id: "r".to_owned(),
+            sandbox: Some(SandboxSpec { image: "alpine".to_owned(), ..SandboxSpec::default() }),
+        };
+        assert_eq!(request, expected);
+    }
+
+    #[test]
+    fn a_name_given_twice_is_a_usage_error() {
+        let error = request(&["--env", "A=1", "--env", "A=2", "true"]).unwrap_err();
+        assert_eq!((error.exit_code(), error.to_string().as_str()), (64, "--env: A is given more than once"));
+    }
+}

@@ -1,0 +1,15 @@
+//! `errand serve`: from the arguments to a running server.
+
+use super::{error::CliError, exit_code, serve_args::ServeArgs};
+use crate::{
+    app,
+    config::{Config, SettingsFile},
+};
+
+/// Runs the server until it ends.
+pub(super) async fn serve(args: ServeArgs) -> Result<u8, CliError> {
+    let file = args.config.as_deref().map(SettingsFile::read);
+    let config = Config::load(&args.flags, std::env::vars_os(), file).map_err(CliError::Settings)?;
+    app::serve(config).await.map_err(|error| CliError::Server(format!("{error:#}")))?;
+    Ok(exit_code::SUCCESS)
+}

@@ -1,0 +1,48 @@
+//! `errand stop`: ends tasks with all their processes.
+
+use futures_util::future;
+
+use super::{args::StopArgs, connection::Connection, console::Console, error::CliError, exit_code, text};
+use crate::proto::v1::{StopTaskRequest, StopTasksRequest, Task};
+
+/// Stops the tasks that are named, or all of a bot or session.
+pub(super) async fn stop(args: StopArgs, connection: &Connection, console: &mut Console) -> Result<u8, CliError> {
+    if args.all { stop_all(args, connection, console).await } else { stop_each(args, connection, console).await }
+}
+
+async fn stop_all(args: StopArgs, connection: &Connection, console: &mut Console) -> Result<u8, CliError> {
+    let request = StopTasksRequest {
+        bot_id: args.bot.unwrap_or_else(|| "default".to_owned()),
+        session_id: args.session.unwrap_or_default(),
+        grace: args.grace.map(text::wire_duration),
+        reason: args.reason,
+    };
+    let stopped = connection.tasks().stop_tasks(request).await?.into_inner().tasks;
+    console.each(&stopped, line).await?;
+    Ok(exit_code::SUCCESS)
+}
+
+/// All at the same time, since each takes as long as its grace. One that cannot be stopped does not spare the others.
+async fn stop_each(args: StopArgs, connection: &Connection, console: &mut Console) -> Result<u8, CliError> {
+    let calls = args.tasks.into_iter().map(|task_id| {
+        let mut tasks = connection.tasks();
+        let grace = args.grace.map(text::wire_duration);
+        let request = StopTaskRequest { task_id, grace, reason: args.reason.clone(), ..StopTaskRequest::default() };
+        async move { tasks.stop_task(request).await.map_err(CliError::from) }
+    });
+    let mut code = exit_code::SUCCESS;
+    for answer in future::join_all(calls).await {
+        match answer {
+            Ok(answer) => console.each(&[answer.into_inner().task.unwrap_or_default()], line).await?,
+            Err(error) => {
+                console.error(&error).await;
+                code = code.max(error.exit_code());
+            }
+        }
+    }
+    Ok(code)
+}
+
+fn line(task: &Task) -> String {
+    format!("{}  {}", task.task_id, text::status_name(task.status))
+}

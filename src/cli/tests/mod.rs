@@ -1,0 +1,253 @@
+//! The command line against a server of its own, over a real socket, and its arguments as a whole.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll},
+};
+
+use server::{Fixture, ID, LOG};
+use tokio::{io::AsyncWrite, sync::watch};
+
+use super::*;
+
+mod server;
+
+/// What one command left behind.
+struct Ran {
+    code: u8,
+    stdout: Vec<u8>,
+    stderr: String,
+}
+
+impl Ran {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+}
+
+impl Fixture {
+    async fn run(&self, words: &[&str]) -> Ran {
+        run_with(&[&["errand", "--server", &self.url], words].concat()).await
+    }
+}
+
+async fn run_with(words: &[&str]) -> Ran {
+    let cli = Cli::try_parse_from(words).unwrap();
+    let (stdout, stderr) = (Sink::default(), Sink::default());
+    let mut console = Console::into_writers(Box::new(stdout.clone()), Box::new(stderr.clone()), cli.globals.json);
+    let code = run_on(cli, &mut console).await;
+    let stdout = stdout.0.lock().unwrap().clone();
+    let stderr = String::from_utf8(stderr.0.lock().unwrap().clone()).unwrap();
+    Ran { code, stdout, stderr }
+}
+
+/// A writer that keeps everything.
+#[derive(Clone, Default)]
+struct Sink(Arc<Mutex<Vec<u8>>>);
+
+impl AsyncWrite for Sink {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn run_goes_on_over_the_background_and_exits_as_the_command_did() {
+    let fixture = Fixture::start().await;
+    let ran = fixture.run(&["run", "--", "work", "a b"]).await;
+    assert_eq!(ran.stdout, LOG, "every byte once, as it was");
+    assert_eq!(ran.stderr, "errand: the command was ended by SIGKILL\n");
+    assert_eq!(ran.code, 137);
+    assert_eq!(fixture.seen(), ["run \"work 'a b'\" acknowledge=true", "stream from 4", "wait acknowledge=true"]);
+}
+
+#[tokio::test]
+async fn run_of_a_success_prints_nothing_of_its_own() {
+    let ran = Fixture::start().await.run(&["run", "true"]).await;
+    assert_eq!((ran.code, ran.text().as_str(), ran.stderr.as_str()), (0, "", ""));
+}
+
+#[tokio::test]
+async fn run_with_background_after_leaves_the_task_running() {
+    let ran = Fixture::start().await.run(&["run", "--background-after", "1s", "work"]).await;
+    assert_eq!((ran.code, ran.text().as_str()), (0, "one\n"));
+    assert_eq!(ran.stderr, format!("errand: task {ID} goes on in the background\n"));
+}
+
+#[tokio::test]
+async fn the_first_ctrl_c_stops_the_task_once_it_is_known_and_the_second_leaves_at_once() {
+    let fixture = Fixture::start().await;
+    let cli = Cli::try_parse_from(["errand", "--server", &fixture.url, "ps"]).unwrap();
+    let tasks = Connection::open(&cli.globals).await.unwrap().tasks();
+    let (accepted, accepted_id) = watch::channel(None);
+    let (press, mut presses) = tokio::sync::mpsc::channel(2);
+    let ctrl_c = async move || {
+        presses.recv().await.unwrap();
+        Ok(())
+    };
+    let press_keys = async {
+        press.send(()).await.unwrap();
+        tokio::task::yield_now().await;
+        assert!(fixture.seen().is_empty(), "the task has no name yet");
+        accepted.send_replace(Some(ID.to_owned()));
+        while fixture.seen().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        press.send(()).await.unwrap();
+    };
+    let (code, ()) = tokio::join!(run::interrupted(tasks, accepted_id, ctrl_c), press_keys);
+    assert_eq!(code.unwrap(), 130);
+    assert_eq!(fixture.seen(), ["stop \"interrupted from the keyboard\""]);
+}
+
+#[tokio::test]
+async fn run_with_json_prints_every_message_of_the_streams() {
+    let ran = Fixture::start().await.run(&["--json", "run", "work"]).await;
+    let lines: Vec<serde_json::Value> = ran.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let events: Vec<&str> =
+        lines.iter().map(|line| line.as_object().unwrap().keys().next().unwrap().as_str()).collect();
+    assert_eq!(events, ["accepted", "output", "backgrounded", "output", "finished"]);
+    assert_eq!(lines[4]["finished"]["outcome"]["signaled"]["name"], "SIGKILL");
+    assert_eq!((ran.code, ran.stderr.as_str()), (137, ""));
+}
+
+#[tokio::test]
+async fn a_detached_run_prints_the_id_alone_and_shows_the_token() {
+    let fixture = Fixture::start().await;
+    let ran = fixture.run(&["run", "-d", "--token", "secret", "--", "work"]).await;
+    assert_eq!((ran.code, ran.text()), (0, format!("{ID}\n")));
+    assert_eq!(fixture.seen(), ["start \"work\" Some(\"Bearer secret\")"]);
+}
+
+#[tokio::test]
+async fn logs_shows_the_whole_log_or_its_end_and_can_follow() {
+    let fixture = Fixture::start().await;
+    assert_eq!(fixture.run(&["logs", ID]).await.stdout, LOG);
+    assert_eq!(fixture.run(&["logs", "--tail", "6", ID]).await.stdout, &LOG[LOG.len() - 6..]);
+    assert_eq!(fixture.run(&["logs", "--tail", "6000", ID]).await.stdout, LOG);
+    let ran = fixture.run(&["logs", "-f", "--offset", "4", ID]).await;
+    assert_eq!((ran.code, &ran.stdout[..]), (0, &LOG[4..]));
+}
+
+#[tokio::test]
+async fn wait_exits_as_the_command_did_or_with_124() {
+    let fixture = Fixture::start().await;
+    let ran = fixture.run(&["wait", ID]).await;
+    assert_eq!((ran.code, ran.text().as_str()), (137, ""));
+    let ran = fixture.run(&["wait", "--timeout", "1ms", "endless"]).await;
+    assert_eq!(ran.code, 124);
+    assert_eq!(ran.stderr, "errand: task endless is running after a wait of 1ms\n");
+    assert!(fixture.seen().iter().all(|call| call == "wait acknowledge=false"));
+}
+
+#[tokio::test]
+async fn ps_reads_every_page_until_its_limit() {
+    let fixture = Fixture::start().await;
+    assert_eq!(fixture.run(&["ps"]).await.text().lines().count(), 3);
+    assert_eq!(fixture.run(&["ps", "--limit", "1"]).await.text().lines().count(), 2);
+    let ran = fixture.run(&["ps", "--json"]).await;
+    assert!(
+        ran.text().lines().all(|line| line.starts_with('{') && line.contains("TASK_STATUS_RUNNING")),
+        "{}",
+        ran.text()
+    );
+}
+
+#[tokio::test]
+async fn stop_reports_what_it_could_not_stop_and_stops_the_rest() {
+    let ran = Fixture::start().await.run(&["stop", "gone", ID]).await;
+    assert_eq!((ran.code, ran.text()), (1, format!("{ID}  failed\n")));
+    assert_eq!(ran.stderr, "errand: there is no such task\n");
+}
+
+#[tokio::test]
+async fn health_tells_a_serving_server_from_none() {
+    let fixture = Fixture::start().await;
+    let ran = fixture.run(&["health"]).await;
+    assert_eq!((ran.code, ran.text().as_str()), (0, "serving\n"));
+    assert_eq!(run_with(&["errand", "--server", "http://127.0.0.1:1", "health"]).await.code, 1);
+}
+
+#[tokio::test]
+async fn without_a_server_the_error_says_where_it_was_looked_for() {
+    let ran = run_with(&["errand", "--server", "http://127.0.0.1:1", "ps"]).await;
+    assert_eq!(ran.code, 69);
+    assert_eq!(ran.stderr, "errand: no server answers at http://127.0.0.1:1 (is `errand serve` running?)\n");
+    let ran = run_with(&["errand", "--json", "--server", "http://127.0.0.1:1", "ps"]).await;
+    let error: serde_json::Value = serde_json::from_str(&ran.stderr).unwrap();
+    assert_eq!(error["error"]["code"], "UNAVAILABLE");
+}
+
+#[tokio::test]
+async fn serve_reports_wrong_settings_with_64_before_anything_starts() {
+    let words = ["errand", "serve", "--cpus", "-1", "--listen=0.0.0.0:1", "--stop-tasks-on-exit"];
+    let ran = run_with(&words).await;
+    assert_eq!(ran.code, 64);
+    let lines: Vec<&str> = ran.stderr.lines().collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[0].starts_with("errand: --cpus: \"-1\" is not "), "{lines:?}");
+    assert!(lines[1].starts_with("errand: --listen: without a tokens file"), "{lines:?}");
+}
+
+#[test]
+fn the_arguments_are_consistent() {
+    <Cli as clap::CommandFactory>::command().debug_assert();
+}
+
+#[test]
+fn what_cannot_be_meant_is_refused() {
+    let refused = |line: &str| {
+        let error = Cli::try_parse_from(line.split_whitespace()).expect_err(line);
+        assert!(error.use_stderr(), "{line}");
+        error.to_string()
+    };
+    assert!(refused("errand run --env A -- true").contains("expected NAME=VALUE"));
+    assert!(refused("errand run --timeout 30 -- true").contains("such as 30s"));
+    for line in [
+        "errand",
+        "errand run",
+        "errand run -d --background-after 1s true",
+        "errand run --no-shell --shell sh true",
+        "errand stop",
+        "errand stop --all task",
+        "errand stop --bot b task",
+        "errand events -f --all",
+        "errand events ack",
+        "errand logs --tail -1 task",
+        "errand logs --tail 1 --offset 1 task",
+        "errand serve --no-such-flag 1",
+    ] {
+        refused(line);
+    }
+}
+
+#[test]
+fn the_flags_of_serve_are_taken_as_text() {
+    let cli =
+        Cli::try_parse_from(["errand", "serve", "--config", "f", "--cpus", "many", "--stop-tasks-on-exit"]).unwrap();
+    let Command::Serve(args) = cli.command else { unreachable!("the words say serve") };
+    assert_eq!(args.config.unwrap().to_str(), Some("f"));
+    let expected = [("cpus", "many".to_owned()), ("stop-tasks-on-exit", "true".to_owned())];
+    assert_eq!(args.flags.0, expected.into());
+}
+
+#[test]
+fn events_can_be_acknowledged_by_sequence() {
+    let cli = Cli::try_parse_from(["errand", "events", "ack", "--bot", "b", "3", "4"]).unwrap();
+    let Command::Events(args) = cli.command else { unreachable!("the words say events") };
+    let Some(args::EventsAction::Ack { scope, sequences }) = args.action else { unreachable!("the words say ack") };
+    assert_eq!((scope.bot.as_str(), sequences), ("b", vec![3, 4]));
+}

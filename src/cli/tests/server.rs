@@ -1,0 +1,197 @@
+//! A scripted server with one task, and a port for it.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex},
+};
+
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_stream::{Stream, wrappers::TcpListenerStream};
+use tonic::{Request, Response, Status, transport::Server};
+
+use crate::proto::v1::{
+    self, Exited, Outcome, OutputPart, Signaled, Task, TaskStatus, WaitResult,
+    outcome::Kind,
+    output_part::Content,
+    read_output_request::Selection,
+    run_task_response, stream_output_response,
+    task_service_server::{TaskService, TaskServiceServer},
+};
+
+/// Id of the one task.
+pub(super) const ID: &str = "0190a7c4-0000-7000-8000-000000000000";
+/// What it prints.
+pub(super) const LOG: &[u8] = b"one\ntwo \xff\n";
+
+/// A server with one task, which prints [`LOG`], moves to the background after its first four bytes and is then ended by
+/// SIGKILL. It keeps the requests that matter.
+#[derive(Default)]
+struct Script {
+    seen: Arc<Mutex<Vec<String>>>,
+}
+
+impl Script {
+    fn saw(&self, what: String) {
+        self.seen.lock().unwrap().push(what);
+    }
+}
+
+fn running() -> Task {
+    Task { task_id: ID.to_owned(), status: TaskStatus::Running.into(), command: "work".to_owned(), ..Task::default() }
+}
+
+fn killed() -> Task {
+    let kind = Some(Kind::Signaled(Signaled { signal: 9, name: "SIGKILL".to_owned() }));
+    let outcome = Some(Outcome { kind, shell_exit_code: Some(137) });
+    Task { status: TaskStatus::Failed.into(), outcome, ..running() }
+}
+
+fn part(from: usize, to: usize) -> OutputPart {
+    let content = Some(Content::Data(LOG[from..to].to_vec()));
+    OutputPart { offset: from.try_into().unwrap(), content, next_offset: to.try_into().unwrap() }
+}
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+fn answers<T: Send + 'static>(messages: Vec<T>) -> Response<Answers<T>> {
+    Response::new(Box::pin(tokio_stream::iter(messages.into_iter().map(Ok))))
+}
+
+#[tonic::async_trait]
+impl TaskService for Script {
+    type RunTaskStream = Answers<v1::RunTaskResponse>;
+    type StreamOutputStream = Answers<v1::StreamOutputResponse>;
+
+    async fn start_task(
+        &self,
+        request: Request<v1::StartTaskRequest>,
+    ) -> Result<Response<v1::StartTaskResponse>, Status> {
+        let token = request.metadata().get("authorization").map(|token| token.to_str().unwrap().to_owned());
+        self.saw(format!("start {:?} {token:?}", request.into_inner().command));
+        Ok(Response::new(v1::StartTaskResponse { task: Some(running()), existed: false }))
+    }
+
+    async fn run_task(&self, request: Request<v1::RunTaskRequest>) -> Result<Response<Self::RunTaskStream>, Status> {
+        use run_task_response::Event;
+        let request = request.into_inner();
+        let start = request.start.unwrap();
+        self.saw(format!("run {:?} acknowledge={}", start.command, request.acknowledge));
+        let events = if start.command == "true" {
+            let outcome = Outcome { kind: Some(Kind::Exited(Exited { code: 0 })), shell_exit_code: Some(0) };
+            vec![Event::Accepted(running()), Event::Finished(Task { outcome: Some(outcome), ..running() })]
+        } else {
+            vec![Event::Accepted(running()), Event::Output(part(0, 4)), Event::Backgrounded(running())]
+        };
+        Ok(answers(events.into_iter().map(|event| v1::RunTaskResponse { event: Some(event) }).collect()))
+    }
+
+    async fn stream_output(
+        &self,
+        request: Request<v1::StreamOutputRequest>,
+    ) -> Result<Response<Self::StreamOutputStream>, Status> {
+        use stream_output_response::Event;
+        let offset = usize::try_from(request.into_inner().offset).unwrap();
+        self.saw(format!("stream from {offset}"));
+        let events = [Event::Output(part(offset, LOG.len())), Event::Finished(killed())];
+        Ok(answers(events.into_iter().map(|event| v1::StreamOutputResponse { event: Some(event) }).collect()))
+    }
+
+    async fn wait_task(&self, request: Request<v1::WaitTaskRequest>) -> Result<Response<v1::WaitTaskResponse>, Status> {
+        let request = request.into_inner();
+        self.saw(format!("wait acknowledge={}", request.acknowledge));
+        let (task, result) = match request.task_id.as_str() {
+            "endless" => (running(), WaitResult::Timeout),
+            _ => (killed(), WaitResult::Finished),
+        };
+        Ok(Response::new(v1::WaitTaskResponse { task: Some(task), result: result.into() }))
+    }
+
+    async fn read_output(
+        &self,
+        request: Request<v1::ReadOutputRequest>,
+    ) -> Result<Response<v1::ReadOutputResponse>, Status> {
+        let parts = match request.into_inner().selection.unwrap() {
+            // Three bytes at a time, so that it takes several answers.
+            Selection::Range(range) => {
+                let offset = usize::try_from(range.offset).unwrap();
+                vec![part(offset, LOG.len().min(offset + 3))]
+            }
+            Selection::Tail(_) => vec![part(LOG.len() - 1, LOG.len())],
+            Selection::HeadTail(_) => return Err(Status::unimplemented("")),
+        };
+        let total_bytes = LOG.len().try_into().unwrap();
+        Ok(Response::new(v1::ReadOutputResponse { parts, total_bytes, omitted_bytes: 0 }))
+    }
+
+    async fn list_tasks(
+        &self,
+        request: Request<v1::ListTasksRequest>,
+    ) -> Result<Response<v1::ListTasksResponse>, Status> {
+        // Two pages.
+        let next_page_token = if request.into_inner().page_token.is_empty() { "more" } else { "" };
+        let tasks = vec![running()];
+        Ok(Response::new(v1::ListTasksResponse { tasks, next_page_token: next_page_token.to_owned() }))
+    }
+
+    async fn stop_task(&self, request: Request<v1::StopTaskRequest>) -> Result<Response<v1::StopTaskResponse>, Status> {
+        let request = request.into_inner();
+        self.saw(format!("stop {:?}", request.reason));
+        match request.task_id.as_str() {
+            ID => Ok(Response::new(v1::StopTaskResponse { task: Some(killed()) })),
+            _ => Err(Status::not_found("there is no such task")),
+        }
+    }
+
+    async fn get_task(&self, _: Request<v1::GetTaskRequest>) -> Result<Response<v1::GetTaskResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn stop_tasks(&self, _: Request<v1::StopTasksRequest>) -> Result<Response<v1::StopTasksResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn summarize_tasks(
+        &self,
+        _: Request<v1::SummarizeTasksRequest>,
+    ) -> Result<Response<v1::SummarizeTasksResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+}
+
+/// The scripted server on a port of its own; it ends with this value.
+pub(super) struct Fixture {
+    /// Its address.
+    pub(super) url: String,
+    seen: Arc<Mutex<Vec<String>>>,
+    server: JoinHandle<()>,
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+impl Fixture {
+    /// Starts it.
+    pub(super) async fn start() -> Self {
+        let script = Script::default();
+        let seen = Arc::clone(&script.seen);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let server = tokio::spawn(async move {
+            let (health, service) = tonic_health::server::health_reporter();
+            health.set_serving::<TaskServiceServer<Script>>().await;
+            let router = Server::builder().add_service(service).add_service(TaskServiceServer::new(script));
+            router.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
+        });
+        Self { url, seen, server }
+    }
+
+    /// The calls so far.
+    pub(super) fn seen(&self) -> Vec<String> {
+        self.seen.lock().unwrap().clone()
+    }
+}

@@ -1,0 +1,90 @@
+//! The server's settings: what they are, where they come from, and what is wrong with them.
+//!
+//! Owns the typed [`Config`], the table of [`SETTINGS`] and the rule of precedence: flag, then environment, then file, then
+//! default. It reads no process environment and no command line: both are handed in. What the settings mean to the engine, the
+//! runtime or the store is for those modules to say.
+
+mod load;
+mod problem;
+mod settings;
+mod source;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+pub use problem::{ConfigErrors, Problem};
+pub use settings::{SETTINGS, Setting};
+pub use source::{Flags, Origin, SettingsFile};
+pub(crate) use value::memory;
+
+/// The settings of one server, all checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Address that the gRPC server listens on. Default 127.0.0.1:7543. Beyond loopback only with a `tokens_file`.
+    pub listen: SocketAddr,
+    /// Directory of the database. Default `./errand-data`.
+    pub data_dir: PathBuf,
+    /// Where sandboxes live. Default docker.
+    pub runtime: RuntimeKind,
+    /// Address of the Docker engine. Default: `DOCKER_HOST`; when that is unset too, `None`: the engine's usual socket.
+    pub docker_host: Option<String>,
+    /// File of the tokens that clients must show. Default `None`: no token is asked for.
+    pub tokens_file: Option<PathBuf>,
+    /// Container image of a new sandbox. Default `debian:bookworm-slim`.
+    pub image: String,
+    /// Memory limit of a new sandbox, in bytes. Default 2 GiB.
+    pub memory_bytes: i64,
+    /// CPU limit of a new sandbox, in cores. Default 2.
+    pub cpus: f64,
+    /// The most processes at a time in a new sandbox. Default 512.
+    pub pids_limit: i64,
+    /// Network of a new sandbox: `bridge`, `none`, or the name of a network of the engine. Default `bridge`.
+    pub network_mode: String,
+    /// Directory inside the sandbox that holds the task directories: an absolute path without a trailing slash. Default
+    /// `/tmp/errand`.
+    pub task_root: String,
+    /// Whether the server stops all running tasks when it ends. Default false: they run on.
+    pub stop_tasks_on_exit: bool,
+    /// The most unfinished tasks of one bot. Default 64.
+    pub max_running_per_bot: u32,
+    /// The most unfinished tasks of one tenant. Default 1024.
+    pub max_running_per_tenant: u32,
+    /// How long a command may run when its request does not say. Default 30 min; never more than `max_timeout`.
+    pub default_timeout: Duration,
+    /// The longest timeout that a request may ask for. Default 24 h.
+    pub max_timeout: Duration,
+    /// How long a command must be silent before it can count as stalled. Default 45 s.
+    pub stall_after: Duration,
+    /// How often running tasks are looked at for a stall. Default 5 s.
+    pub stall_check_interval: Duration,
+    /// Time between SIGTERM and SIGKILL when the request does not say. Default 2 s, at most 60 s.
+    pub stop_grace: Duration,
+    /// How long a finished task is kept, counted from its end. Default 24 h.
+    pub retention: Duration,
+    /// How many commands are launched at the same time. Default 8.
+    pub launch_concurrency: usize,
+    /// How long drained notifications are kept from others when the request does not say. Default 60 s, 1 s to 1 h.
+    pub lease_duration: Duration,
+    /// Shape of the server's own log lines. Default text.
+    pub log_format: LogFormat,
+    /// Which of the server's own log lines are written: a filter such as `info` or `errand=debug,info`. Default `info`.
+    pub log_level: String,
+}
+
+/// Where sandboxes live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RuntimeKind {
+    /// Containers of a Docker engine.
+    Docker,
+}
+
+/// Shape of the server's own log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}

@@ -1,0 +1,76 @@
+//! What can be wrong with the settings, said in one line each.
+
+use std::{error::Error, fmt, io, path::PathBuf};
+
+use super::source::Origin;
+
+/// One thing that is wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// The text breaks the setting's rule.
+    #[error("{origin}: {value:?} is not {rule}")]
+    BadValue {
+        /// Where the text came from.
+        origin: Origin,
+        /// The text.
+        value: String,
+        /// What would be right.
+        rule: String,
+    },
+    /// An environment variable's bytes are not text.
+    #[error("{origin}: the value is not UTF-8")]
+    NotText {
+        /// The variable.
+        origin: Origin,
+    },
+    /// The file has a key that is no setting.
+    #[error("{origin}: there is no such setting")]
+    UnknownKey {
+        /// The key.
+        origin: Origin,
+    },
+    /// The file cannot be read.
+    #[error("{}: cannot be read", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is not TOML.
+    #[error("{}, line {line}: {message}", path.display())]
+    NotToml {
+        /// The file.
+        path: PathBuf,
+        /// The line that is wrong, from 1.
+        line: usize,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// Two settings do not go together.
+    #[error("{0}")]
+    Contradiction(String),
+}
+
+/// Everything that is wrong with the settings; never empty. Displayed as one line for each problem.
+#[derive(Debug)]
+pub struct ConfigErrors(pub Vec<Problem>);
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{problem}")?;
+            // The lines stand for themselves, so each brings its cause along.
+            if let Some(source) = problem.source() {
+                write!(f, ": {source}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Error for ConfigErrors {}

@@ -1,0 +1,235 @@
+//! The table of settings: the one place that knows the name, the default, the help and the rule of each. The command line, the
+//! environment and the file all read it.
+
+use super::{
+    Config, LogFormat, RuntimeKind,
+    value::{self, Parsed},
+};
+use std::time::Duration;
+
+/// One setting of the server.
+#[derive(Debug)]
+pub struct Setting {
+    /// The flag's name without its dashes, such as `data-dir`.
+    pub flag: &'static str,
+    /// What stands for the value in the help, such as `DIR`.
+    pub value_name: &'static str,
+    /// The text that is taken when no source gives a value. `None`: the setting then has no value.
+    pub default: Option<&'static str>,
+    /// One line for people.
+    pub help: &'static str,
+    /// True for a flag that may stand alone and then means `true`.
+    pub switch: bool,
+    /// An environment variable of others that is heard when neither flag, environment nor file gives a value.
+    pub fallback_env: Option<&'static str>,
+    /// Reads a text into its field of the configuration, or answers with the rule that the text breaks.
+    pub(super) apply: fn(&mut Config, &str) -> Parsed<()>,
+}
+
+impl Setting {
+    const fn new(
+        flag: &'static str,
+        value_name: &'static str,
+        default: Option<&'static str>,
+        help: &'static str,
+        apply: fn(&mut Config, &str) -> Parsed<()>,
+    ) -> Self {
+        Self { flag, value_name, default, help, switch: false, fallback_env: None, apply }
+    }
+
+    const fn switch(mut self) -> Self {
+        self.switch = true;
+        self
+    }
+
+    const fn or_env(mut self, variable: &'static str) -> Self {
+        self.fallback_env = Some(variable);
+        self
+    }
+
+    /// The key in the settings file, such as `data_dir`.
+    pub fn key(&self) -> String {
+        self.flag.replace('-', "_")
+    }
+
+    /// The environment variable, such as `ERRAND_DATA_DIR`.
+    pub fn env(&self) -> String {
+        format!("ERRAND_{}", self.key().to_uppercase())
+    }
+}
+
+/// A setting that assigns the parsed text to the field.
+macro_rules! setting {
+    ($flag:literal, $value_name:literal, $default:expr, $help:literal, $field:ident, $parse:expr) => {
+        Setting::new($flag, $value_name, $default, $help, |config, text| {
+            let parse: fn(&str) -> Parsed<_> = $parse;
+            config.$field = parse(text)?;
+            Ok(())
+        })
+    };
+}
+
+/// Every setting, in the order of the help.
+pub static SETTINGS: &[Setting] = &[
+    setting!("listen", "ADDR", Some("127.0.0.1:7543"), "Address to listen on", listen, value::socket_addr),
+    setting!("data-dir", "DIR", Some("./errand-data"), "Directory of the database", data_dir, value::path),
+    setting!("runtime", "NAME", Some("docker"), "Where sandboxes live: docker", runtime, |text| {
+        value::one_of(text, &[("docker", RuntimeKind::Docker)])
+    }),
+    setting!(
+        "docker-host",
+        "URL",
+        None,
+        "Address of the Docker engine [default: its usual socket]",
+        docker_host,
+        |text| { value::engine_address(text).map(Some) }
+    )
+    .or_env("DOCKER_HOST"),
+    setting!("tokens-file", "FILE", None, "File of the tokens that clients must show", tokens_file, |text| {
+        value::path(text).map(Some)
+    }),
+    setting!("image", "IMAGE", Some("debian:bookworm-slim"), "Container image of a new sandbox", image, |text| {
+        value::word(text, "the name of an image")
+    }),
+    setting!("memory-bytes", "SIZE", Some("2GiB"), "Memory limit of a new sandbox", memory_bytes, value::memory),
+    setting!("cpus", "CORES", Some("2"), "CPU limit of a new sandbox", cpus, value::cores),
+    setting!("pids-limit", "N", Some("512"), "The most processes in a new sandbox", pids_limit, |text| {
+        value::whole(text, 8..=4_194_304)
+    }),
+    setting!("network-mode", "NETWORK", Some("bridge"), "Network of a new sandbox", network_mode, value::network),
+    setting!(
+        "task-root",
+        "PATH",
+        Some("/tmp/errand"),
+        "Directory of the task logs in the sandbox",
+        task_root,
+        value::sandbox_path
+    ),
+    setting!(
+        "stop-tasks-on-exit",
+        "BOOL",
+        Some("false"),
+        "Stop all running tasks when the server ends",
+        stop_tasks_on_exit,
+        value::switch
+    )
+    .switch(),
+    setting!(
+        "max-running-per-bot",
+        "N",
+        Some("64"),
+        "The most unfinished tasks of a bot",
+        max_running_per_bot,
+        |text| { value::whole(text, 1..=1_000_000) }
+    ),
+    setting!(
+        "max-running-per-tenant",
+        "N",
+        Some("1024"),
+        "The most unfinished tasks of a tenant",
+        max_running_per_tenant,
+        |text| value::whole(text, 1..=1_000_000)
+    ),
+    setting!(
+        "default-timeout",
+        "DURATION",
+        Some("30m"),
+        "How long a command may run when its request does not say",
+        default_timeout,
+        value::some_duration
+    ),
+    setting!(
+        "max-timeout",
+        "DURATION",
+        Some("24h"),
+        "The longest timeout that a request may ask for",
+        max_timeout,
+        value::some_duration
+    ),
+    setting!(
+        "stall-after",
+        "DURATION",
+        Some("45s"),
+        "Silence after which a command can count as stalled",
+        stall_after,
+        value::some_duration
+    ),
+    setting!(
+        "stall-check-interval",
+        "DURATION",
+        Some("5s"),
+        "How often running tasks are looked at for a stall",
+        stall_check_interval,
+        value::some_duration
+    ),
+    setting!("stop-grace", "DURATION", Some("2s"), "Time between SIGTERM and SIGKILL", stop_grace, |text| {
+        value::duration(text, value::SHORTEST..=Duration::from_mins(1))
+    }),
+    setting!(
+        "retention",
+        "DURATION",
+        Some("24h"),
+        "How long a finished task is kept after its end",
+        retention,
+        value::some_duration
+    ),
+    setting!("launch-concurrency", "N", Some("8"), "Commands launched at the same time", launch_concurrency, |text| {
+        value::whole(text, 1..=1024)
+    }),
+    setting!(
+        "lease-duration",
+        "DURATION",
+        Some("60s"),
+        "How long drained notifications are kept from others",
+        lease_duration,
+        |text| value::duration(text, Duration::from_secs(1)..=Duration::from_hours(1))
+    ),
+    setting!(
+        "log-format",
+        "FORMAT",
+        Some("text"),
+        "Log lines for people or programs: text, json",
+        log_format,
+        |text| { value::one_of(text, &[("text", LogFormat::Text), ("json", LogFormat::Json)]) }
+    ),
+    setting!("log-level", "FILTER", Some("info"), "Which log lines are written", log_level, value::log_filter),
+];
+
+impl Default for Config {
+    /// Every setting at the default of the table.
+    fn default() -> Self {
+        // The values here are never seen: the table's defaults take their place at once. Only `None` remains.
+        let mut config = Self {
+            listen: ([127, 0, 0, 1], 0).into(),
+            data_dir: Default::default(),
+            runtime: RuntimeKind::Docker,
+            docker_host: None,
+            tokens_file: None,
+            image: String::new(),
+            memory_bytes: 0,
+            cpus: 0.0,
+            pids_limit: 0,
+            network_mode: String::new(),
+            task_root: String::new(),
+            stop_tasks_on_exit: false,
+            max_running_per_bot: 0,
+            max_running_per_tenant: 0,
+            default_timeout: Duration::ZERO,
+            max_timeout: Duration::ZERO,
+            stall_after: Duration::ZERO,
+            stall_check_interval: Duration::ZERO,
+            stop_grace: Duration::ZERO,
+            retention: Duration::ZERO,
+            launch_concurrency: 0,
+            lease_duration: Duration::ZERO,
+            log_format: LogFormat::Text,
+            log_level: String::new(),
+        };
+        for setting in SETTINGS {
+            if let Some(text) = setting.default {
+                (setting.apply)(&mut config, text).expect("a default keeps its own rule");
+            }
+        }
+        config
+    }
+}

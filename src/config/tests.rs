@@ -1,0 +1,191 @@
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+use std::{ffi::OsString, io, path::PathBuf, time::Duration};
+
+use super::*;
+
+fn flags(pairs: &[(&'static str, &str)]) -> Flags {
+    Flags(pairs.iter().map(|(name, value)| (*name, (*value).to_owned())).collect())
+}
+
+fn env(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
+    pairs.iter().map(|(name, value)| (name.into(), value.into())).collect()
+}
+
+fn file(text: &str) -> Option<SettingsFile> {
+    Some(SettingsFile { path: PathBuf::from("errand.toml"), text: Ok(text.to_owned()) })
+}
+
+fn errors(result: Result<Config, ConfigErrors>) -> Vec<String> {
+    result.unwrap_err().to_string().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn without_any_source_every_setting_has_its_documented_default() {
+    let config = Config::load(&Flags::default(), [], None).unwrap();
+    assert_eq!(
+        config,
+        Config {
+            listen: "127.0.0.1:7543".parse().unwrap(),
+            data_dir: "./errand-data".into(),
+            runtime: RuntimeKind::Docker,
+            docker_host: None,
+            tokens_file: None,
+            image: "debian:bookworm-slim".to_owned(),
+            memory_bytes: 2 << 30,
+            cpus: 2.0,
+            pids_limit: 512,
+            network_mode: "bridge".to_owned(),
+            task_root: "/tmp/errand".to_owned(),
+            stop_tasks_on_exit: false,
+            max_running_per_bot: 64,
+            max_running_per_tenant: 1024,
+            default_timeout: Duration::from_mins(30),
+            max_timeout: Duration::from_hours(24),
+            stall_after: Duration::from_secs(45),
+            stall_check_interval: Duration::from_secs(5),
+            stop_grace: Duration::from_secs(2),
+            retention: Duration::from_hours(24),
+            launch_concurrency: 8,
+            lease_duration: Duration::from_secs(60),
+            log_format: LogFormat::Text,
+            log_level: "info".to_owned(),
+        }
+    );
+}
+
+#[test]
+fn every_setting_can_be_given_by_flag_by_environment_and_in_the_file() {
+    let samples = [
+        ("listen", "127.0.0.1:80"),
+        ("data-dir", "/data"),
+        ("runtime", "docker"),
+        ("docker-host", "unix:///run/docker.sock"),
+        ("tokens-file", "/etc/tokens"),
+        ("image", "alpine"),
+        ("memory-bytes", "512MiB"),
+        ("cpus", "1.5"),
+        ("pids-limit", "100"),
+        ("network-mode", "none"),
+        ("task-root", "/var/errand/"),
+        ("stop-tasks-on-exit", "true"),
+        ("max-running-per-bot", "1"),
+        ("max-running-per-tenant", "2"),
+        ("default-timeout", "1m"),
+        ("max-timeout", "2m"),
+        ("stall-after", "10s"),
+        ("stall-check-interval", "1s"),
+        ("stop-grace", "500ms"),
+        ("retention", "7d"),
+        ("launch-concurrency", "3"),
+        ("lease-duration", "5s"),
+        ("log-format", "json"),
+        ("log-level", "errand=debug,info"),
+    ];
+    assert_eq!(samples.map(|(flag, _)| flag).to_vec(), SETTINGS.iter().map(|s| s.flag).collect::<Vec<_>>());
+
+    let by_flag = Config::load(&flags(&samples), [], None).unwrap();
+    let variables: Vec<_> =
+        SETTINGS.iter().zip(samples).map(|(setting, (_, value))| (setting.env().into(), value.into())).collect();
+    let lines: Vec<String> =
+        SETTINGS.iter().zip(samples).map(|(setting, (_, value))| format!("{} = {value:?}", setting.key())).collect();
+    assert_eq!(Config::load(&Flags::default(), variables, None).unwrap(), by_flag);
+    assert_eq!(Config::load(&Flags::default(), [], file(&lines.join("\n"))).unwrap(), by_flag);
+    assert_eq!(by_flag.memory_bytes, 512 << 20);
+    assert_eq!(by_flag.task_root, "/var/errand");
+    assert_eq!(by_flag.log_format, LogFormat::Json);
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_and_that_over_the_file() {
+    let text = "image = 'from-file'\ncpus = 4\npids_limit = 300\n";
+    let env = || env(&[("ERRAND_IMAGE", "from-env"), ("ERRAND_CPUS", "3"), ("ERRAND_PIDS_LIMIT", "")]);
+    let config = Config::load(&flags(&[("image", "from-flag")]), env(), file(text)).unwrap();
+    assert_eq!(config.image, "from-flag");
+    assert_eq!(config.cpus, 3.0);
+    assert_eq!(config.pids_limit, 300, "an empty variable counts as unset");
+}
+
+#[test]
+fn docker_host_of_the_environment_is_heard_last() {
+    let env = || env(&[("DOCKER_HOST", "unix:///a")]);
+    let host = |flags: &Flags, text| Config::load(flags, env(), file(text)).unwrap().docker_host.unwrap();
+    assert_eq!(host(&Flags::default(), ""), "unix:///a");
+    assert_eq!(host(&Flags::default(), "docker_host = 'unix:///b'"), "unix:///b");
+    assert_eq!(host(&flags(&[("docker-host", "unix:///c")]), "docker_host = 'unix:///b'"), "unix:///c");
+}
+
+#[test]
+fn everything_that_is_wrong_is_reported_at_once_with_its_origin_and_rule() {
+    let flags = flags(&[("listen", "here"), ("max-running-per-bot", "0"), ("network-mode", "host")]);
+    let env = env(&[("ERRAND_CPUS", "many"), ("ERRAND_RETENTION", "24"), ("ERRAND_SERVICE_HOST", "10.0.0.1")]);
+    let text = "memory_bytes = 1000\nimagee = 'x'\nstop_grace = '2m'\nlog_level = ['info']\ntask_root = 'tmp'\n";
+    let lines = errors(Config::load(&flags, env, file(text)));
+    let expected = [
+        "log_level in errand.toml: \"[\\\"info\\\"]\" is not a text, a number, true or false",
+        "--listen: \"here\" is not an IP address and port, such as 127.0.0.1:7543",
+        "memory_bytes in errand.toml: \"1000\" is not a size such as 512MiB, 2GiB or a plain number of bytes, at least 6MiB",
+        "ERRAND_CPUS: \"many\" is not a number of cores from 0.01 to 1024",
+        "--network-mode: \"host\" is not `bridge`, `none` or the name of a network; `host` and `container:…` are refused",
+        "task_root in errand.toml: \"tmp\" is not an absolute path in the sandbox other than /, without `..`",
+        "--max-running-per-bot: \"0\" is not a whole number from 1 to 1000000",
+        "stop_grace in errand.toml: \"2m\" is not a duration from 1ms to 1m with its unit, such as 30s",
+        "ERRAND_RETENTION: \"24\" is not a duration from 1ms to 365d with its unit, such as 30s",
+        "imagee in errand.toml: there is no such setting",
+    ];
+    assert_eq!(lines, expected);
+}
+
+#[test]
+fn a_bad_value_is_reported_even_where_a_better_source_overrides_it() {
+    let lines = errors(Config::load(&flags(&[("cpus", "1")]), env(&[("ERRAND_CPUS", "-1")]), file("cpus = 0")));
+    assert_eq!(lines.len(), 2, "{lines:?}");
+}
+
+#[test]
+fn a_file_that_cannot_be_used_is_reported_beside_the_rest() {
+    let gone = SettingsFile {
+        path: PathBuf::from("gone.toml"),
+        text: Err(io::Error::new(io::ErrorKind::NotFound, "not there")),
+    };
+    let lines = errors(Config::load(&flags(&[("cpus", "0")]), [], Some(gone)));
+    assert_eq!(lines[0], "gone.toml: cannot be read: not there");
+    assert!(lines[1].starts_with("--cpus"), "{lines:?}");
+
+    let lines = errors(Config::load(&Flags::default(), [], file("cpus = 1\nimage = = 2\n")));
+    assert!(lines[0].starts_with("errand.toml, line 2: "), "{lines:?}");
+    assert_eq!(lines.len(), 1);
+}
+
+#[test]
+fn the_default_timeout_must_not_exceed_the_maximum() {
+    let lines = errors(Config::load(&flags(&[("max-timeout", "10m")]), [], None));
+    assert_eq!(lines, ["default_timeout 30m (the default) is more than max_timeout 10m (--max-timeout)"]);
+    let lines = errors(Config::load(&flags(&[("max-timeout", "soon"), ("default-timeout", "48h")]), [], None));
+    assert_eq!(lines.len(), 1, "a bad maximum draws no second complaint: {lines:?}");
+}
+
+#[test]
+fn beyond_loopback_the_server_listens_only_with_a_tokens_file() {
+    for open in ["0.0.0.0:7543", "192.168.1.2:7543", "[::]:7543"] {
+        let lines = errors(Config::load(&Flags::default(), env(&[("ERRAND_LISTEN", open)]), None));
+        let expected =
+            format!("ERRAND_LISTEN: without a tokens file the server listens on loopback only, not on {open}");
+        assert_eq!(lines, [expected]);
+        let flags = flags(&[("listen", open), ("tokens-file", "/etc/errand/tokens")]);
+        assert!(Config::load(&flags, [], None).is_ok());
+    }
+    for loopback in ["127.0.0.1:0", "127.8.8.8:1", "[::1]:7543"] {
+        assert!(Config::load(&flags(&[("listen", loopback)]), [], None).is_ok());
+    }
+}
+
+#[test]
+fn sizes_are_plain_bytes_or_carry_a_binary_unit() {
+    for (text, bytes) in [("2GiB", 2 << 30), ("512 MiB", 512 << 20), ("6291456", 6 << 20), ("1TiB", 1 << 40)] {
+        assert_eq!(value::memory(text).unwrap(), bytes);
+    }
+    for text in ["2GB", "2G", "", "GiB", "-1", "1.5GiB", "99999999TiB"] {
+        assert!(value::memory(text).is_err(), "{text}");
+    }
+}

@@ -1,0 +1,78 @@
+//! Why the engine did not do it.
+
+use crate::{
+    bridge::ReadError,
+    runtime::RuntimeError,
+    store::StoreError,
+    task::BotId,
+};
+
+/// Why the engine did not do it. The API has one table from here to a status.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// No such task, or not one that the caller may know of.
+    #[error("there is no such task")]
+    NoSuchTask,
+    /// The bot has no sandbox.
+    #[error("the bot {0} has no sandbox")]
+    NoSandbox(BotId),
+    /// The bot's sandbox exists and was made otherwise than asked.
+    #[error("the sandbox exists with another {}: delete it first, or ask for it as it is", fields.join(", "))]
+    OtherSpec {
+        /// Which fields differ.
+        fields: Vec<&'static str>,
+    },
+    /// The bot has another sandbox.
+    #[error("the bot has another sandbox, {name}: delete it first")]
+    OtherSandbox {
+        /// Its container's name.
+        name: String,
+    },
+    /// The container belongs to another bot or tenant.
+    #[error("the container is the sandbox of another bot")]
+    NotYours,
+    /// The adopted container does not run, and Errand starts no container that it did not make.
+    #[error("the adopted container {name} is not running: start it, or delete the sandbox to get a new one")]
+    AdoptedNotRunning {
+        /// Its name.
+        name: String,
+    },
+    /// The sandbox does not run, so that nothing can be read in it.
+    #[error("the sandbox is not running: the log cannot be read")]
+    SandboxNotRunning,
+    /// The request id was used for another command.
+    #[error("request_id was used for another command of this bot")]
+    RequestIdReused,
+    /// The log was removed.
+    #[error("the log is gone: its directory was removed in the sandbox")]
+    LogGone,
+    /// The offset is past the end of the log.
+    #[error("offset {offset} is past the end of the output, which has {size} bytes")]
+    PastTheEnd {
+        /// The offset asked for.
+        offset: u64,
+        /// Size of the log.
+        size: u64,
+    },
+    /// The server is ending.
+    #[error("the server is shutting down")]
+    ShuttingDown,
+    /// The store did not do it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The runtime did not do it.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+}
+
+impl From<ReadError> for EngineError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Gone => Self::LogGone,
+            ReadError::Runtime(RuntimeError::NoSuchSandbox { .. } | RuntimeError::NotRunning { .. }) => {
+                Self::SandboxNotRunning
+            }
+            ReadError::Runtime(error) => Self::Runtime(error),
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Starting, supervising, stopping and recovering tasks, and the sandboxes that they need.
+//!
+//! [`Engine`] is what the API calls. Each unfinished task has one supervisor, which alone changes its record; callers speak to it through
+//! its [`live::LiveTask`]. The engine knows neither the wire types nor SQL nor any container engine.
+
+mod error;
+mod live;
+mod output;
+mod recovery;
+mod requests;
+mod retention;
+mod sandboxes;
+mod settings;
+mod stream;
+mod supervisor;
+mod verdict;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::Semaphore;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    bridge::ExecBridge,
+    runtime::Runtime,
+    store::TaskStore,
+    task::TaskId,
+};
+
+pub use error::EngineError;
+pub use requests::{
+    OutputSlice, ReadSelection, SandboxState, SandboxView, StartRequest, Started, TaskRef, WaitRequest, WaitResult,
+};
+pub use settings::Settings;
+pub use stream::{OutputStream, StreamItem};
+
+use live::LiveTask;
+use sandboxes::SandboxKeeper;
+
+/// Runs tasks. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+/// What every part of the engine shares.
+struct Inner {
+    settings: Settings,
+    store: Arc<dyn TaskStore>,
+    runtime: Arc<dyn Runtime>,
+    bridge: Arc<dyn ExecBridge>,
+    sandboxes: SandboxKeeper,
+    /// The unfinished tasks. Entered before their supervisor is spawned, left after their end is committed.
+    live: Mutex<HashMap<TaskId, Arc<LiveTask>>>,
+    /// Processes that are being started in sandboxes at the same time.
+    launches: Semaphore,
+    /// Everything that was spawned: supervisors, requests that must not be cut short, retention.
+    tracker: TaskTracker,
+    /// Cancelled when supervisors shall leave their commands running and end.
+    leave: CancellationToken,
+}
+
+impl Inner {
+    fn live(&self, id: TaskId) -> Option<Arc<LiveTask>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    fn all_live(&self) -> Vec<Arc<LiveTask>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+}
+
+impl Engine {
+    /// An engine over these parts. Nothing runs before [`Engine::recover`].
+    pub fn new(
+        settings: Settings,
+        store: Arc<dyn TaskStore>,
+        runtime: Arc<dyn Runtime>,
+        bridge: Arc<dyn ExecBridge>,
+    ) -> Self {
+        let sandboxes = SandboxKeeper::new(Arc::clone(&store), Arc::clone(&runtime), settings.sandbox.clone());
+        let launches = Semaphore::new(settings.launch_concurrency);
+        Self {
+            inner: Arc::new(Inner {
+                settings,
+                store,
+                runtime,
+                bridge,
+                sandboxes,
+                live: Mutex::default(),
+                launches,
+                tracker: TaskTracker::new(),
+                leave: CancellationToken::new(),
+            }),
+        }
+    }
+
+    /// The settings that requests are measured by.
+    pub fn settings(&self) -> &Settings {
+        &self.inner.settings
+    }
+
+    /// The name of the bridge that launches commands.
+    pub fn bridge_name(&self) -> &'static str {
+        self.inner.bridge.name()
+    }
+
+    /// Runs `work` to its end even when the caller goes away: a request cut short in the middle would leave half-done things.
+    async fn uncut<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, EngineError>> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        match self.inner.tracker.spawn(work).await {
+            Ok(result) => result,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
+    /// Ends supervision and leaves the commands running: the next server finds them again. New requests are refused.
+    pub async fn leave(&self) {
+        self.inner.leave.cancel();
+        self.inner.tracker.close();
+        self.inner.tracker.wait().await;
+    }
+
+    /// Stops every unfinished task, for at most `limit`.
+    pub async fn stop_everything(&self, limit: Duration) {
+        use crate::task::StopCause;
+        let live = self.inner.all_live();
+        tracing::info!(tasks = live.len(), "stopping all tasks");
+        for task in &live {
+            task.stop(StopCause::ServerShutdown, self.inner.settings.stop_grace);
+        }
+        let all = futures_util::future::join_all(live.iter().map(|task| task.finished()));
+        if tokio::time::timeout(limit, all).await.is_err() {
+            tracing::warn!(?limit, "some tasks have not ended in time; the next start goes on stopping them");
+        }
+    }
+}

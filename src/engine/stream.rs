@@ -1,0 +1,158 @@
+//! A log as a stream: from the log in the sandbox as long as it is behind, from memory when it is not.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{EngineError, Inner, live::LiveTask, output::{Follower, Next}};
+use crate::{
+    bridge::{LogReader, Piece},
+    task::Task,
+};
+
+/// What a stream yields.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StreamItem {
+    /// Bytes of the log, in order and without a gap.
+    Output {
+        /// Position of the first byte.
+        offset: u64,
+        /// The bytes. Never empty.
+        bytes: Bytes,
+    },
+    /// The task is finished, and all of its output was yielded. The last item.
+    Finished(Box<Task>),
+}
+
+/// A log from an offset on. Holds no more than one piece at a time: whoever reads slowly delays only itself.
+pub struct OutputStream {
+    inner: Arc<Inner>,
+    task: Task,
+    live: Option<Arc<LiveTask>>,
+    follower: Option<Follower>,
+    /// An open piece of the log in the sandbox.
+    reader: Option<LogReader>,
+    position: u64,
+    follow: bool,
+    /// Where to end, when it is known: the size of the log of a finished task, or the size at the beginning without following.
+    end: Option<u64>,
+    done: bool,
+}
+
+impl OutputStream {
+    pub(super) async fn open(inner: Arc<Inner>, task: Task, offset: u64, follow: bool) -> Result<Self, EngineError> {
+        let live = inner.live(task.id);
+        let mut stream =
+            Self { inner, task, live, follower: None, reader: None, position: offset, follow, end: None, done: false };
+        match &stream.live {
+            Some(live) => {
+                let size = live.output.end();
+                if offset > size {
+                    return Err(EngineError::PastTheEnd { offset, size });
+                }
+                stream.follower = Some(live.output.follower(offset));
+                stream.end = (!follow).then_some(size);
+            }
+            None if stream.task.state.started_at().is_none() => {
+                if offset > 0 {
+                    return Err(EngineError::PastTheEnd { offset, size: 0 });
+                }
+                stream.end = Some(0);
+            }
+            None => {
+                let reader = stream.open_log().await?;
+                if offset > reader.size {
+                    return Err(EngineError::PastTheEnd { offset, size: reader.size });
+                }
+                stream.end = Some(reader.size);
+                stream.reader = Some(reader);
+            }
+        }
+        Ok(stream)
+    }
+
+    /// The task as of the opening.
+    pub fn task(&self) -> &Task {
+        &self.task
+    }
+
+    async fn open_log(&self) -> Result<LogReader, EngineError> {
+        let sandbox = self.inner.sandboxes.runtime_id(&self.task).await?;
+        let piece = Piece::From { offset: self.position, limit: i64::MAX as u64 };
+        Ok(self.inner.bridge.read(&sandbox, self.task.id, piece).await?)
+    }
+
+    /// The next item; none after the last. Cancel safe.
+    ///
+    /// # Errors
+    /// When the log cannot be read. Nothing comes after that.
+    pub async fn next(&mut self) -> Option<Result<StreamItem, EngineError>> {
+        if self.done {
+            return None;
+        }
+        let item = self.step().await;
+        match &item {
+            Ok(Some(StreamItem::Output { offset, bytes })) => self.position = offset + bytes.len() as u64,
+            Ok(Some(StreamItem::Finished(_)) | None) | Err(_) => self.done = true,
+        }
+        item.transpose()
+    }
+
+    async fn step(&mut self) -> Result<Option<StreamItem>, EngineError> {
+        loop {
+            if self.end.is_some_and(|end| self.position >= end) {
+                return Ok(self.last());
+            }
+            if let Some(reader) = &mut self.reader {
+                match reader.next().await {
+                    Some(bytes) => {
+                        if let Some(item) = self.output(bytes?) {
+                            return Ok(Some(item));
+                        }
+                    }
+                    None => {
+                        self.reader = None;
+                        if self.live.is_none() {
+                            // The log ends here, whatever its size was said to be.
+                            self.end = Some(self.position);
+                        }
+                    }
+                }
+                continue;
+            }
+            let Some(live) = self.live.clone() else {
+                self.reader = Some(self.open_log().await?);
+                continue;
+            };
+            let follower = self.follower.get_or_insert_with(|| live.output.follower(self.position));
+            match follower.next(self.position).await {
+                Next::Bytes(bytes) => {
+                    if let Some(item) = self.output(bytes) {
+                        return Ok(Some(item));
+                    }
+                }
+                Next::Behind => {
+                    self.follower = None;
+                    self.reader = Some(self.open_log().await?);
+                }
+                Next::End => {
+                    self.task = live.finished().await;
+                    self.end = Some(self.position);
+                }
+            }
+        }
+    }
+
+    /// Bytes at the current position, up to the end.
+    fn output(&self, mut bytes: Bytes) -> Option<StreamItem> {
+        if let Some(end) = self.end {
+            bytes.truncate(usize::try_from(end - self.position).unwrap_or(usize::MAX));
+        }
+        (!bytes.is_empty()).then_some(StreamItem::Output { offset: self.position, bytes })
+    }
+
+    fn last(&self) -> Option<StreamItem> {
+        let finished = self.task.status().is_terminal() && (self.follow || self.live.is_none());
+        finished.then(|| StreamItem::Finished(Box::new(self.task.clone())))
+    }
+}
