@@ -1,5 +1,7 @@
 //! Errand runs an agent's long commands inside its sandbox, keeps the truth about how each one ended, and tells the agent loop
 //! when something happened. See `ARCHITECTURE.md` for the map and the invariants.
 
+pub mod notify;
 pub mod proto;
+pub mod store;
 pub mod task;
