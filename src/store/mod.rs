@@ -3,6 +3,7 @@
 //! [`TaskStore`] is the contract; [`SqliteStore`] keeps it in one file. The store knows nothing of containers and decides nothing: the
 //! engine computes a change and the store commits it, whole or not at all.
 
+mod error;
 mod sqlite;
 
 use std::{collections::BTreeMap, time::SystemTime};
@@ -14,6 +15,7 @@ use crate::task::{
     BotId, LeaseId, NewNotification, Notification, SandboxRecord, SessionId, Status, Task, TaskId, TenantId,
 };
 
+pub use error::StoreError;
 pub use sqlite::SqliteStore;
 
 /// Keeps tasks, sandboxes and notifications. Every method that changes something returns after the change is on disk.
@@ -72,7 +74,7 @@ pub trait TaskStore: Send + Sync + 'static {
     /// Adds a sandbox or replaces the record with the same id.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] when the bot has a sandbox with another id.
+    /// [`StoreError::Conflict`] when the bot has a sandbox with another id, or the sandbox with this id belongs to another bot.
     async fn put_sandbox(&self, sandbox: SandboxRecord) -> Result<(), StoreError>;
 
     /// A bot's sandbox.
@@ -110,11 +112,12 @@ pub trait TaskStore: Send + Sync + 'static {
     /// When the store cannot be written.
     async fn lease(&self, scope: &Scope, request: LeaseRequest) -> Result<Vec<Notification>, StoreError>;
 
-    /// When the next lease in this scope ends; none when nothing is leased.
+    /// When the first lease on an unacknowledged notification after sequence `after` ends; none when nothing there is leased. In the past
+    /// for a lease that has ended and was not taken over.
     ///
     /// # Errors
     /// When the store cannot be read.
-    async fn next_lease_end(&self, scope: &Scope) -> Result<Option<SystemTime>, StoreError>;
+    async fn next_lease_end(&self, scope: &Scope, after: i64) -> Result<Option<SystemTime>, StoreError>;
 
     /// Ends the delivery of notifications. Returns how many were unacknowledged.
     ///
@@ -132,7 +135,8 @@ pub trait TaskStore: Send + Sync + 'static {
     ///
     /// # Errors
     /// When the store cannot be written.
-    async fn acknowledge_completion(&self, tenant: &TenantId, task: TaskId, now: SystemTime) -> Result<u32, StoreError>;
+    async fn acknowledge_completion(&self, tenant: &TenantId, task: TaskId, now: SystemTime)
+    -> Result<u32, StoreError>;
 
     /// Removes notifications that were acknowledged before `acknowledged_before`, and all made before `made_before`. Returns how many.
     ///
@@ -144,10 +148,12 @@ pub trait TaskStore: Send + Sync + 'static {
         made_before: SystemTime,
     ) -> Result<u64, StoreError>;
 
-    /// Changes whenever notifications were committed or released: the sign to look again. Starts at any value.
+    /// Changes whenever notifications were committed or released: the sign to look again. Starts at any value. The end of a lease changes
+    /// nothing here: see [`TaskStore::next_lease_end`].
     fn notified(&self) -> watch::Receiver<u64>;
 
-    /// Waits until all accepted changes are on disk, and ends writing. Later changes fail with [`StoreError::Closed`].
+    /// Waits until all accepted changes are on disk, then lets go of the database. Later calls fail with [`StoreError::Closed`]. May be
+    /// called again.
     async fn close(&self);
 }
 
@@ -247,53 +253,4 @@ pub enum Selection {
     Sequences(Vec<i64>),
     /// All that this lease holds.
     Lease(LeaseId),
-}
-
-/// Why the store did not do it.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The bot has as many unfinished tasks as it may.
-    #[error("the bot has {running} unfinished tasks and may have {limit}")]
-    TooManyForBot {
-        /// How many it has.
-        running: u32,
-        /// How many it may have.
-        limit: u32,
-    },
-    /// The tenant has as many unfinished tasks as it may.
-    #[error("the tenant has {running} unfinished tasks and may have {limit}")]
-    TooManyForTenant {
-        /// How many it has.
-        running: u32,
-        /// How many it may have.
-        limit: u32,
-    },
-    /// The record was changed by somebody else, or is final.
-    #[error("the record was changed in the meantime or is final")]
-    Conflict,
-    /// The database was written by a newer Errand.
-    #[error("the database has schema version {found}; this server knows versions up to {known}: run a newer Errand, or use another data directory")]
-    TooNew {
-        /// Its schema version.
-        found: i64,
-        /// The newest known one.
-        known: i64,
-    },
-    /// The file is not a database, or is damaged.
-    #[error("{path} is not an Errand database: {detail}")]
-    NotADatabase {
-        /// The file.
-        path: String,
-        /// What is wrong with it.
-        detail: String,
-    },
-    /// The store was closed.
-    #[error("the store is closed")]
-    Closed,
-    /// The database failed.
-    #[error("the database failed")]
-    Database(#[source] sqlx::Error),
-    /// A record cannot be understood.
-    #[error("a stored record cannot be understood")]
-    Record(#[source] serde_json::Error),
 }

@@ -1,0 +1,203 @@
+//! The one writer: takes the changes that are waiting and commits them together, so that they share the cost of reaching the disk.
+//!
+//! Owns the only connection that writes, the task that uses it, and the claim on the database file. Knows nothing of what a change does.
+//! It never waits for a group to fill: while one commit is under way, the next group gathers by itself.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use sqlx::{Connection as _, SqliteConnection, query};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument as _;
+
+use super::file::Claim;
+use crate::store::StoreError;
+
+/// The most changes in one commit.
+const GROUP_LIMIT: usize = 256;
+/// The most changes that wait; further callers wait to get in.
+const QUEUE_LIMIT: usize = 1024;
+
+/// Something to be written.
+pub(super) trait Change: Send + Sync + 'static {
+    /// What the caller is told once it is on disk.
+    type Answer: Send + Sync + 'static;
+
+    /// Makes the change within the group's transaction. On an error everything it did is undone.
+    fn apply(&self, connection: &mut SqliteConnection)
+    -> impl Future<Output = Result<Self::Answer, StoreError>> + Send;
+
+    /// True when subscribers have to look again after this.
+    fn wakes(&self, _answer: &Self::Answer) -> bool {
+        false
+    }
+}
+
+/// The way to the writer task.
+#[derive(Debug)]
+pub(super) struct Writer {
+    queue: mpsc::Sender<Box<dyn Job>>,
+    notified: watch::Sender<u64>,
+    commits: Arc<AtomicU64>,
+    closing: CancellationToken,
+    task: TaskTracker,
+}
+
+impl Writer {
+    /// Starts the writer task. It ends with [`Writer::close`], or when the writer is dropped.
+    pub(super) fn start(connection: SqliteConnection, claim: Claim) -> Self {
+        let (queue, waiting) = mpsc::channel(QUEUE_LIMIT);
+        let writer = Self {
+            queue,
+            notified: watch::Sender::new(0),
+            commits: Arc::default(),
+            closing: CancellationToken::new(),
+            task: TaskTracker::new(),
+        };
+        let work = Work { connection, notified: writer.notified.clone(), commits: Arc::clone(&writer.commits) };
+        let closing = writer.closing.clone();
+        writer.task.spawn(work.run(waiting, closing, claim).instrument(tracing::info_span!("store_writer")));
+        writer.task.close();
+        writer
+    }
+
+    /// Makes a change and returns when it is on disk. Cancel safe: the change is made whole or not at all.
+    pub(super) async fn submit<C: Change>(&self, change: C) -> Result<C::Answer, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let job = Submitted { change, answer: None, reply };
+        self.queue.send(Box::new(job)).await.map_err(|_| StoreError::Closed)?;
+        answer.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Changes after every commit that wakes subscribers.
+    pub(super) fn notified(&self) -> watch::Receiver<u64> {
+        self.notified.subscribe()
+    }
+
+    /// How many commits there were.
+    pub(super) fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Relaxed)
+    }
+
+    /// Takes no more changes, and waits until the accepted ones are on disk and the file is let go.
+    pub(super) async fn close(&self) {
+        self.closing.cancel();
+        self.task.wait().await;
+    }
+}
+
+/// What the writer task owns beside its queue.
+struct Work {
+    connection: SqliteConnection,
+    notified: watch::Sender<u64>,
+    commits: Arc<AtomicU64>,
+}
+
+impl Work {
+    async fn run(mut self, mut waiting: mpsc::Receiver<Box<dyn Job>>, closing: CancellationToken, claim: Claim) {
+        let mut group = Vec::with_capacity(GROUP_LIMIT);
+        loop {
+            tokio::select! {
+                biased;
+                // What was accepted before stays in the queue and is still written.
+                () = closing.cancelled(), if !waiting.is_closed() => waiting.close(),
+                taken = waiting.recv_many(&mut group, GROUP_LIMIT) => {
+                    if taken == 0 {
+                        break;
+                    }
+                    self.commit(&mut group).await;
+                }
+            }
+        }
+        // A failure here loses nothing: every commit is on disk already.
+        if let Err(error) = self.connection.close().await {
+            tracing::warn!(%error, "the database was not closed cleanly");
+        }
+        drop(claim);
+    }
+
+    async fn commit(&mut self, group: &mut Vec<Box<dyn Job>>) {
+        let result = transact(&mut self.connection, group).await;
+        let failure = result.err().map(Arc::new);
+        if failure.is_some() {
+            // Fails when SQLite has rolled back by itself, which is as good.
+            let _ = query("ROLLBACK").execute(&mut self.connection).await;
+        } else {
+            self.commits.fetch_add(1, Ordering::Relaxed);
+            if group.iter().any(|job| job.wakes()) {
+                self.notified.send_modify(|count| *count = count.wrapping_add(1));
+            }
+        }
+        for job in group.drain(..) {
+            job.settle(failure.clone());
+        }
+    }
+}
+
+/// Runs a group in one transaction, each change in its own savepoint, so that one that fails harms no other.
+///
+/// Plain statements instead of sqlx's transactions: those count nested levels, and lose count for good when SQLite rolls everything back
+/// by itself, as it does when the disk is full.
+async fn transact(connection: &mut SqliteConnection, group: &mut [Box<dyn Job>]) -> Result<(), sqlx::Error> {
+    query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
+    for job in group {
+        query("SAVEPOINT change").execute(&mut *connection).await?;
+        if !job.apply(&mut *connection).await {
+            // Fails when there is no transaction any more: the group must not go on without one.
+            query("ROLLBACK TO change").execute(&mut *connection).await?;
+        }
+        query("RELEASE change").execute(&mut *connection).await?;
+    }
+    query("COMMIT").execute(&mut *connection).await?;
+    Ok(())
+}
+
+/// A change of any type, with its caller.
+#[async_trait]
+trait Job: Send + Sync {
+    /// Makes the change and keeps the answer. False when it failed and has to be undone.
+    async fn apply(&mut self, connection: &mut SqliteConnection) -> bool;
+    fn wakes(&self) -> bool;
+    /// Tells the caller. `failure` is that of the whole group.
+    fn settle(self: Box<Self>, failure: Option<Arc<sqlx::Error>>);
+}
+
+struct Submitted<C: Change> {
+    change: C,
+    answer: Option<Result<C::Answer, StoreError>>,
+    reply: oneshot::Sender<Result<C::Answer, StoreError>>,
+}
+
+#[async_trait]
+impl<C: Change> Job for Submitted<C> {
+    async fn apply(&mut self, connection: &mut SqliteConnection) -> bool {
+        let answer = self.change.apply(connection).await;
+        let done = answer.is_ok();
+        self.answer = Some(answer);
+        done
+    }
+
+    fn wakes(&self) -> bool {
+        matches!(&self.answer, Some(Ok(answer)) if self.change.wakes(answer))
+    }
+
+    fn settle(self: Box<Self>, failure: Option<Arc<sqlx::Error>>) {
+        let result = match (failure, self.answer) {
+            (None, Some(answer)) => answer,
+            // The change that broke the group knows more than what followed from it.
+            (Some(_), Some(Err(StoreError::Database(cause)))) => Err(StoreError::Database(cause)),
+            // Also for a change that was refused: it may have been judged by a neighbour that was never committed.
+            (Some(failure), _) => Err(StoreError::Database(failure)),
+            (None, None) => Err(StoreError::Closed),
+        };
+        // A caller that went away needs no answer.
+        let _ = self.reply.send(result);
+    }
+}
