@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{EngineError, Inner, live::LiveTask, output::{Follower, Next}};
+use super::{
+    EngineError, Inner,
+    live::LiveTask,
+    output::{Follower, Next},
+};
 use crate::{
     bridge::{LogReader, Piece},
     task::Task,
