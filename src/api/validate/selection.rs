@@ -40,7 +40,7 @@ pub(in crate::api) fn read(
     let mut violations = Violations::new();
     let task = tasks::reference(&request.task_id, &request.bot_id, &request.session_id, caller, &mut violations);
     let selection = selection(request.selection.as_ref(), &mut violations);
-    let format = violations.choice("format", request.format).map(Format::from);
+    let format = violations.choice::<crate::proto::v1::OutputFormat>("format", request.format).map(Format::from);
     let read = (|| Some((task?, selection?, format?)))();
     let (task, selection, format) = violations.or(read)?;
     Ok((task?, selection, format))
@@ -51,7 +51,7 @@ pub(in crate::api) fn stream(request: &StreamOutputRequest, caller: &Caller) -> 
     let mut violations = Violations::new();
     let task = tasks::reference(&request.task_id, &request.bot_id, &request.session_id, caller, &mut violations);
     let offset = violations.number("offset", request.offset, 0, u64::MAX);
-    let format = violations.choice("format", request.format).map(Format::from);
+    let format = violations.choice::<crate::proto::v1::OutputFormat>("format", request.format).map(Format::from);
     let read = (|| Some((task?, offset?, format?)))();
     let (task, offset, format) = violations.or(read)?;
     Ok(Stream { task: task?, offset, follow: !request.no_follow, format })

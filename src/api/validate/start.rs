@@ -63,7 +63,7 @@ pub(in crate::api) fn run(request: RunTaskRequest, caller: &Caller, settings: &S
     let span = Span::up_to(BACKGROUND_AFTER_LIMIT);
     let background_after = violations.duration("background_after", request.background_after, span);
     let on_disconnect = violations.choice("on_disconnect", request.on_disconnect);
-    let format = violations.choice("format", request.format);
+    let format = violations.choice::<crate::proto::v1::OutputFormat>("format", request.format);
     let read = (|| {
         Some(Run {
             start: start?,
