@@ -121,6 +121,7 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     telemetry::init(config.log_format, &config.log_level)
         .map_err(|source| ServeError::LogLevel { filter: config.log_level.clone(), source })?;
     let tokens = config.tokens_file.as_deref().map(Tokens::read).transpose().map_err(ServeError::Tokens)?;
+    raise_file_limit();
     // From the beginning: a signal during the start is not lost.
     let mut ending = Ending::listen().map_err(ServeError::Signals)?;
     let store = open_store(&config).await?;
@@ -162,6 +163,14 @@ impl Ending {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
         }
+    }
+}
+
+/// Every running task holds a connection to the container engine: the usual 1024 files are too few for a server.
+fn raise_file_limit() {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) => tracing::debug!(limit, "open files"),
+        Err(error) => tracing::warn!(%error, "the limit of open files could not be raised"),
     }
 }
 
