@@ -218,6 +218,7 @@ fn settings(config: &Config) -> Settings {
         stall_check_interval: config.stall_check_interval,
         stop_grace: config.stop_grace,
         retention: config.retention,
+        notification_retention: config.notification_retention,
         launch_concurrency: config.launch_concurrency,
     }
 }

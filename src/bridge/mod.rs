@@ -31,7 +31,13 @@ pub trait ExecBridge: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`RuntimeError::Uncertain`] when nobody knows whether it was launched; every other error is certain that it was not.
-    async fn launch(&self, sandbox: &str, task: TaskId, nonce: Nonce, spec: &TaskSpec) -> Result<Attachment, RuntimeError>;
+    async fn launch(
+        &self,
+        sandbox: &str,
+        task: TaskId,
+        nonce: Nonce,
+        spec: &TaskSpec,
+    ) -> Result<Attachment, RuntimeError>;
 
     /// Follows a command that was launched before, with its output from byte `from` on.
     ///

@@ -1,11 +1,6 @@
 //! Why the engine did not do it.
 
-use crate::{
-    bridge::ReadError,
-    runtime::RuntimeError,
-    store::StoreError,
-    task::BotId,
-};
+use crate::{bridge::ReadError, runtime::RuntimeError, store::StoreError, task::BotId};
 
 /// Why the engine did not do it. The API has one table from here to a status.
 #[derive(Debug, thiserror::Error)]

@@ -24,12 +24,7 @@ use std::{
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{
-    bridge::ExecBridge,
-    runtime::Runtime,
-    store::TaskStore,
-    task::TaskId,
-};
+use crate::{bridge::ExecBridge, runtime::Runtime, store::TaskStore, task::TaskId};
 
 pub use error::EngineError;
 pub use requests::{
@@ -57,7 +52,7 @@ struct Inner {
     /// The unfinished tasks. Entered before their supervisor is spawned, left after their end is committed.
     live: Mutex<HashMap<TaskId, Arc<LiveTask>>>,
     /// Processes that are being started in sandboxes at the same time.
-    launches: Semaphore,
+    launches: Arc<Semaphore>,
     /// Everything that was spawned: supervisors, requests that must not be cut short, retention.
     tracker: TaskTracker,
     /// Cancelled when supervisors shall leave their commands running and end.
@@ -83,7 +78,7 @@ impl Engine {
         bridge: Arc<dyn ExecBridge>,
     ) -> Self {
         let sandboxes = SandboxKeeper::new(Arc::clone(&store), Arc::clone(&runtime), settings.sandbox.clone());
-        let launches = Semaphore::new(settings.launch_concurrency);
+        let launches = Arc::new(Semaphore::new(settings.launch_concurrency));
         Self {
             inner: Arc::new(Inner {
                 settings,

@@ -10,7 +10,10 @@ use crate::{
     bridge::Piece,
     runtime::Found,
     store::{BotFilter, Created, Scope, TaskQuery},
-    task::{BotId, Nonce, Owner, SandboxRecord, SandboxSpec, SessionId, Status, StopCause, Task, TaskId, TaskSpec, TaskState, TenantId},
+    task::{
+        BotId, Nonce, Owner, SandboxRecord, SandboxSpec, SessionId, Status, StopCause, Task, TaskId, TaskSpec,
+        TaskState, TenantId,
+    },
 };
 
 /// What to start.
@@ -295,9 +298,7 @@ impl Engine {
         if task.state.started_at().is_none() {
             // Nothing was ever printed, and there may be no log to ask.
             return match selection {
-                ReadSelection::Range { offset, .. } if offset > 0 => {
-                    Err(EngineError::PastTheEnd { offset, size: 0 })
-                }
+                ReadSelection::Range { offset, .. } if offset > 0 => Err(EngineError::PastTheEnd { offset, size: 0 }),
                 _ => Ok(OutputSlice { finished: task.status().is_terminal(), ..OutputSlice::default() }),
             };
         }
@@ -342,7 +343,12 @@ impl Engine {
     ///
     /// # Errors
     /// As for [`Engine::read_output`].
-    pub async fn stream_output(&self, reference: &TaskRef, offset: u64, follow: bool) -> Result<OutputStream, EngineError> {
+    pub async fn stream_output(
+        &self,
+        reference: &TaskRef,
+        offset: u64,
+        follow: bool,
+    ) -> Result<OutputStream, EngineError> {
         let task = self.task(reference).await?;
         OutputStream::open(Arc::clone(&self.inner), task, offset, follow).await
     }
@@ -351,7 +357,12 @@ impl Engine {
     ///
     /// # Errors
     /// When it exists otherwise, or the runtime refuses.
-    pub async fn ensure_sandbox(&self, tenant: TenantId, bot: BotId, spec: Option<SandboxSpec>) -> Result<SandboxView, EngineError> {
+    pub async fn ensure_sandbox(
+        &self,
+        tenant: TenantId,
+        bot: BotId,
+        spec: Option<SandboxSpec>,
+    ) -> Result<SandboxView, EngineError> {
         let inner = Arc::clone(&self.inner);
         self.uncut(async move { inner.sandboxes.ensure(&tenant, &bot, spec).await }).await
     }
@@ -360,7 +371,12 @@ impl Engine {
     ///
     /// # Errors
     /// When it is not there, not running, another bot's, or the bot has another sandbox.
-    pub async fn adopt_sandbox(&self, tenant: TenantId, bot: BotId, container: String) -> Result<SandboxView, EngineError> {
+    pub async fn adopt_sandbox(
+        &self,
+        tenant: TenantId,
+        bot: BotId,
+        container: String,
+    ) -> Result<SandboxView, EngineError> {
         let inner = Arc::clone(&self.inner);
         self.uncut(async move { inner.sandboxes.adopt(&tenant, &bot, &container).await }).await
     }

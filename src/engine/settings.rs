@@ -23,6 +23,8 @@ pub struct Settings {
     pub stop_grace: Duration,
     /// How long a finished task is kept, from its end.
     pub retention: Duration,
+    /// How long a notification is kept that nobody acknowledges.
+    pub notification_retention: Duration,
     /// How many processes are started in sandboxes at the same time.
     pub launch_concurrency: usize,
 }

@@ -26,7 +26,7 @@ pub trait Runtime: Send + Sync + 'static {
     /// [`RuntimeError::Unavailable`].
     async fn ping(&self) -> Result<(), RuntimeError>;
 
-    /// Makes and starts a sandbox. When this fails, or is cancelled, nothing half-made is kept: the next call with the same id
+    /// Makes and starts a sandbox. When this fails, or is cancelled, nothing half-made is kept: the next call with the same name
     /// removes what a crash may have left.
     ///
     /// # Errors
@@ -77,7 +77,9 @@ pub trait Runtime: Send + Sync + 'static {
 /// What to make.
 #[derive(Debug, Clone)]
 pub struct CreateSandbox {
-    /// The sandbox's id, from which its name is made.
+    /// The name it gets: chosen by the caller, so that it is found again even if the answer is lost.
+    pub name: String,
+    /// The sandbox's id; for labels.
     pub id: SandboxId,
     /// Whose it is; for labels.
     pub tenant: TenantId,

@@ -6,7 +6,17 @@ use super::text;
 
 /// How a last line ends that waits for input, in lower case.
 const ENDINGS: [&str; 11] = [
-    "$", ">", "#", "password:", "passphrase:", "y/n]", "yes/no)", "are you sure", "are you sure?", "continue?", "proceed?",
+    "$",
+    ">",
+    "#",
+    "password:",
+    "passphrase:",
+    "y/n]",
+    "yes/no)",
+    "are you sure",
+    "are you sure?",
+    "continue?",
+    "proceed?",
 ];
 /// The most of a line that is shown as evidence, in characters.
 const EVIDENCE_LIMIT: usize = 200;
@@ -41,9 +51,20 @@ mod tests {
     #[test]
     fn prompts_are_known_by_the_end_of_the_last_line() {
         for prompt in [
-            "Password: ", "[sudo] password for joe: \nPassword:", "Overwrite? [Y/n]", "host key (yes/no)", "Are you sure?",
-            "Continue? ", "Proceed?", "Enter your name: ", "press ENTER to continue...", "root@box:/# ", "$ ", "mysql> ",
-            "\x1b[1mEnter passphrase:\x1b[0m ", "downloading 10%\rPassword:",
+            "Password: ",
+            "[sudo] password for joe: \nPassword:",
+            "Overwrite? [Y/n]",
+            "host key (yes/no)",
+            "Are you sure?",
+            "Continue? ",
+            "Proceed?",
+            "Enter your name: ",
+            "press ENTER to continue...",
+            "root@box:/# ",
+            "$ ",
+            "mysql> ",
+            "\x1b[1mEnter passphrase:\x1b[0m ",
+            "downloading 10%\rPassword:",
         ] {
             assert!(waiting_line(prompt.as_bytes()).is_some(), "{prompt:?}");
         }
@@ -52,8 +73,15 @@ mod tests {
     #[test]
     fn statements_and_answered_questions_are_no_prompts() {
         for line in [
-            "", "\n", "Compiling errand v0.1.0", "Password: \nok, working", "Are you sure?\n", "center: ", "listening on :80",
-            "done.", "100%",
+            "",
+            "\n",
+            "Compiling errand v0.1.0",
+            "Password: \nok, working",
+            "Are you sure?\n",
+            "center: ",
+            "listening on :80",
+            "done.",
+            "100%",
         ] {
             assert_eq!(waiting_line(line.as_bytes()), None, "{line:?}");
         }

@@ -82,10 +82,7 @@ mod tests {
         let nonce = Nonce::new();
         assert_eq!(read(None, nonce), Sentinel::Absent);
         assert_eq!(read(Some(&line(nonce, "exited 0")), nonce), Sentinel::Complete(Ending::Exited(0)));
-        assert_eq!(
-            read(Some(&line(nonce, "signaled 9")), nonce),
-            Sentinel::Complete(Ending::Signaled(Signal::KILL))
-        );
+        assert_eq!(read(Some(&line(nonce, "signaled 9")), nonce), Sentinel::Complete(Ending::Signaled(Signal::KILL)));
         assert_eq!(
             read(Some(&line(nonce, "failed not_found no fish here")), nonce),
             Sentinel::Complete(Ending::FailedToStart {
@@ -98,7 +95,9 @@ mod tests {
         for corrupt in ["", "\n", "errand", "77\n", "errand 1 x exited 0\n"] {
             assert_eq!(read(Some(corrupt.as_bytes()), nonce), Sentinel::Corrupt, "{corrupt:?}");
         }
-        for corrupt in ["exited 256", "exited -1", "exited +1", "exited", "signaled 0", "signaled 65", "gone 1", "failed x y"] {
+        for corrupt in
+            ["exited 256", "exited -1", "exited +1", "exited", "signaled 0", "signaled 65", "gone 1", "failed x y"]
+        {
             assert_eq!(read(Some(&line(nonce, corrupt)), nonce), Sentinel::Corrupt, "{corrupt:?}");
         }
     }

@@ -254,11 +254,9 @@ pub fn transition(state: &TaskState, event: Event) -> Transition {
         (TaskState::Queued, Event::LaunchBegan { incarnation }) => To(TaskState::Starting { incarnation }),
         // Only a launch can bring a process about.
         (TaskState::Queued, Event::Started { .. }) => Unchanged,
-        (TaskState::Queued, Event::StopRequested { cause, at }) => To(TaskState::Finished {
-            outcome: stopped(cause, None),
-            started_at: None,
-            finished_at: at,
-        }),
+        (TaskState::Queued, Event::StopRequested { cause, at }) => {
+            To(TaskState::Finished { outcome: stopped(cause, None), started_at: None, finished_at: at })
+        }
         (TaskState::Queued, Event::Ended { ending, started_at, at }) => {
             To(TaskState::Finished { outcome: unasked(ending), started_at, finished_at: at })
         }
@@ -291,13 +289,11 @@ pub fn transition(state: &TaskState, event: Event) -> Transition {
             TaskState::Stopping { .. },
             Event::LaunchBegan { .. } | Event::Started { .. } | Event::StopRequested { .. },
         ) => Unchanged,
-        (TaskState::Stopping { cause, started_at, .. }, Event::Ended { ending, at, .. }) => {
-            To(TaskState::Finished {
-                outcome: asked(cause.clone(), ending),
-                started_at: Some(*started_at),
-                finished_at: at,
-            })
-        }
+        (TaskState::Stopping { cause, started_at, .. }, Event::Ended { ending, at, .. }) => To(TaskState::Finished {
+            outcome: asked(cause.clone(), ending),
+            started_at: Some(*started_at),
+            finished_at: at,
+        }),
 
         (
             TaskState::Finished { .. },
@@ -353,7 +349,8 @@ fn agrees(outcome: &Outcome, ending: &Ending) -> bool {
         Outcome::TimedOut { .. } => !matches!(ending, Ending::FailedToStart { .. }),
         // Losing sight of a command that was stopped is no news; a sign of life from one that never ran is.
         Outcome::Stopped { cause, signal } => {
-            matches!(ending, Ending::Lost { .. }) || asked(cause.clone(), ending.clone()) == stopped(cause.clone(), *signal)
+            matches!(ending, Ending::Lost { .. })
+                || asked(cause.clone(), ending.clone()) == stopped(cause.clone(), *signal)
         }
         Outcome::FailedToStart { .. } => matches!(ending, Ending::FailedToStart { .. }),
         Outcome::Lost { .. } => matches!(ending, Ending::Lost { .. }),

@@ -33,6 +33,7 @@ fn settings() -> Settings {
         stall_check_interval: Duration::from_secs(5),
         stop_grace: Duration::from_secs(2),
         retention: Duration::from_secs(86_400),
+        notification_retention: Duration::from_secs(86_400),
         launch_concurrency: 8,
     }
 }

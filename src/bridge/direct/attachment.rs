@@ -133,10 +133,7 @@ mod tests {
     #[test]
     fn control_lines_are_understood_and_anything_else_is_not() {
         assert_eq!(report("claimed"), Some(Report::Claimed));
-        assert_eq!(
-            report("started 12 3456"),
-            Some(Report::Started(ProcessIdentity { pid: 12, start_ticks: 3456 }))
-        );
+        assert_eq!(report("started 12 3456"), Some(Report::Started(ProcessIdentity { pid: 12, start_ticks: 3456 })));
         assert_eq!(report("ended signaled 9"), Some(Report::Ended(Ending::Signaled(Signal::KILL))));
         assert_eq!(report("over 7 1"), Some(Report::Over { bytes: 7, incomplete: true }));
         assert_eq!(

@@ -51,7 +51,8 @@ impl DirectBridge {
 
     /// Starts scripts, joined to one, with arguments.
     async fn run(&self, sandbox: &str, scripts: &[&str], arguments: Vec<String>) -> Result<Exec, RuntimeError> {
-        let mut argv = vec!["sh".to_owned(), "-c".to_owned(), scripts.join("\n"), "errand".to_owned(), self.root.clone()];
+        let mut argv =
+            vec!["sh".to_owned(), "-c".to_owned(), scripts.join("\n"), "errand".to_owned(), self.root.clone()];
         argv.extend(arguments);
         self.runtime.exec(sandbox, &argv).await
     }
@@ -100,7 +101,13 @@ impl ExecBridge for DirectBridge {
         format!("{}/{task}/output.log", self.root)
     }
 
-    async fn launch(&self, sandbox: &str, task: TaskId, nonce: Nonce, spec: &TaskSpec) -> Result<Attachment, RuntimeError> {
+    async fn launch(
+        &self,
+        sandbox: &str,
+        task: TaskId,
+        nonce: Nonce,
+        spec: &TaskSpec,
+    ) -> Result<Attachment, RuntimeError> {
         let command_file = self.command_file(task);
         if let Program::Shell { text, .. } = &spec.program
             && text.len() > TEXT_LIMIT
@@ -147,8 +154,9 @@ impl ExecBridge for DirectBridge {
             (process.pid.to_string(), process.start_ticks.to_string())
         });
         let number = signal.map_or(0, Signal::number);
-        let said =
-            self.ask(sandbox, &[PROCESS, SIGNAL], vec![task.to_string(), process.0, process.1, number.to_string()]).await?;
+        let said = self
+            .ask(sandbox, &[PROCESS, SIGNAL], vec![task.to_string(), process.0, process.1, number.to_string()])
+            .await?;
         said.trim().strip_prefix("members ").and_then(|count| count.parse().ok()).ok_or_else(|| RuntimeError::Refused {
             detail: format!("the processes of the task could not be listed: {said:?}"),
         })

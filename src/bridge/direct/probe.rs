@@ -13,7 +13,8 @@ const TICKS_PER_SECOND: u64 = 100;
 /// Reads the whole answer. None when it is not one, or not to these questions.
 pub(super) fn parse(mut answer: &[u8], asked: &[(TaskId, Nonce)]) -> Option<Vec<Finding>> {
     let boot = take_line(&mut answer)?.strip_prefix("boot ")?.parse().ok()?;
-    let findings = asked.iter().map(|(task, nonce)| finding(&mut answer, *task, *nonce, boot)).collect::<Option<_>>()?;
+    let findings =
+        asked.iter().map(|(task, nonce)| finding(&mut answer, *task, *nonce, boot)).collect::<Option<_>>()?;
     answer.is_empty().then_some(findings)
 }
 

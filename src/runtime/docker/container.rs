@@ -6,7 +6,7 @@ use bollard::models::{ContainerCreateBody, ContainerInspectResponse, HostConfig}
 
 use crate::{
     runtime::{CreateSandbox, Found, LABEL_BOT, LABEL_SANDBOX, LABEL_TENANT},
-    task::{Incarnation, SandboxId, SandboxSpec},
+    task::{Incarnation, SandboxSpec},
 };
 
 /// Where a sandbox can be written, whatever its root allows. Disk, not memory: logs would count against the memory limit, and both
@@ -16,11 +16,6 @@ const WRITABLE: [&str; 2] = ["/tmp", "/workspace"];
 const IDLE: [&str; 3] = ["sh", "-c", "while :; do sleep 86400; done"];
 /// Nano-CPUs in one core, the engine's unit.
 const NANO: f64 = 1e9;
-
-/// The container's name: findable by the sandbox's id even if the answer to its creation was lost.
-pub(super) fn name(id: SandboxId) -> String {
-    format!("errand-{id}")
-}
 
 /// What to ask the engine for.
 pub(super) fn body(request: &CreateSandbox) -> ContainerCreateBody {

@@ -71,16 +71,16 @@ impl DockerRuntime {
                 Box::pin(output.map(|item| match item {
                     Ok(LogOutput::StdErr { message }) => Ok(Chunk::Stderr(message)),
                     // The engine's own words about a process that it could not start come unframed.
-                    Ok(LogOutput::StdOut { message } | LogOutput::StdIn { message } | LogOutput::Console { message }) => {
-                        Ok(Chunk::Stdout(message))
-                    }
+                    Ok(
+                        LogOutput::StdOut { message } | LogOutput::StdIn { message } | LogOutput::Console { message },
+                    ) => Ok(Chunk::Stdout(message)),
                     Err(failure) => Err(RuntimeError::Unavailable { detail: failure.to_string() }),
                 })),
                 input,
             )),
-            StartExecResults::Detached => {
-                Err(RuntimeError::Uncertain { detail: "the engine started a process without attaching to it".to_owned() })
-            }
+            StartExecResults::Detached => Err(RuntimeError::Uncertain {
+                detail: "the engine started a process without attaching to it".to_owned(),
+            }),
         }
     }
 
@@ -95,13 +95,13 @@ impl DockerRuntime {
         Err(RuntimeError::Refused { detail: format!("/workspace cannot be opened for the sandbox's user: {detail}") })
     }
 
-    async fn create_and_start(&self, request: &CreateSandbox, name: &str) -> Result<Found, RuntimeError> {
-        let options = CreateContainerOptionsBuilder::default().name(name).build();
+    async fn create_and_start(&self, request: &CreateSandbox) -> Result<Found, RuntimeError> {
+        let options = CreateContainerOptionsBuilder::default().name(&request.name).build();
         self.docker
             .create_container(Some(options), container::body(request))
             .await
             .map_err(|failure| error::about_creation(failure, &request.spec.image))?;
-        let found = self.start(name).await?;
+        let found = self.start(&request.name).await?;
         if found.spec.user.is_some() {
             self.open_workspace(&found).await?;
         }
@@ -124,13 +124,13 @@ impl Runtime for DockerRuntime {
     }
 
     async fn create(&self, request: &CreateSandbox) -> Result<Found, RuntimeError> {
-        let name = container::name(request.id);
-        self.remove(&name).await?;
-        match self.create_and_start(request, &name).await {
+        let name = &request.name;
+        self.remove(name).await?;
+        match self.create_and_start(request).await {
             Ok(found) => Ok(found),
             Err(failure) => {
-                // The failure is the answer; the next call with this id removes what could not be removed now.
-                if let Err(left) = self.remove(&name).await {
+                // The failure is the answer; the next call with this name removes what could not be removed now.
+                if let Err(left) = self.remove(name).await {
                     tracing::warn!(container = %name, error = %left, "a half-made container is left");
                 }
                 Err(failure)

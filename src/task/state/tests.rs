@@ -63,11 +63,7 @@ fn an_exit_while_stopping_is_a_stop_and_a_timeout_is_a_timeout() {
     let after = Duration::from_secs(5);
     for (cause, ending, expected) in [
         (request(), Ending::Exited(0), Outcome::Stopped { cause: request(), signal: Some(Signal::TERM) }),
-        (
-            request(),
-            Ending::Signaled(Signal::KILL),
-            Outcome::Stopped { cause: request(), signal: Some(Signal::KILL) },
-        ),
+        (request(), Ending::Signaled(Signal::KILL), Outcome::Stopped { cause: request(), signal: Some(Signal::KILL) }),
         (StopCause::Timeout { after }, Ending::Signaled(Signal::TERM), Outcome::TimedOut { after }),
     ] {
         let state = apply(running(), Event::StopRequested { cause, at: at(2) });
@@ -86,20 +82,14 @@ fn the_first_cause_of_a_stop_stands() {
 #[test]
 fn late_exit_after_loss_is_recorded_beside_it() {
     let lost = apply(running(), ended(Ending::lost(LossReason::SandboxStopped)));
-    assert_eq!(
-        transition(&lost, ended(Ending::Exited(0))),
-        Transition::Late(Outcome::Exited { code: 0 })
-    );
+    assert_eq!(transition(&lost, ended(Ending::Exited(0))), Transition::Late(Outcome::Exited { code: 0 }));
     assert_eq!(transition(&lost, ended(Ending::lost(LossReason::SandboxRemoved))), Transition::Unchanged);
 }
 
 #[test]
 fn late_exit_after_stop_keeps_stopped() {
     let never_ran = apply(TaskState::Queued, Event::StopRequested { cause: request(), at: at(2) });
-    assert_eq!(
-        transition(&never_ran, ended(Ending::Exited(4))),
-        Transition::Late(Outcome::Exited { code: 4 })
-    );
+    assert_eq!(transition(&never_ran, ended(Ending::Exited(4))), Transition::Late(Outcome::Exited { code: 4 }));
     let stopping = apply(running(), Event::StopRequested { cause: request(), at: at(2) });
     let stopped = apply(stopping, ended(Ending::Signaled(Signal::TERM)));
     assert_eq!(transition(&stopped, ended(Ending::Signaled(Signal::TERM))), Transition::Unchanged);

@@ -1,0 +1,210 @@
+//! Following a running command through an attachment.
+
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use super::{FIRST_PAUSE, Left, Step, Supervisor, launch::not_launched};
+use crate::{
+    bridge::{Attachment, Report},
+    runtime::RuntimeError,
+    task::{Ending, Event, StopCause, TaskState},
+};
+
+/// A launch emits the first output and the last by itself. What runs longer than this is followed in between as well.
+const FOLLOW_AFTER: Duration = Duration::from_secs(1);
+/// How long to wait for the log to be complete after the command has ended. Longer only where a daemon holds it open.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// What an attachment has told so far, and what is due when.
+struct View {
+    attachment: Attachment,
+    ending: Option<Ending>,
+    /// When to ask for what is printed from now on.
+    follow_at: Option<Instant>,
+    /// When to stop waiting for the rest of the log.
+    drain_by: Option<Instant>,
+    stall_check_at: Instant,
+    silent_since: Instant,
+    timeout_at: Option<Instant>,
+}
+
+impl Supervisor {
+    /// Attaches to a command that was launched before.
+    pub(super) async fn attach(&mut self) -> Result<Step, Left> {
+        let permit = std::sync::Arc::clone(&self.inner.launches).acquire_owned();
+        self.permit = tokio::select! {
+            () = self.inner.leave.cancelled() => return Err(Left),
+            permit = permit => permit.ok(),
+        };
+        match self.inner.bridge.attach(&self.sandbox, self.task.id, self.live.output.end()).await {
+            Ok(attachment) => {
+                self.permit = None;
+                self.follow_from(attachment, None).await
+            }
+            Err(error) => {
+                self.permit = None;
+                tracing::debug!(%error, "attaching failed");
+                self.pause(&mut FIRST_PAUSE.clone()).await?;
+                Ok(Step::Look)
+            }
+        }
+    }
+
+    /// Follows a command that was just launched.
+    pub(super) async fn follow(&mut self, attachment: Attachment) -> Result<Step, Left> {
+        self.follow_from(attachment, Some(Instant::now() + FOLLOW_AFTER)).await
+    }
+
+    async fn follow_from(&mut self, attachment: Attachment, follow_at: Option<Instant>) -> Result<Step, Left> {
+        let now = Instant::now();
+        let mut view = View {
+            attachment,
+            ending: None,
+            follow_at,
+            drain_by: None,
+            stall_check_at: now + self.inner.settings.stall_check_interval,
+            silent_since: now,
+            timeout_at: self.timeout_at(),
+        };
+        // An order that came before there was something to stop, and a stop that a restart interrupted.
+        self.orders.mark_changed();
+        if matches!(self.task.state, TaskState::Stopping { .. }) && self.stopping.is_none() {
+            self.begin_stop(StopCause::ServerShutdown, self.inner.settings.stop_grace).await?;
+        }
+        loop {
+            let due = self.next_due(&view);
+            let step = tokio::select! {
+                () = self.inner.leave.cancelled() => return Err(Left),
+                report = view.attachment.next() => self.report(&mut view, report).await?,
+                changed = self.orders.changed(), if self.may_stop() => {
+                    let order = self.orders.borrow_and_update().clone();
+                    if let (Ok(()), Some(order)) = (changed, order) {
+                        self.begin_stop(order.cause, order.grace).await?;
+                    }
+                    None
+                }
+                sent = async {
+                    match &mut self.stopping {
+                        Some(stopping) => stopping.sent().await,
+                        None => std::future::pending().await,
+                    }
+                } => {
+                    match sent {
+                        Ok(count) => tracing::debug!(count, "signalled"),
+                        Err(error) => tracing::warn!(%error, "a signal could not be sent; it is sent again"),
+                    }
+                    None
+                }
+                () = tokio::time::sleep_until(due) => self.on_time(&mut view).await?,
+            };
+            if let Some(step) = step {
+                return Ok(step);
+            }
+        }
+    }
+
+    /// Only what runs can be stopped; an order that comes earlier waits.
+    fn may_stop(&self) -> bool {
+        match self.task.state {
+            TaskState::Running { .. } | TaskState::Stopping { .. } => true,
+            TaskState::Queued | TaskState::Starting { .. } | TaskState::Finished { .. } => false,
+        }
+    }
+
+    /// When the task's time is up, measured from its real start.
+    fn timeout_at(&self) -> Option<Instant> {
+        let end = self.task.state.started_at()?.checked_add(self.task.spec.timeout)?;
+        Some(Instant::now() + end.duration_since(SystemTime::now()).unwrap_or_default())
+    }
+
+    fn next_due(&self, view: &View) -> Instant {
+        let signal = self.stopping.as_ref().and_then(super::stopping::Stopping::due);
+        let timeout = if self.stopping.is_none() { view.timeout_at } else { None };
+        [view.follow_at, view.drain_by, timeout, signal].into_iter().flatten().fold(view.stall_check_at, Instant::min)
+    }
+
+    async fn on_time(&mut self, view: &mut View) -> Result<Option<Step>, Left> {
+        let now = Instant::now();
+        if view.drain_by.is_some_and(|at| at <= now)
+            && let Some(ending) = view.ending.take()
+        {
+            return Ok(Some(Step::End(ending, None)));
+        }
+        if view.follow_at.is_some_and(|at| at <= now) {
+            view.follow_at = None;
+            if let Err(error) = view.attachment.follow().await {
+                tracing::debug!(%error, "the attachment takes no word any more");
+            }
+        }
+        if self.stopping.is_none() && view.timeout_at.is_some_and(|at| at <= now) && self.may_stop() {
+            tracing::info!(timeout = ?self.task.spec.timeout, "the time is up");
+            let cause = StopCause::Timeout { after: self.task.spec.timeout };
+            self.begin_stop(cause, self.inner.settings.stop_grace).await?;
+        }
+        let signal = self.stopping.as_ref().and_then(super::stopping::Stopping::due);
+        if signal.is_some_and(|at| at <= now) && view.ending.is_none() {
+            self.send_signal();
+        }
+        if view.stall_check_at <= now {
+            view.stall_check_at = now + self.inner.settings.stall_check_interval;
+            self.check_stall(view.silent_since).await?;
+        }
+        Ok(None)
+    }
+
+    /// The end, once the whole log was read. Output and reports travel apart: the last of one may overtake the last of the other.
+    fn complete(&mut self, view: &mut View) -> Option<Step> {
+        if self.all_read() { view.ending.take().map(|ending| Step::End(ending, None)) } else { None }
+    }
+
+    async fn report(&mut self, view: &mut View, report: Result<Report, RuntimeError>) -> Result<Option<Step>, Left> {
+        self.permit = None;
+        match report {
+            Ok(Report::Started(process)) => {
+                self.commit(Event::Started { process, at: SystemTime::now() }).await?;
+                view.timeout_at = self.timeout_at();
+                view.silent_since = Instant::now();
+                // An order may have come before there was a process to stop.
+                self.orders.mark_changed();
+                Ok(None)
+            }
+            Ok(Report::Output(bytes)) => {
+                self.live.output.push(bytes).await;
+                view.silent_since = Instant::now();
+                self.check_resumed().await?;
+                Ok(self.complete(view))
+            }
+            Ok(Report::Ended(ending)) => {
+                view.ending = Some(ending);
+                view.drain_by = Some(Instant::now() + DRAIN);
+                Ok(None)
+            }
+            Ok(Report::Over { bytes, incomplete }) => {
+                self.log_bytes = self.log_bytes.max(bytes);
+                self.task.output.incomplete |= incomplete;
+                self.whole_log = true;
+                match view.ending {
+                    Some(_) => Ok(self.complete(view)),
+                    // Whoever should have reported the result was killed.
+                    None => Ok(Some(Step::Look)),
+                }
+            }
+            Ok(Report::Broken) => match view.ending.take() {
+                Some(ending) => Ok(Some(Step::End(ending, None))),
+                None => {
+                    tracing::debug!("the attachment broke off");
+                    Ok(Some(Step::Look))
+                }
+            },
+            Ok(Report::Claimed | Report::Vanished) => Ok(Some(Step::Look)),
+            Err(error) => match self.task.state {
+                TaskState::Queued | TaskState::Starting { .. } => Ok(Some(not_launched(&error))),
+                TaskState::Running { .. } | TaskState::Stopping { .. } | TaskState::Finished { .. } => {
+                    tracing::debug!(%error, "attaching failed");
+                    Ok(Some(Step::Look))
+                }
+            },
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Finding out what became of a command when nothing is heard of it.
+
+use std::time::SystemTime;
+
+use super::{FIRST_PAUSE, Left, Step, Supervisor};
+use crate::{
+    bridge::Finding,
+    engine::verdict::{Verdict, verdict},
+    runtime::{Found, RuntimeError},
+    task::{Ending, Event, LossReason, ProcessIdentity, Signal, TaskState},
+};
+
+/// Stands for a process whose identity was not recorded, because the sandbox's disk was full.
+const UNRECORDED: ProcessIdentity = ProcessIdentity { pid: 0, start_ticks: 0 };
+
+impl Supervisor {
+    /// Looks until it is clear how to go on, for as long as the engine does not answer.
+    pub(super) async fn look(&mut self) -> Result<Step, Left> {
+        self.permit = None;
+        let mut pause = FIRST_PAUSE;
+        let mut sure = false;
+        loop {
+            match self.look_once(sure).await {
+                Ok(Some(step)) => return Ok(step),
+                // A second apart, so that a process that was about to write the exit file has written it.
+                Ok(None) => {
+                    self.pause(&mut FIRST_PAUSE.clone()).await?;
+                    sure = true;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the sandbox cannot be looked into; trying again");
+                    self.pause(&mut pause).await?;
+                }
+            }
+        }
+    }
+
+    async fn look_once(&mut self, sure: bool) -> Result<Option<Step>, RuntimeError> {
+        let found = match self.inner.runtime.inspect(&self.sandbox).await {
+            Ok(found) => found,
+            Err(RuntimeError::NoSuchSandbox { .. }) => return Ok(Some(lost(LossReason::SandboxRemoved))),
+            Err(error) => return Err(error),
+        };
+        if !found.running {
+            return Ok(Some(lost(LossReason::SandboxStopped)));
+        }
+        let asked = [(self.task.id, self.task.nonce)];
+        let findings = self.inner.bridge.probe(&self.sandbox, &asked, self.must_fence()).await?;
+        match findings.first() {
+            Some(finding) => Ok(self.judge(&found, finding, sure).await),
+            None => Ok(None),
+        }
+    }
+
+    /// A launch of which nothing is known must not happen any more once it was looked for.
+    pub(in crate::engine) fn must_fence(&self) -> bool {
+        matches!(self.task.state, TaskState::Starting { .. })
+    }
+
+    /// What a finding means; none when it is too early to tell.
+    pub(in crate::engine) async fn judge(&mut self, found: &Found, finding: &Finding, sure: bool) -> Option<Step> {
+        let restarted = self.task.state.incarnation().is_some_and(|incarnation| *incarnation != found.incarnation);
+        self.log_bytes = self.log_bytes.max(finding.output_bytes);
+        self.task.output.incomplete |= finding.incomplete;
+        let made = finding.process.map(|(_, made)| made);
+        match verdict(&self.task.state, restarted, finding, sure) {
+            Verdict::End(ending) => Some(Step::End(ending, made)),
+            Verdict::KillAndEnd(ending) => {
+                let process = finding.process.map(|(process, _)| process).or(self.task.state.process());
+                let process = process.filter(|process| *process != UNRECORDED);
+                let killed = self.inner.bridge.signal(&self.sandbox, self.task.id, process, Some(Signal::KILL)).await;
+                match killed {
+                    Ok(count) => tracing::info!(count, "killed what an unwatched command had left"),
+                    Err(error) => tracing::warn!(%error, "what an unwatched command left could not be killed"),
+                }
+                Some(Step::End(ending, made))
+            }
+            Verdict::Follow(process) => {
+                let (process, at) = process.unwrap_or((UNRECORDED, SystemTime::now()));
+                match self.commit(Event::Started { process, at }).await {
+                    Ok(()) => Some(Step::Attach),
+                    // The server ends; the next step notices.
+                    Err(Left) => None,
+                }
+            }
+            Verdict::LookAgain => None,
+        }
+    }
+
+    /// The process to signal, if its identity is known.
+    pub(super) fn process(&self) -> Option<ProcessIdentity> {
+        self.task.state.process().filter(|process| *process != UNRECORDED)
+    }
+}
+
+/// The end of a task for whose sandbox there is no hope.
+pub(in crate::engine) fn lost(reason: LossReason) -> Step {
+    Step::End(Ending::lost(reason), None)
+}

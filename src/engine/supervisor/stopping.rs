@@ -1,0 +1,107 @@
+//! Stopping a command with everything that it has started: SIGTERM, the grace, SIGKILL.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+
+use super::{FIRST_PAUSE, Left, Supervisor};
+use crate::{
+    runtime::RuntimeError,
+    task::{Event, Signal, StopCause},
+};
+
+/// A stop under way.
+pub(super) struct Stopping {
+    /// The next signal, and when to send it.
+    next: (Signal, Instant),
+    grace: Duration,
+    /// A signal that is being sent.
+    sending: Option<BoxFuture<'static, Result<u32, RuntimeError>>>,
+}
+
+impl Stopping {
+    /// When there is something to do.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.sending.is_none().then_some(self.next.1)
+    }
+
+    /// Waits for a signal to be sent. Never, when none is being sent. Cancel safe.
+    pub(super) async fn sent(&mut self) -> Result<u32, RuntimeError> {
+        match &mut self.sending {
+            Some(sending) => {
+                let result = sending.await;
+                self.sending = None;
+                result
+            }
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Supervisor {
+    /// Begins to stop the command: commits the intent, and lets the first signal be due at once.
+    pub(super) async fn begin_stop(&mut self, cause: StopCause, grace: Duration) -> Result<(), Left> {
+        self.commit(Event::StopRequested { cause, at: SystemTime::now() }).await?;
+        let first = if grace.is_zero() { Signal::KILL } else { Signal::TERM };
+        match &mut self.stopping {
+            None => self.stopping = Some(Stopping { next: (first, Instant::now()), grace, sending: None }),
+            // A later order can only shorten the grace.
+            Some(stopping) if grace < stopping.grace => {
+                stopping.grace = grace;
+                if stopping.next.0 == Signal::KILL {
+                    stopping.next.1 = stopping.next.1.min(Instant::now() + grace);
+                }
+            }
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Sends the signal that is due.
+    pub(super) fn send_signal(&mut self) {
+        let process = self.process();
+        let (bridge, sandbox, id) = (Arc::clone(&self.inner.bridge), self.sandbox.clone(), self.task.id);
+        if let Some(stopping) = &mut self.stopping {
+            let signal = stopping.next.0;
+            let wait = if signal == Signal::KILL { FIRST_PAUSE } else { stopping.grace };
+            stopping.next = (Signal::KILL, Instant::now() + wait);
+            stopping.sending = Some(Box::pin(async move { bridge.signal(&sandbox, id, process, Some(signal)).await }));
+        }
+    }
+
+    /// After the command itself has ended: gives what it started the rest of the grace, and kills what is left then.
+    pub(super) async fn clear_tree(&mut self) -> Result<(), Left> {
+        let mut pause = FIRST_PAUSE;
+        let mut signal = None;
+        loop {
+            let sent = self.inner.bridge.signal(&self.sandbox, self.task.id, self.process(), signal).await;
+            match sent {
+                Ok(0) => return Ok(()),
+                Ok(count) if signal.is_none() => {
+                    tracing::debug!(count, "the command has ended and left processes");
+                    let due = self.stopping.as_ref().map_or_else(Instant::now, |stopping| stopping.next.1);
+                    tokio::select! {
+                        () = self.inner.leave.cancelled() => return Err(Left),
+                        () = tokio::time::sleep_until(due) => {}
+                    }
+                    signal = Some(Signal::KILL);
+                }
+                // Something in it cannot be killed yet, such as a process in an uninterruptible wait.
+                Ok(_) => self.pause(&mut pause).await?,
+                Err(RuntimeError::Unavailable { .. } | RuntimeError::Uncertain { .. }) => {
+                    self.pause(&mut pause).await?
+                }
+                // Without a running sandbox there is nothing left in it.
+                Err(RuntimeError::NoSuchSandbox { .. } | RuntimeError::NotRunning { .. }) => return Ok(()),
+                Err(error) => {
+                    tracing::warn!(%error, "what a stopped command left could not be looked for");
+                    return Ok(());
+                }
+            }
+        }
+    }
+}

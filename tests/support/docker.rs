@@ -1,0 +1,116 @@
+//! The real Docker engine that tests run against, and containers that go when a test ends.
+
+use std::{env, io::Write as _, thread, time::Duration};
+
+use bollard::{
+    API_DEFAULT_VERSION, Docker,
+    models::{ContainerCreateBody, HostConfig},
+    query_parameters::{CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder},
+};
+use errand::{runtime::DockerRuntime, task::TaskId};
+
+/// The images that everything is tested on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Image {
+    /// Nothing but busybox: POSIX sh, no bash.
+    Busybox,
+    /// Debian: bash and the GNU tools.
+    Debian,
+}
+
+impl Image {
+    /// Its name on the engine: `ERRAND_TEST_IMAGE_BUSYBOX` and `ERRAND_TEST_IMAGE_DEBIAN`, or the public ones.
+    pub fn name(self) -> String {
+        let (variable, default) = match self {
+            Self::Busybox => ("ERRAND_TEST_IMAGE_BUSYBOX", "busybox:stable"),
+            Self::Debian => ("ERRAND_TEST_IMAGE_DEBIAN", "debian:bookworm-slim"),
+        };
+        env::var(variable).unwrap_or_else(|_| default.to_owned())
+    }
+}
+
+/// Where the engine listens.
+pub fn host() -> Option<String> {
+    env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty())
+}
+
+fn client() -> Option<Docker> {
+    let host = host().unwrap_or_else(|| "unix:///var/run/docker.sock".to_owned());
+    Docker::connect_with_unix(&host, 60, API_DEFAULT_VERSION).ok()
+}
+
+/// The engine with the test image on it, or none: then the test is skipped, and says so. In CI that is a failure.
+pub async fn engine(image: Image) -> Option<Docker> {
+    let missing = match client() {
+        None => "no Docker engine".to_owned(),
+        Some(docker) if docker.ping().await.is_err() => "no Docker engine answers".to_owned(),
+        Some(docker) => match docker.inspect_image(&image.name()).await {
+            Ok(_) => return Some(docker),
+            Err(_) => format!("the engine has no image {} (docker pull {0})", image.name()),
+        },
+    };
+    assert!(env::var_os("CI").is_none(), "CI must have what the tests need: {missing}");
+    // Past the test harness, which hides what a test that passes prints.
+    writeln!(std::io::stderr(), "SKIPPED: {missing}").expect("stderr takes a line");
+    None
+}
+
+/// The runtime under test.
+pub fn runtime() -> DockerRuntime {
+    match DockerRuntime::connect(host().as_deref()) {
+        Ok(runtime) => runtime,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// A running container that Errand did not make. Removed when dropped.
+pub struct Container {
+    /// Its full id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// Starts a container that does nothing, with an init that reaps. `tune` changes how it is made.
+pub async fn container(docker: &Docker, image: Image, tune: impl FnOnce(&mut ContainerCreateBody)) -> Container {
+    let name = format!("errand-test-{}", TaskId::new());
+    let mut body = ContainerCreateBody {
+        image: Some(image.name()),
+        entrypoint: Some(["sh", "-c", "while :; do sleep 86400; done"].map(str::to_owned).to_vec()),
+        host_config: Some(HostConfig { init: Some(true), ..HostConfig::default() }),
+        ..ContainerCreateBody::default()
+    };
+    tune(&mut body);
+    let options = CreateContainerOptionsBuilder::default().name(&name).build();
+    let created = docker.create_container(Some(options), body).await.expect("create a container");
+    let container = Container { id: created.id, name };
+    docker.start_container(&container.id, None).await.expect("start a container");
+    container
+}
+
+/// Removes a container by name or id, whatever state it is in.
+pub fn remove(container: &str) {
+    let container = container.to_owned();
+    // A destructor cannot wait for the runtime that it runs on.
+    let removal = thread::spawn(move || {
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+        runtime.block_on(async {
+            let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+            if let Some(docker) = client() {
+                let removal = docker.remove_container(&container, Some(options));
+                if !matches!(tokio::time::timeout(Duration::from_secs(30), removal).await, Ok(Ok(()))) {
+                    eprintln!("container {container} was not removed, or is gone already");
+                }
+            }
+        });
+    });
+    if removal.join().is_err() {
+        eprintln!("a container was not removed");
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        remove(&self.id);
+    }
+}
