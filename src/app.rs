@@ -198,7 +198,8 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     let mut stdout = io::stdout().lock();
-    let said = writeln!(stdout, "errand {} listening on {bound}", env!("CARGO_PKG_VERSION")).and_then(|()| stdout.flush());
+    let said =
+        writeln!(stdout, "errand {} listening on {bound}", env!("CARGO_PKG_VERSION")).and_then(|()| stdout.flush());
     if let Err(error) = said {
         tracing::warn!(%error, "standard output cannot be written");
     }
