@@ -23,7 +23,7 @@ use crate::{
     config::{Config, RuntimeKind},
     engine::{Engine, EngineError, Settings},
     notify::Notifier,
-    runtime::{DockerRuntime, Runtime, RuntimeError},
+    runtime::{DockerRuntime, Runtime},
     store::{Caps, SqliteStore, StoreError, TaskStore},
     task::SandboxSpec,
     telemetry,
@@ -65,9 +65,6 @@ pub enum ServeError {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(StoreError),
-    /// The container engine's address is of no use.
-    #[error(transparent)]
-    Runtime(RuntimeError),
     /// The address cannot be listened on.
     #[error("cannot listen on {address}")]
     Listen {
@@ -98,7 +95,6 @@ impl ServeError {
             Self::Tokens(_) | Self::LogLevel { .. } => true,
             Self::DataDir { .. }
             | Self::Store(_)
-            | Self::Runtime(_)
             | Self::Listen { .. }
             | Self::Signals(_)
             | Self::Recover(_)
@@ -138,7 +134,7 @@ async fn serve_with(
     store: Arc<dyn TaskStore>,
     ending: &mut Ending,
 ) -> Result<(), ServeError> {
-    let runtime = connect(config).await?;
+    let runtime = connect(config).await;
     let bridge = Arc::new(DirectBridge::new(Arc::clone(&runtime), config.task_root.clone()));
     let engine = Engine::new(settings(config), Arc::clone(&store), runtime, bridge);
     let listener = listen(config.listen).await?;
@@ -182,14 +178,14 @@ async fn open_store(config: &Config) -> Result<Arc<dyn TaskStore>, ServeError> {
 }
 
 /// The runtime. One that does not answer yet is no hindrance: what is stored can be read, and it may come back.
-async fn connect(config: &Config) -> Result<Arc<dyn Runtime>, ServeError> {
+async fn connect(config: &Config) -> Arc<dyn Runtime> {
     let runtime = match config.runtime {
-        RuntimeKind::Docker => DockerRuntime::connect(config.docker_host.as_deref()).map_err(ServeError::Runtime)?,
+        RuntimeKind::Docker => DockerRuntime::new(config.docker_host.as_deref()),
     };
     if let Err(error) = runtime.ping().await {
         tracing::warn!(error = %api::chain(&error), "the container engine does not answer yet");
     }
-    Ok(Arc::new(runtime))
+    Arc::new(runtime)
 }
 
 /// Binds the address and says so: the line is what a caller that chose port 0 waits for.
