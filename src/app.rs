@@ -1,13 +1,316 @@
-//! The composition root: builds the server from its settings and runs it.
+//! The composition root: builds the server from its settings, runs it, and takes it down in order.
 
-use crate::config::Config;
+use std::{
+    fs,
+    io::{self, Write as _},
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+    task::{JoinError, JoinHandle},
+    time::{Instant, timeout_at},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    api::{self, Api, ApiError, Readiness, Tokens, TokensError},
+    bridge::DirectBridge,
+    config::{Config, RuntimeKind},
+    engine::{Engine, EngineError, Settings},
+    notify::Notifier,
+    runtime::{DockerRuntime, Runtime, RuntimeError},
+    store::{Caps, SqliteStore, StoreError, TaskStore},
+    task::SandboxSpec,
+    telemetry,
+};
+
+/// How long running tasks have to end when the server stops them.
+const STOP_LIMIT: Duration = Duration::from_secs(8);
+/// How long the whole shutdown may take. Below the ten seconds after which container engines kill.
+const EXIT_LIMIT: Duration = Duration::from_millis(9500);
+/// What is kept of that for the steps that follow.
+const RESERVE: Duration = Duration::from_millis(400);
+/// How long connections have to end once their streams have.
+const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
+
+/// Why the server did not start, or ended for another reason than being told to.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The tokens file is wrong. Displayed as one line for each problem.
+    #[error("{0}")]
+    Tokens(TokensError),
+    /// The filter of log lines is wrong.
+    #[error("log-level {filter:?} is no filter")]
+    LogLevel {
+        /// As configured.
+        filter: String,
+        /// What is wrong with it.
+        #[source]
+        source: tracing_subscriber::filter::ParseError,
+    },
+    /// The data directory cannot be made.
+    #[error("the data directory {} cannot be made", path.display())]
+    DataDir {
+        /// As configured.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(StoreError),
+    /// The container engine's address is of no use.
+    #[error(transparent)]
+    Runtime(RuntimeError),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// As configured.
+        address: SocketAddr,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The signals that end the server cannot be listened for.
+    #[error("cannot listen for signals")]
+    Signals(#[source] io::Error),
+    /// Tasks cannot be reconciled.
+    #[error("the tasks cannot be reconciled")]
+    Recover(#[source] EngineError),
+    /// The API ended.
+    #[error(transparent)]
+    Api(ApiError),
+    /// The API broke down.
+    #[error("the API broke down")]
+    Broken(#[source] JoinError),
+}
+
+impl ServeError {
+    /// True when it is the settings that have to be changed.
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::Tokens(_) | Self::LogLevel { .. } => true,
+            Self::DataDir { .. }
+            | Self::Store(_)
+            | Self::Runtime(_)
+            | Self::Listen { .. }
+            | Self::Signals(_)
+            | Self::Recover(_)
+            | Self::Api(_)
+            | Self::Broken(_) => false,
+        }
+    }
+
+    /// The error with its sources, in one line.
+    pub fn with_sources(&self) -> String {
+        api::chain(self)
+    }
+}
 
 /// Runs the server until it is told to end.
 ///
 /// # Errors
-///
 /// When the server cannot start, or ends for another reason than being told to.
-pub async fn serve(config: Config) -> anyhow::Result<()> {
-    drop(config);
-    Ok(())
+pub async fn serve(config: Config) -> Result<(), ServeError> {
+    telemetry::init(config.log_format, &config.log_level)
+        .map_err(|source| ServeError::LogLevel { filter: config.log_level.clone(), source })?;
+    let tokens = config.tokens_file.as_deref().map(Tokens::read).transpose().map_err(ServeError::Tokens)?;
+    // From the beginning: a signal during the start is not lost.
+    let mut ending = Ending::listen().map_err(ServeError::Signals)?;
+    let store = open_store(&config).await?;
+    let served = serve_with(&config, tokens, Arc::clone(&store), &mut ending).await;
+    if served.is_err() {
+        store.close().await;
+    }
+    served
+}
+
+async fn serve_with(
+    config: &Config,
+    tokens: Option<Tokens>,
+    store: Arc<dyn TaskStore>,
+    ending: &mut Ending,
+) -> Result<(), ServeError> {
+    let runtime = connect(config).await?;
+    let bridge = Arc::new(DirectBridge::new(Arc::clone(&runtime), config.task_root.clone()));
+    let engine = Engine::new(settings(config), Arc::clone(&store), runtime, bridge);
+    let listener = listen(config.listen).await?;
+    let server = Running::start(config, tokens, engine, store, listener).await;
+    server.until_told(ending, config.stop_tasks_on_exit).await
+}
+
+/// The signals that end the server.
+struct Ending {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Ending {
+    fn listen() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// The name of the next one.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+async fn open_store(config: &Config) -> Result<Arc<dyn TaskStore>, ServeError> {
+    fs::create_dir_all(&config.data_dir)
+        .map_err(|source| ServeError::DataDir { path: config.data_dir.clone(), source })?;
+    let store = SqliteStore::open(&config.data_dir.join("errand.db")).await.map_err(ServeError::Store)?;
+    Ok(Arc::new(store))
+}
+
+/// The runtime. One that does not answer yet is no hindrance: what is stored can be read, and it may come back.
+async fn connect(config: &Config) -> Result<Arc<dyn Runtime>, ServeError> {
+    let runtime = match config.runtime {
+        RuntimeKind::Docker => DockerRuntime::connect(config.docker_host.as_deref()).map_err(ServeError::Runtime)?,
+    };
+    if let Err(error) = runtime.ping().await {
+        tracing::warn!(error = %api::chain(&error), "the container engine does not answer yet");
+    }
+    Ok(Arc::new(runtime))
+}
+
+/// Binds the address and says so: the line is what a caller that chose port 0 waits for.
+async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    let failed = |source| ServeError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    let mut stdout = io::stdout().lock();
+    let said = writeln!(stdout, "errand {} listening on {bound}", env!("CARGO_PKG_VERSION")).and_then(|()| stdout.flush());
+    if let Err(error) = said {
+        tracing::warn!(%error, "standard output cannot be written");
+    }
+    Ok(listener)
+}
+
+/// The part of the configuration that is the engine's.
+fn settings(config: &Config) -> Settings {
+    Settings {
+        sandbox: SandboxSpec {
+            image: config.image.clone(),
+            // The configuration refuses negative numbers.
+            memory_bytes: config.memory_bytes.unsigned_abs(),
+            cpus: config.cpus,
+            pids_limit: config.pids_limit.unsigned_abs(),
+            network_mode: config.network_mode.clone(),
+            writable_root: false,
+            user: None,
+            env: Default::default(),
+        },
+        caps: Caps { per_bot: config.max_running_per_bot, per_tenant: config.max_running_per_tenant },
+        default_timeout: config.default_timeout,
+        max_timeout: config.max_timeout,
+        stall_after: config.stall_after,
+        stall_check_interval: config.stall_check_interval,
+        stop_grace: config.stop_grace,
+        retention: config.retention,
+        notification_retention: config.notification_retention,
+        launch_concurrency: config.launch_concurrency,
+    }
+}
+
+/// A server that listens.
+struct Running {
+    engine: Engine,
+    store: Arc<dyn TaskStore>,
+    readiness: Readiness,
+    tracker: TaskTracker,
+    /// Cancelled when no more connections are taken.
+    drain: CancellationToken,
+    /// Cancelled when streams and subscriptions shall end.
+    shutdown: CancellationToken,
+    api: JoinHandle<Result<(), ApiError>>,
+}
+
+impl Running {
+    async fn start(
+        config: &Config,
+        tokens: Option<Tokens>,
+        engine: Engine,
+        store: Arc<dyn TaskStore>,
+        listener: TcpListener,
+    ) -> Self {
+        let (readiness, tracker) = (Readiness::new().await, TaskTracker::new());
+        let (drain, shutdown) = (CancellationToken::new(), CancellationToken::new());
+        let api = Api {
+            engine: engine.clone(),
+            notifier: Notifier::new(Arc::clone(&store), shutdown.clone()),
+            store: Arc::clone(&store),
+            tokens,
+            readiness: readiness.clone(),
+            lease_duration: config.lease_duration,
+            tracker: tracker.clone(),
+            shutdown: shutdown.clone(),
+        };
+        let api = tokio::spawn(api.serve(listener, drain.clone()));
+        Self { engine, store, readiness, tracker, drain, shutdown, api }
+    }
+
+    /// Reconciles, serves, and ends when it is told to.
+    async fn until_told(mut self, ending: &mut Ending, stop_tasks: bool) -> Result<(), ServeError> {
+        let engine = self.engine.clone();
+        let readiness = self.readiness.clone();
+        let serving = async {
+            engine.recover().await.map_err(ServeError::Recover)?;
+            readiness.serving().await;
+            tracing::info!("ready");
+            std::future::pending::<Result<(), ServeError>>().await
+        };
+        let result = tokio::select! {
+            signal = ending.next() => {
+                tracing::info!(signal, "shutting down");
+                Ok(())
+            }
+            failed = serving => failed,
+            ended = &mut self.api => match ended {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(error)) => Err(ServeError::Api(error)),
+                Err(error) => Err(ServeError::Broken(error)),
+            },
+        };
+        self.end(stop_tasks && result.is_ok()).await;
+        result
+    }
+
+    /// Takes everything down, in the order in which the parts need each other.
+    async fn end(self, stop_tasks: bool) {
+        let deadline = Instant::now() + EXIT_LIMIT;
+        self.readiness.ending().await;
+        self.drain.cancel();
+        if stop_tasks {
+            self.engine.stop_everything(STOP_LIMIT).await;
+        }
+        self.shutdown.cancel();
+        self.tracker.close();
+        let left = async {
+            self.engine.leave().await;
+            self.tracker.wait().await;
+        };
+        in_time("supervision", deadline - 2 * RESERVE, left).await;
+        if !self.api.is_finished() {
+            let goodbye = deadline.min(Instant::now() + GOODBYE_LIMIT + RESERVE) - RESERVE;
+            in_time("connections", goodbye, self.api).await;
+        }
+        in_time("the store", deadline, self.store.close()).await;
+    }
+}
+
+/// Waits for one part to end, but not for ever: commands and records are safe whatever is cut short here.
+async fn in_time<T>(part: &str, deadline: Instant, end: impl Future<Output = T>) {
+    if timeout_at(deadline, end).await.is_err() {
+        tracing::warn!(part, "did not end in time and is cut short");
+    }
 }

@@ -10,6 +10,9 @@ use crate::{
 pub(super) async fn serve(args: ServeArgs) -> Result<u8, CliError> {
     let file = args.config.as_deref().map(SettingsFile::read);
     let config = Config::load(&args.flags, std::env::vars_os(), file).map_err(CliError::Settings)?;
-    app::serve(config).await.map_err(|error| CliError::Server(format!("{error:#}")))?;
+    app::serve(config).await.map_err(|error| match error.is_configuration() {
+        true => CliError::Usage(error.with_sources()),
+        false => CliError::Server(error.with_sources()),
+    })?;
     Ok(exit_code::SUCCESS)
 }

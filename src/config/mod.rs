@@ -63,6 +63,8 @@ pub struct Config {
     pub stop_grace: Duration,
     /// How long a finished task is kept, counted from its end. Default 24 h.
     pub retention: Duration,
+    /// How long a notification is kept that nobody acknowledges. Default 7 days.
+    pub notification_retention: Duration,
     /// How many commands are launched at the same time. Default 8.
     pub launch_concurrency: usize,
     /// How long drained notifications are kept from others when the request does not say. Default 60 s, 1 s to 1 h.

@@ -173,6 +173,14 @@ pub static SETTINGS: &[Setting] = &[
         retention,
         value::some_duration
     ),
+    setting!(
+        "notification-retention",
+        "DURATION",
+        Some("7d"),
+        "How long a notification is kept that nobody acknowledges",
+        notification_retention,
+        value::some_duration
+    ),
     setting!("launch-concurrency", "N", Some("8"), "Commands launched at the same time", launch_concurrency, |text| {
         value::whole(text, 1..=1024)
     }),
@@ -220,6 +228,7 @@ impl Default for Config {
             stall_check_interval: Duration::ZERO,
             stop_grace: Duration::ZERO,
             retention: Duration::ZERO,
+            notification_retention: Duration::ZERO,
             launch_concurrency: 0,
             lease_duration: Duration::ZERO,
             log_format: LogFormat::Text,

@@ -48,7 +48,7 @@ impl OutputStream {
         let live = inner.live(task.id);
         let mut stream =
             Self { inner, task, live, follower: None, reader: None, position: offset, follow, end: None, done: false };
-        match &stream.live {
+        match stream.live.clone() {
             Some(live) => {
                 let size = live.output.end();
                 if offset > size {
@@ -80,7 +80,7 @@ impl OutputStream {
         &self.task
     }
 
-    async fn open_log(&self) -> Result<LogReader, EngineError> {
+    async fn open_log(&mut self) -> Result<LogReader, EngineError> {
         let sandbox = self.inner.sandboxes.runtime_id(&self.task).await?;
         let piece = Piece::From { offset: self.position, limit: i64::MAX as u64 };
         Ok(self.inner.bridge.read(&sandbox, self.task.id, piece).await?)

@@ -1,6 +1,6 @@
 //! The real Docker engine that tests run against, and containers that go when a test ends.
 
-use std::{env, thread, time::Duration};
+use std::{env, io::Write as _, thread, time::Duration};
 
 use bollard::{
     API_DEFAULT_VERSION, Docker,
@@ -50,7 +50,8 @@ pub async fn engine(image: Image) -> Option<Docker> {
         },
     };
     assert!(env::var_os("CI").is_none(), "CI must have what the tests need: {missing}");
-    eprintln!("SKIPPED: {missing}");
+    // Past the test harness, which hides what a test that passes prints.
+    writeln!(std::io::stderr(), "SKIPPED: {missing}").expect("stderr takes a line");
     None
 }
 

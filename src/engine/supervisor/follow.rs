@@ -153,6 +153,11 @@ impl Supervisor {
         Ok(None)
     }
 
+    /// The end, once the whole log was read. Output and reports travel apart: the last of one may overtake the last of the other.
+    fn complete(&mut self, view: &mut View) -> Option<Step> {
+        if self.all_read() { view.ending.take().map(|ending| Step::End(ending, None)) } else { None }
+    }
+
     async fn report(&mut self, view: &mut View, report: Result<Report, RuntimeError>) -> Result<Option<Step>, Left> {
         self.permit = None;
         match report {
@@ -168,7 +173,7 @@ impl Supervisor {
                 self.live.output.push(bytes).await;
                 view.silent_since = Instant::now();
                 self.check_resumed().await?;
-                Ok(None)
+                Ok(self.complete(view))
             }
             Ok(Report::Ended(ending)) => {
                 view.ending = Some(ending);
@@ -178,8 +183,12 @@ impl Supervisor {
             Ok(Report::Over { bytes, incomplete }) => {
                 self.log_bytes = self.log_bytes.max(bytes);
                 self.task.output.incomplete |= incomplete;
-                // Without a result, whoever should have reported it was killed.
-                Ok(Some(view.ending.take().map_or(Step::Look, |ending| Step::End(ending, None))))
+                self.whole_log = true;
+                match view.ending {
+                    Some(_) => Ok(self.complete(view)),
+                    // Whoever should have reported the result was killed.
+                    None => Ok(Some(Step::Look)),
+                }
             }
             Ok(Report::Broken) => match view.ending.take() {
                 Some(ending) => Ok(Some(Step::End(ending, None))),

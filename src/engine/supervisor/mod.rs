@@ -70,6 +70,8 @@ pub(super) struct Supervisor {
     permit: Option<OwnedSemaphorePermit>,
     /// Size of the log, where more is known of it than what was read.
     log_bytes: u64,
+    /// True once that is the size of the log at the command's end.
+    whole_log: bool,
 }
 
 /// Takes over a task that was just accepted.
@@ -91,6 +93,7 @@ impl Supervisor {
             stopping: None,
             permit: None,
             log_bytes: output_start,
+            whole_log: false,
         }
     }
 
@@ -170,7 +173,7 @@ impl Supervisor {
 
     /// Commits the end of the command, once all of its output was read and, if it was stopped, nothing of it is left.
     async fn end(&mut self, ending: Ending, started_at: Option<SystemTime>) -> Result<Step, Left> {
-        if self.task.state.started_at().or(started_at).is_some() {
+        if self.task.state.started_at().or(started_at).is_some() && !self.all_read() {
             self.read_rest().await?;
         }
         if matches!(self.task.state, TaskState::Stopping { .. }) {
@@ -179,6 +182,11 @@ impl Supervisor {
         self.commit(Event::Ended { ending, started_at, at: SystemTime::now() }).await?;
         tracing::info!(outcome = ?self.task.state.outcome(), output_bytes = self.task.output.bytes, "finished");
         Ok(Step::Over)
+    }
+
+    /// True when it is known how much the log holds, and all of that was read.
+    fn all_read(&self) -> bool {
+        self.whole_log && self.live.output.end() >= self.log_bytes
     }
 
     /// Reads what the log holds and was not seen yet.

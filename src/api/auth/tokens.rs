@@ -1,0 +1,248 @@
+//! The tokens file: which tokens there are, and what each may do. The tokens themselves are not in it, only their hashes.
+
+use std::{collections::HashMap, fmt, fs, io, path::Path, sync::Arc};
+
+use sha2::{Digest as _, Sha256};
+use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _};
+use toml::{Table, Value};
+
+use super::Caller;
+use crate::{
+    store::BotFilter,
+    task::{BotId, TenantId},
+};
+
+/// SHA-256 of a token.
+type Hash = [u8; 32];
+
+/// The known tokens. Cheap to clone.
+#[derive(Clone)]
+pub struct Tokens {
+    entries: Arc<[(Hash, Caller)]>,
+}
+
+/// What is wrong with a tokens file; never empty. Displayed as one line for each problem.
+#[derive(Debug, PartialEq, Eq)]
+pub struct TokensError {
+    problems: Vec<String>,
+}
+
+impl std::error::Error for TokensError {}
+
+impl fmt::Display for TokensError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.problems.join("\n"))
+    }
+}
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tokens").field("entries", &self.entries.len()).finish()
+    }
+}
+
+impl Tokens {
+    /// Reads a tokens file.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, at once.
+    pub fn read(path: &Path) -> Result<Self, TokensError> {
+        let said = |error: io::Error| TokensError { problems: vec![format!("{}: cannot be read: {error}", path.display())] };
+        let text = fs::read_to_string(path).map_err(said)?;
+        Self::parse(&text).map_err(|error| TokensError {
+            problems: error.problems.into_iter().map(|problem| format!("{}: {problem}", path.display())).collect(),
+        })
+    }
+
+    /// Reads the text of a tokens file.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, at once.
+    pub fn parse(text: &str) -> Result<Self, TokensError> {
+        let table: Table = text.parse().map_err(|error: toml::de::Error| {
+            let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+            TokensError { problems: vec![format!("line {line}: {}", error.message())] }
+        })?;
+        let mut problems = Vec::new();
+        let mut entries = Vec::new();
+        let mut seen = HashMap::new();
+        for (index, entry) in token_tables(&table, &mut problems).into_iter().enumerate() {
+            let number = index + 1;
+            let Some((hash, caller)) = read_entry(number, entry, &mut problems) else { continue };
+            match seen.insert(hash, number) {
+                Some(first) => problems.push(format!("token {number}: has the same sha256 as token {first}")),
+                None => entries.push((hash, caller)),
+            }
+        }
+        if problems.is_empty() { Ok(Self { entries: entries.into() }) } else { Err(TokensError { problems }) }
+    }
+
+    /// Whose token this is. Takes the same time for every token of the same length, known or not.
+    pub(super) fn caller(&self, token: &str) -> Option<Caller> {
+        let hash: Hash = Sha256::digest(token.as_bytes()).into();
+        let mut found = u64::MAX;
+        for (index, (known, _)) in (0_u64..).zip(self.entries.iter()) {
+            let same: Choice = known.ct_eq(&hash);
+            found.conditional_assign(&index, same);
+        }
+        let (_, caller) = self.entries.get(usize::try_from(found).ok()?)?;
+        Some(caller.clone())
+    }
+}
+
+/// The entries of `[[tokens]]`.
+fn token_tables<'a>(table: &'a Table, problems: &mut Vec<String>) -> Vec<&'a Value> {
+    for key in table.keys().filter(|key| *key != "tokens") {
+        problems.push(format!("{key}: there is no such key; the file holds [[tokens]] only"));
+    }
+    match table.get("tokens") {
+        Some(Value::Array(entries)) if !entries.is_empty() => entries.iter().collect(),
+        Some(Value::Array(_)) | None => {
+            problems.push("there are no tokens: nobody could use the server".to_owned());
+            Vec::new()
+        }
+        Some(_) => {
+            problems.push("tokens: must be a list of tables, written as [[tokens]]".to_owned());
+            Vec::new()
+        }
+    }
+}
+
+/// One entry; none when something is wrong with it.
+fn read_entry(number: usize, entry: &Value, problems: &mut Vec<String>) -> Option<(Hash, Caller)> {
+    let Value::Table(entry) = entry else {
+        problems.push(format!("token {number}: must be a table with tenant and sha256"));
+        return None;
+    };
+    let mut wrong = |problem: String| problems.push(format!("token {number}: {problem}"));
+    for key in entry.keys().filter(|key| !matches!(key.as_str(), "tenant" | "sha256" | "bots")) {
+        wrong(format!("{key}: there is no such key; tenant, sha256 and bots are"));
+    }
+    let tenant = match entry.get("tenant") {
+        Some(Value::String(name)) => TenantId::new(name.as_str()).map_err(|error| wrong(format!("tenant: {error}"))).ok(),
+        Some(_) => {
+            wrong("tenant: must be text".to_owned());
+            None
+        }
+        None => {
+            wrong("tenant: is missing".to_owned());
+            None
+        }
+    };
+    let hash = match entry.get("sha256") {
+        Some(Value::String(text)) => {
+            let hash = parse_hash(text);
+            if hash.is_none() {
+                // What was given may be a token in the clear: it is not repeated.
+                wrong("sha256: must be the 64 hexadecimal digits of the token's SHA-256".to_owned());
+            }
+            hash
+        }
+        Some(_) => {
+            wrong("sha256: must be text".to_owned());
+            None
+        }
+        None => {
+            wrong("sha256: is missing".to_owned());
+            None
+        }
+    };
+    let bots = match entry.get("bots") {
+        None => Some(BotFilter::All),
+        Some(Value::Array(patterns)) => read_bots(patterns, &mut wrong),
+        Some(_) => {
+            wrong("bots: must be a list of names or prefixes such as \"team-*\"".to_owned());
+            None
+        }
+    };
+    Some((hash?, Caller { tenant: tenant?, bots: bots? }))
+}
+
+fn read_bots(patterns: &[Value], wrong: &mut impl FnMut(String)) -> Option<BotFilter> {
+    if patterns.is_empty() {
+        wrong("bots: must not be empty; leave it out for all bots".to_owned());
+        return None;
+    }
+    let mut read = Vec::new();
+    for pattern in patterns {
+        let Value::String(pattern) = pattern else {
+            wrong(format!("bots: {pattern} is not text"));
+            continue;
+        };
+        let name = pattern.strip_suffix('*').unwrap_or(pattern);
+        match BotId::new(name) {
+            Err(error) if pattern != "*" => wrong(format!("bots: {pattern:?}: {error}; a `*` may stand at the end")),
+            Ok(_) | Err(_) => read.push(pattern.clone()),
+        }
+    }
+    if read.len() < patterns.len() {
+        return None;
+    }
+    Some(if read.iter().any(|pattern| pattern == "*") { BotFilter::All } else { BotFilter::Matching(read) })
+}
+
+fn parse_hash(text: &str) -> Option<Hash> {
+    let digits: Vec<u8> =
+        text.chars().map(|digit| digit.to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect::<Option<_>>()?;
+    let bytes: Vec<u8> = digits.chunks_exact(2).map(|pair| pair[0] * 16 + pair[1]).collect();
+    if digits.len() == 64 { bytes.try_into().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+    use super::*;
+
+    /// SHA-256 of `abc`.
+    const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+    #[test]
+    fn a_token_is_known_by_its_hash() {
+        let text = format!("[[tokens]]\ntenant = \"acme\"\nsha256 = \"{}\"\nbots = [\"team-*\", \"x\"]\n", ABC.to_uppercase());
+        let caller = Tokens::parse(&text).unwrap().caller("abc").unwrap();
+        assert_eq!(caller.tenant.as_str(), "acme");
+        assert_eq!(caller.bots, BotFilter::Matching(vec!["team-*".to_owned(), "x".to_owned()]));
+        assert_eq!(Tokens::parse(&text).unwrap().caller("abd"), None);
+        assert_eq!(Tokens::parse(&text).unwrap().caller(""), None);
+    }
+
+    #[test]
+    fn without_bots_a_token_may_use_all() {
+        let with = |bots: &str| format!("[[tokens]]\ntenant = \"acme\"\nsha256 = \"{ABC}\"\n{bots}");
+        for bots in ["", "bots = [\"*\"]", "bots = [\"a\", \"*\"]"] {
+            assert_eq!(Tokens::parse(&with(bots)).unwrap().caller("abc").unwrap().bots, BotFilter::All);
+        }
+    }
+
+    #[test]
+    fn everything_wrong_is_said_at_once_with_its_entry() {
+        let text = format!(
+            "colour = 1\n[[tokens]]\ntenant = \"a b\"\nsha256 = \"12\"\nbots = [\"*x\", 7]\nname = 1\n\
+             [[tokens]]\ntenant = \"a\"\nsha256 = \"{ABC}\"\n[[tokens]]\ntenant = \"b\"\nsha256 = \"{ABC}\"\n[[tokens]]\nbots = []\n"
+        );
+        let said = Tokens::parse(&text).unwrap_err().to_string();
+        for part in [
+            "colour: there is no such key",
+            "token 1: name: there is no such key",
+            "token 1: tenant: must hold only",
+            "token 1: sha256: must be the 64",
+            "token 1: bots: \"*x\"",
+            "token 1: bots: 7 is not text",
+            "token 3: has the same sha256 as token 2",
+            "token 4: tenant: is missing",
+            "token 4: sha256: is missing",
+            "token 4: bots: must not be empty",
+        ] {
+            assert!(said.contains(part), "{part} is not in:\n{said}");
+        }
+    }
+
+    #[test]
+    fn an_empty_or_broken_file_is_refused() {
+        assert!(Tokens::parse("").unwrap_err().to_string().contains("there are no tokens"));
+        assert!(Tokens::parse("tokens = []").unwrap_err().to_string().contains("there are no tokens"));
+        assert!(Tokens::parse("\n[[tokens]\n").unwrap_err().to_string().starts_with("line 2: "));
+        assert!(Tokens::parse("tokens = 1").unwrap_err().to_string().contains("list of tables"));
+        assert!(Tokens::parse("tokens = [1]").unwrap_err().to_string().contains("token 1: must be a table"));
+    }
+}

@@ -1,0 +1,87 @@
+//! From the domain to the wire types. Total: every value of the domain has one on the wire.
+
+mod outcome;
+mod sandbox;
+mod task;
+
+use std::time::{Duration, SystemTime};
+
+use crate::{
+    proto::v1,
+    task::{Notification, NotificationKind, Stall},
+};
+
+pub(super) use outcome::outcome;
+pub(super) use sandbox::sandbox;
+pub(super) use task::{status, task, wanted_status};
+
+/// A notification with its text.
+pub(super) fn notification(notification: Notification) -> v1::Notification {
+    let Notification { sequence, body, acknowledged_at, deliveries } = notification;
+    let text = body.text();
+    v1::Notification {
+        sequence,
+        task_id: body.task.to_string(),
+        bot_id: body.owner.bot.to_string(),
+        session_id: body.owner.session.to_string(),
+        kind: kind(body.kind).into(),
+        status: status(body.status).into(),
+        outcome: body.outcome.as_ref().map(outcome),
+        description: body.description,
+        command: body.command,
+        output_tail: body.output_tail,
+        output_truncated: body.output_truncated,
+        output_bytes: count(body.output_bytes),
+        output_file: body.output_file,
+        duration: Some(duration(body.duration)),
+        stall: body.stall.map(stall),
+        created_at: Some(timestamp(body.created_at)),
+        acknowledged_at: acknowledged_at.map(timestamp),
+        deliveries: i32::try_from(deliveries).unwrap_or(i32::MAX),
+        text,
+    }
+}
+
+fn kind(kind: NotificationKind) -> v1::NotificationKind {
+    match kind {
+        NotificationKind::Completed => v1::NotificationKind::Completed,
+        NotificationKind::Stalled => v1::NotificationKind::Stalled,
+        NotificationKind::Resumed => v1::NotificationKind::Resumed,
+    }
+}
+
+fn stall(stall: Stall) -> v1::Stall {
+    v1::Stall {
+        since: Some(timestamp(stall.since)),
+        silent_for: Some(duration(stall.silent_for)),
+        last_line: stall.last_line,
+    }
+}
+
+/// A moment of the system's clock.
+pub(super) fn timestamp(moment: SystemTime) -> prost_types::Timestamp {
+    moment.into()
+}
+
+/// A duration; one that is longer than the wire format knows is its longest.
+fn duration(duration: Duration) -> prost_types::Duration {
+    prost_types::Duration::try_from(duration).unwrap_or(prost_types::Duration { seconds: i64::MAX, nanos: 0 })
+}
+
+/// A count or a position, for which the wire has signed numbers.
+pub(super) fn count(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_the_wire_cannot_hold_become_its_greatest() {
+        assert_eq!(count(u64::MAX), i64::MAX);
+        assert_eq!(count(7), 7);
+        assert_eq!(duration(Duration::MAX).seconds, i64::MAX);
+        assert_eq!(duration(Duration::from_millis(1500)), prost_types::Duration { seconds: 1, nanos: 500_000_000 });
+    }
+}

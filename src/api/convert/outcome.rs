@@ -1,0 +1,67 @@
+//! How a command ended, on the wire.
+
+use super::duration;
+use crate::{
+    proto::v1::{self, outcome::Kind},
+    task::{LossReason, Outcome, Signal, StartFailure, StopCause},
+};
+
+/// An outcome with the number that a shell would show.
+pub(in crate::api) fn outcome(outcome: &Outcome) -> v1::Outcome {
+    let kind = match outcome {
+        Outcome::Exited { code } => Kind::Exited(v1::Exited { code: i32::from(*code) }),
+        Outcome::Signaled { signal } => Kind::Signaled(v1::Signaled { signal: signal.number(), name: signal.name() }),
+        Outcome::TimedOut { after } => Kind::TimedOut(v1::TimedOut { after: Some(duration(*after)) }),
+        Outcome::Stopped { cause, signal } => Kind::Stopped(v1::Stopped {
+            by: cause.by().to_owned(),
+            signal: signal.map_or(0, Signal::number),
+            reason: reason(cause),
+        }),
+        Outcome::FailedToStart { failure, message } => Kind::FailedToStart(v1::FailedToStart {
+            failure: start_failure(*failure).into(),
+            message: message.clone(),
+        }),
+        Outcome::Lost { reason, message } => {
+            Kind::Lost(v1::Lost { reason: loss_reason(*reason).into(), message: message.clone() })
+        }
+    };
+    v1::Outcome { kind: Some(kind), shell_exit_code: outcome.shell_exit_code() }
+}
+
+/// The caller's own words, where there are any.
+fn reason(cause: &StopCause) -> String {
+    match cause {
+        StopCause::Request { reason } => reason.clone(),
+        StopCause::Disconnect
+        | StopCause::SandboxStopped
+        | StopCause::SandboxDeleted
+        | StopCause::ServerShutdown
+        | StopCause::Timeout { .. } => String::new(),
+    }
+}
+
+fn start_failure(failure: StartFailure) -> v1::StartFailure {
+    match failure {
+        StartFailure::NotFound => v1::StartFailure::NotFound,
+        StartFailure::NotExecutable => v1::StartFailure::NotExecutable,
+        StartFailure::NoSuchDirectory => v1::StartFailure::NoSuchDirectory,
+        StartFailure::NotPermitted => v1::StartFailure::NotPermitted,
+        StartFailure::NoSuchUser => v1::StartFailure::NoSuchUser,
+        StartFailure::NoSpace => v1::StartFailure::NoSpace,
+        StartFailure::SandboxGone => v1::StartFailure::SandboxGone,
+        StartFailure::LaunchInterrupted => v1::StartFailure::LaunchInterrupted,
+        StartFailure::Refused => v1::StartFailure::Refused,
+    }
+}
+
+fn loss_reason(reason: LossReason) -> v1::LossReason {
+    match reason {
+        LossReason::SandboxRestarted => v1::LossReason::SandboxRestarted,
+        LossReason::SandboxRemoved => v1::LossReason::SandboxRemoved,
+        LossReason::SandboxStopped => v1::LossReason::SandboxStopped,
+        LossReason::LogDirectoryGone => v1::LossReason::LogDirectoryGone,
+        LossReason::ExitFileUnreadable => v1::LossReason::ExitFileUnreadable,
+        LossReason::SupervisorKilled => v1::LossReason::SupervisorKilled,
+        LossReason::LaunchInterrupted => v1::LossReason::LaunchInterrupted,
+    }
+}

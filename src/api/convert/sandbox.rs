@@ -1,0 +1,47 @@
+//! A sandbox on the wire.
+
+use super::{count, timestamp};
+use crate::{
+    engine::{SandboxState, SandboxView},
+    proto::v1,
+    task::SandboxSpec,
+};
+
+/// A sandbox as the runtime sees it now. `bridge` names what launches commands in it.
+pub(in crate::api) fn sandbox(view: SandboxView, bridge: &str) -> v1::Sandbox {
+    let SandboxView { record, state } = view;
+    v1::Sandbox {
+        sandbox_id: record.id.to_string(),
+        bot_id: record.bot.to_string(),
+        spec: Some(spec(record.spec)),
+        runtime: record.runtime,
+        container_id: record.runtime_id,
+        container_name: record.runtime_name,
+        adopted: record.adopted,
+        state: sandbox_state(state).into(),
+        bridge: bridge.to_owned(),
+        created_at: Some(timestamp(record.created_at)),
+    }
+}
+
+fn spec(spec: SandboxSpec) -> v1::SandboxSpec {
+    v1::SandboxSpec {
+        image: spec.image,
+        memory_bytes: count(spec.memory_bytes),
+        cpus: spec.cpus,
+        pids_limit: count(spec.pids_limit),
+        network_mode: spec.network_mode,
+        writable_root: spec.writable_root,
+        user: spec.user.unwrap_or_default(),
+        env: spec.env.into_iter().collect(),
+    }
+}
+
+fn sandbox_state(state: SandboxState) -> v1::SandboxState {
+    match state {
+        SandboxState::Running => v1::SandboxState::Running,
+        SandboxState::Stopped => v1::SandboxState::Stopped,
+        SandboxState::Gone => v1::SandboxState::Gone,
+        SandboxState::Unknown => v1::SandboxState::Unknown,
+    }
+}

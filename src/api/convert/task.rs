@@ -1,0 +1,78 @@
+//! A task on the wire.
+
+use super::{count, duration, outcome, stall, timestamp};
+use crate::{
+    proto::v1::{self, TaskStatus},
+    task::{Program, Status, Task},
+};
+
+/// A task.
+pub(in crate::api) fn task(task: Task) -> v1::Task {
+    let status = status(task.status());
+    let outcome_of_state = task.state.outcome().map(outcome);
+    let (started_at, finished_at) = (task.state.started_at(), task.state.finished_at());
+    let (command, argv, shell) = match task.spec.program {
+        Program::Shell { text, shell } => (text, Vec::new(), shell.unwrap_or_default()),
+        Program::Argv(argv) => (String::new(), argv, String::new()),
+    };
+    v1::Task {
+        task_id: task.id.to_string(),
+        bot_id: task.owner.bot.to_string(),
+        session_id: task.owner.session.to_string(),
+        sandbox_id: task.sandbox.to_string(),
+        command,
+        argv,
+        shell,
+        workdir: task.spec.workdir.unwrap_or_default(),
+        env: task.spec.env.into_iter().collect(),
+        description: task.spec.description,
+        timeout: Some(duration(task.spec.timeout)),
+        labels: task.spec.labels.into_iter().collect(),
+        request_id: task.spec.request_id.unwrap_or_default(),
+        status: status.into(),
+        outcome: outcome_of_state,
+        late_outcome: task.late_outcome.as_ref().map(outcome),
+        output_file: task.output_file,
+        output_bytes: count(task.output.bytes),
+        output_incomplete: task.output.incomplete,
+        output_preview: task.output.preview,
+        stall: task.stall.map(stall),
+        created_at: Some(timestamp(task.created_at)),
+        started_at: started_at.map(timestamp),
+        finished_at: finished_at.map(timestamp),
+    }
+}
+
+/// A status.
+pub(in crate::api) fn status(status: Status) -> TaskStatus {
+    match status {
+        Status::Queued => TaskStatus::Queued,
+        Status::Starting => TaskStatus::Starting,
+        Status::Running => TaskStatus::Running,
+        Status::Stopping => TaskStatus::Stopping,
+        Status::Succeeded => TaskStatus::Succeeded,
+        Status::Failed => TaskStatus::Failed,
+        Status::Stopped => TaskStatus::Stopped,
+        Status::TimedOut => TaskStatus::TimedOut,
+        Status::FailedToStart => TaskStatus::FailedToStart,
+        Status::Lost => TaskStatus::Lost,
+    }
+}
+
+/// The status that a caller asks for; none for the unspecified one.
+pub(in crate::api) fn wanted_status(wanted: TaskStatus) -> Option<Status> {
+    Status::ALL.into_iter().find(|known| status(*known) == wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_status_can_be_asked_for() {
+        for known in Status::ALL {
+            assert_eq!(wanted_status(status(known)), Some(known));
+        }
+        assert_eq!(wanted_status(TaskStatus::Unspecified), None);
+    }
+}

@@ -1,0 +1,160 @@
+//! The gRPC services of `errand.v1`, with health and reflection beside them.
+//!
+//! Owns the way from the wire to the domain and back, who may do what, and the one table from errors to statuses. It starts and stops
+//! nothing itself: it reads requests, calls the engine, the store and the notifier, and answers.
+
+mod auth;
+mod convert;
+mod notifications;
+mod output;
+mod page;
+mod readiness;
+mod sandboxes;
+mod status;
+mod tasks;
+mod validate;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::{
+    Status,
+    service::interceptor::InterceptedService,
+    transport::{Server, server::TcpIncoming},
+};
+use tonic_reflection::server::Builder as Reflection;
+
+use crate::{
+    engine::Engine,
+    notify::Notifier,
+    proto::{
+        self,
+        v1::{
+            notification_service_server::NotificationServiceServer, sandbox_service_server::SandboxServiceServer,
+            task_service_server::TaskServiceServer,
+        },
+    },
+    store::TaskStore,
+    task::Task,
+};
+
+pub use auth::{Caller, Tokens, TokensError};
+pub use readiness::Readiness;
+pub(crate) use status::chain;
+
+use auth::Gate;
+use notifications::Notifications;
+use sandboxes::Sandboxes;
+use tasks::Tasks;
+
+type TaskServer = TaskServiceServer<Tasks>;
+type NotificationServer = NotificationServiceServer<Notifications>;
+type SandboxServer = SandboxServiceServer<Sandboxes>;
+
+/// The largest request, in bytes: a command of 1 MiB with its environment, and room to say what is too long about a longer one.
+const REQUEST_LIMIT: usize = 4 * 1024 * 1024;
+/// How often an idle client is asked whether it is there, and how long its answer may take.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+/// The most calls at a time on one connection. A platform may hold a subscription for each of its sessions on one.
+const STREAMS_LIMIT: u32 = 10_000;
+
+/// Why the API ended other than by being told to.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// The protocol's descriptors cannot be served.
+    #[error("the protocol's descriptors are damaged")]
+    Descriptors(#[source] tonic_reflection::server::Error),
+    /// The connections cannot be served.
+    #[error("the connections cannot be served")]
+    Transport(#[source] tonic::transport::Error),
+}
+
+/// What the API is made of.
+pub struct Api {
+    /// Runs the tasks.
+    pub engine: Engine,
+    /// Opens subscriptions.
+    pub notifier: Notifier,
+    /// Keeps the notifications.
+    pub store: Arc<dyn TaskStore>,
+    /// Who may call; none: everybody.
+    pub tokens: Option<Tokens>,
+    /// Whether requests are let in.
+    pub readiness: Readiness,
+    /// How long notifications are leased where a request does not say.
+    pub lease_duration: Duration,
+    /// Everything that outlives its request. To be waited for at the end.
+    pub tracker: TaskTracker,
+    /// Cancelled when streams and waits shall end with UNAVAILABLE. The notifier should end its streams with the same token.
+    pub shutdown: CancellationToken,
+}
+
+impl Api {
+    /// Serves the connections of `listener` until `drain` is cancelled and the connections have ended.
+    ///
+    /// # Errors
+    /// When connections cannot be served at all.
+    pub async fn serve(self, listener: TcpListener, drain: CancellationToken) -> Result<(), ApiError> {
+        let gate = Gate::new(self.tokens, self.readiness.clone());
+        let parts = Arc::new(Parts {
+            engine: self.engine,
+            notifier: self.notifier,
+            store: self.store,
+            lease_duration: self.lease_duration,
+            tracker: self.tracker,
+            shutdown: self.shutdown,
+        });
+        let tasks = TaskServer::new(Tasks::new(Arc::clone(&parts))).max_decoding_message_size(REQUEST_LIMIT);
+        let notifications =
+            NotificationServer::new(Notifications::new(Arc::clone(&parts))).max_decoding_message_size(REQUEST_LIMIT);
+        let sandboxes = SandboxServer::new(Sandboxes::new(parts)).max_decoding_message_size(REQUEST_LIMIT);
+        Server::builder()
+            .http2_keepalive_interval(Some(KEEPALIVE))
+            .http2_keepalive_timeout(Some(KEEPALIVE))
+            .max_concurrent_streams(STREAMS_LIMIT)
+            .add_service(self.readiness.health_server())
+            .add_service(reflection().build_v1().map_err(ApiError::Descriptors)?)
+            .add_service(reflection().build_v1alpha().map_err(ApiError::Descriptors)?)
+            .add_service(InterceptedService::new(tasks, gate.clone()))
+            .add_service(InterceptedService::new(notifications, gate.clone()))
+            .add_service(InterceptedService::new(sandboxes, gate))
+            .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), drain.cancelled_owned())
+            .await
+            .map_err(ApiError::Transport)
+    }
+}
+
+fn reflection() -> Reflection<'static> {
+    Reflection::configure()
+        .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}
+
+/// What the services share.
+struct Parts {
+    engine: Engine,
+    notifier: Notifier,
+    store: Arc<dyn TaskStore>,
+    lease_duration: Duration,
+    tracker: TaskTracker,
+    shutdown: CancellationToken,
+}
+
+impl Parts {
+    /// Waits for `work`, unless the server ends first.
+    async fn unless_ending<T>(&self, work: impl Future<Output = T>) -> Result<T, Status> {
+        tokio::select! {
+            biased;
+            done = work => Ok(done),
+            () = self.shutdown.cancelled() => Err(status::shutting_down()),
+        }
+    }
+
+    /// Spares a session the notice of what its client has just been told.
+    async fn acknowledge_completion(&self, task: &Task) -> Result<(), Status> {
+        let now = std::time::SystemTime::now();
+        let acknowledged = self.store.acknowledge_completion(&task.owner.tenant, task.id, now).await;
+        acknowledged.map(drop).map_err(status::store)
+    }
+}

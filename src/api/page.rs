@@ -1,0 +1,68 @@
+//! Pages of a list: the token that names a place in it, and how much one answer holds.
+
+use std::{fmt::Display, str::FromStr};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use prost::Message;
+
+/// The most bytes of the entries of one answer, because clients take no more than 4 MiB unless told otherwise. One entry always fits.
+const ANSWER_LIMIT: usize = 3 * 1024 * 1024;
+
+/// The token for the page after the entry with this id or sequence. Opaque to callers.
+pub(super) fn token(last: impl Display) -> String {
+    URL_SAFE_NO_PAD.encode(last.to_string())
+}
+
+/// The id or sequence in a token; none when it is not one of ours.
+pub(super) fn place<T: FromStr>(token: &str) -> Option<T> {
+    let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
+    String::from_utf8(bytes).ok()?.parse().ok()
+}
+
+/// How many of these entries one answer holds: at least one, if there is one.
+pub(super) fn fitting<M: Message>(entries: &[M]) -> usize {
+    let mut size = 0;
+    let fits = |entry: &&M| {
+        size += entry.encoded_len();
+        size <= ANSWER_LIMIT
+    };
+    entries.iter().take_while(fits).count().max(1).min(entries.len())
+}
+
+/// Cuts what was read to one page of at most `limit` entries. True when something was cut off: there is another page.
+pub(super) fn cut<M: Message>(entries: &mut Vec<M>, limit: u32) -> bool {
+    let read = entries.len();
+    entries.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    entries.truncate(fitting(entries));
+    entries.len() < read
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+    use super::*;
+    use crate::task::TaskId;
+
+    #[test]
+    fn a_place_reads_back_from_its_token() {
+        let id = TaskId::new();
+        assert_eq!(place::<TaskId>(&token(id)), Some(id));
+        assert_eq!(place::<i64>(&token(17)), Some(17));
+        assert_eq!(place::<TaskId>(&token(17)), None);
+        assert_eq!(place::<i64>("?"), None);
+    }
+
+    #[test]
+    fn a_page_is_bounded_in_entries_and_in_bytes() {
+        let mut small = vec!["a".to_owned(); 5];
+        assert!(cut(&mut small, 3));
+        assert_eq!(small.len(), 3);
+        assert!(!cut(&mut small, 3));
+        let mut large = vec!["x".repeat(1024 * 1024); 5];
+        assert!(cut(&mut large, 100));
+        assert_eq!(large.len(), 2);
+        let mut huge = vec!["x".repeat(ANSWER_LIMIT * 2)];
+        assert!(!cut(&mut huge, 100));
+        assert!(!cut(&mut Vec::<String>::new(), 100));
+    }
+}

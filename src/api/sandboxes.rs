@@ -1,0 +1,122 @@
+//! `SandboxService`: reads requests, calls the engine, answers.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::{Parts, auth::Caller, convert, page, status, validate};
+use crate::{
+    engine::SandboxView,
+    proto::v1::{
+        self, AdoptSandboxRequest, AdoptSandboxResponse, DeleteSandboxRequest, DeleteSandboxResponse,
+        EnsureSandboxRequest, EnsureSandboxResponse, GetSandboxRequest, GetSandboxResponse, ListSandboxesRequest,
+        ListSandboxesResponse, StopSandboxRequest, StopSandboxResponse, sandbox_service_server::SandboxService,
+    },
+    task::SandboxId,
+};
+
+/// The service.
+#[derive(Clone)]
+pub(super) struct Sandboxes {
+    parts: Arc<Parts>,
+}
+
+impl Sandboxes {
+    pub(super) fn new(parts: Arc<Parts>) -> Self {
+        Self { parts }
+    }
+
+    fn convert(&self, view: SandboxView) -> v1::Sandbox {
+        convert::sandbox(view, self.parts.engine.bridge_name())
+    }
+
+    /// Up to `wanted` of the sandboxes that the caller may see, after the one with id `after`.
+    async fn visible(
+        &self,
+        caller: &Caller,
+        mut after: Option<SandboxId>,
+        wanted: u32,
+    ) -> Result<Vec<v1::Sandbox>, Status> {
+        let count = usize::try_from(wanted).unwrap_or(usize::MAX);
+        let mut visible = Vec::new();
+        loop {
+            let read = self.parts.engine.sandboxes(&caller.tenant, after, wanted).await.map_err(status::engine)?;
+            let complete = read.len() < count;
+            after = read.last().map(|view| view.record.id).or(after);
+            visible.extend(read.into_iter().filter(|view| caller.bots.admits(&view.record.bot)));
+            if complete || visible.len() >= count {
+                visible.truncate(count);
+                return Ok(visible.into_iter().map(|view| self.convert(view)).collect());
+            }
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl SandboxService for Sandboxes {
+    async fn ensure_sandbox(
+        &self,
+        request: Request<EnsureSandboxRequest>,
+    ) -> Result<Response<EnsureSandboxResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let (bot, spec) = validate::ensure(request.into_inner(), &self.parts.engine.settings().sandbox)?;
+        caller.may_use(&bot)?;
+        let view = self.parts.engine.ensure_sandbox(caller.tenant, bot, spec).await.map_err(status::engine)?;
+        Ok(Response::new(EnsureSandboxResponse { sandbox: Some(self.convert(view)) }))
+    }
+
+    async fn adopt_sandbox(
+        &self,
+        request: Request<AdoptSandboxRequest>,
+    ) -> Result<Response<AdoptSandboxResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let (bot, container) = validate::adopt(request.into_inner())?;
+        caller.may_use(&bot)?;
+        let view = self.parts.engine.adopt_sandbox(caller.tenant, bot, container).await.map_err(status::engine)?;
+        Ok(Response::new(AdoptSandboxResponse { sandbox: Some(self.convert(view)) }))
+    }
+
+    async fn get_sandbox(&self, request: Request<GetSandboxRequest>) -> Result<Response<GetSandboxResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let bot = validate::bot(&request.get_ref().bot_id)?;
+        caller.may_use(&bot)?;
+        let view = self.parts.engine.sandbox(&caller.tenant, &bot).await.map_err(status::engine)?;
+        Ok(Response::new(GetSandboxResponse { sandbox: Some(self.convert(view)) }))
+    }
+
+    async fn list_sandboxes(
+        &self,
+        request: Request<ListSandboxesRequest>,
+    ) -> Result<Response<ListSandboxesResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let (after, limit) = validate::list_sandboxes(request.get_ref())?;
+        // One more than is shown tells whether there is another page.
+        let mut sandboxes = self.visible(&caller, after, limit + 1).await?;
+        let more = page::cut(&mut sandboxes, limit);
+        let last = sandboxes.last().filter(|_| more);
+        let next_page_token = last.map(|sandbox| page::token(&sandbox.sandbox_id)).unwrap_or_default();
+        Ok(Response::new(ListSandboxesResponse { sandboxes, next_page_token }))
+    }
+
+    async fn stop_sandbox(
+        &self,
+        request: Request<StopSandboxRequest>,
+    ) -> Result<Response<StopSandboxResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let bot = validate::bot(&request.get_ref().bot_id)?;
+        caller.may_use(&bot)?;
+        let view = self.parts.engine.stop_sandbox(caller.tenant, bot).await.map_err(status::engine)?;
+        Ok(Response::new(StopSandboxResponse { sandbox: Some(self.convert(view)) }))
+    }
+
+    async fn delete_sandbox(
+        &self,
+        request: Request<DeleteSandboxRequest>,
+    ) -> Result<Response<DeleteSandboxResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let bot = validate::bot(&request.get_ref().bot_id)?;
+        caller.may_use(&bot)?;
+        self.parts.engine.delete_sandbox(caller.tenant, bot).await.map_err(status::engine)?;
+        Ok(Response::new(DeleteSandboxResponse {}))
+    }
+}

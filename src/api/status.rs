@@ -1,0 +1,173 @@
+//! The one table from what went wrong inside to what a client is told. No other place makes a status of an error.
+//!
+//! A client learns what it can act upon. What only the operator can act upon is logged, once, here.
+
+use std::{error::Error, fmt::Write as _, time::Duration};
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use crate::{engine::EngineError, runtime::RuntimeError, store::StoreError};
+
+/// When to try again after a hindrance that tends to pass.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+/// The most characters of a message: it travels in a header, and clients bound those.
+const MESSAGE_LIMIT: usize = 1000;
+
+/// What a client is told about an error of the engine.
+pub(super) fn engine(error: EngineError) -> Status {
+    let message = error.to_string();
+    match error {
+        EngineError::NoSuchTask | EngineError::NoSandbox(_) => plain(Code::NotFound, &message),
+        EngineError::OtherSpec { .. }
+        | EngineError::NotYours
+        | EngineError::AdoptedNotRunning { .. }
+        | EngineError::SandboxNotRunning
+        | EngineError::LogGone => plain(Code::FailedPrecondition, &message),
+        EngineError::OtherSandbox { .. } | EngineError::RequestIdReused => plain(Code::AlreadyExists, &message),
+        EngineError::PastTheEnd { .. } => plain(Code::OutOfRange, &message),
+        EngineError::ShuttingDown => shutting_down(),
+        EngineError::Store(error) => store(error),
+        EngineError::Runtime(error) => runtime(&error),
+    }
+}
+
+/// What a client is told about an error of the store.
+pub(super) fn store(error: StoreError) -> Status {
+    match error {
+        StoreError::TooManyForBot { running, limit } => quota("bot", running, limit, &error.to_string()),
+        StoreError::TooManyForTenant { running, limit } => quota("tenant", running, limit, &error.to_string()),
+        StoreError::Conflict => plain(Code::Aborted, &error.to_string()),
+        StoreError::Closed => shutting_down(),
+        StoreError::TooNew { .. }
+        | StoreError::NotADatabase { .. }
+        | StoreError::InUse { .. }
+        | StoreError::Unwritable { .. }
+        | StoreError::Database(_)
+        | StoreError::Record(_) => {
+            tracing::error!(error = %chain(&error), "a request failed because of the database");
+            Status::internal("the server's database failed; its log says more")
+        }
+    }
+}
+
+/// What a client is told about an error of the runtime.
+fn runtime(error: &RuntimeError) -> Status {
+    let message = error.to_string();
+    match error {
+        RuntimeError::Unavailable { .. } | RuntimeError::Uncertain { .. } => unavailable(&message, RETRY_DELAY),
+        RuntimeError::NoSuchSandbox { .. } => plain(Code::NotFound, &message),
+        RuntimeError::NoSuchImage { .. }
+        | RuntimeError::NotRunning { .. }
+        | RuntimeError::NotStarted { .. }
+        | RuntimeError::Refused { .. } => plain(Code::FailedPrecondition, &message),
+    }
+}
+
+/// UNAVAILABLE, with the time after which to try again.
+pub(super) fn unavailable(message: &str, retry_delay: Duration) -> Status {
+    let details = ErrorDetails::with_retry_info(Some(retry_delay));
+    Status::with_error_details(Code::Unavailable, shortened(message), details)
+}
+
+/// The answer to everything that the server's end cuts short.
+pub(super) fn shutting_down() -> Status {
+    unavailable("the server is shutting down", RETRY_DELAY)
+}
+
+fn plain(code: Code, message: &str) -> Status {
+    Status::new(code, shortened(message))
+}
+
+fn quota(subject: &str, running: u32, limit: u32, message: &str) -> Status {
+    let description = format!("{running} unfinished tasks of at most {limit}");
+    let details = ErrorDetails::with_quota_failure_violation(subject, description);
+    Status::with_error_details(Code::ResourceExhausted, message, details)
+}
+
+fn shortened(message: &str) -> String {
+    message.chars().take(MESSAGE_LIMIT).collect()
+}
+
+/// An error with its sources, in one line.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        // Writing to a String cannot fail.
+        let _ = write!(text, ": {error}");
+        source = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{runtime::NotStarted, task::BotId};
+
+    #[test]
+    fn every_error_has_its_code() {
+        let text = String::new;
+        let table: Vec<(EngineError, Code)> = vec![
+            (EngineError::NoSuchTask, Code::NotFound),
+            (EngineError::NoSandbox(BotId::new("b").unwrap()), Code::NotFound),
+            (RuntimeError::NoSuchSandbox { id: text() }.into(), Code::NotFound),
+            (EngineError::OtherSpec { fields: vec!["image"] }, Code::FailedPrecondition),
+            (EngineError::NotYours, Code::FailedPrecondition),
+            (EngineError::AdoptedNotRunning { name: text() }, Code::FailedPrecondition),
+            (EngineError::SandboxNotRunning, Code::FailedPrecondition),
+            (EngineError::LogGone, Code::FailedPrecondition),
+            (RuntimeError::NoSuchImage { image: text() }.into(), Code::FailedPrecondition),
+            (RuntimeError::NotRunning { id: text() }.into(), Code::FailedPrecondition),
+            (RuntimeError::Refused { detail: text() }.into(), Code::FailedPrecondition),
+            (
+                RuntimeError::NotStarted { reason: NotStarted::Other, detail: text() }.into(),
+                Code::FailedPrecondition,
+            ),
+            (EngineError::OtherSandbox { name: text() }, Code::AlreadyExists),
+            (EngineError::RequestIdReused, Code::AlreadyExists),
+            (EngineError::PastTheEnd { offset: 2, size: 1 }, Code::OutOfRange),
+            (EngineError::ShuttingDown, Code::Unavailable),
+            (RuntimeError::Unavailable { detail: text() }.into(), Code::Unavailable),
+            (RuntimeError::Uncertain { detail: text() }.into(), Code::Unavailable),
+            (StoreError::Closed.into(), Code::Unavailable),
+            (StoreError::Conflict.into(), Code::Aborted),
+            (StoreError::InUse { path: text() }.into(), Code::Internal),
+            (StoreError::TooManyForBot { running: 1, limit: 1 }.into(), Code::ResourceExhausted),
+            (StoreError::TooManyForTenant { running: 1, limit: 1 }.into(), Code::ResourceExhausted),
+        ];
+        for (error, code) in table {
+            let said = format!("{error:?}");
+            assert_eq!(engine(error).code(), code, "{said}");
+        }
+    }
+
+    #[test]
+    fn a_failed_database_is_not_described_to_clients() {
+        let error = StoreError::Database(Arc::new(sqlx::Error::Protocol("secret path".to_owned())));
+        assert!(chain(&error).contains("secret path"));
+        let status = store(error);
+        assert_eq!(status.code(), Code::Internal);
+        assert_eq!(status.message(), "the server's database failed; its log says more");
+    }
+
+    #[test]
+    fn a_full_quota_names_both_numbers() {
+        let status = store(StoreError::TooManyForBot { running: 64, limit: 63 });
+        let violations = status.get_details_quota_failure().unwrap().violations;
+        assert!(status.message().contains("64") && status.message().contains("63"));
+        assert!(violations[0].description.contains("64") && violations[0].description.contains("63"));
+        assert_eq!(violations[0].subject, "bot");
+    }
+
+    #[test]
+    fn what_may_pass_says_when_to_try_again() {
+        let status = engine(RuntimeError::Unavailable { detail: "no answer ".repeat(1000) }.into());
+        assert_eq!(status.get_details_retry_info().unwrap().retry_delay, Some(RETRY_DELAY));
+        assert_eq!(status.message().chars().count(), MESSAGE_LIMIT);
+    }
+}

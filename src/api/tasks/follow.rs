@@ -1,0 +1,99 @@
+//! StreamOutput, and what it shares with RunTask: a log in parts that fit into messages, ended by the task's end or the server's.
+
+use std::{collections::VecDeque, time::Duration};
+
+use futures_util::{Stream, stream};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use crate::{
+    api::{
+        Parts, convert,
+        output::{self, Format},
+        status, validate,
+    },
+    engine::{OutputStream, StreamItem},
+    proto::v1::{OutputPart, StreamOutputResponse, stream_output_response::Event},
+    task::Task,
+};
+
+/// How long streams go on after the server's end has begun: the tasks that it stopped end in the same moment, and those who watch them
+/// shall learn it.
+const LAST_WORDS: Duration = Duration::from_millis(300);
+
+/// What a log yields.
+pub(super) enum Piece {
+    /// More output.
+    Output(OutputPart),
+    /// The task is finished, and all of its output was yielded. The last piece.
+    Finished(Box<Task>),
+}
+
+/// A log on its way to a client. Holds one piece of the log.
+pub(super) struct Log {
+    output: OutputStream,
+    parts: output::Parts,
+    ready: VecDeque<Piece>,
+    shutdown: CancellationToken,
+}
+
+impl Log {
+    pub(super) fn new(output: OutputStream, format: Format, shutdown: CancellationToken) -> Self {
+        Self { output, parts: output::Parts::new(format), ready: VecDeque::new(), shutdown }
+    }
+
+    /// The next piece; none after the last. Cancel safe.
+    ///
+    /// # Errors
+    /// When the log cannot be read, or the server ends. Nothing comes after that.
+    pub(super) async fn next(&mut self) -> Result<Option<Piece>, Status> {
+        loop {
+            if let Some(piece) = self.ready.pop_front() {
+                return Ok(Some(piece));
+            }
+            let item = tokio::select! {
+                item = self.output.next() => item,
+                () = ended(&self.shutdown) => return Err(status::shutting_down()),
+            };
+            match item.transpose().map_err(status::engine)? {
+                Some(StreamItem::Output { offset, bytes }) => {
+                    self.ready.extend(self.parts.push(offset, &bytes).into_iter().map(Piece::Output));
+                }
+                Some(StreamItem::Finished(task)) => {
+                    self.ready.extend(self.parts.finish().map(Piece::Output));
+                    self.ready.push_back(Piece::Finished(task));
+                }
+                // The beginning of a character is not shown: the log goes on, and so can the reader, from there.
+                None => return Ok(None),
+            }
+        }
+    }
+}
+
+async fn ended(shutdown: &CancellationToken) {
+    shutdown.cancelled().await;
+    tokio::time::sleep(LAST_WORDS).await;
+}
+
+/// Opens a log for a client.
+pub(super) async fn follow(
+    parts: &Parts,
+    request: validate::Stream,
+) -> Result<impl Stream<Item = Result<StreamOutputResponse, Status>> + Send + use<>, Status> {
+    let validate::Stream { task, offset, follow, format } = request;
+    let output = parts.engine.stream_output(&task, offset, follow).await.map_err(status::engine)?;
+    let log = Log::new(output, format, parts.shutdown.clone());
+    Ok(stream::unfold(Some(log), |log| async {
+        let mut log = log?;
+        match log.next().await {
+            Ok(Some(Piece::Output(part))) => Some((Ok(response(Event::Output(part))), Some(log))),
+            Ok(Some(Piece::Finished(task))) => Some((Ok(response(Event::Finished(convert::task(*task)))), None)),
+            Ok(None) => None,
+            Err(status) => Some((Err(status), None)),
+        }
+    }))
+}
+
+fn response(event: Event) -> StreamOutputResponse {
+    StreamOutputResponse { event: Some(event) }
+}

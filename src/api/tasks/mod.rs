@@ -1,0 +1,145 @@
+//! `TaskService`: reads requests, calls the engine, answers.
+
+mod follow;
+mod run;
+
+use std::{pin::Pin, sync::Arc, time::SystemTime};
+
+use futures_util::Stream;
+use tonic::{Request, Response, Status};
+
+use super::{Parts, auth::Caller, convert, output, page, status, validate};
+use crate::{
+    engine::WaitResult,
+    proto::v1::{
+        self, GetTaskRequest, GetTaskResponse, ListTasksRequest, ListTasksResponse, ReadOutputRequest,
+        ReadOutputResponse, RunTaskRequest, RunTaskResponse, StartTaskRequest, StartTaskResponse, StopTaskRequest,
+        StopTaskResponse, StopTasksRequest, StopTasksResponse, StreamOutputRequest, StreamOutputResponse,
+        SummarizeTasksRequest, SummarizeTasksResponse, WaitTaskRequest, WaitTaskResponse,
+        task_service_server::TaskService,
+    },
+    store::BotFilter,
+    task::summarize,
+};
+
+/// The service.
+#[derive(Clone)]
+pub(super) struct Tasks {
+    parts: Arc<Parts>,
+}
+
+impl Tasks {
+    pub(super) fn new(parts: Arc<Parts>) -> Self {
+        Self { parts }
+    }
+}
+
+type Events<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl TaskService for Tasks {
+    type RunTaskStream = Events<RunTaskResponse>;
+    type StreamOutputStream = Events<StreamOutputResponse>;
+
+    async fn start_task(&self, request: Request<StartTaskRequest>) -> Result<Response<StartTaskResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let start = validate::start(request.into_inner(), &caller, self.parts.engine.settings())?;
+        caller.may_use(&start.owner.bot)?;
+        let started = self.parts.engine.start(start).await.map_err(status::engine)?;
+        Ok(Response::new(StartTaskResponse { task: Some(convert::task(started.task)), existed: started.existed }))
+    }
+
+    async fn run_task(&self, request: Request<RunTaskRequest>) -> Result<Response<Self::RunTaskStream>, Status> {
+        let caller = Caller::of(&request)?;
+        let run = validate::run(request.into_inner(), &caller, self.parts.engine.settings())?;
+        caller.may_use(&run.start.owner.bot)?;
+        Ok(Response::new(Box::pin(run::run(Arc::clone(&self.parts), run).await?)))
+    }
+
+    async fn get_task(&self, request: Request<GetTaskRequest>) -> Result<Response<GetTaskResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let task = validate::get(request.get_ref(), &caller)?;
+        let task = self.parts.engine.task(&task).await.map_err(status::engine)?;
+        Ok(Response::new(GetTaskResponse { task: Some(convert::task(task)) }))
+    }
+
+    async fn list_tasks(&self, request: Request<ListTasksRequest>) -> Result<Response<ListTasksResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let mut query = validate::list(request.into_inner(), &caller)?;
+        if let BotFilter::One(bot) = &query.bots {
+            caller.may_use(bot)?;
+        }
+        let limit = query.limit;
+        // One more than is shown tells whether there is another page.
+        query.limit += 1;
+        let tasks = self.parts.engine.tasks(query).await.map_err(status::engine)?;
+        let mut tasks: Vec<v1::Task> = tasks.into_iter().map(convert::task).collect();
+        let more = page::cut(&mut tasks, limit);
+        let last = tasks.last().filter(|_| more);
+        let next_page_token = last.map(|task| page::token(&task.task_id)).unwrap_or_default();
+        Ok(Response::new(ListTasksResponse { tasks, next_page_token }))
+    }
+
+    async fn wait_task(&self, request: Request<WaitTaskRequest>) -> Result<Response<WaitTaskResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let request = request.into_inner();
+        let (task, wait) = validate::wait(&request, &caller)?;
+        let waited = self.parts.unless_ending(self.parts.engine.wait(&task, wait)).await?;
+        let (task, result) = waited.map_err(status::engine)?;
+        if request.acknowledge && result == WaitResult::Finished {
+            self.parts.acknowledge_completion(&task).await?;
+        }
+        let result = match result {
+            WaitResult::Finished => v1::WaitResult::Finished,
+            WaitResult::Stalled => v1::WaitResult::Stalled,
+            WaitResult::Idle => v1::WaitResult::Idle,
+            WaitResult::Timeout => v1::WaitResult::Timeout,
+        };
+        Ok(Response::new(WaitTaskResponse { task: Some(convert::task(task)), result: result.into() }))
+    }
+
+    async fn read_output(&self, request: Request<ReadOutputRequest>) -> Result<Response<ReadOutputResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let (task, selection, format) = validate::read(request.get_ref(), &caller)?;
+        let slice = self.parts.engine.read_output(&task, selection).await.map_err(status::engine)?;
+        Ok(Response::new(output::slice(slice, selection, format)))
+    }
+
+    async fn stream_output(
+        &self,
+        request: Request<StreamOutputRequest>,
+    ) -> Result<Response<Self::StreamOutputStream>, Status> {
+        let caller = Caller::of(&request)?;
+        let stream = validate::stream(request.get_ref(), &caller)?;
+        Ok(Response::new(Box::pin(follow::follow(&self.parts, stream).await?)))
+    }
+
+    async fn stop_task(&self, request: Request<StopTaskRequest>) -> Result<Response<StopTaskResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let (task, cause, grace) = validate::stop(request.into_inner(), &caller, self.parts.engine.settings())?;
+        let stopped = self.parts.unless_ending(self.parts.engine.stop(&task, cause, grace)).await?;
+        let task = stopped.map_err(status::engine)?;
+        Ok(Response::new(StopTaskResponse { task: Some(convert::task(task)) }))
+    }
+
+    async fn stop_tasks(&self, request: Request<StopTasksRequest>) -> Result<Response<StopTasksResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let (scope, cause, grace) = validate::stop_all(request.into_inner(), &caller, self.parts.engine.settings())?;
+        caller.may_use(&scope.bot)?;
+        let stopped = self.parts.unless_ending(self.parts.engine.stop_all(&scope, cause, grace)).await?;
+        let tasks = stopped.map_err(status::engine)?;
+        Ok(Response::new(StopTasksResponse { tasks: tasks.into_iter().map(convert::task).collect() }))
+    }
+
+    async fn summarize_tasks(
+        &self,
+        request: Request<SummarizeTasksRequest>,
+    ) -> Result<Response<SummarizeTasksResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let scope = validate::scope(request.get_ref(), &caller)?;
+        caller.may_use(&scope.bot)?;
+        let tasks = self.parts.engine.unfinished(&scope).await.map_err(status::engine)?;
+        let unfinished = i32::try_from(tasks.len()).unwrap_or(i32::MAX);
+        Ok(Response::new(SummarizeTasksResponse { text: summarize(&tasks, SystemTime::now()), unfinished }))
+    }
+}

@@ -1,0 +1,81 @@
+//! From requests to what the engine and the store are asked, or to everything that is wrong with them.
+//!
+//! Owns every rule that the protocol's comments state. All violations of one request are reported at once, each with its field, the limit
+//! and what was given. Nothing outside is asked: whether a bot or a task exists is not for here.
+
+mod fields;
+mod notifications;
+mod sandbox;
+mod selection;
+mod start;
+mod tasks;
+#[cfg(test)]
+mod tests;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
+
+pub(super) use notifications::{chosen, drain, list as list_notifications, subscribe};
+pub(super) use sandbox::{adopt, bot, ensure, list as list_sandboxes};
+pub(super) use selection::{Stream, read, stream};
+pub(super) use start::{Run, run, start};
+pub(super) use tasks::{get, list, scope, stop, stop_all, wait};
+
+/// The most violations that are described: they travel in a header, and clients bound those.
+const DESCRIBED_LIMIT: usize = 20;
+/// The most characters of a field's path, which may hold a key of the caller's.
+const FIELD_LIMIT: usize = 100;
+/// The most characters of a violation's description.
+const DESCRIPTION_LIMIT: usize = 200;
+
+/// What is wrong with one request, as far as it has been looked at.
+#[derive(Debug, Default)]
+struct Violations {
+    /// Path of the message that is being looked at, with a dot at its end; empty for the request itself.
+    prefix: String,
+    described: Vec<FieldViolation>,
+    found: usize,
+}
+
+impl Violations {
+    fn new() -> Self {
+        Self::default()
+    }
+
+    /// Notes that a field breaks its rule. `description` follows the field's name in a sentence: `must …`.
+    fn add(&mut self, field: &str, description: impl AsRef<str>) {
+        self.found += 1;
+        if self.described.len() < DESCRIBED_LIMIT {
+            let field = format!("{}{field}", self.prefix).chars().take(FIELD_LIMIT).collect::<String>();
+            let description = description.as_ref().chars().take(DESCRIPTION_LIMIT).collect::<String>();
+            self.described.push(FieldViolation::new(field, description));
+        }
+    }
+
+    /// Looks at a message inside the request.
+    fn within<T>(&mut self, field: &str, look: impl FnOnce(&mut Self) -> T) -> T {
+        let outer = self.prefix.len();
+        self.prefix.push_str(field);
+        self.prefix.push('.');
+        let result = look(self);
+        self.prefix.truncate(outer);
+        result
+    }
+
+    /// What was read, unless something is wrong.
+    fn or<T>(self, read: Option<T>) -> Result<T, Status> {
+        match read {
+            Some(read) if self.found == 0 => Ok(read),
+            _ => Err(self.into_status()),
+        }
+    }
+
+    fn into_status(self) -> Status {
+        let message = match self.described.first() {
+            None => "the request breaks a rule".to_owned(),
+            Some(first) if self.found == 1 => format!("{} {}", first.field, first.description),
+            Some(first) => format!("{} {} (and {} more)", first.field, first.description, self.found - 1),
+        };
+        Status::with_error_details(Code::InvalidArgument, message, ErrorDetails::with_bad_request(self.described))
+    }
+}

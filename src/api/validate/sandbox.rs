@@ -1,0 +1,123 @@
+//! How a sandbox is made, and which one is meant.
+
+use tonic::Status;
+
+use super::Violations;
+use crate::{
+    proto::v1::{self, AdoptSandboxRequest, EnsureSandboxRequest, ListSandboxesRequest},
+    task::{BotId, SandboxId, SandboxSpec},
+};
+
+/// The least memory, in bytes. An engine makes no smaller container.
+const MEMORY_LEAST: u64 = 6 * 1024 * 1024;
+/// The least share of a core.
+const CPUS_LEAST: f64 = 0.01;
+/// The least number of processes.
+const PIDS_LEAST: u64 = 8;
+/// The most bytes of an image's, a network's, a user's or a container's name.
+const NAME_LIMIT: usize = 255;
+/// Entries of a page where the request does not say.
+const PAGE_DEFAULT: u32 = 50;
+
+/// Reads an EnsureSandbox request.
+pub(in crate::api) fn ensure(
+    request: EnsureSandboxRequest,
+    defaults: &SandboxSpec,
+) -> Result<(BotId, Option<SandboxSpec>), Status> {
+    let mut violations = Violations::new();
+    let bot = violations.id("bot_id", &request.bot_id);
+    let spec = match request.spec {
+        Some(given) => violations.within("spec", |violations| spec(given, defaults, violations).map(Some)),
+        None => Some(None),
+    };
+    violations.or(bot.zip(spec))
+}
+
+/// Reads an AdoptSandbox request.
+pub(in crate::api) fn adopt(request: AdoptSandboxRequest) -> Result<(BotId, String), Status> {
+    let mut violations = Violations::new();
+    let bot = violations.id("bot_id", &request.bot_id);
+    if !is_engine_name(&request.container) {
+        violations.add("container", "must be the name or the id of a container");
+    }
+    violations.bytes("container", request.container.len(), NAME_LIMIT);
+    violations.or(bot.map(|bot| (bot, request.container)))
+}
+
+/// Reads a request that names a bot and nothing else.
+pub(in crate::api) fn bot(bot_id: &str) -> Result<BotId, Status> {
+    let mut violations = Violations::new();
+    let bot = violations.id("bot_id", bot_id);
+    violations.or(bot)
+}
+
+/// Reads a ListSandboxes request: where the page begins, and its size.
+pub(in crate::api) fn list(request: &ListSandboxesRequest) -> Result<(Option<SandboxId>, u32), Status> {
+    let mut violations = Violations::new();
+    let after = violations.page_token(&request.page_token);
+    let limit = violations.page_size("page_size", request.page_size, PAGE_DEFAULT);
+    violations.or(after.zip(limit))
+}
+
+/// A specification with the server's defaults in the place of what was left unset.
+pub(super) fn spec(given: v1::SandboxSpec, defaults: &SandboxSpec, violations: &mut Violations) -> Option<SandboxSpec> {
+    words("image", &given.image, violations);
+    let memory_bytes = amount("memory_bytes", given.memory_bytes, MEMORY_LEAST, defaults.memory_bytes, violations);
+    let cpus = if given.cpus == 0.0 { defaults.cpus } else { given.cpus };
+    if !cpus.is_finite() || cpus < CPUS_LEAST {
+        violations.add("cpus", format!("must be at least {CPUS_LEAST}, is {cpus}"));
+    }
+    let pids_limit = amount("pids_limit", given.pids_limit, PIDS_LEAST, defaults.pids_limit, violations);
+    network(&given.network_mode, violations);
+    words("user", &given.user, violations);
+    violations.env("env", &given.env);
+    Some(SandboxSpec {
+        image: or_default(given.image, &defaults.image),
+        memory_bytes: memory_bytes?,
+        cpus,
+        pids_limit: pids_limit?,
+        network_mode: or_default(given.network_mode, &defaults.network_mode),
+        writable_root: given.writable_root,
+        user: if given.user.is_empty() { defaults.user.clone() } else { Some(given.user) },
+        env: given.env.into_iter().collect(),
+    })
+}
+
+fn or_default(given: String, default: &str) -> String {
+    if given.is_empty() { default.to_owned() } else { given }
+}
+
+/// A name for the engine: one word.
+fn words(field: &str, text: &str, violations: &mut Violations) {
+    violations.bytes(field, text.len(), NAME_LIMIT);
+    if text.chars().any(|character| character.is_whitespace() || character.is_control()) {
+        violations.add(field, "must not hold blanks or control characters");
+    }
+}
+
+fn amount(field: &str, given: i64, least: u64, default: u64, violations: &mut Violations) -> Option<u64> {
+    match u64::try_from(given) {
+        Ok(0) => Some(default),
+        Ok(amount) if amount >= least => Some(amount),
+        Ok(_) | Err(_) => {
+            violations.add(field, format!("must be at least {least}, is {given}"));
+            None
+        }
+    }
+}
+
+/// A network that keeps the sandbox apart from the host and from other containers.
+fn network(mode: &str, violations: &mut Violations) {
+    violations.bytes("network_mode", mode.len(), NAME_LIMIT);
+    if mode == "host" || mode.starts_with("container:") {
+        violations.add("network_mode", "must not be host or container:…, which would share another's network");
+    } else if !mode.is_empty() && !is_engine_name(mode) {
+        violations.add("network_mode", "must be bridge, none, or the name of a network of the engine");
+    }
+}
+
+/// What container engines allow as the name of a container or a network.
+fn is_engine_name(name: &str) -> bool {
+    name.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && name.chars().all(|character| character.is_ascii_alphanumeric() || "_.-".contains(character))
+}

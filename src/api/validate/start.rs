@@ -1,0 +1,163 @@
+//! What is to be run: StartTask and RunTask.
+
+use std::time::Duration;
+
+use tonic::Status;
+
+use super::{Violations, fields::Span, sandbox};
+use crate::{
+    api::{auth::Caller, output::Format},
+    engine::{Settings, StartRequest},
+    proto::v1::{DisconnectAction, RunTaskRequest, StartTaskRequest},
+    task::{Owner, Program, TaskSpec},
+};
+
+/// The most bytes of a command, or of its arguments together.
+const COMMAND_LIMIT: usize = 1024 * 1024;
+/// The most bytes of a working directory's path.
+const WORKDIR_LIMIT: usize = 4096;
+/// The most characters of a description.
+const DESCRIPTION_LIMIT: usize = 1000;
+/// The most characters of a request id.
+const REQUEST_ID_LIMIT: usize = 128;
+/// The most bytes of a shell's name or path.
+const SHELL_LIMIT: usize = 255;
+/// How long RunTask stays with a command where the request does not say.
+const BACKGROUND_AFTER: Duration = Duration::from_secs(30);
+/// The longest that RunTask stays with a command.
+const BACKGROUND_AFTER_LIMIT: Duration = Duration::from_secs(600);
+/// The shortest timeout: more than none.
+const SHORTEST: Duration = Duration::from_nanos(1);
+
+/// A RunTask request.
+pub(in crate::api) struct Run {
+    /// What to start.
+    pub(in crate::api) start: StartRequest,
+    /// When to leave the command to the background, from its acceptance.
+    pub(in crate::api) background_after: Duration,
+    /// Whether the task is stopped when the client goes.
+    pub(in crate::api) stop_on_disconnect: bool,
+    /// How output is carried.
+    pub(in crate::api) format: Format,
+    /// Whether `finished` acknowledges the completion.
+    pub(in crate::api) acknowledge: bool,
+}
+
+/// Reads a StartTask request.
+pub(in crate::api) fn start(request: StartTaskRequest, caller: &Caller, settings: &Settings) -> Result<StartRequest, Status> {
+    let mut violations = Violations::new();
+    let read = read(request, caller, settings, &mut violations);
+    violations.or(read)
+}
+
+/// Reads a RunTask request.
+pub(in crate::api) fn run(request: RunTaskRequest, caller: &Caller, settings: &Settings) -> Result<Run, Status> {
+    let mut violations = Violations::new();
+    let start = match request.start {
+        Some(start) => violations.within("start", |violations| read(start, caller, settings, violations)),
+        None => {
+            violations.add("start", "must be set");
+            None
+        }
+    };
+    let span = Span::up_to(BACKGROUND_AFTER_LIMIT);
+    let background_after = violations.duration("background_after", request.background_after, span);
+    let on_disconnect = violations.choice("on_disconnect", request.on_disconnect);
+    let format = violations.choice::<crate::proto::v1::OutputFormat>("format", request.format);
+    let read = (|| {
+        Some(Run {
+            start: start?,
+            background_after: background_after?.unwrap_or(BACKGROUND_AFTER),
+            stop_on_disconnect: match on_disconnect? {
+                DisconnectAction::Stop => true,
+                DisconnectAction::Continue | DisconnectAction::Unspecified => false,
+            },
+            format: Format::from(format?),
+            acknowledge: request.acknowledge,
+        })
+    })();
+    violations.or(read)
+}
+
+fn read(
+    request: StartTaskRequest,
+    caller: &Caller,
+    settings: &Settings,
+    violations: &mut Violations,
+) -> Option<StartRequest> {
+    let bot = violations.id("bot_id", &request.bot_id);
+    let session = violations.id("session_id", &request.session_id);
+    violations.bytes("shell", request.shell.len(), SHELL_LIMIT);
+    violations.no_nul("shell", &request.shell);
+    let program = program(request.command, request.argv, request.shell, violations);
+    workdir(&request.workdir, violations);
+    violations.env("env", &request.env);
+    violations.characters("description", &request.description, DESCRIPTION_LIMIT);
+    let span = Span { at_least: SHORTEST, at_most: settings.max_timeout };
+    let timeout = violations.duration("timeout", request.timeout, span);
+    violations.labels(&request.labels);
+    violations.characters("request_id", &request.request_id, REQUEST_ID_LIMIT);
+    let sandbox = match request.sandbox {
+        Some(spec) => violations.within("sandbox", |violations| sandbox::spec(spec, &settings.sandbox, violations).map(Some)),
+        None => Some(None),
+    };
+    Some(StartRequest {
+        owner: Owner { tenant: caller.tenant.clone(), bot: bot?, session: session? },
+        spec: TaskSpec {
+            program: program?,
+            workdir: given(request.workdir),
+            env: request.env.into_iter().collect(),
+            description: request.description,
+            timeout: timeout?.unwrap_or(settings.default_timeout),
+            labels: request.labels.into_iter().collect(),
+            request_id: given(request.request_id),
+        },
+        sandbox: sandbox?,
+    })
+}
+
+/// Either a command or a program with its arguments.
+fn program(command: String, argv: Vec<String>, shell: String, violations: &mut Violations) -> Option<Program> {
+    let (field, program) = match (command.is_empty(), argv.is_empty()) {
+        (true, true) => {
+            violations.add("command", "must be set, or argv");
+            return None;
+        }
+        (false, false) => {
+            violations.add("command", "must not be set together with argv");
+            return None;
+        }
+        (false, true) => {
+            violations.no_nul("command", &command);
+            ("command", Program::Shell { text: command, shell: given(shell) })
+        }
+        (true, false) => {
+            for (index, argument) in argv.iter().enumerate() {
+                violations.no_nul(&format!("argv[{index}]"), argument);
+            }
+            if argv.first().is_some_and(|first| first.contains('=')) {
+                // The program is started through env(1), to which this would be a variable.
+                violations.add("argv[0]", "must not hold `=`");
+            }
+            ("argv", Program::Argv(argv))
+        }
+    };
+    if program.is_empty() {
+        violations.add(if field == "argv" { "argv[0]" } else { field }, "must not be empty");
+    }
+    violations.bytes(field, program.len(), COMMAND_LIMIT);
+    Some(program)
+}
+
+fn workdir(path: &str, violations: &mut Violations) {
+    if !path.is_empty() && !path.starts_with('/') {
+        violations.add("workdir", "must be an absolute path");
+    }
+    violations.bytes("workdir", path.len(), WORKDIR_LIMIT);
+    violations.no_nul("workdir", path);
+}
+
+/// A text that is none when it is empty.
+fn given(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
