@@ -54,23 +54,17 @@ trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-start_server() { # on a free port of the loopback address: another one when somebody else was faster
-  for _ in 1 2 3 4 5; do
-    local port=$((20000 + RANDOM % 12000))
-    if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then continue; fi
-    export ERRAND_SERVER="http://127.0.0.1:$port"
-    errand serve --listen "127.0.0.1:$port" --data-dir "$work/data" --image "$image" 2>>"$work/server.log" >&2 &
-    server=$!
-    for _ in $(seq 100); do
-      if errand health >/dev/null 2>&1; then return; fi
-      kill -0 "$server" 2>/dev/null || break
-      sleep 0.1
-    done
-    kill "$server" 2>/dev/null && fail "the server did not become ready"
-    wait "$server" 2>/dev/null || true
-    server=
+start_server() { # on a free port, which its first line names
+  errand serve --listen 127.0.0.1:0 --data-dir "$work/data" --image "$image" >"$work/address" 2>"$work/server.log" &
+  server=$!
+  for _ in $(seq 200); do
+    kill -0 "$server" 2>/dev/null || fail "the server did not start"
+    address=$(sed -n 's/.* listening on //p' "$work/address")
+    export ERRAND_SERVER="http://$address"
+    if [ -n "$address" ] && errand health >/dev/null 2>&1; then return; fi
+    sleep 0.1
   done
-  fail "the server did not start"
+  fail "the server did not become ready"
 }
 
 say "Build"
@@ -82,9 +76,9 @@ docker version >/dev/null 2>&1 || fail "no Docker engine answers"
 docker image inspect "$image" >/dev/null 2>&1 || show docker pull "$image"
 
 say "Start a server with an empty database"
-echo "\$ errand serve --listen 127.0.0.1:PORT --data-dir $work/data --image $image &"
+echo "\$ errand serve --listen 127.0.0.1:0 --data-dir $work/data --image $image &"
 start_server
-echo "serving on ${ERRAND_SERVER#http://}"
+cat "$work/address"
 
 say "Start a command in the background; this makes the bot's container and returns the task's id"
 # shellcheck disable=SC2016 # the sandbox's shell expands it
@@ -93,6 +87,7 @@ task=$(show errand run -d --bot demo --session chat --description 'count to five
 [ -n "$task" ] || fail "no task was started"
 
 say "It runs"
+sleep 1
 show errand ps --bot demo | tee "$work/ps"
 grep -q "$task" "$work/ps" || fail "ps does not list the task"
 

@@ -18,8 +18,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("engine", &["bridge", "runtime", "store", "task"]),
     ("proto", &[]),
     ("config", &["task"]),
+    ("telemetry", &["config"]),
     ("api", &["engine", "notify", "store", "task", "proto", "runtime"]),
-    ("app", &["api", "engine", "notify", "store", "bridge", "runtime", "task", "proto", "config"]),
+    ("app", &["api", "engine", "notify", "store", "bridge", "runtime", "task", "proto", "config", "telemetry"]),
     ("cli", &["proto", "config", "app"]),
     ("main", &["cli", "app"]),
 ];
@@ -58,7 +59,7 @@ fn imports_run_one_way() {
             }
         }
         for (name, owners) in CRATES {
-            if !owners.contains(&module.as_str()) && heads(&code, name).next().is_some() {
+            if !owners.contains(&module.as_str()) && heads(without_tests(&code), name).next().is_some() {
                 broken.push(format!("{}: {module} must not name the crate {name}", relative.display()));
             }
         }
@@ -154,6 +155,11 @@ fn first_names(rest: &str) -> Vec<String> {
     }
     names.retain(|name| !name.is_empty());
     names
+}
+
+/// The code before the tests at its end. They may make up what another layer would say.
+fn without_tests(code: &str) -> &str {
+    code.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default()
 }
 
 /// The code with blanks where comments, texts and characters were.

@@ -79,7 +79,7 @@ pub async fn tasks_per_second(
     let (mut ours, mut theirs) = (Duration::ZERO, Duration::ZERO);
     for _ in 0..plan.rounds {
         let client = server.client();
-        ours += at_once(at_a_time, count, || {
+        ours += at_once(at_a_time, count, move || {
             let mut client = client.clone();
             async move {
                 let notification = client.complete("true").await?;
@@ -87,7 +87,8 @@ pub async fn tasks_per_second(
             }
         })
         .await?;
-        theirs += at_once(at_a_time, count, || {
+        let bare = bare.clone();
+        theirs += at_once(at_a_time, count, move || {
             let bare = bare.clone();
             async move { bare.run("true").await.map(drop) }
         })

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fs::File,
-    net::TcpListener,
+    io::{BufRead as _, BufReader},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex, PoisonError},
     thread,
@@ -47,18 +47,17 @@ impl Server {
     /// Starts a server on an empty database, and makes the sandbox.
     pub async fn start(docker: &Docker) -> Result<Self> {
         let data = tempfile::tempdir()?;
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
         let log = data.path().join("server.log");
         let cores = thread::available_parallelism()?.get().to_string();
         let mut command = Command::new(env!("CARGO_BIN_EXE_errand"));
         // The limits of the defaults would be met by the load, not by the server.
-        command.args(["serve", "--listen", &address, "--max-running-per-bot", "10000", "--max-running-per-tenant"]);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--max-running-per-bot", "10000", "--max-running-per-tenant"]);
         command.args(["10000", "--pids-limit", "30000", "--memory-bytes", "8GiB", "--cpus", &cores]);
         command.arg("--data-dir").arg(data.path().join("data"));
         let mut process =
-            Process(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?).spawn()?);
+            Process(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&log)?).spawn()?);
 
-        let channel = process.ready(&address).await.with_context(|| {
+        let channel = process.ready().await.with_context(|| {
             format!("the server says:\n{}", std::fs::read_to_string(&log).unwrap_or_default().trim_end())
         })?;
         let request = EnsureSandboxRequest { bot_id: BOT.to_owned(), spec: None };
@@ -222,7 +221,11 @@ impl Completions {
 struct Process(Child);
 
 impl Process {
-    async fn ready(&mut self, address: &str) -> Result<Channel> {
+    /// Waits until the server serves. Its first line says where.
+    async fn ready(&mut self) -> Result<Channel> {
+        let mut line = String::new();
+        BufReader::new(self.0.stdout.take().context("its output")?).read_line(&mut line)?;
+        let address = line.trim().rsplit(' ').next().unwrap_or_default();
         let endpoint = Channel::from_shared(format!("http://{address}"))?;
         let deadline = Instant::now() + START;
         while Instant::now() < deadline {
