@@ -23,7 +23,7 @@ use crate::{
     config::{Config, RuntimeKind},
     engine::{Engine, EngineError, Settings},
     notify::Notifier,
-    runtime::{DockerRuntime, Runtime, RuntimeError},
+    runtime::{DockerRuntime, Runtime},
     store::{Caps, SqliteStore, StoreError, TaskStore},
     task::SandboxSpec,
     telemetry,
@@ -65,9 +65,6 @@ pub enum ServeError {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(StoreError),
-    /// The container engine's address is of no use.
-    #[error(transparent)]
-    Runtime(RuntimeError),
     /// The address cannot be listened on.
     #[error("cannot listen on {address}")]
     Listen {
@@ -98,7 +95,6 @@ impl ServeError {
             Self::Tokens(_) | Self::LogLevel { .. } => true,
             Self::DataDir { .. }
             | Self::Store(_)
-            | Self::Runtime(_)
             | Self::Listen { .. }
             | Self::Signals(_)
             | Self::Recover(_)
@@ -121,6 +117,7 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     telemetry::init(config.log_format, &config.log_level)
         .map_err(|source| ServeError::LogLevel { filter: config.log_level.clone(), source })?;
     let tokens = config.tokens_file.as_deref().map(Tokens::read).transpose().map_err(ServeError::Tokens)?;
+    raise_file_limit();
     // From the beginning: a signal during the start is not lost.
     let mut ending = Ending::listen().map_err(ServeError::Signals)?;
     let store = open_store(&config).await?;
@@ -137,7 +134,7 @@ async fn serve_with(
     store: Arc<dyn TaskStore>,
     ending: &mut Ending,
 ) -> Result<(), ServeError> {
-    let runtime = connect(config).await?;
+    let runtime = connect(config).await;
     let bridge = Arc::new(DirectBridge::new(Arc::clone(&runtime), config.task_root.clone()));
     let engine = Engine::new(settings(config), Arc::clone(&store), runtime, bridge);
     let listener = listen(config.listen).await?;
@@ -165,6 +162,14 @@ impl Ending {
     }
 }
 
+/// Every running task holds a connection to the container engine: the usual 1024 files are too few for a server.
+fn raise_file_limit() {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) => tracing::debug!(limit, "open files"),
+        Err(error) => tracing::warn!(%error, "the limit of open files could not be raised"),
+    }
+}
+
 async fn open_store(config: &Config) -> Result<Arc<dyn TaskStore>, ServeError> {
     fs::create_dir_all(&config.data_dir)
         .map_err(|source| ServeError::DataDir { path: config.data_dir.clone(), source })?;
@@ -173,14 +178,14 @@ async fn open_store(config: &Config) -> Result<Arc<dyn TaskStore>, ServeError> {
 }
 
 /// The runtime. One that does not answer yet is no hindrance: what is stored can be read, and it may come back.
-async fn connect(config: &Config) -> Result<Arc<dyn Runtime>, ServeError> {
+async fn connect(config: &Config) -> Arc<dyn Runtime> {
     let runtime = match config.runtime {
-        RuntimeKind::Docker => DockerRuntime::connect(config.docker_host.as_deref()).map_err(ServeError::Runtime)?,
+        RuntimeKind::Docker => DockerRuntime::new(config.docker_host.as_deref()),
     };
     if let Err(error) = runtime.ping().await {
         tracing::warn!(error = %api::chain(&error), "the container engine does not answer yet");
     }
-    Ok(Arc::new(runtime))
+    Arc::new(runtime)
 }
 
 /// Binds the address and says so: the line is what a caller that chose port 0 waits for.
@@ -189,7 +194,8 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     let mut stdout = io::stdout().lock();
-    let said = writeln!(stdout, "errand {} listening on {bound}", env!("CARGO_PKG_VERSION")).and_then(|()| stdout.flush());
+    let said =
+        writeln!(stdout, "errand {} listening on {bound}", env!("CARGO_PKG_VERSION")).and_then(|()| stdout.flush());
     if let Err(error) = said {
         tracing::warn!(%error, "standard output cannot be written");
     }

@@ -32,7 +32,12 @@ impl Notifications {
     }
 
     /// Leases what is pending, as much of it as one answer holds.
-    async fn drain(&self, scope: &Scope, limit: u32, lease_for: Duration) -> Result<DrainNotificationsResponse, Status> {
+    async fn drain(
+        &self,
+        scope: &Scope,
+        limit: u32,
+        lease_for: Duration,
+    ) -> Result<DrainNotificationsResponse, Status> {
         let lease = LeaseId::new();
         let now = SystemTime::now();
         let until = now + lease_for;
@@ -96,7 +101,8 @@ impl NotificationService for Notifications {
         let AckNotificationsRequest { bot_id, session_id, sequences, lease_id } = request.into_inner();
         let (scope, which) = validate::chosen(&bot_id, &session_id, sequences, &lease_id, &caller)?;
         caller.may_use(&scope.bot)?;
-        let acknowledged = self.parts.store.acknowledge(&scope, which, SystemTime::now()).await.map_err(status::store)?;
+        let acknowledged =
+            self.parts.store.acknowledge(&scope, which, SystemTime::now()).await.map_err(status::store)?;
         Ok(Response::new(AckNotificationsResponse { acknowledged: i32::try_from(acknowledged).unwrap_or(i32::MAX) }))
     }
 

@@ -177,7 +177,10 @@ mod tests {
     fn the_end_of_a_running_log_waits_for_its_character() {
         let tail = ReadSelection::Tail { limit: 100 };
         let read_now = read(b"ab\xE2\x82", 0, 4, false, tail);
-        assert_eq!((text_of(&read_now.parts[0]), read_now.parts[0].next_offset, read_now.omitted_bytes), ("ab".to_owned(), 2, 2));
+        assert_eq!(
+            (text_of(&read_now.parts[0]), read_now.parts[0].next_offset, read_now.omitted_bytes),
+            ("ab".to_owned(), 2, 2)
+        );
         let read_after_its_end = read(b"ab\xE2\x82", 0, 4, true, tail);
         assert_eq!(text_of(&read_after_its_end.parts[0]), "ab\u{FFFD}");
         assert!(read(b"\xE2", 0, 1, false, tail).parts.is_empty());

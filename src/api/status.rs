@@ -124,10 +124,7 @@ mod tests {
             (RuntimeError::NoSuchImage { image: text() }.into(), Code::FailedPrecondition),
             (RuntimeError::NotRunning { id: text() }.into(), Code::FailedPrecondition),
             (RuntimeError::Refused { detail: text() }.into(), Code::FailedPrecondition),
-            (
-                RuntimeError::NotStarted { reason: NotStarted::Other, detail: text() }.into(),
-                Code::FailedPrecondition,
-            ),
+            (RuntimeError::NotStarted { reason: NotStarted::Other, detail: text() }.into(), Code::FailedPrecondition),
             (EngineError::OtherSandbox { name: text() }, Code::AlreadyExists),
             (EngineError::RequestIdReused, Code::AlreadyExists),
             (EngineError::PastTheEnd { offset: 2, size: 1 }, Code::OutOfRange),

@@ -74,7 +74,8 @@ pub trait TaskStore: Send + Sync + 'static {
     /// Adds a sandbox or replaces the record with the same id.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] when the bot has a sandbox with another id, or the sandbox with this id belongs to another bot.
+    /// [`StoreError::Conflict`] when the bot has a sandbox with another id, the sandbox with this id belongs to another bot, or the
+    /// runtime's sandbox is another bot's.
     async fn put_sandbox(&self, sandbox: SandboxRecord) -> Result<(), StoreError>;
 
     /// A bot's sandbox.

@@ -231,7 +231,8 @@ pub async fn workdir_and_shell_are_those_asked_for(bench: Bench) {
 pub async fn a_task_is_launched_at_most_once(bench: Bench) {
     let (id, nonce) = (TaskId::new(), Nonce::new());
     let spec = text("echo once >>/tmp/count; sleep 0.2");
-    let launches = (0..8).map(|_| async { read(bench.bridge.launch(&bench.sandbox, id, nonce, &spec).await.unwrap()).await });
+    let launches =
+        (0..8).map(|_| async { read(bench.bridge.launch(&bench.sandbox, id, nonce, &spec).await.unwrap()).await });
     let ran = futures_util::future::join_all(launches).await;
     assert_eq!(ran.iter().filter(|ran| ran.ending == Some(Ending::Exited(0))).count(), 1);
     assert_eq!(bench.sh("cat /tmp/count").await, "once\n");
@@ -319,7 +320,9 @@ pub async fn a_signal_reaches_the_whole_tree(bench: Bench) {
     bench.bridge.signal(&bench.sandbox, id, Some(process), Some(Signal::TERM)).await.unwrap();
     assert!(bench.bridge.signal(&bench.sandbox, id, Some(process), None).await.unwrap() > 0, "one ignores SIGTERM");
     assert_eq!(bench.bridge.signal(&bench.sandbox, id, Some(process), Some(Signal::KILL)).await.unwrap(), 0);
-    let left = bench.sh("for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline 2>/dev/null; echo; done | grep -c 'sleep 100[1-5]$'").await;
+    let left = bench
+        .sh("for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline 2>/dev/null; echo; done | grep -c 'sleep 100[1-5]$'")
+        .await;
     assert_eq!(left.trim(), "0");
     let finding = bench.probe_until(id, nonce, "the exit file", |finding| finding.sentinel != Sentinel::Absent).await;
     assert_eq!(finding.sentinel, Sentinel::Complete(Ending::Signaled(Signal::KILL)));
@@ -338,7 +341,8 @@ pub async fn a_recycled_pid_is_never_signalled(bench: Bench) {
 pub async fn a_killed_supervisor_is_noticed_and_no_result_is_invented(bench: Bench) {
     let (id, nonce, attachment) = bench.launch(&text("sleep 60")).await;
     bench.probe_until(id, nonce, "the process", |finding| finding.alive && finding.supervised).await;
-    let pattern = format!("grep -l {id} /proc/[0-9]*/cmdline 2>/dev/null | cut -d/ -f3 | while read -r p; do kill -9 $p; done");
+    let pattern =
+        format!("grep -l {id} /proc/[0-9]*/cmdline 2>/dev/null | cut -d/ -f3 | while read -r p; do kill -9 $p; done");
     bench.sh(&pattern).await;
     let ran = timeout(DEADLINE, read(attachment)).await.expect("the stream ends");
     assert_eq!(ran.ending, None);

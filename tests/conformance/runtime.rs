@@ -104,7 +104,8 @@ pub async fn limits_and_labels_are_those_asked_for(place: Place) {
 pub async fn only_tmp_and_workspace_can_be_written(place: Place) {
     for user in [None, Some("65534:65534".to_owned())] {
         let made = place.make(|spec| spec.user.clone_from(&user)).await;
-        let said = place.sh(&made.found, "for d in / /etc /tmp /workspace; do touch $d/x 2>/dev/null && echo $d; done").await;
+        let said =
+            place.sh(&made.found, "for d in / /etc /tmp /workspace; do touch $d/x 2>/dev/null && echo $d; done").await;
         assert_eq!(said, "/tmp\n/workspace\n", "as {user:?}");
     }
     let open = place.make(|spec| spec.writable_root = true).await;

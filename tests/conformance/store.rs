@@ -35,7 +35,7 @@ macro_rules! store_conformance {
                 tasks_are_listed_by_status_session_and_bot, bot_patterns_match_names_and_prefixes,
                 labels_match_whatever_their_keys_hold, tenants_do_not_see_each_others_tasks,
                 unfinished_tasks_of_all_tenants_are_listed_oldest_first, tasks_that_finished_long_ago_are_removed;
-            sandboxes: a_bot_has_one_sandbox, sandboxes_are_listed_oldest_first_in_pages, a_forgotten_sandbox_is_gone;
+            sandboxes: a_bot_has_one_sandbox, a_container_is_the_sandbox_of_one_bot, sandboxes_are_listed_oldest_first_in_pages, a_forgotten_sandbox_is_gone;
             notifications: notifications_are_in_order_of_commit, an_update_that_conflicts_adds_no_notification,
                 a_notification_outlives_its_task, concurrent_drainers_never_hold_the_same,
                 a_lease_that_ended_is_free_again, the_next_lease_end_is_that_of_the_scope,

@@ -57,10 +57,7 @@ pub async fn engine(image: Image) -> Option<Docker> {
 
 /// The runtime under test.
 pub fn runtime() -> DockerRuntime {
-    match DockerRuntime::connect(host().as_deref()) {
-        Ok(runtime) => runtime,
-        Err(error) => panic!("{error}"),
-    }
+    DockerRuntime::new(host().as_deref())
 }
 
 /// A running container that Errand did not make. Removed when dropped.

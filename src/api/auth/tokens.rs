@@ -47,7 +47,8 @@ impl Tokens {
     /// # Errors
     /// Everything that is wrong with it, at once.
     pub fn read(path: &Path) -> Result<Self, TokensError> {
-        let said = |error: io::Error| TokensError { problems: vec![format!("{}: cannot be read: {error}", path.display())] };
+        let said =
+            |error: io::Error| TokensError { problems: vec![format!("{}: cannot be read: {error}", path.display())] };
         let text = fs::read_to_string(path).map_err(said)?;
         Self::parse(&text).map_err(|error| TokensError {
             problems: error.problems.into_iter().map(|problem| format!("{}: {problem}", path.display())).collect(),
@@ -119,7 +120,9 @@ fn read_entry(number: usize, entry: &Value, problems: &mut Vec<String>) -> Optio
         wrong(format!("{key}: there is no such key; tenant, sha256 and bots are"));
     }
     let tenant = match entry.get("tenant") {
-        Some(Value::String(name)) => TenantId::new(name.as_str()).map_err(|error| wrong(format!("tenant: {error}"))).ok(),
+        Some(Value::String(name)) => {
+            TenantId::new(name.as_str()).map_err(|error| wrong(format!("tenant: {error}"))).ok()
+        }
         Some(_) => {
             wrong("tenant: must be text".to_owned());
             None
@@ -182,8 +185,10 @@ fn read_bots(patterns: &[Value], wrong: &mut impl FnMut(String)) -> Option<BotFi
 }
 
 fn parse_hash(text: &str) -> Option<Hash> {
-    let digits: Vec<u8> =
-        text.chars().map(|digit| digit.to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect::<Option<_>>()?;
+    let digits: Vec<u8> = text
+        .chars()
+        .map(|digit| digit.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
+        .collect::<Option<_>>()?;
     let bytes: Vec<u8> = digits.chunks_exact(2).map(|pair| pair[0] * 16 + pair[1]).collect();
     if digits.len() == 64 { bytes.try_into().ok() } else { None }
 }
@@ -198,7 +203,8 @@ mod tests {
 
     #[test]
     fn a_token_is_known_by_its_hash() {
-        let text = format!("[[tokens]]\ntenant = \"acme\"\nsha256 = \"{}\"\nbots = [\"team-*\", \"x\"]\n", ABC.to_uppercase());
+        let text =
+            format!("[[tokens]]\ntenant = \"acme\"\nsha256 = \"{}\"\nbots = [\"team-*\", \"x\"]\n", ABC.to_uppercase());
         let caller = Tokens::parse(&text).unwrap().caller("abc").unwrap();
         assert_eq!(caller.tenant.as_str(), "acme");
         assert_eq!(caller.bots, BotFilter::Matching(vec!["team-*".to_owned(), "x".to_owned()]));

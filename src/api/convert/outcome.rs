@@ -17,10 +17,9 @@ pub(in crate::api) fn outcome(outcome: &Outcome) -> v1::Outcome {
             signal: signal.map_or(0, Signal::number),
             reason: reason(cause),
         }),
-        Outcome::FailedToStart { failure, message } => Kind::FailedToStart(v1::FailedToStart {
-            failure: start_failure(*failure).into(),
-            message: message.clone(),
-        }),
+        Outcome::FailedToStart { failure, message } => {
+            Kind::FailedToStart(v1::FailedToStart { failure: start_failure(*failure).into(), message: message.clone() })
+        }
         Outcome::Lost { reason, message } => {
             Kind::Lost(v1::Lost { reason: loss_reason(*reason).into(), message: message.clone() })
         }

@@ -83,7 +83,9 @@ enum State {
 impl State {
     async fn next(self) -> Option<(Result<RunTaskResponse, Status>, Self)> {
         match self {
-            Self::Accepted(task, running) => Some((event(Event::Accepted(convert::task(*task))), Self::Running(running))),
+            Self::Accepted(task, running) => {
+                Some((event(Event::Accepted(convert::task(*task))), Self::Running(running)))
+            }
             Self::Running(running) => Some(running.next().await),
             Self::Finished(parts, task) => {
                 // The answer is out, and a second notice does no harm: what failed was logged, and the client is not bothered.

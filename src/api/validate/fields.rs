@@ -99,7 +99,10 @@ impl Violations {
         let Some(given) = given else { return Some(None) };
         let Some(duration) = whole(given) else {
             let prost_types::Duration { seconds, nanos } = given;
-            self.add(field, format!("must not be negative or malformed, has {seconds} seconds and {nanos} nanoseconds"));
+            self.add(
+                field,
+                format!("must not be negative or malformed, has {seconds} seconds and {nanos} nanoseconds"),
+            );
             return None;
         };
         let text = humantime::format_duration;

@@ -6,7 +6,7 @@ use super::{Violations, tasks};
 use crate::{
     api::{auth::Caller, output::Format},
     engine::{ReadSelection, TaskRef},
-    proto::v1::{ReadOutputRequest, StreamOutputRequest, read_output_request::Selection},
+    proto::v1::{OutputFormat, ReadOutputRequest, StreamOutputRequest, read_output_request::Selection},
 };
 
 /// Bytes of a range where the request does not say.
@@ -40,7 +40,7 @@ pub(in crate::api) fn read(
     let mut violations = Violations::new();
     let task = tasks::reference(&request.task_id, &request.bot_id, &request.session_id, caller, &mut violations);
     let selection = selection(request.selection.as_ref(), &mut violations);
-    let format = violations.choice::<crate::proto::v1::OutputFormat>("format", request.format).map(Format::from);
+    let format = violations.choice::<OutputFormat>("format", request.format).map(Format::from);
     let read = (|| Some((task?, selection?, format?)))();
     let (task, selection, format) = violations.or(read)?;
     Ok((task?, selection, format))
@@ -51,7 +51,7 @@ pub(in crate::api) fn stream(request: &StreamOutputRequest, caller: &Caller) -> 
     let mut violations = Violations::new();
     let task = tasks::reference(&request.task_id, &request.bot_id, &request.session_id, caller, &mut violations);
     let offset = violations.number("offset", request.offset, 0, u64::MAX);
-    let format = violations.choice::<crate::proto::v1::OutputFormat>("format", request.format).map(Format::from);
+    let format = violations.choice::<OutputFormat>("format", request.format).map(Format::from);
     let read = (|| Some((task?, offset?, format?)))();
     let (task, offset, format) = violations.or(read)?;
     Ok(Stream { task: task?, offset, follow: !request.no_follow, format })

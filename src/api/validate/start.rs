@@ -8,7 +8,7 @@ use super::{Violations, fields::Span, sandbox};
 use crate::{
     api::{auth::Caller, output::Format},
     engine::{Settings, StartRequest},
-    proto::v1::{DisconnectAction, RunTaskRequest, StartTaskRequest},
+    proto::v1::{DisconnectAction, OutputFormat, RunTaskRequest, StartTaskRequest},
     task::{Owner, Program, TaskSpec},
 };
 
@@ -44,7 +44,11 @@ pub(in crate::api) struct Run {
 }
 
 /// Reads a StartTask request.
-pub(in crate::api) fn start(request: StartTaskRequest, caller: &Caller, settings: &Settings) -> Result<StartRequest, Status> {
+pub(in crate::api) fn start(
+    request: StartTaskRequest,
+    caller: &Caller,
+    settings: &Settings,
+) -> Result<StartRequest, Status> {
     let mut violations = Violations::new();
     let read = read(request, caller, settings, &mut violations);
     violations.or(read)
@@ -63,7 +67,7 @@ pub(in crate::api) fn run(request: RunTaskRequest, caller: &Caller, settings: &S
     let span = Span::up_to(BACKGROUND_AFTER_LIMIT);
     let background_after = violations.duration("background_after", request.background_after, span);
     let on_disconnect = violations.choice("on_disconnect", request.on_disconnect);
-    let format = violations.choice::<crate::proto::v1::OutputFormat>("format", request.format);
+    let format = violations.choice::<OutputFormat>("format", request.format);
     let read = (|| {
         Some(Run {
             start: start?,
@@ -98,7 +102,9 @@ fn read(
     violations.labels(&request.labels);
     violations.characters("request_id", &request.request_id, REQUEST_ID_LIMIT);
     let sandbox = match request.sandbox {
-        Some(spec) => violations.within("sandbox", |violations| sandbox::spec(spec, &settings.sandbox, violations).map(Some)),
+        Some(spec) => {
+            violations.within("sandbox", |violations| sandbox::spec(spec, &settings.sandbox, violations).map(Some))
+        }
         None => Some(None),
     };
     Some(StartRequest {

@@ -1,0 +1,304 @@
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+use std::{collections::HashMap, time::Duration};
+
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+use super::*;
+use crate::{
+    api::auth::Caller,
+    engine::{ReadSelection, Settings},
+    proto::v1::*,
+    store::{BotFilter, Caps},
+    task::{self, Program, TaskId},
+};
+
+fn settings() -> Settings {
+    Settings {
+        sandbox: task::SandboxSpec {
+            image: "image".to_owned(),
+            memory_bytes: 1 << 30,
+            cpus: 2.0,
+            pids_limit: 512,
+            network_mode: "bridge".to_owned(),
+            writable_root: false,
+            user: None,
+            env: Default::default(),
+        },
+        caps: Caps { per_bot: 64, per_tenant: 1024 },
+        default_timeout: Duration::from_secs(1800),
+        max_timeout: Duration::from_secs(86_400),
+        stall_after: Duration::from_secs(45),
+        stall_check_interval: Duration::from_secs(5),
+        stop_grace: Duration::from_secs(2),
+        retention: Duration::from_secs(86_400),
+        notification_retention: Duration::from_secs(86_400),
+        launch_concurrency: 8,
+    }
+}
+
+fn request() -> StartTaskRequest {
+    StartTaskRequest {
+        bot_id: "bot".to_owned(),
+        session_id: "session".to_owned(),
+        command: "make".to_owned(),
+        ..Default::default()
+    }
+}
+
+fn seconds(seconds: i64) -> Option<prost_types::Duration> {
+    Some(prost_types::Duration { seconds, nanos: 0 })
+}
+
+fn map(entries: &[(&str, &str)]) -> HashMap<String, String> {
+    entries.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+/// The fields that a refusal names.
+fn fields(status: &Status) -> Vec<String> {
+    assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+    status.get_details_bad_request().unwrap().field_violations.into_iter().map(|violation| violation.field).collect()
+}
+
+/// The fields that are refused in a request that is right but for one change.
+fn refused(change: impl FnOnce(&mut StartTaskRequest)) -> Vec<String> {
+    let mut request = request();
+    change(&mut request);
+    start(request, &Caller::local(), &settings()).map_or_else(|status| fields(&status), |_| Vec::new())
+}
+
+#[test]
+fn a_plain_request_takes_the_defaults() {
+    let read = start(request(), &Caller::local(), &settings()).unwrap();
+    assert_eq!(read.spec.timeout, Duration::from_secs(1800));
+    assert_eq!(read.spec.program, Program::Shell { text: "make".to_owned(), shell: None });
+    assert_eq!((read.spec.workdir, read.spec.request_id, read.sandbox), (None, None, None));
+}
+
+#[test]
+fn names_are_required_and_keep_to_their_rule() {
+    assert_eq!(refused(|request| request.bot_id.clear()), ["bot_id"]);
+    assert_eq!(refused(|request| request.session_id = "a b".to_owned()), ["session_id"]);
+    assert_eq!(refused(|request| request.bot_id = "x".repeat(129)), ["bot_id"]);
+}
+
+#[test]
+fn a_command_is_text_or_arguments_and_not_empty() {
+    assert_eq!(refused(|request| request.command.clear()), ["command"]);
+    assert_eq!(refused(|request| request.command = " \n".to_owned()), ["command"]);
+    assert_eq!(refused(|request| request.argv = vec!["ls".to_owned()]), ["command"]);
+    assert_eq!(refused(|request| request.command = "a\0b".to_owned()), ["command"]);
+    assert_eq!(refused(|request| request.command = "x".repeat(1024 * 1024 + 1)), ["command"]);
+    assert!(refused(|request| request.command = "x".repeat(1024 * 1024)).is_empty());
+    let argv = |argv: &[&str]| {
+        let argv = argv.iter().map(|argument| (*argument).to_owned()).collect();
+        refused(|request| (request.command, request.argv) = (String::new(), argv))
+    };
+    assert!(argv(&["ls", ""]).is_empty());
+    assert_eq!(argv(&[""]), ["argv[0]"]);
+    assert_eq!(argv(&["A=b"]), ["argv[0]"]);
+    assert_eq!(argv(&["ls", "a\0"]), ["argv[1]"]);
+    assert_eq!(argv(&["ls", &"x".repeat(1024 * 1024)]), ["argv"]);
+}
+
+#[test]
+fn environment_workdir_and_shell_have_limits() {
+    assert!(refused(|request| request.env = map(&[("_A1", "x=y\n")])).is_empty());
+    for name in ["", "1A", "A-B", "A=B", "É"] {
+        assert_eq!(refused(|request| request.env = map(&[(name, "x")])), [format!("env[{name:?}]")]);
+    }
+    assert_eq!(refused(|request| request.env = map(&[("A", "\0")])), ["env[\"A\"]"]);
+    assert_eq!(refused(|request| request.env = map(&[("A", &"x".repeat(65_536))])), ["env"]);
+    let many = (0..257).map(|index| (format!("A{index}"), String::new())).collect();
+    assert_eq!(refused(|request| request.env = many), ["env"]);
+    assert_eq!(refused(|request| request.workdir = "src".to_owned()), ["workdir"]);
+    assert_eq!(refused(|request| request.workdir = "/a\0".to_owned()), ["workdir"]);
+    assert_eq!(refused(|request| request.workdir = format!("/{}", "x".repeat(4096))), ["workdir"]);
+    assert_eq!(refused(|request| request.shell = "x".repeat(256)), ["shell"]);
+    assert_eq!(refused(|request| request.shell = "sh\0".to_owned()), ["shell"]);
+}
+
+#[test]
+fn marks_and_words_have_limits_in_characters() {
+    assert!(refused(|request| request.description = "é".repeat(1000)).is_empty());
+    assert_eq!(refused(|request| request.description = "é".repeat(1001)), ["description"]);
+    assert_eq!(refused(|request| request.request_id = "x".repeat(129)), ["request_id"]);
+    assert_eq!(refused(|request| request.labels = map(&[("", "x")])), ["labels[\"\"]"]);
+    assert_eq!(refused(|request| request.labels = map(&[("a", &"x".repeat(256))])), ["labels[\"a\"]"]);
+    assert_eq!(refused(|request| request.labels = map(&[(&"k".repeat(64), "x")])).len(), 1);
+    let many = (0..65).map(|index| (format!("a{index}"), String::new())).collect();
+    assert_eq!(refused(|request| request.labels = many), ["labels"]);
+}
+
+#[test]
+fn no_duration_of_the_wire_is_a_panic() {
+    for (seconds, nanos) in
+        [(-1, 0), (0, -1), (0, 0), (i64::MAX, 0), (i64::MIN, i32::MIN), (1, 1_000_000_000), (86_401, 0)]
+    {
+        let timeout = Some(prost_types::Duration { seconds, nanos });
+        assert_eq!(refused(|request| request.timeout = timeout), ["timeout"], "{seconds} {nanos}");
+    }
+    assert!(refused(|request| request.timeout = seconds(86_400)).is_empty());
+    assert!(refused(|request| request.timeout = Some(prost_types::Duration { seconds: 0, nanos: 1 })).is_empty());
+}
+
+#[test]
+fn a_sandbox_keeps_apart_and_takes_the_defaults() {
+    let spec = |change: &dyn Fn(&mut SandboxSpec)| {
+        let mut spec = SandboxSpec::default();
+        change(&mut spec);
+        refused(|request| request.sandbox = Some(spec))
+    };
+    assert!(spec(&|_| {}).is_empty());
+    assert!(spec(&|spec| spec.network_mode = "my_net-1".to_owned()).is_empty());
+    for mode in ["host", "container:other", "ns:/x", "a b"] {
+        assert_eq!(spec(&|spec| spec.network_mode = mode.to_owned()), ["sandbox.network_mode"], "{mode}");
+    }
+    assert_eq!(spec(&|spec| spec.memory_bytes = 6 * 1024 * 1024 - 1), ["sandbox.memory_bytes"]);
+    assert_eq!(spec(&|spec| spec.memory_bytes = -1), ["sandbox.memory_bytes"]);
+    assert_eq!(spec(&|spec| spec.pids_limit = 7), ["sandbox.pids_limit"]);
+    for cpus in [0.001, -1.0, f64::NAN, f64::INFINITY] {
+        assert_eq!(spec(&|spec| spec.cpus = cpus), ["sandbox.cpus"]);
+    }
+    assert_eq!(spec(&|spec| spec.user = "a b".to_owned()), ["sandbox.user"]);
+    assert_eq!(spec(&|spec| spec.env = map(&[("a b", "")])), ["sandbox.env[\"a b\"]"]);
+    let request = EnsureSandboxRequest { bot_id: "bot".to_owned(), spec: Some(SandboxSpec::default()) };
+    assert_eq!(ensure(request, &settings().sandbox).unwrap().1, Some(settings().sandbox));
+}
+
+#[test]
+fn everything_wrong_is_said_at_once_and_the_first_thing_plainly() {
+    let start =
+        StartTaskRequest { command: "x".repeat(1024 * 1024 + 1), workdir: "src".to_owned(), ..Default::default() };
+    let request = RunTaskRequest {
+        start: Some(start),
+        background_after: seconds(601),
+        on_disconnect: 9,
+        format: 7,
+        acknowledge: false,
+    };
+    let status = run(request, &Caller::local(), &settings()).map(drop).unwrap_err();
+    let expected = [
+        "start.bot_id",
+        "start.session_id",
+        "start.command",
+        "start.workdir",
+        "background_after",
+        "on_disconnect",
+        "format",
+    ];
+    assert_eq!(fields(&status), expected);
+    assert_eq!(status.message(), "start.bot_id must not be empty (and 6 more)");
+    let described = status.get_details_bad_request().unwrap().field_violations;
+    assert_eq!(described[2].description, "must be at most 1048576 bytes, has 1048577");
+    assert_eq!(described[4].description, "must be at most 10m, is 10m 1s");
+}
+
+#[test]
+fn a_refusal_stays_small_however_much_is_wrong() {
+    let env = (0..250).map(|index| (format!("-{index}{}", "é".repeat(500)), "\0".to_owned())).collect();
+    let status = start(StartTaskRequest { env, ..request() }, &Caller::local(), &settings()).map(drop).unwrap_err();
+    assert_eq!(fields(&status).len(), DESCRIBED_LIMIT);
+    assert!(status.details().len() < 8 * 1024, "{}", status.details().len());
+}
+
+#[test]
+fn a_run_needs_something_to_start() {
+    let status = run(RunTaskRequest::default(), &Caller::local(), &settings()).map(drop).unwrap_err();
+    assert_eq!(fields(&status), ["start"]);
+}
+
+#[test]
+fn a_forbidden_bots_task_is_not_found() {
+    let caller = Caller { bots: BotFilter::Matching(vec!["mine".to_owned()]), ..Caller::local() };
+    let ask = |bot_id: &str, task_id: &str| {
+        get(
+            &GetTaskRequest { task_id: task_id.to_owned(), bot_id: bot_id.to_owned(), session_id: String::new() },
+            &caller,
+        )
+    };
+    let id = TaskId::new().to_string();
+    assert_eq!(ask("other", &id).unwrap_err().code(), Code::NotFound);
+    assert_eq!(ask("mine", &id).unwrap().bots, BotFilter::One("mine".parse().unwrap()));
+    assert_eq!(ask("", &id).unwrap().bots, caller.bots);
+    assert_eq!(fields(&ask("", "17").unwrap_err()), ["task_id"]);
+}
+
+#[test]
+fn selections_have_defaults_and_limits() {
+    let ask = |selection| {
+        let request = ReadOutputRequest { task_id: TaskId::new().to_string(), selection, ..Default::default() };
+        super::read(&request, &Caller::local()).map(|(_, selection, _)| selection)
+    };
+    use read_output_request::Selection::{HeadTail, Range, Tail};
+    assert_eq!(ask(None).unwrap(), ReadSelection::Tail { limit: 4096 });
+    assert_eq!(
+        ask(Some(Range(OutputRange { offset: 0, limit: 0 }))).unwrap(),
+        ReadSelection::Range { offset: 0, limit: 65_536 }
+    );
+    let negative = ask(Some(Range(OutputRange { offset: -1, limit: -1 }))).unwrap_err();
+    assert_eq!(fields(&negative), ["range.offset", "range.limit"]);
+    assert_eq!(fields(&ask(Some(Tail(OutputTail { limit: 1_048_577 }))).unwrap_err()), ["tail.limit"]);
+    let sides = ask(Some(HeadTail(OutputHeadTail { head: 524_289, tail: 0 }))).unwrap_err();
+    assert_eq!(fields(&sides), ["head_tail.head"]);
+}
+
+#[test]
+fn lists_check_pages_statuses_and_labels() {
+    let request = ListTasksRequest {
+        statuses: vec![1, 0, 99],
+        page_size: 1001,
+        page_token: "?".to_owned(),
+        ..Default::default()
+    };
+    let status = list(request, &Caller::local()).unwrap_err();
+    assert_eq!(fields(&status), ["statuses[1]", "statuses[2]", "page_size", "page_token"]);
+    let caller = Caller { bots: BotFilter::Matching(vec!["mine".to_owned()]), ..Caller::local() };
+    let query = list(ListTasksRequest::default(), &caller).unwrap();
+    assert_eq!((query.limit, query.bots), (50, caller.bots));
+}
+
+#[test]
+fn waits_and_stops_have_limits() {
+    let id = TaskId::new().to_string();
+    let request = WaitTaskRequest {
+        task_id: id.clone(),
+        timeout: seconds(601),
+        until_idle: Some(prost_types::Duration { seconds: 0, nanos: 5 }),
+        ..Default::default()
+    };
+    assert_eq!(fields(&wait(&request, &Caller::local()).unwrap_err()), ["timeout", "until_idle"]);
+    let request = StopTaskRequest { task_id: id, grace: seconds(61), reason: "x".repeat(1001), ..Default::default() };
+    assert_eq!(fields(&stop(request, &Caller::local(), &settings()).unwrap_err()), ["grace", "reason"]);
+}
+
+#[test]
+fn deliveries_have_limits() {
+    let lease = Duration::from_secs(60);
+    let request =
+        SubscribeRequest { after_sequence: -1, delivery: 5, lease_duration: seconds(0), ..Default::default() };
+    let status = subscribe(&request, &Caller::local(), lease).map(drop).unwrap_err();
+    assert_eq!(fields(&status), ["bot_id", "after_sequence", "delivery", "lease_duration"]);
+    let request = DrainNotificationsRequest {
+        bot_id: "bot".to_owned(),
+        max_notifications: -1,
+        lease_duration: seconds(3601),
+        ..Default::default()
+    };
+    let status = drain(&request, &Caller::local(), lease).map(drop).unwrap_err();
+    assert_eq!(fields(&status), ["max_notifications", "lease_duration"]);
+}
+
+#[test]
+fn notifications_are_chosen_by_sequences_or_by_lease() {
+    let choose = |sequences: Vec<i64>, lease: &str| {
+        chosen("bot", "", sequences, lease, &Caller::local()).map_or_else(|status| fields(&status), |_| Vec::new())
+    };
+    let lease = task::LeaseId::new().to_string();
+    assert!(choose(vec![1], "").is_empty() && choose(vec![], &lease).is_empty());
+    assert_eq!(choose(vec![], ""), ["sequences"]);
+    assert_eq!(choose(vec![1], &lease), ["sequences"]);
+    assert_eq!(choose(vec![1; 1001], ""), ["sequences"]);
+    assert_eq!(choose(vec![], "x"), ["lease_id"]);
+}

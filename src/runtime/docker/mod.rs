@@ -3,7 +3,7 @@
 mod container;
 mod error;
 
-use std::time::Duration;
+use std::{sync::OnceLock, time::Duration};
 
 use async_trait::async_trait;
 use bollard::{
@@ -29,25 +29,30 @@ const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
 const READ_BUFFER: usize = 32 * 1024;
 
 /// A Docker engine.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct DockerRuntime {
-    docker: Docker,
+    host: String,
+    /// Made at first use: the engine's socket may appear after this server has started.
+    docker: OnceLock<Docker>,
 }
 
 impl DockerRuntime {
-    /// The engine at `host`: `unix://PATH`, a path, or `tcp://HOST:PORT`. Nothing is sent yet.
-    ///
-    /// # Errors
-    /// [`RuntimeError::Unavailable`] when `host` cannot be understood, or its socket does not exist.
-    pub fn connect(host: Option<&str>) -> Result<Self, RuntimeError> {
-        let host = host.unwrap_or(DEFAULT_HOST);
-        let docker = if host.starts_with("tcp://") || host.starts_with("http://") {
-            Docker::connect_with_http(host, REQUEST_TIMEOUT, API_DEFAULT_VERSION)
+    /// The engine at `host`: `unix://PATH`, a path, or `tcp://HOST:PORT`; its usual socket if none is given. Nothing is sent yet.
+    pub fn new(host: Option<&str>) -> Self {
+        Self { host: host.unwrap_or(DEFAULT_HOST).to_owned(), docker: OnceLock::new() }
+    }
+
+    fn docker(&self) -> Result<&Docker, RuntimeError> {
+        if let Some(docker) = self.docker.get() {
+            return Ok(docker);
+        }
+        let docker = if self.host.starts_with("tcp://") || self.host.starts_with("http://") {
+            Docker::connect_with_http(&self.host, REQUEST_TIMEOUT, API_DEFAULT_VERSION)
         } else {
-            Docker::connect_with_unix(host, REQUEST_TIMEOUT, API_DEFAULT_VERSION)
+            Docker::connect_with_unix(&self.host, REQUEST_TIMEOUT, API_DEFAULT_VERSION)
         };
-        let docker = docker.map_err(|error| RuntimeError::Unavailable { detail: format!("{host}: {error}") })?;
-        Ok(Self { docker })
+        let docker = docker.map_err(|error| RuntimeError::Unavailable { detail: format!("{}: {error}", self.host) })?;
+        Ok(self.docker.get_or_init(|| docker))
     }
 
     async fn exec_as(&self, runtime_id: &str, user: Option<&str>, argv: &[String]) -> Result<Exec, RuntimeError> {
@@ -60,12 +65,12 @@ impl DockerRuntime {
             ..ExecConfig::default()
         };
         let created = self
-            .docker
+            .docker()?
             .create_exec(runtime_id, config)
             .await
             .map_err(|failure| error::about_container(failure, runtime_id))?;
         let options = StartExecOptions { output_capacity: Some(READ_BUFFER), ..StartExecOptions::default() };
-        let started = self.docker.start_exec(&created.id, Some(options)).await.map_err(error::about_exec_start)?;
+        let started = self.docker()?.start_exec(&created.id, Some(options)).await.map_err(error::about_exec_start)?;
         match started {
             StartExecResults::Attached { output, input } => Ok(Exec::new(
                 Box::pin(output.map(|item| match item {
@@ -97,7 +102,7 @@ impl DockerRuntime {
 
     async fn create_and_start(&self, request: &CreateSandbox) -> Result<Found, RuntimeError> {
         let options = CreateContainerOptionsBuilder::default().name(&request.name).build();
-        self.docker
+        self.docker()?
             .create_container(Some(options), container::body(request))
             .await
             .map_err(|failure| error::about_creation(failure, &request.spec.image))?;
@@ -116,7 +121,7 @@ impl Runtime for DockerRuntime {
     }
 
     async fn ping(&self) -> Result<(), RuntimeError> {
-        match tokio::time::timeout(PING_TIMEOUT, self.docker.ping()).await {
+        match tokio::time::timeout(PING_TIMEOUT, self.docker()?.ping()).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(failure)) => Err(error::about_container(failure, "")),
             Err(_) => Err(RuntimeError::Unavailable { detail: format!("no answer within {PING_TIMEOUT:?}") }),
@@ -139,25 +144,25 @@ impl Runtime for DockerRuntime {
     }
 
     async fn inspect(&self, runtime_id: &str) -> Result<Found, RuntimeError> {
-        let inspected = self.docker.inspect_container(runtime_id, None).await;
+        let inspected = self.docker()?.inspect_container(runtime_id, None).await;
         inspected.map(container::found).map_err(|failure| error::about_container(failure, runtime_id))
     }
 
     async fn start(&self, runtime_id: &str) -> Result<Found, RuntimeError> {
-        let started = self.docker.start_container(runtime_id, None).await;
+        let started = self.docker()?.start_container(runtime_id, None).await;
         started.map_err(|failure| error::about_container(failure, runtime_id))?;
         self.inspect(runtime_id).await
     }
 
     async fn stop(&self, runtime_id: &str) -> Result<(), RuntimeError> {
         let options = StopContainerOptionsBuilder::default().t(STOP_GRACE).build();
-        let stopped = self.docker.stop_container(runtime_id, Some(options)).await;
+        let stopped = self.docker()?.stop_container(runtime_id, Some(options)).await;
         stopped.map_err(|failure| error::about_container(failure, runtime_id))
     }
 
     async fn remove(&self, runtime_id: &str) -> Result<(), RuntimeError> {
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
-        match self.docker.remove_container(runtime_id, Some(options)).await {
+        match self.docker()?.remove_container(runtime_id, Some(options)).await {
             Ok(()) => Ok(()),
             Err(failure) => match error::about_container(failure, runtime_id) {
                 RuntimeError::NoSuchSandbox { .. } => Ok(()),

@@ -23,6 +23,16 @@ pub async fn a_bot_has_one_sandbox(place: &impl Place) {
     store.put_sandbox(sandbox("b", "bot")).await.unwrap();
 }
 
+pub async fn a_container_is_the_sandbox_of_one_bot(place: &impl Place) {
+    let store = place.open().await;
+    let first = sandbox("a", "bot");
+    store.put_sandbox(first.clone()).await.unwrap();
+    let second = SandboxRecord { runtime_id: first.runtime_id.clone(), ..sandbox("b", "bot") };
+    assert!(matches!(store.put_sandbox(second.clone()).await, Err(StoreError::Conflict)));
+    store.remove_sandbox(&first.tenant, &first.bot).await.unwrap();
+    store.put_sandbox(second).await.unwrap();
+}
+
 pub async fn sandboxes_are_listed_oldest_first_in_pages(place: &impl Place) {
     let store = place.open().await;
     let mut made: Vec<SandboxId> = Vec::new();

@@ -38,6 +38,9 @@ CREATE TABLE sandboxes (
     UNIQUE (tenant, bot)
 ) STRICT;
 
+-- A container is the sandbox of one bot, whoever adopts it.
+CREATE UNIQUE INDEX sandboxes_runtime ON sandboxes (json_extract(record, '$.runtime'), json_extract(record, '$.runtime_id'));
+
 -- No foreign key to tasks: a notification outlives its task. AUTOINCREMENT: a sequence is never used twice, even after removals.
 CREATE TABLE notifications (
     sequence        INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
