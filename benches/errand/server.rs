@@ -51,7 +51,14 @@ impl Server {
         let cores = thread::available_parallelism()?.get().to_string();
         let mut command = Command::new(env!("CARGO_BIN_EXE_errand"));
         // The limits of the defaults would be met by the load, not by the server.
-        command.args(["serve", "--listen", "127.0.0.1:0", "--max-running-per-bot", "10000", "--max-running-per-tenant"]);
+        command.args([
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--max-running-per-bot",
+            "10000",
+            "--max-running-per-tenant",
+        ]);
         command.args(["10000", "--pids-limit", "30000", "--memory-bytes", "8GiB", "--cpus", &cores]);
         command.arg("--data-dir").arg(data.path().join("data"));
         let mut process =
@@ -181,7 +188,7 @@ struct Completions {
 }
 
 enum Slot {
-    Arrived(Notification),
+    Arrived(Box<Notification>),
     Awaited(oneshot::Sender<Notification>),
 }
 
@@ -196,7 +203,7 @@ impl Completions {
             match slots.remove(&notification.task_id) {
                 Some(Slot::Awaited(waiting)) => drop(waiting.send(notification)),
                 Some(Slot::Arrived(_)) | None => {
-                    slots.insert(notification.task_id.clone(), Slot::Arrived(notification));
+                    slots.insert(notification.task_id.clone(), Slot::Arrived(Box::new(notification)));
                 }
             }
         }
@@ -206,7 +213,7 @@ impl Completions {
         let arrives = {
             let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(Slot::Arrived(notification)) = slots.remove(&task) {
-                return Ok(notification);
+                return Ok(*notification);
             }
             let (announce, arrives) = oneshot::channel();
             slots.insert(task, Slot::Awaited(announce));
