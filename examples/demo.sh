@@ -43,7 +43,8 @@ clean_up() {
   trap '' INT TERM
   if [ -n "$server" ]; then
     # On a failure the container must go as well. After a good end it is gone, and there is nothing to say.
-    errand sandbox rm --bot demo >/dev/null 2>&1 || true
+    # One that is being made this moment is waited for by asking for it.
+    if errand sandbox ensure --bot demo >/dev/null 2>&1; then errand sandbox rm --bot demo >/dev/null 2>&1 || true; fi
     kill "$server" 2>/dev/null || true
     wait "$server" 2>/dev/null || true
   fi
@@ -55,8 +56,12 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 start_server() { # on a free port, which its first line names
-  errand serve --listen 127.0.0.1:0 --data-dir "$work/data" --image "$image" >"$work/address" 2>"$work/server.log" &
+  : >"$work/address"
+  # In a process group of its own: Ctrl-C must leave it alive until the container is removed.
+  set -m
+  errand serve --listen 127.0.0.1:0 --data-dir "$work/data" --image "$image" --network-mode none >>"$work/address" 2>>"$work/server.log" &
   server=$!
+  set +m
   for _ in $(seq 200); do
     kill -0 "$server" 2>/dev/null || fail "the server did not start"
     address=$(sed -n 's/.* listening on //p' "$work/address")
@@ -76,7 +81,7 @@ docker version >/dev/null 2>&1 || fail "no Docker engine answers"
 docker image inspect "$image" >/dev/null 2>&1 || show docker pull "$image"
 
 say "Start a server with an empty database"
-echo "\$ errand serve --listen 127.0.0.1:0 --data-dir $work/data --image $image &"
+echo "\$ errand serve --listen 127.0.0.1:0 --data-dir $work/data --image $image --network-mode none &"
 start_server
 cat "$work/address"
 
@@ -109,7 +114,9 @@ echo "exit code: $code"
 say "Remove the container, stop the server"
 show errand sandbox rm --bot demo
 kill "$server"
-wait "$server" || fail "the server did not end well"
+code=0
+wait "$server" || code=$?
 server=
+[ "$code" -eq 0 ] || fail "the server did not end well"
 echo
 echo "All as expected."
