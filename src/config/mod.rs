@@ -38,7 +38,7 @@ pub struct Config {
     pub memory_bytes: i64,
     /// CPU limit of a new sandbox, in cores. Default 2.
     pub cpus: f64,
-    /// The most processes at a time in a new sandbox. Default 512.
+    /// The most processes at a time in a new sandbox. Default 2048.
     pub pids_limit: i64,
     /// Network of a new sandbox: `bridge`, `none`, or the name of a network of the engine. Default `bridge`.
     pub network_mode: String,

@@ -93,7 +93,7 @@ pub static SETTINGS: &[Setting] = &[
     }),
     setting!("memory-bytes", "SIZE", Some("2GiB"), "Memory limit of a new sandbox", memory_bytes, value::memory),
     setting!("cpus", "CORES", Some("2"), "CPU limit of a new sandbox", cpus, value::cores),
-    setting!("pids-limit", "N", Some("512"), "The most processes in a new sandbox", pids_limit, |text| {
+    setting!("pids-limit", "N", Some("2048"), "The most processes in a new sandbox", pids_limit, |text| {
         value::whole(text, 8..=4_194_304)
     }),
     setting!("network-mode", "NETWORK", Some("bridge"), "Network of a new sandbox", network_mode, value::network),

@@ -34,7 +34,7 @@ fn without_any_source_every_setting_has_its_documented_default() {
             image: "debian:bookworm-slim".to_owned(),
             memory_bytes: 2 << 30,
             cpus: 2.0,
-            pids_limit: 512,
+            pids_limit: 2048,
             network_mode: "bridge".to_owned(),
             task_root: "/tmp/errand".to_owned(),
             stop_tasks_on_exit: false,

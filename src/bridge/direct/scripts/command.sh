@@ -1,6 +1,6 @@
 # Becomes the command, as the leader of a session of its own.
 #
-# Arguments: task directory; packed: an option for env or nothing, environment entries, program and its arguments.
+# Arguments, packed: task directory, an option for env or nothing, environment entries, program and its arguments.
 # Fd 5: events. Fd 9: where the command's output goes.
 exec >&9 2>&9 9>&-
 unset ERRAND_COMMAND

@@ -73,30 +73,36 @@ run() { # the program and all before it. Returns with $result set, or fails when
   if env --default-signal=INT,QUIT true 2>/dev/null; then
     reset=--default-signal=INT,QUIT
   elif find_program time "$PATH"; then
-    pack '' "$@"
+    pack "$dir" '' "$@"
     exec 9>&1
-    said=$({ command time -f '' $(command -v setsid) sh -c 'eval "$ERRAND_COMMAND"' errand "$dir"; } 2>&1 </dev/null 3>&-)
+    said=$({ shrug; command time -f '' $(command -v setsid) sh -c 'eval "$ERRAND_COMMAND"'; } 2>&1 </dev/null 3>&-)
     code=$?
     exec 9>&-
-    case $said in
+    case $code$said in
     *"terminated by signal "*)
       said=${said#*terminated by signal }
       result="signaled ${said%%[!0-9]*}"
       ;;
+    *"non-zero status "*)
+      said=${said#*non-zero status }
+      result="exited ${said%%[!0-9]*}"
+      ;;
+    0) result="exited 0" ;;
     *)
-      result="exited $code"
-      # Without its words it was the timer that a signal ended.
-      [ -n "$said" ] || [ "$code" -le 128 ]
+      # Not the timer's words: a signal ended it. The command runs on, and its result is nobody's to know.
+      { read -r pid since <"$dir/pid"; } 2>/dev/null
+      while same_process "$pid" "$since"; do sleep 1; done
+      return 1
       ;;
     esac
-    return
+    return 0
   else
     reset=
   fi
-  pack "$reset" "$@"
+  pack "$dir" "$reset" "$@"
   exec 9>&1
   [ -z "$BASH_VERSION" ] || { set -o posix; trap : CHLD; }
-  $(command -v setsid) sh -c 'eval "$ERRAND_COMMAND"' errand "$dir" </dev/null 3>&- &
+  $(command -v setsid) sh -c 'eval "$ERRAND_COMMAND"' </dev/null 3>&- &
   child=$!
   exec 9>&-
   wait "$child"
