@@ -25,7 +25,10 @@ if ! mkdir "$dir" 2>/dev/null; then
 fi
 why=$({ printf '' >"$dir/output.log" && printf 'errand 1 %s ' "$nonce" >"$dir/exit.part"; } 2>&1) || {
   rm -rf "$dir"
-  refuse "${why:-No space left on device}"
+  # The directory could be made: what lacks now is space, whatever the shell calls it.
+  case $why in *"o space"*) ;; *) why="no space to write in ($why)" ;; esac
+  echo "refused no_space $why" >&2
+  exit
 }
 # Its first bytes are written by now, so that a disk that fills up later still has room for the result.
 exec 3>>"$dir/exit.part" 4<"$dir/output.log" 6<&0
