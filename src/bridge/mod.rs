@@ -83,8 +83,6 @@ pub trait ExecBridge: Send + Sync + 'static {
 pub enum Report {
     /// The task directory was there already: another launch has the task. The attachment ends.
     Claimed,
-    /// The task directory is not there. The attachment ends.
-    Vanished,
     /// The command's first process exists.
     Started(ProcessIdentity),
     /// More of the log.

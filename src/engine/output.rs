@@ -21,8 +21,10 @@ use crate::{
 pub(super) const WINDOW: usize = 128 * 1024;
 /// The most that is handed to a follower at once.
 const PIECE: usize = 32 * 1024;
-/// How long a follower may hold up the supervisor before it is left behind.
-const PATIENCE: Duration = Duration::from_millis(200);
+/// For how long followers may hold the supervisor up at once.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// How much of that comes back with each piece. A follower that takes less than 3 MB/s is left behind sooner or later.
+const PACE: Duration = Duration::from_millis(10);
 /// How much of the end a preview is made of, in bytes.
 const PREVIEW_BYTES: usize = 1024;
 
@@ -47,6 +49,8 @@ struct Window {
     bytes: VecDeque<u8>,
     last_growth: Option<Instant>,
     finished: bool,
+    /// For how long followers may still hold the supervisor up.
+    patience: Duration,
     /// Where each follower stands that has not been left behind.
     followers: HashMap<u64, u64>,
     next_follower: u64,
@@ -60,6 +64,12 @@ impl Window {
     fn copy(&self, from: u64, limit: usize) -> Vec<u8> {
         let skip = usize::try_from(from.saturating_sub(self.start)).unwrap_or(usize::MAX).min(self.bytes.len());
         self.bytes.range(skip..self.bytes.len().min(skip.saturating_add(limit))).copied().collect()
+    }
+
+    /// Forgets the followers that still have to take what `more` bytes will drop. They read the log until they are close again.
+    fn leave_behind(&mut self, more: usize) {
+        let start = (self.end() + more as u64).saturating_sub(WINDOW as u64);
+        self.followers.retain(|_, position| *position >= start);
     }
 
     /// True when `more` bytes fit without dropping what a follower still has to take.
@@ -90,38 +100,54 @@ impl LiveOutput {
         self.shared.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds output. Waits for close followers, each time for at most [`PATIENCE`].
+    /// Adds output. Waits for close followers as long as they keep up with [`PACE`].
     pub(super) async fn push(&self, mut bytes: Bytes) {
         while !bytes.is_empty() {
             let piece = bytes.split_to(bytes.len().min(PIECE));
             self.make_room(piece.len()).await;
-            {
-                let mut window = self.window();
-                let excess = (window.bytes.len() + piece.len()).saturating_sub(WINDOW);
-                window.bytes.drain(..excess);
-                window.start += excess as u64;
-                window.bytes.extend(piece.iter());
-                window.last_growth = Some(Instant::now());
-            }
-            self.shared.grown.notify_waiters();
+            self.append(&piece);
         }
     }
 
+    /// Adds output without waiting for anybody.
+    pub(super) fn push_at_once(&self, bytes: &[u8]) {
+        for piece in bytes.chunks(PIECE) {
+            self.window().leave_behind(piece.len());
+            self.append(piece);
+        }
+    }
+
+    fn append(&self, piece: &[u8]) {
+        {
+            let mut window = self.window();
+            let excess = (window.bytes.len() + piece.len()).saturating_sub(WINDOW);
+            window.bytes.drain(..excess);
+            window.start += excess as u64;
+            window.bytes.extend(piece);
+            window.last_growth = Some(Instant::now());
+        }
+        self.shared.grown.notify_waiters();
+    }
+
     async fn make_room(&self, more: usize) {
-        let give_up = Instant::now() + PATIENCE;
+        let begun = Instant::now();
+        let patience = {
+            let mut window = self.window();
+            window.patience = (window.patience + PACE).min(PATIENCE);
+            window.patience
+        };
         loop {
             let taken = self.shared.taken.notified();
             if self.window().has_room(more) {
-                return;
+                break;
             }
-            if tokio::time::timeout_at(give_up, taken).await.is_err() {
-                // Forgotten, they read the log until they are close again.
-                let mut window = self.window();
-                let start = (window.end() + more as u64).saturating_sub(WINDOW as u64);
-                window.followers.retain(|_, position| *position >= start);
-                return;
+            if tokio::time::timeout_at(begun + patience, taken).await.is_err() {
+                self.window().leave_behind(more);
+                break;
             }
         }
+        let mut window = self.window();
+        window.patience = window.patience.saturating_sub(begun.elapsed());
     }
 
     /// No more output will come.

@@ -71,6 +71,8 @@ async fn reconcile(inner: &Arc<Inner>, tasks: Vec<Task>) -> Result<(), EngineErr
     }
     loop {
         match inner.runtime.inspect(&sandbox).await {
+            // Held still, not ended: it is looked at until it runs again, while others are served.
+            Ok(found) if found.paused => return look_later(inner, launched, &sandbox),
             Ok(found) if found.running => return settle(inner, launched, &sandbox, &found).await,
             Ok(_) => return finish_all(inner, launched, &sandbox, LossReason::SandboxStopped).await,
             Err(RuntimeError::NoSuchSandbox { .. }) => {
@@ -99,6 +101,14 @@ async fn finish_all(
     Ok(())
 }
 
+/// Leaves it to the supervisors to find out, each for its task, as long as it takes.
+fn look_later(inner: &Arc<Inner>, tasks: Vec<Task>, sandbox: &str) -> Result<(), EngineError> {
+    for task in tasks {
+        Supervisor::new(inner, task, sandbox.to_owned(), 0).spawn(Step::Look);
+    }
+    Ok(())
+}
+
 /// Asks the sandbox about all of its tasks at once; ends those that are over, goes on supervising the others.
 async fn settle(inner: &Arc<Inner>, tasks: Vec<Task>, sandbox: &str, found: &Found) -> Result<(), EngineError> {
     let (starting, running): (Vec<_>, Vec<_>) =
@@ -108,21 +118,24 @@ async fn settle(inner: &Arc<Inner>, tasks: Vec<Task>, sandbox: &str, found: &Fou
             continue;
         }
         let asked: Vec<_> = tasks.iter().map(|task| (task.id, task.nonce)).collect();
-        let findings = loop {
-            match inner.bridge.probe(sandbox, &asked, fence).await {
-                Ok(findings) => break findings,
-                Err(error) => {
-                    tracing::warn!(%error, tasks = tasks.len(), "tasks wait to be reconciled");
-                    tokio::time::sleep(PAUSE).await;
-                }
+        let findings = match inner.bridge.probe(sandbox, &asked, fence).await {
+            Ok(findings) => findings,
+            Err(error) => {
+                // The engine answers and this sandbox does not, as at its limit of processes. It must not keep the server from serving,
+                // without which nobody could stop what goes on in it.
+                tracing::warn!(%error, tasks = tasks.len(), "a sandbox cannot be looked into yet");
+                look_later(inner, tasks, sandbox)?;
+                continue;
             }
         };
         stream::iter(tasks.into_iter().zip(findings))
             .for_each_concurrent(CONCURRENCY, |(task, finding)| async move {
                 let start = finding.output_bytes.saturating_sub(WINDOW as u64);
+                let stopping = matches!(task.state, TaskState::Stopping { .. });
                 let mut supervisor = Supervisor::new(inner, task, sandbox.to_owned(), start);
                 match supervisor.judge(found, &finding, false).await {
-                    Some(step @ Step::End(..)) => supervisor.drive(step).await,
+                    // One that was being stopped is ended only when nothing of it is left, which can take a while.
+                    Some(step @ Step::End(..)) if !stopping => supervisor.drive(step).await,
                     Some(step) => supervisor.spawn(step),
                     // A second look is needed, and it decides: there is nothing to follow.
                     None => supervisor.drive(Step::Look).await,

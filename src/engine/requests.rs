@@ -16,6 +16,9 @@ use crate::{
     },
 };
 
+/// How long beyond the grace a sandbox's tasks may take to end before the sandbox is ended with them.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
 /// What to start.
 #[derive(Debug, Clone)]
 pub struct StartRequest {
@@ -433,8 +436,14 @@ impl Engine {
         self.sandbox(tenant, bot).await?;
         let started = Instant::now();
         let scope = Scope { tenant: tenant.clone(), bot: bot.clone(), session: None };
-        let stopped = self.stop_all(&scope, cause, self.inner.settings.stop_grace).await?;
-        tracing::info!(%bot, tasks = stopped.len(), took = ?started.elapsed(), "a sandbox's tasks were stopped");
+        let grace = self.inner.settings.stop_grace;
+        match tokio::time::timeout(grace + STOP_LIMIT, self.stop_all(&scope, cause, grace)).await {
+            Ok(stopped) => {
+                tracing::info!(%bot, tasks = stopped?.len(), took = ?started.elapsed(), "a sandbox's tasks were stopped");
+            }
+            // The sandbox's end is theirs as well.
+            Err(_) => tracing::warn!(%bot, "a sandbox's tasks could not be stopped in time"),
+        }
         Ok(())
     }
 }

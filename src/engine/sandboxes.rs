@@ -128,6 +128,10 @@ impl SandboxKeeper {
                 let found = self.runtime.start(&found.runtime_id).await?;
                 Ok((self.complete(record, &found).await?, found))
             }
+            // Its making was begun, and nobody knows what came of it: the name is taken again, whatever was left under it.
+            Err(RuntimeError::NoSuchSandbox { .. }) if record.runtime_id == record.runtime_name => {
+                self.create(record).await
+            }
             Err(RuntimeError::NoSuchSandbox { .. }) => {
                 tracing::info!(sandbox = %record.id, bot = %record.bot, "the sandbox is gone; making a new one");
                 self.store.remove_sandbox(&record.tenant, &record.bot).await?;
@@ -150,22 +154,35 @@ impl SandboxKeeper {
             id,
             tenant: tenant.clone(),
             bot: bot.clone(),
-            spec: spec.clone(),
+            spec,
             runtime: self.runtime.name().to_owned(),
             runtime_id: name.clone(),
-            runtime_name: name.clone(),
+            runtime_name: name,
             adopted: false,
             created_at: SystemTime::now(),
         };
         self.store.put_sandbox(record.clone()).await?;
-        let request = CreateSandbox { name, id, tenant: tenant.clone(), bot: bot.clone(), spec };
+        self.create(record).await
+    }
+
+    async fn create(&self, record: SandboxRecord) -> Result<(SandboxRecord, Found), EngineError> {
+        let request = CreateSandbox {
+            name: record.runtime_name.clone(),
+            id: record.id,
+            tenant: record.tenant.clone(),
+            bot: record.bot.clone(),
+            spec: record.spec.clone(),
+        };
         match self.runtime.create(&request).await {
             Ok(found) => {
-                tracing::info!(sandbox = %id, %bot, container = %found, "made a sandbox");
+                tracing::info!(sandbox = %record.id, bot = %record.bot, container = %found, "made a sandbox");
                 Ok((self.complete(record, &found).await?, found))
             }
             Err(error) => {
-                self.store.remove_sandbox(tenant, bot).await?;
+                // Without an answer it may still come into being: the record is kept, so that it is found under its name.
+                if !matches!(error, RuntimeError::Unavailable { .. }) {
+                    self.store.remove_sandbox(&record.tenant, &record.bot).await?;
+                }
                 Err(error.into())
             }
         }

@@ -37,6 +37,8 @@ pub struct OutputStream {
     /// An open piece of the log in the sandbox.
     reader: Option<LogReader>,
     position: u64,
+    /// Where the memory was last found to begin further on.
+    behind_at: Option<u64>,
     follow: bool,
     /// Where to end, when it is known: the size of the log of a finished task, or the size at the beginning without following.
     end: Option<u64>,
@@ -46,8 +48,18 @@ pub struct OutputStream {
 impl OutputStream {
     pub(super) async fn open(inner: Arc<Inner>, task: Task, offset: u64, follow: bool) -> Result<Self, EngineError> {
         let live = inner.live(task.id);
-        let mut stream =
-            Self { inner, task, live, follower: None, reader: None, position: offset, follow, end: None, done: false };
+        let mut stream = Self {
+            inner,
+            task,
+            live,
+            follower: None,
+            reader: None,
+            position: offset,
+            behind_at: None,
+            follow,
+            end: None,
+            done: false,
+        };
         match stream.live.clone() {
             Some(live) => {
                 let size = live.output.end();
@@ -135,7 +147,10 @@ impl OutputStream {
                         return Ok(Some(item));
                     }
                 }
+                // The log had nothing from there on: it was cut, and what it held is nowhere.
+                Next::Behind if self.behind_at == Some(self.position) => return Err(EngineError::LogGone),
                 Next::Behind => {
+                    self.behind_at = Some(self.position);
                     self.follower = None;
                     self.reader = Some(self.open_log().await?);
                 }

@@ -64,8 +64,8 @@ pub trait Runtime: Send + Sync + 'static {
     /// that finds out only after it has answered says so on the process's output, and nothing else comes there.
     async fn exec(&self, runtime_id: &str, argv: &[String]) -> Result<Exec, RuntimeError>;
 
-    /// What it means when a process printed nothing but `said`, the engine's own words, instead of doing its work.
-    fn explain(&self, said: &str) -> RuntimeError;
+    /// What it means when a process printed nothing but `said` instead of doing its work: none, when those are not the engine's words.
+    fn explain(&self, said: &str) -> Option<RuntimeError>;
 
     /// Writes a file in a running sandbox, readable by its user alone, making the directories above it.
     ///
@@ -98,6 +98,8 @@ pub struct Found {
     pub name: String,
     /// Whether processes can run in it.
     pub running: bool,
+    /// Whether it is running and held still: its processes are there and do nothing.
+    pub paused: bool,
     /// The life it is in, or was in last.
     pub incarnation: Incarnation,
     /// How it was made, as far as the runtime tells.

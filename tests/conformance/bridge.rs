@@ -105,7 +105,7 @@ pub async fn read(mut attachment: Attachment) -> Ran {
             Report::Output(bytes) => ran.output.extend_from_slice(&bytes),
             Report::Ended(ending) => ran.ending = Some(ending),
             Report::Over { bytes, incomplete } => ran.over = Some((bytes, incomplete)),
-            Report::Claimed | Report::Vanished | Report::Broken => return ran,
+            Report::Claimed | Report::Broken => return ran,
         }
     }
 }
@@ -350,6 +350,38 @@ pub async fn a_killed_supervisor_is_noticed_and_no_result_is_invented(bench: Ben
     assert!(!finding.supervised && finding.sentinel == Sentinel::Absent, "{finding:?}");
 }
 
+pub async fn a_signal_to_the_supervisor_is_no_result(bench: Bench) {
+    let (id, nonce, _attachment) = bench.launch(&text("until [ -e /tmp/end ]; do sleep 0.1; done; exit 7")).await;
+    bench.probe_until(id, nonce, "the process", |finding| finding.alive && finding.supervised).await;
+    for signal in ["TERM", "HUP", "INT", "QUIT", "USR1", "USR2", "ALRM", "PIPE"] {
+        let shells = format!(
+            "grep -l /{id} /proc/[0-9]*/cmdline 2>/dev/null | cut -d/ -f3 | while read -r p; do kill -{signal} $p; done"
+        );
+        bench.sh(&shells).await;
+        let finding = bench.probe(id, nonce).await;
+        assert!(finding.alive && finding.supervised && finding.sentinel == Sentinel::Absent, "{signal}: {finding:?}");
+    }
+    bench.sh("touch /tmp/end").await;
+    let finding = bench.probe_until(id, nonce, "the exit file", |finding| finding.sentinel != Sentinel::Absent).await;
+    assert_eq!(finding.sentinel, Sentinel::Complete(Ending::Exited(7)));
+}
+
+pub async fn a_command_that_kills_by_its_own_words_spares_its_supervisor(bench: Bench) {
+    let script = "for p in /proc/[0-9]*; do p=${p#/proc/}; if [ $p != $$ ] && grep -q need[l]e /proc/$p/cmdline; then kill -9 $p; fi; done; \
+                  : needle; exit 5";
+    let (id, nonce, _attachment) = bench.launch(&text(script)).await;
+    let finding = bench.probe_until(id, nonce, "the exit file", |finding| finding.sentinel != Sentinel::Absent).await;
+    assert_eq!(finding.sentinel, Sentinel::Complete(Ending::Exited(5)));
+}
+
+pub async fn the_command_finds_the_sandbox_as_it_would_alone(bench: Bench) {
+    let alone = bench.sh("umask; ulimit -n; trap; env | cut -d= -f1 | grep -v -e PWD -e SHLVL -e _ | sort").await;
+    let spec = TaskSpec { env: Default::default(), ..spec(Program::Argv(
+        ["sh", "-c", "umask; ulimit -n; trap; env | cut -d= -f1 | grep -v -e PWD -e SHLVL -e _ | sort; ls /proc/self/fd | sort -n | tr '\\n' ' '; env | grep ERRAND | cut -d= -f1"].map(str::to_owned).to_vec())) };
+    let ran = bench.run(&spec).await;
+    assert_eq!(ran.text(), format!("{alone}0 1 2 3 ERRAND_TASK_ID\n"), "3 is the directory being listed");
+}
+
 pub async fn an_exit_file_that_is_garbage_or_foreign_is_no_result(bench: Bench) {
     let ran = bench.run(&text("true")).await;
     let id = ran.id.unwrap();
@@ -416,6 +448,8 @@ macro_rules! bridge_conformance {
                 an_attachment_takes_up_at_any_byte output_is_seen_while_the_command_runs
                 a_daemon_that_holds_the_output_does_not_delay_the_end a_signal_reaches_the_whole_tree
                 a_recycled_pid_is_never_signalled a_killed_supervisor_is_noticed_and_no_result_is_invented
+                a_signal_to_the_supervisor_is_no_result a_command_that_kills_by_its_own_words_spares_its_supervisor
+                the_command_finds_the_sandbox_as_it_would_alone
                 an_exit_file_that_is_garbage_or_foreign_is_no_result a_removed_log_is_reported_and_the_result_still_comes
                 pieces_of_a_log_are_read_by_range_and_tail removed_tasks_leave_no_file
             }

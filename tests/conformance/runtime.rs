@@ -158,7 +158,8 @@ pub async fn a_program_that_is_not_there_is_explained(place: Place) {
         Err(error) => error,
         Ok(exec) => {
             let said = exec.collect(10_000).await.unwrap();
-            place.runtime.explain(&String::from_utf8_lossy(&said.stdout))
+            assert!(place.runtime.explain("what a program prints").is_none());
+            place.runtime.explain(&String::from_utf8_lossy(&said.stdout)).expect("the engine's words")
         }
     };
     assert!(

@@ -19,6 +19,8 @@ const DURATION_LIMIT: i64 = 315_576_000_000;
 const ENV_ENTRIES: usize = 256;
 /// The most bytes of an environment: names and values.
 const ENV_BYTES: usize = 64 * 1024;
+/// The variable by which the processes of a task are known.
+const MARK: &str = "ERRAND_TASK_ID";
 /// The most labels.
 const LABEL_ENTRIES: usize = 64;
 /// The most characters of a label's key.
@@ -167,6 +169,9 @@ impl Violations {
             let path = format!("{field}[{name:?}]");
             if !is_variable_name(name) {
                 self.add(&path, "must have a name of letters, digits and underscores that begins with no digit");
+            }
+            if name == MARK {
+                self.add(&path, "is set by Errand, to know a task's processes by");
             }
             self.no_nul(&path, value);
         }

@@ -28,7 +28,7 @@ impl Attachment {
         Self { exec, runtime, line: BytesMut::new(), said: Some(BytesMut::new()) }
     }
 
-    /// The next report. After [`Report::Claimed`], [`Report::Vanished`] and [`Report::Broken`] nothing more comes. Cancel safe.
+    /// The next report. After [`Report::Claimed`] and [`Report::Broken`] nothing more comes. Cancel safe.
     ///
     /// # Errors
     /// [`RuntimeError::NotStarted`] when the engine found out late that it could not start the process.
@@ -61,10 +61,9 @@ impl Attachment {
                     return Ok(Report::Broken);
                 }
                 None => {
-                    return match self.said.take() {
-                        Some(said) if !said.is_empty() => Err(self.runtime.explain(&String::from_utf8_lossy(&said))),
-                        _ => Ok(Report::Broken),
-                    };
+                    // Output without a control line before it: of the engine, or of a command whose engine broke off.
+                    let said = self.said.take().unwrap_or_default();
+                    return self.runtime.explain(&String::from_utf8_lossy(&said)).map_or(Ok(Report::Broken), Err);
                 }
             }
         }
@@ -104,7 +103,6 @@ fn report(line: &str) -> Option<Report> {
     let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
     match word {
         "claimed" => Some(Report::Claimed),
-        "vanished" => Some(Report::Vanished),
         "refused" => {
             let (word, detail) = rest.split_once(' ')?;
             Some(Report::Ended(Ending::FailedToStart {

@@ -6,14 +6,14 @@
 mod attachment;
 mod probe;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::{ExecBridge, Finding, LogReader, Piece, ReadError};
 use crate::{
-    runtime::{Chunk, Exec, Runtime, RuntimeError},
+    runtime::{Chunk, Collected, Exec, Runtime, RuntimeError},
     task::{Nonce, ProcessIdentity, Program, Signal, TaskId, TaskSpec},
 };
 
@@ -21,6 +21,8 @@ pub use attachment::Attachment;
 
 const FOLLOW: &str = include_str!("scripts/follow.sh");
 const PROCESS: &str = include_str!("scripts/process.sh");
+const PACK: &str = include_str!("scripts/pack.sh");
+const UNPACK: &str = include_str!("scripts/unpack.sh");
 const LAUNCH: &str = include_str!("scripts/launch.sh");
 const SUPERVISE: &str = include_str!("scripts/supervise.sh");
 const COMMAND: &str = include_str!("scripts/command.sh");
@@ -34,6 +36,8 @@ const REMOVE: &str = include_str!("scripts/remove.sh");
 const TEXT_LIMIT: usize = 96 * 1024;
 /// The most that a script says beside a log.
 const SAID_LIMIT: usize = 1024 * 1024;
+/// How long a script may take to answer. None does more than a few moments' work; what takes longer is stuck.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 /// The most tasks that one process is asked about or removes. Keeps its arguments and its answer small.
 const BATCH: usize = 256;
 
@@ -57,15 +61,21 @@ impl DirectBridge {
         self.runtime.exec(sandbox, &argv).await
     }
 
-    /// Runs a script to its end and returns its standard output.
-    async fn ask(&self, sandbox: &str, scripts: &[&str], arguments: Vec<String>) -> Result<String, RuntimeError> {
-        let said = self.run(sandbox, scripts, arguments).await?.collect(SAID_LIMIT).await?;
-        Ok(String::from_utf8_lossy(&said.stdout).into_owned())
+    /// Runs a script to its end and returns all that it says.
+    async fn ask(&self, sandbox: &str, scripts: &[&str], arguments: Vec<String>) -> Result<Collected, RuntimeError> {
+        in_time(async { self.run(sandbox, scripts, arguments).await?.collect(SAID_LIMIT).await }).await
     }
 
     fn command_file(&self, task: TaskId) -> String {
         format!("{}/{task}.command", self.root)
     }
+}
+
+/// Gives up an answer that does not come: the sandbox may be at its limit of processes, or something in it may be stuck.
+async fn in_time<T, E: From<RuntimeError>>(answer: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    tokio::time::timeout(ANSWER_LIMIT, answer).await.unwrap_or_else(|_| {
+        Err(RuntimeError::Unavailable { detail: format!("the sandbox gave no answer within {ANSWER_LIMIT:?}") }.into())
+    })
 }
 
 /// The arguments of `supervise.sh` from the mode on.
@@ -114,10 +124,14 @@ impl ExecBridge for DirectBridge {
         {
             self.runtime.put_file(sandbox, &command_file, text.as_bytes()).await?;
         }
-        let mut arguments =
-            vec![task.to_string(), nonce.to_string(), [PROCESS, SUPERVISE].join("\n"), COMMAND.to_owned()];
+        let mut arguments = vec![
+            task.to_string(),
+            nonce.to_string(),
+            [PACK, PROCESS, UNPACK, SUPERVISE].join("\n"),
+            [UNPACK, COMMAND].join("\n"),
+        ];
         arguments.extend(program_arguments(spec, &command_file));
-        let exec = self.run(sandbox, &[FOLLOW, LAUNCH], arguments).await?;
+        let exec = self.run(sandbox, &[PACK, FOLLOW, LAUNCH], arguments).await?;
         Ok(Attachment::new(exec, Arc::clone(&self.runtime)))
     }
 
@@ -131,7 +145,7 @@ impl ExecBridge for DirectBridge {
         for batch in tasks.chunks(BATCH) {
             let mut arguments = vec![if fence { "fence" } else { "look" }.to_owned()];
             arguments.extend(batch.iter().map(|(task, _)| task.to_string()));
-            let said = self.run(sandbox, &[PROCESS, PROBE], arguments).await?.collect(SAID_LIMIT).await?;
+            let said = self.ask(sandbox, &[PROCESS, PROBE], arguments).await?;
             findings.extend(probe::parse(&said.stdout, batch).ok_or_else(|| RuntimeError::Refused {
                 detail: format!(
                     "the sandbox's answer cannot be understood: {:?} {:?}",
@@ -157,6 +171,7 @@ impl ExecBridge for DirectBridge {
         let said = self
             .ask(sandbox, &[PROCESS, SIGNAL], vec![task.to_string(), process.0, process.1, number.to_string()])
             .await?;
+        let said = String::from_utf8_lossy(&said.stdout);
         said.trim().strip_prefix("members ").and_then(|count| count.parse().ok()).ok_or_else(|| RuntimeError::Refused {
             detail: format!("the processes of the task could not be listed: {said:?}"),
         })
@@ -168,7 +183,7 @@ impl ExecBridge for DirectBridge {
             Piece::Tail { limit } => ("tail", 0, limit),
         };
         let arguments = vec![task.to_string(), mode.to_owned(), start.to_string(), limit.to_string()];
-        LogReader::open(self.run(sandbox, &[READ], arguments).await?, &*self.runtime).await
+        in_time(async { LogReader::open(self.run(sandbox, &[READ], arguments).await?, &*self.runtime).await }).await
     }
 
     async fn remove(&self, sandbox: &str, tasks: &[TaskId]) -> Result<(), RuntimeError> {
@@ -203,7 +218,11 @@ impl LogReader {
                 }
             }
         }
-        Err(runtime.explain(&String::from_utf8_lossy(&first.unwrap_or_default())).into())
+        let said = String::from_utf8_lossy(&first.unwrap_or_default()).into_owned();
+        Err(runtime
+            .explain(&said)
+            .unwrap_or(RuntimeError::Unavailable { detail: "the log's head did not come".to_owned() })
+            .into())
     }
 
     /// The next bytes of the piece; none at its end. Cancel safe.

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::{FIRST_PAUSE, Left, Step, Supervisor, launch::not_launched};
+use super::{FIRST_PAUSE, Left, Step, Supervisor, launch::not_launched, stopping::Stopping};
 use crate::{
     bridge::{Attachment, Report},
     runtime::RuntimeError,
@@ -40,7 +40,13 @@ impl Supervisor {
         match self.inner.bridge.attach(&self.sandbox, self.task.id, self.live.output.end()).await {
             Ok(attachment) => {
                 self.permit = None;
-                self.follow_from(attachment, None).await
+                let begun = Instant::now();
+                let step = self.follow_from(attachment, None).await?;
+                if matches!(step, Step::Look) && begun.elapsed() < FIRST_PAUSE {
+                    // Whatever ends an attachment at once would do so again.
+                    self.pause(&mut FIRST_PAUSE.clone()).await?;
+                }
+                Ok(step)
             }
             Err(error) => {
                 self.permit = None;
@@ -77,7 +83,7 @@ impl Supervisor {
             let step = tokio::select! {
                 () = self.inner.leave.cancelled() => return Err(Left),
                 report = view.attachment.next() => self.report(&mut view, report).await?,
-                changed = self.orders.changed(), if self.may_stop() => {
+                changed = self.orders.changed(), if self.may_stop() && view.ending.is_none() => {
                     let order = self.orders.borrow_and_update().clone();
                     if let (Ok(()), Some(order)) = (changed, order) {
                         self.begin_stop(order.cause, order.grace).await?;
@@ -105,7 +111,7 @@ impl Supervisor {
     }
 
     /// Only what runs can be stopped; an order that comes earlier waits.
-    fn may_stop(&self) -> bool {
+    pub(super) fn may_stop(&self) -> bool {
         match self.task.state {
             TaskState::Running { .. } | TaskState::Stopping { .. } => true,
             TaskState::Queued | TaskState::Starting { .. } | TaskState::Finished { .. } => false,
@@ -113,14 +119,16 @@ impl Supervisor {
     }
 
     /// When the task's time is up, measured from its real start.
-    fn timeout_at(&self) -> Option<Instant> {
+    pub(super) fn timeout_at(&self) -> Option<Instant> {
         let end = self.task.state.started_at()?.checked_add(self.task.spec.timeout)?;
         Some(Instant::now() + end.duration_since(SystemTime::now()).unwrap_or_default())
     }
 
     fn next_due(&self, view: &View) -> Instant {
-        let signal = self.stopping.as_ref().and_then(super::stopping::Stopping::due);
-        let timeout = if self.stopping.is_none() { view.timeout_at } else { None };
+        // What has ended by itself is neither stopped nor timed out any more, however long its log is held open.
+        let runs = view.ending.is_none();
+        let signal = self.stopping.as_ref().and_then(Stopping::due).filter(|_| runs);
+        let timeout = view.timeout_at.filter(|_| runs && self.stopping.is_none());
         [view.follow_at, view.drain_by, timeout, signal].into_iter().flatten().fold(view.stall_check_at, Instant::min)
     }
 
@@ -137,18 +145,21 @@ impl Supervisor {
                 tracing::debug!(%error, "the attachment takes no word any more");
             }
         }
-        if self.stopping.is_none() && view.timeout_at.is_some_and(|at| at <= now) && self.may_stop() {
+        let runs = view.ending.is_none() && self.may_stop();
+        if runs && self.stopping.is_none() && view.timeout_at.is_some_and(|at| at <= now) {
             tracing::info!(timeout = ?self.task.spec.timeout, "the time is up");
             let cause = StopCause::Timeout { after: self.task.spec.timeout };
             self.begin_stop(cause, self.inner.settings.stop_grace).await?;
         }
-        let signal = self.stopping.as_ref().and_then(super::stopping::Stopping::due);
+        let signal = self.stopping.as_ref().and_then(Stopping::due);
         if signal.is_some_and(|at| at <= now) && view.ending.is_none() {
             self.send_signal();
         }
         if view.stall_check_at <= now {
             view.stall_check_at = now + self.inner.settings.stall_check_interval;
             self.check_stall(view.silent_since).await?;
+            // A launch that shows no sign of life must not keep others from theirs.
+            self.permit = None;
         }
         Ok(None)
     }
@@ -197,7 +208,7 @@ impl Supervisor {
                     Ok(Some(Step::Look))
                 }
             },
-            Ok(Report::Claimed | Report::Vanished) => Ok(Some(Step::Look)),
+            Ok(Report::Claimed) => Ok(Some(Step::Look)),
             Err(error) => match self.task.state {
                 TaskState::Queued | TaskState::Starting { .. } => Ok(Some(not_launched(&error))),
                 TaskState::Running { .. } | TaskState::Stopping { .. } | TaskState::Finished { .. } => {

@@ -23,6 +23,8 @@ impl Supervisor {
                         self.commit(Event::StopRequested { cause: order.cause, at }).await?;
                         return Ok(Step::Over);
                     }
+                    // An earlier attempt was begun and failed: after a look nobody launches it any more.
+                    return Ok(Step::Look);
                 }
                 permit = Arc::clone(&self.inner.launches).acquire_owned(), if self.permit.is_none() => {
                     self.permit = permit.ok();

@@ -2,12 +2,14 @@
 
 use std::time::SystemTime;
 
+use tokio::time::Instant;
+
 use super::{FIRST_PAUSE, Left, Step, Supervisor};
 use crate::{
     bridge::Finding,
     engine::verdict::{Verdict, verdict},
     runtime::{Found, RuntimeError},
-    task::{Ending, Event, LossReason, ProcessIdentity, Signal, TaskState},
+    task::{Ending, Event, LossReason, ProcessIdentity, Signal, StopCause, TaskState},
 };
 
 /// Stands for a process whose identity was not recorded, because the sandbox's disk was full.
@@ -29,10 +31,31 @@ impl Supervisor {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the sandbox cannot be looked into; trying again");
+                    self.stop_unseen().await?;
                     self.pause(&mut pause).await?;
                 }
             }
         }
+    }
+
+    /// Stops a command that cannot be looked at: a sandbox at its limit of processes answers no question, but takes a signal.
+    async fn stop_unseen(&mut self) -> Result<(), Left> {
+        if !self.may_stop() {
+            return Ok(());
+        }
+        let order = self.orders.borrow().clone();
+        if let Some(order) = order {
+            self.begin_stop(order.cause, order.grace).await?;
+        } else if self.timeout_at().is_some_and(|at| at <= Instant::now()) {
+            let cause = StopCause::Timeout { after: self.task.spec.timeout };
+            self.begin_stop(cause, self.inner.settings.stop_grace).await?;
+        }
+        if self.stopping.is_some() {
+            let killed =
+                self.inner.bridge.signal(&self.sandbox, self.task.id, self.process(), Some(Signal::KILL)).await;
+            tracing::info!(?killed, "a command that cannot be looked at is killed");
+        }
+        Ok(())
     }
 
     async fn look_once(&mut self, sure: bool) -> Result<Option<Step>, RuntimeError> {
@@ -41,6 +64,10 @@ impl Supervisor {
             Err(RuntimeError::NoSuchSandbox { .. }) => return Ok(Some(lost(LossReason::SandboxRemoved))),
             Err(error) => return Err(error),
         };
+        if found.paused {
+            // Its processes are all there; they can be asked when they run again.
+            return Err(RuntimeError::NotRunning { id: self.sandbox.clone() });
+        }
         if !found.running {
             return Ok(Some(lost(LossReason::SandboxStopped)));
         }

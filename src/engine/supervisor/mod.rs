@@ -150,6 +150,14 @@ impl Supervisor {
                     return Ok(());
                 }
                 Err(StoreError::Closed) => return Err(Left),
+                Err(StoreError::Conflict) => {
+                    // Nobody else writes this record: this is a defect, and trying again would not end.
+                    tracing::error!(
+                        revision = task.revision,
+                        "a task's record was changed by somebody else; it is left alone"
+                    );
+                    return Err(Left);
+                }
                 Err(error) => {
                     tracing::error!(
                         error = &error as &dyn std::error::Error,
@@ -218,7 +226,7 @@ impl Supervisor {
             let mut bytes = bytes?;
             bytes.truncate(usize::try_from(wanted).unwrap_or(usize::MAX));
             wanted -= bytes.len() as u64;
-            self.live.output.push(bytes).await;
+            self.live.output.push_at_once(&bytes);
         }
         Ok(())
     }

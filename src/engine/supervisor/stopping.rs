@@ -14,6 +14,9 @@ use crate::{
     task::{Event, Signal, StopCause},
 };
 
+/// How often a sandbox may refuse to be looked into before what a stopped command left in it is given up.
+const REFUSALS: u32 = 5;
+
 /// A stop under way.
 pub(super) struct Stopping {
     /// The next signal, and when to send it.
@@ -77,6 +80,7 @@ impl Supervisor {
     pub(super) async fn clear_tree(&mut self) -> Result<(), Left> {
         let mut pause = FIRST_PAUSE;
         let mut signal = None;
+        let mut refusals = 0;
         loop {
             let sent = self.inner.bridge.signal(&self.sandbox, self.task.id, self.process(), signal).await;
             match sent {
@@ -99,7 +103,11 @@ impl Supervisor {
                 Err(RuntimeError::NoSuchSandbox { .. } | RuntimeError::NotRunning { .. }) => return Ok(()),
                 Err(error) => {
                     tracing::warn!(%error, "what a stopped command left could not be looked for");
-                    return Ok(());
+                    refusals += 1;
+                    if refusals == REFUSALS {
+                        return Ok(());
+                    }
+                    self.pause(&mut pause).await?;
                 }
             }
         }

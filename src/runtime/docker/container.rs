@@ -63,6 +63,7 @@ pub(super) fn found(inspected: ContainerInspectResponse) -> Found {
     Found {
         name: inspected.name.unwrap_or_default().trim_start_matches('/').to_owned(),
         running: state.running.unwrap_or(false) && !state.paused.unwrap_or(false),
+        paused: state.paused.unwrap_or(false),
         incarnation: Incarnation(format!("{runtime_id}@{}", state.started_at.unwrap_or_default())),
         spec: SandboxSpec {
             image: config.image.unwrap_or_default(),

@@ -60,8 +60,16 @@ pub(super) fn about_exec_start(error: Error) -> RuntimeError {
     }
 }
 
+/// How the engine begins when it says on a process's output that it could not start it.
+const OPENINGS: [&str; 3] = ["OCI runtime exec failed", "unable to find user", "failed to create task"];
+
+/// The meaning of what a process printed, if those are the engine's words about its start.
+pub(super) fn explain(said: &str) -> Option<RuntimeError> {
+    OPENINGS.iter().any(|opening| said.starts_with(opening)).then(|| not_started(said.to_owned()))
+}
+
 /// Meaning of the engine's words about a process that it could not start.
-pub(super) fn not_started(detail: String) -> RuntimeError {
+fn not_started(detail: String) -> RuntimeError {
     let lower = detail.to_lowercase();
     let reason = if lower.contains("executable file not found") || lower.contains("no such file or directory") {
         NotStarted::NotFound

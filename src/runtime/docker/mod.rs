@@ -91,6 +91,11 @@ impl DockerRuntime {
 
     /// Lets the sandbox's user write to `/workspace`, which the engine makes for root.
     async fn open_workspace(&self, found: &Found) -> Result<(), RuntimeError> {
+        // An image may bring one of its own, which root without capabilities could not change.
+        let argv = ["sh", "-c", "test -w /workspace && echo open"].map(str::to_owned);
+        if &self.exec_as(&found.runtime_id, None, &argv).await?.collect(READ_BUFFER).await?.stdout[..] == b"open\n" {
+            return Ok(());
+        }
         let argv = ["chmod", "1777", "/workspace"].map(str::to_owned);
         let said = self.exec_as(&found.runtime_id, Some("0"), &argv).await?.collect(READ_BUFFER).await?;
         if said.stderr.is_empty() && said.stdout.is_empty() {
@@ -175,8 +180,8 @@ impl Runtime for DockerRuntime {
         self.exec_as(runtime_id, None, argv).await
     }
 
-    fn explain(&self, said: &str) -> RuntimeError {
-        error::not_started(said.to_owned())
+    fn explain(&self, said: &str) -> Option<RuntimeError> {
+        error::explain(said)
     }
 
     async fn put_file(&self, runtime_id: &str, path: &str, content: &[u8]) -> Result<(), RuntimeError> {

@@ -3,26 +3,26 @@
 # Arguments: root, task id, first byte to emit. Standard streams: those of launch.sh.
 dir=$1/$2
 
-if ! { true <"$dir/output.log"; } 2>/dev/null; then
-  echo vanished >&2
-  exit
-fi
-exec 4<"$dir/output.log" 6<&0
+log=$dir/output.log
+# Without a log there is nothing to emit; how the command ends is still told.
+[ -f "$log" ] || log=/dev/null
+exec 4<"$log" 6<&0
 echo attached >&2
 # Moves the shared position to the first byte that is wanted.
 [ "$3" -eq 0 ] || head -c "$3" <&4 >/dev/null
 
 supervised() { # true while the process that writes the exit file lives
   pid='' since=''
-  { read -r pid since <"$dir/supervisor"; } 2>/dev/null
+  { [ -f "$dir/supervisor" ] && read -r pid since <"$dir/supervisor"; } 2>/dev/null
   [ -n "$since" ] && same_process "$pid" "$since"
 }
 
 {
   relay <&6 2>/dev/null 3>&- 4<&- 5>&- 6<&- &
-  echo "relay $!"
+  relay=$!
+  echo "relay $relay"
   echo follow
-  while [ ! -e "$dir/exit" ] && supervised; do sleep 1; done
+  while [ ! -e "$dir/exit" ] && supervised && kill -0 $relay 2>/dev/null; do sleep 1; done
   # A daemon may hold the log open for as long as it likes; what the command itself wrote is in it within moments.
   ! supervised || sleep 1
   echo over

@@ -1,8 +1,9 @@
 # Becomes the command, as the leader of a session of its own.
 #
-# Arguments: task directory, an option for env or nothing, environment entries, program and its arguments.
+# Arguments: task directory; packed: an option for env or nothing, environment entries, program and its arguments.
 # Fd 5: events. Fd 9: where the command's output goes.
 exec >&9 2>&9 9>&-
+unset ERRAND_COMMAND
 dir=$1 reset=$2
 shift 2
 
@@ -17,4 +18,6 @@ IFS= read -r stat </proc/$$/stat
 announce ${stat##*) } 2>/dev/null
 trap - PIPE
 exec 5>&-
+umask "$ERRAND_UMASK"
+unset ERRAND_UMASK
 exec env $reset "ERRAND_TASK_ID=${dir##*/}" "$@"

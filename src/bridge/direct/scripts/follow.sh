@@ -23,7 +23,7 @@ follow() { # reads events until all is over or the server is gone
     follow)
       if [ -z "$tail" ]; then
         position
-        tail -c "+$((position + 1))" -f "$dir/output.log" 2>/dev/null &
+        tail -c "+$((position + 1))" -f "$log" 2>/dev/null &
         tail=$!
       fi
       ;;

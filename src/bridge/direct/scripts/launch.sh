@@ -1,11 +1,14 @@
 # Launches one command and follows it. Runs as the process of an exec; what outlives that is detached.
 #
-# Arguments: root, task id, nonce, supervise.sh, command.sh, then those of supervise.sh from the third on (command.sh being that).
+# Arguments: root, task id, nonce, supervise.sh, command.sh, then those of supervise.sh.
 # Standard output: the log from its first byte on. Standard error: one control line an event. Standard input: see relay.
+ERRAND_UMASK=$(umask)
+export ERRAND_UMASK
 umask 077
-root=$1 id=$2 nonce=$3 supervise=$4
+root=$1 id=$2 nonce=$3
 dir=$root/$id
-shift 4
+export ERRAND_SUPERVISE="$4" ERRAND_COMMAND="$5"
+shift 5
 
 refuse() { # says why nothing was launched; nothing will be
   case $1 in
@@ -23,19 +26,21 @@ if ! mkdir "$dir" 2>/dev/null; then
     refuse "$why"
   }
 fi
-why=$({ printf '' >"$dir/output.log" && printf 'errand 1 %s ' "$nonce" >"$dir/exit.part"; } 2>&1) || {
+# What is written here has its place on the disk: one that fills up later still has room for the result.
+why=$({ printf '' >"$dir/output.log" && printf 'errand 1 %s ' "$nonce" >"$dir/exit.part" && printf '%512s\n' '' >"$dir/jobs"; } 2>&1) || {
   rm -rf "$dir"
   # The directory could be made: what lacks now is space, whatever the shell calls it.
   case $why in *"o space"*) ;; *) why="no space to write in ($why)" ;; esac
   echo "refused no_space $why" >&2
   exit
 }
-# Its first bytes are written by now, so that a disk that fills up later still has room for the result.
-exec 3>>"$dir/exit.part" 4<"$dir/output.log" 6<&0
+pack "$@"
+log=$dir/output.log
+exec 3>>"$dir/exit.part" 4<"$log" 6<&0
 
 {
   relay <&6 2>/dev/null 3>&- 4<&- 5>&- 6<&- &
   echo "relay $!"
-  $(command -v setsid) sh -c "$supervise" errand "$dir" "$id" "$@" </dev/null >/dev/null 2>&1 4<&- 6<&-
+  $(command -v setsid) sh -c 'eval "$ERRAND_SUPERVISE"' errand "$dir" </dev/null >/dev/null 2>&1 4<&- 6<&-
   echo over
 } 5>&1 | follow

@@ -8,32 +8,42 @@ LC_ALL=C
 umask 077
 root=$1 fence=$2
 shift 2
-echo "boot $(sed -n 's/^btime //p' /proc/stat)"
+while read -r key value; do [ "$key" != btime ] || boot=$value; done </proc/stat
+echo "boot ${boot:-0}"
+
+numbers() { # reads two numbers from file $1 into $first and $second; 0 where there are none
+  first=0 second=0
+  { [ -f "$1" ] && read -r first second rest <"$1"; } 2>/dev/null
+  case $first$second in '' | *[!0-9]*) first=0 second=0 ;; esac
+}
 
 for id; do
   dir=$root/$id
   directory=0 started=0 pid=0 since=0 alive=0 supervised=0 size=0 incomplete=0 length=- content=
   [ ! -d "$dir" ] || directory=1
   # Looked at before the exit file: a process that was alive may write it in between, and it is then seen.
-  { read -r pid since <"$dir/pid"; } 2>/dev/null
-  [ "${since:-0}" = 0 ] || ! same_process "$pid" "$since" || alive=1
-  keeper='' made=''
-  { read -r keeper made <"$dir/supervisor"; } 2>/dev/null
-  [ -z "$made" ] || ! same_process "$keeper" "$made" || supervised=1
-  [ ! -e "$dir/started" ] || started=1
-  if [ $started = 0 ] && [ "$fence" = fence ]; then
+  numbers "$dir/pid"
+  pid=$first since=$second
+  [ "$since" = 0 ] || ! same_process "$pid" "$since" || alive=1
+  numbers "$dir/supervisor"
+  [ "$second" = 0 ] || ! same_process "$first" "$second" || supervised=1
+  # What a fence made says so, also to whoever comes after the fence.
+  mark=
+  { [ -f "$dir/started" ] && started=1 && read -r mark <"$dir/started"; } 2>/dev/null
+  [ "$mark" != fenced ] || started=0
+  if [ $started = 0 ] && [ "$fence" = fence ] && [ "$mark" != fenced ]; then
     mkdir -p "$dir" 2>/dev/null
     set -C
-    true 2>/dev/null >"$dir/started" || started=1
+    echo fenced 2>/dev/null >"$dir/started" || started=1
     set +C
   fi
-  if [ -e "$dir/exit" ]; then
+  if [ -f "$dir/exit" ]; then
     content=$(head -c 1024 "$dir/exit" 2>/dev/null; echo .)
     content=${content%.}
     length=${#content}
   fi
-  [ ! -e "$dir/output.log" ] || size=$(stat -c %s "$dir/output.log")
+  [ ! -f "$dir/output.log" ] || size=$(stat -c %s "$dir/output.log")
   [ ! -e "$dir/incomplete" ] || incomplete=1
-  echo "task $id $directory $started ${pid:-0} ${since:-0} $alive $supervised $size $incomplete $length"
+  echo "task $id $directory $started $pid $since $alive $supervised $size $incomplete $length"
   printf '%s\n' "$content"
 done

@@ -1,10 +1,16 @@
 # Runs one command, tees its output into the log and writes its exit file. Detached: it outlives the exec that started it.
 #
-# Arguments: task directory, task id, command.sh, mode, workdir, shell, text, number of environment entries, the entries, and
-# in mode argv the program and its arguments. Fd 3: the exit file. Fd 5: events.
+# Arguments: task directory, mode, workdir, shell, text, number of environment entries, the entries, and in mode argv the program and
+# its arguments; all but the first packed. Fd 3: the exit file. Fd 5: events.
 umask 077
+unset ERRAND_SUPERVISE
 dir=$1
-trap : HUP INT TERM PIPE
+newline='
+'
+
+shrug() { # lets no signal end this shell that was meant for the command; a handler, unlike being ignored, is not inherited
+  trap : HUP INT QUIT TERM PIPE USR1 USR2 ALRM
+}
 
 finish() { # $1: the result. The event carries it too, for when the exit file has nowhere to go.
   printf '%s\n' "$1" >&3
@@ -34,12 +40,18 @@ find_program() { # $1: name, $2: search path. Fails with $kind set.
   return 1
 }
 
+about() { # sets $about to $1 as the end of a message, if it fits into one line of the exit file
+  about=
+  case $1 in *"$newline"*) ;; *) [ ${#1} -gt 200 ] || about=": $1" ;; esac
+}
+
 enter() { # $1: working directory
   [ -z "$1" ] || cd -- "$1" 2>/dev/null || {
+    about "$1"
     if [ -d "$1" ]; then
-      finish "failed not_permitted the working directory cannot be entered: $1"
+      finish "failed not_permitted the working directory cannot be entered$about"
     else
-      finish "failed no_such_directory the working directory is not there: $1"
+      finish "failed no_such_directory the working directory is not there$about"
     fi
     return 1
   }
@@ -56,15 +68,14 @@ search_path() { # $1: number of entries, $2 on: the entries and the program. Set
   done
 }
 
-run() { # $1: command.sh, then its arguments. Returns with $result set.
-  script=$1
-  shift
+run() { # the program and all before it. Returns with $result set, or fails when there is none.
   # A shell without job control makes its background jobs ignore SIGINT and SIGQUIT. Either that is undone, or a timer waits instead.
   if env --default-signal=INT,QUIT true 2>/dev/null; then
     reset=--default-signal=INT,QUIT
   elif find_program time "$PATH"; then
+    pack '' "$@"
     exec 9>&1
-    said=$({ command time -f '' $(command -v setsid) sh -c "$script" errand "$dir" '' "$@"; } 2>&1 </dev/null 3>&-)
+    said=$({ command time -f '' $(command -v setsid) sh -c 'eval "$ERRAND_COMMAND"' errand "$dir"; } 2>&1 </dev/null 3>&-)
     code=$?
     exec 9>&-
     case $said in
@@ -72,36 +83,45 @@ run() { # $1: command.sh, then its arguments. Returns with $result set.
       said=${said#*terminated by signal }
       result="signaled ${said%%[!0-9]*}"
       ;;
-    *) result="exited $code" ;;
+    *)
+      result="exited $code"
+      # Without its words it was the timer that a signal ended.
+      [ -n "$said" ] || [ "$code" -le 128 ]
+      ;;
     esac
     return
   else
     reset=
   fi
+  pack "$reset" "$@"
   exec 9>&1
   [ -z "$BASH_VERSION" ] || { set -o posix; trap : CHLD; }
-  $(command -v setsid) sh -c "$script" errand "$dir" "$reset" "$@" </dev/null 3>&- &
+  $(command -v setsid) sh -c 'eval "$ERRAND_COMMAND"' errand "$dir" </dev/null 3>&- &
   child=$!
   exec 9>&-
   wait "$child"
   code=$?
+  # A signal that came to this shell ends the wait as well.
+  while [ "$code" -gt 128 ] && kill -0 "$child" 2>/dev/null; do
+    wait "$child"
+    code=$?
+  done
   result="exited $code"
-  [ "$code" -gt 128 ] || return
+  [ "$code" -gt 128 ] || return 0
   # The number says the same of `exit 137` and of a kill; the shell's table of jobs tells them apart.
   state=
-  jobs -l >"$dir/jobs" 2>/dev/null && read -r state <"$dir/jobs"
+  jobs -l 2>/dev/null 1<>"$dir/jobs" && read -r state <"$dir/jobs"
   [ -z "$BASH_VERSION" ] || { wait "$child"; code=$?; result="exited $code"; }
-  rm -f "$dir/jobs"
   case $state in
-  *Done* | *Exit*) ;;
+  '' | *Done* | *Exit*) ;;
   *) result="signaled $((code - 128))" ;;
   esac
 }
 
 supervise() {
-  trap : HUP INT TERM PIPE
-  script=$3 mode=$4 workdir=$5 shell=$6 text=$7 count=$8
-  shift 8
+  shrug
+  mode=$2 workdir=$3 shell=$4 text=$5 count=$6
+  shift 6
   enter "$workdir" || return
   search_path "$count" "$@"
   case $mode in
@@ -119,9 +139,10 @@ supervise() {
     ;;
   esac
   find_program "$program" "$path" || {
+    about "$program"
     case $kind in
-    not_found) finish "failed not_found the program is not there: $program" ;;
-    *) finish "failed not_executable the program cannot be executed: $program" ;;
+    not_found) finish "failed not_found the program is not there$about" ;;
+    *) finish "failed not_executable the program cannot be executed$about" ;;
     esac
     return
   }
@@ -132,14 +153,18 @@ supervise() {
     return
   }
   set +C
-  run "$script" "$@"
-  finish "$result"
+  ! run "$@" || finish "$result"
 }
 
+shrug
 process $$
-echo "$$ $ticks" >"$dir/supervisor"
+echo "$$ $ticks" 2>/dev/null >"$dir/supervisor" || {
+  finish "failed no_space the task directory cannot be written"
+  exit
+}
 supervise "$@" | {
-  trap : HUP INT TERM PIPE
+  # Nothing of the command comes from here: what keeps the log can ignore what the supervisor only shrugs off.
+  trap '' HUP INT QUIT TERM PIPE USR1 USR2 ALRM
   # The first piece by itself, so that whoever follows hears of it at once.
   dd bs=65536 count=1 2>/dev/null >>"$dir/output.log" || true >"$dir/incomplete"
   echo first >&5
