@@ -60,6 +60,7 @@ fn runtime(error: &RuntimeError) -> Status {
         RuntimeError::NoSuchImage { .. }
         | RuntimeError::NotRunning { .. }
         | RuntimeError::NotStarted { .. }
+        | RuntimeError::NotWritten { .. }
         | RuntimeError::Refused { .. } => plain(Code::FailedPrecondition, &message),
     }
 }

@@ -7,6 +7,9 @@ use tokio::{sync::watch, time::Instant};
 use super::{WaitRequest, WaitResult, output::LiveOutput};
 use crate::task::{StopCause, Task};
 
+/// How much later output may be seen than it was written: where a log can only be polled, it is once a second.
+const SEEN_WITHIN: Duration = Duration::from_secs(1);
+
 /// A wish to have the command stopped.
 #[derive(Debug, Clone)]
 pub(super) struct StopOrder {
@@ -79,7 +82,7 @@ impl LiveTask {
             if stalled && request.until_stalled {
                 return WaitResult::Stalled;
             }
-            let idle_at = request.until_idle.and_then(|idle| Some(self.output.last_growth()? + idle));
+            let idle_at = request.until_idle.and_then(|idle| Some(self.output.last_growth()? + idle + SEEN_WITHIN));
             if idle_at.is_some_and(|at| at <= Instant::now()) {
                 return WaitResult::Idle;
             }

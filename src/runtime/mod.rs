@@ -70,7 +70,7 @@ pub trait Runtime: Send + Sync + 'static {
     /// Writes a file in a running sandbox, readable by its user alone, making the directories above it.
     ///
     /// # Errors
-    /// [`RuntimeError::Refused`] when it cannot be written there.
+    /// [`RuntimeError::NotWritten`] when it cannot be written there.
     async fn put_file(&self, runtime_id: &str, path: &str, content: &[u8]) -> Result<(), RuntimeError>;
 }
 
@@ -154,6 +154,14 @@ pub enum RuntimeError {
         /// Why.
         reason: NotStarted,
         /// The engine's words.
+        detail: String,
+    },
+    /// A file was not written, or not whole, and nothing of it was left.
+    #[error("{path} cannot be written: {detail}")]
+    NotWritten {
+        /// The file.
+        path: String,
+        /// Why not.
         detail: String,
     },
     /// The engine refused.

@@ -174,7 +174,7 @@ pub async fn files_are_put_whole_or_refused(place: Place) {
     place.runtime.put_file(&made.found.runtime_id, "/tmp/a/b/file", &content).await.unwrap();
     assert_eq!(place.sh(&made.found, "wc -c </tmp/a/b/file; ls /tmp/a/b").await, "3000000\nfile\n");
     let refused = place.runtime.put_file(&made.found.runtime_id, "/etc/file", b"x").await;
-    assert!(matches!(refused, Err(RuntimeError::Refused { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(RuntimeError::NotWritten { .. })), "{refused:?}");
 }
 
 /// One test for each case, in a module for each place.

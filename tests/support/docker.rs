@@ -4,10 +4,12 @@ use std::{env, io::Write as _, thread, time::Duration};
 
 use bollard::{
     API_DEFAULT_VERSION, Docker,
-    models::{ContainerCreateBody, HostConfig},
+    exec::StartExecResults,
+    models::{ContainerCreateBody, ExecConfig, HostConfig},
     query_parameters::{CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder},
 };
 use errand::{runtime::DockerRuntime, task::TaskId};
+use futures_util::StreamExt as _;
 
 /// The images that everything is tested on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +36,8 @@ pub fn host() -> Option<String> {
     env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty())
 }
 
-fn client() -> Option<Docker> {
+/// A client of the engine; none when it cannot be made.
+pub fn client() -> Option<Docker> {
     let host = host().unwrap_or_else(|| "unix:///var/run/docker.sock".to_owned());
     Docker::connect_with_unix(&host, 60, API_DEFAULT_VERSION).ok()
 }
@@ -68,18 +71,18 @@ pub struct Container {
     pub name: String,
 }
 
+/// How a container is made: with an init that reaps, and without a network, which no test needs.
+pub fn host_config() -> HostConfig {
+    HostConfig { init: Some(true), network_mode: Some("none".to_owned()), ..HostConfig::default() }
+}
+
 /// Starts a container that does nothing, with an init that reaps. `tune` changes how it is made.
 pub async fn container(docker: &Docker, image: Image, tune: impl FnOnce(&mut ContainerCreateBody)) -> Container {
     let name = format!("errand-test-{}", TaskId::new());
     let mut body = ContainerCreateBody {
         image: Some(image.name()),
         entrypoint: Some(["sh", "-c", "while :; do sleep 86400; done"].map(str::to_owned).to_vec()),
-        // No test needs a network, and the engine makes a container faster without one.
-        host_config: Some(HostConfig {
-            init: Some(true),
-            network_mode: Some("none".to_owned()),
-            ..HostConfig::default()
-        }),
+        host_config: Some(host_config()),
         ..ContainerCreateBody::default()
     };
     tune(&mut body);
@@ -115,4 +118,24 @@ impl Drop for Container {
     fn drop(&mut self) {
         remove(&self.id);
     }
+}
+
+/// Runs a shell script in a container, past the server, and returns what it printed.
+pub async fn exec(docker: &Docker, container: &str, script: &str) -> String {
+    let config = ExecConfig {
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        cmd: Some(["sh", "-c", script].map(str::to_owned).to_vec()),
+        ..ExecConfig::default()
+    };
+    let created = docker.create_exec(container, config).await.expect("prepare a process");
+    let StartExecResults::Attached { mut output, .. } = docker.start_exec(&created.id, None).await.expect("start it")
+    else {
+        panic!("not attached to a process")
+    };
+    let mut said = Vec::new();
+    while let Some(chunk) = output.next().await {
+        said.extend_from_slice(&chunk.expect("what a process prints").into_bytes());
+    }
+    String::from_utf8_lossy(&said).into_owned()
 }

@@ -98,6 +98,10 @@ pub(super) fn not_launched(error: &RuntimeError) -> Step {
         RuntimeError::NotStarted { reason: NotStarted::NotFound, .. } => StartFailure::NotFound,
         RuntimeError::NotStarted { reason: NotStarted::NotExecutable, .. } => StartFailure::NotExecutable,
         RuntimeError::NotStarted { reason: NotStarted::NoSuchUser, .. } => StartFailure::NoSuchUser,
+        RuntimeError::NotWritten { detail, .. } if detail.to_lowercase().contains("permission denied") => {
+            StartFailure::NotPermitted
+        }
+        RuntimeError::NotWritten { .. } => StartFailure::NoSpace,
         RuntimeError::NotStarted { reason: NotStarted::Other, .. }
         | RuntimeError::Refused { .. }
         | RuntimeError::NoSuchImage { .. }

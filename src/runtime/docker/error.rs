@@ -29,7 +29,10 @@ fn answer(error: Error) -> Answer {
 /// Meaning of a failed call that names an existing container.
 pub(super) fn about_container(error: Error, id: &str) -> RuntimeError {
     match answer(error) {
-        Answer::Status(404, _) => RuntimeError::NoSuchSandbox { id: id.to_owned() },
+        // A container that is there can miss something else, such as its network.
+        Answer::Status(404, message) if message.to_lowercase().contains("no such container") => {
+            RuntimeError::NoSuchSandbox { id: id.to_owned() }
+        }
         Answer::Status(409, message) if message.contains("is not running") || message.contains("is paused") => {
             RuntimeError::NotRunning { id: id.to_owned() }
         }

@@ -195,6 +195,6 @@ impl Runtime for DockerRuntime {
             return Ok(());
         }
         let detail = String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).trim().to_owned();
-        Err(RuntimeError::Refused { detail: format!("{path}: {detail}") })
+        Err(RuntimeError::NotWritten { path: path.to_owned(), detail })
     }
 }

@@ -1,0 +1,26 @@
+//! The API over real sockets: the real server, the real engine, both images where it matters.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+mod support;
+
+mod api {
+    mod caps;
+    mod daemons;
+    mod disks;
+    mod following;
+    mod idempotency;
+    mod lifecycle;
+    mod losses;
+    mod notifications;
+    mod outcomes;
+    mod output;
+    mod running;
+    mod sandboxes;
+    mod serving;
+    mod stalls;
+    mod stopping;
+    mod tenants;
+    mod timeouts;
+    mod validation;
+    mod waiting;
+}

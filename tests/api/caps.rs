@@ -1,0 +1,99 @@
+//! How many tasks there may be, and what becomes of the rest.
+
+use errand::proto::v1::*;
+use futures_util::{StreamExt as _, stream};
+use tonic::Code;
+use tonic_types::StatusExt as _;
+
+use crate::support::{
+    client::{duration, ended, refused},
+    docker::Image,
+    server::Server,
+    wait::soon,
+};
+
+const GATED: &str = "until [ -e /workspace/go ]; do sleep 1; done; echo run >>/workspace/runs";
+
+#[tokio::test]
+async fn a_bot_has_so_many_unfinished_tasks_and_no_more() {
+    let Some(server) = Server::on(Image::Busybox, &["--max-running-per-bot", "3"]).await else { return };
+    let session = server.session("bot", "session");
+    let mut tasks = Vec::new();
+    for _ in 0..3 {
+        tasks.push(session.start("sleep 300").await);
+    }
+    let status = session.try_start(session.request("echo")).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert_eq!(status.message().matches('3').count(), 2, "both numbers: {}", status.message());
+    let violation = &status.get_details_quota_failure().unwrap().violations[0];
+    assert_eq!((violation.subject.as_str(), violation.description.matches('3').count()), ("bot", 2));
+    // An earlier task under its request id is no new one, and another bot has its own count.
+    server.session("other", "session").run("exit 0").await;
+    session.stop(&tasks[0], Some(0.0)).await;
+    session.run("exit 0").await;
+    for task in &tasks[1..] {
+        session.stop(task, Some(0.0)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_tenant_has_so_many_unfinished_tasks_over_all_of_its_bots() {
+    let Some(server) = Server::on(Image::Busybox, &["--max-running-per-tenant", "2"]).await else { return };
+    let (one, two) = (server.session("one", "session"), server.session("two", "session"));
+    let task = one.start("sleep 300").await;
+    let other = two.start("sleep 300").await;
+    for session in [&one, &two] {
+        let words = refused(session.try_start(session.request("echo")).await, Code::ResourceExhausted);
+        assert_eq!(words.matches('2').count(), 2, "{words}");
+    }
+    one.stop(&task, Some(0.0)).await;
+    two.run("exit 0").await;
+    two.stop(&other, Some(0.0)).await;
+}
+
+#[tokio::test]
+async fn of_ten_thousand_tasks_at_once_as_many_are_accepted_as_may_be_and_each_ends_once() {
+    let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
+    let session = server.session("bot", "session");
+    session.ensure(None).await.unwrap();
+    let starts = (0..10_000).map(|_| async {
+        let mut tasks = session.tasks();
+        tasks.start_task(session.request(GATED)).await
+    });
+    let answers: Vec<_> = soon("all are answered", stream::iter(starts).buffer_unordered(10_000).collect()).await;
+    let mut accepted = Vec::new();
+    for answer in answers {
+        match answer {
+            Ok(started) => accepted.push(started.into_inner().task.unwrap().task_id),
+            Err(status) => {
+                assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+                assert!(status.message().contains("64"), "{}", status.message());
+            }
+        }
+    }
+    assert_eq!(accepted.len(), 64);
+    session.exec("touch /workspace/go").await;
+    for id in &accepted {
+        assert_eq!(ended(&session.finished(id).await), "exited 0");
+    }
+    let mut told: Vec<_> = session.told().await.into_iter().map(|notification| notification.task_id).collect();
+    told.sort();
+    accepted.sort();
+    assert_eq!(told, accepted);
+    assert_eq!(session.exec("wc -l </workspace/runs").await.trim(), "64");
+    assert_eq!(ended(&session.run("exit 5").await), "exited 5", "the server goes on");
+}
+
+#[tokio::test]
+async fn what_a_stop_frees_can_be_used_at_once() {
+    let Some(server) = Server::on(Image::Busybox, &["--max-running-per-bot", "8"]).await else { return };
+    let session = server.session("bot", "session");
+    for _ in 0..3 {
+        for _ in 0..8 {
+            session.start("sleep 300").await;
+        }
+        refused(session.try_start(session.request("echo")).await, Code::ResourceExhausted);
+        let stop = StopTasksRequest { bot_id: session.bot.clone(), grace: duration(0.0), ..Default::default() };
+        assert_eq!(session.tasks().stop_tasks(stop).await.unwrap().into_inner().tasks.len(), 8);
+    }
+}

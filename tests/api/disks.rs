@@ -1,0 +1,88 @@
+//! Sandboxes whose disk is full, or cannot be written.
+
+use std::collections::HashMap;
+
+use bollard::models::{ContainerCreateBody, HostConfig};
+use errand::proto::v1::outcome::Kind;
+
+use crate::{
+    on_both_images,
+    support::{
+        client::ended,
+        docker::{self, Image},
+        server::Server,
+    },
+};
+
+on_both_images!(
+    nothing_starts_on_a_full_disk_and_the_reason_is_said,
+    a_disk_that_fills_up_does_not_falsify_the_exit_code,
+    nothing_starts_where_nothing_can_be_written,
+    only_tmp_and_workspace_are_writable_by_default,
+);
+
+fn small_tmp(body: &mut ContainerCreateBody) {
+    let tmpfs = HashMap::from([("/tmp".to_owned(), "size=1m,mode=1777".to_owned())]);
+    body.host_config = Some(HostConfig { tmpfs: Some(tmpfs), ..docker::host_config() });
+}
+
+async fn nothing_starts_on_a_full_disk_and_the_reason_is_said(image: Image) {
+    let Some(server) = Server::on(image, &[]).await else { return };
+    let container = docker::container(&server.docker, image, small_tmp).await;
+    let session = server.session("bot", "session");
+    session.adopt(&container.name).await.unwrap();
+    session.exec("cat /dev/zero >/tmp/fill 2>/dev/null").await;
+    for command in ["echo ran >/ran".to_owned(), format!("echo ran >/ran # {}", "x".repeat(200_000))] {
+        let task = session.run(&command).await;
+        assert_eq!(ended(&task), "failed_to_start NO_SPACE", "{task:?}");
+        let Some(Kind::FailedToStart(failed)) = task.outcome.clone().unwrap().kind else { unreachable!() };
+        assert!(failed.message.to_lowercase().contains("no space"), "{}", failed.message);
+        assert_eq!(session.told_of(&task).await, ["completed"]);
+    }
+    assert_eq!(session.exec("cat /ran 2>/dev/null").await, "");
+    // With room, it works again.
+    session.exec("rm /tmp/fill").await;
+    assert_eq!(ended(&session.run("exit 3").await), "exited 3");
+}
+
+async fn a_disk_that_fills_up_does_not_falsify_the_exit_code(image: Image) {
+    let Some(server) = Server::on(image, &[]).await else { return };
+    let container = docker::container(&server.docker, image, small_tmp).await;
+    let session = server.session("bot", "session");
+    session.adopt(&container.id).await.unwrap();
+    for (command, end) in [
+        ("head -c 3000000 /dev/zero; exit 9", "exited 9"),
+        ("cat /dev/zero >/tmp/fill 2>/dev/null; echo words; exit 4", "exited 4"),
+    ] {
+        let task = session.run(command).await;
+        assert_eq!(ended(&task), end, "{task:?}");
+        assert!(task.output_incomplete, "{task:?}");
+        assert_eq!(session.told_of(&task).await, ["completed"]);
+        session.exec("rm -rf /tmp/*").await;
+    }
+    let task = session.run("echo words").await;
+    assert!(!task.output_incomplete);
+}
+
+async fn nothing_starts_where_nothing_can_be_written(image: Image) {
+    let Some(server) = Server::on(image, &[]).await else { return };
+    let read_only = |body: &mut ContainerCreateBody| {
+        let host = HostConfig { readonly_rootfs: Some(true), ..docker::host_config() };
+        body.host_config = Some(host);
+    };
+    let container = docker::container(&server.docker, image, read_only).await;
+    let session = server.session("bot", "session");
+    session.adopt(&container.id).await.unwrap();
+    let task = session.run("echo ran").await;
+    assert_eq!(ended(&task), "failed_to_start NO_SPACE", "{task:?}");
+    let Some(Kind::FailedToStart(failed)) = task.outcome.unwrap().kind else { unreachable!() };
+    assert!(failed.message.to_lowercase().contains("read-only"), "{}", failed.message);
+}
+
+async fn only_tmp_and_workspace_are_writable_by_default(image: Image) {
+    let Some(server) = Server::on(image, &[]).await else { return };
+    let session = server.session("bot", "session");
+    let script = "for d in / /etc /tmp /workspace /root /var/tmp; do touch $d/probe 2>/dev/null && echo $d; done; true";
+    let task = session.run(script).await;
+    assert_eq!(session.text(&task).await, "/tmp\n/workspace\n");
+}

@@ -1,0 +1,121 @@
+//! Ends that nobody can know: each with its own reason, none with an invented number, and nothing run again.
+
+use bollard::{
+    Docker,
+    query_parameters::{RemoveContainerOptionsBuilder, RestartContainerOptionsBuilder, StopContainerOptionsBuilder},
+};
+use errand::proto::v1::{Task, TaskStatus};
+
+use crate::{
+    on_both_images,
+    support::{
+        client::{Session, ended},
+        docker::{self, Image},
+        server::Server,
+    },
+};
+
+on_both_images!(each_loss_while_no_server_ran_has_its_own_reason);
+
+async fn restart(docker: &Docker, container: &str) {
+    let options = RestartContainerOptionsBuilder::default().t(0).build();
+    docker.restart_container(container, Some(options)).await.unwrap();
+}
+
+async fn stop(docker: &Docker, container: &str) {
+    docker.stop_container(container, Some(StopContainerOptionsBuilder::default().t(0).build())).await.unwrap();
+}
+
+async fn remove(docker: &Docker, container: &str) {
+    let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+    docker.remove_container(container, Some(options)).await.unwrap();
+}
+
+/// A command that leaves a mark whenever it is run, and the container that it runs in.
+async fn begun(server: &Server, bot: &str) -> (Session, Task, String) {
+    let session = server.session(bot, "session");
+    let task = session.running("echo run >>/workspace/runs; sleep 7300").await;
+    let container = session.sandbox().await.unwrap().container_id;
+    (session, task, container)
+}
+
+async fn check(session: &Session, task: &Task, reason: &str) {
+    let task = session.finished(task).await;
+    assert_eq!((ended(&task), task.status()), (format!("lost {reason}"), TaskStatus::Lost));
+    let outcome = task.outcome.clone().unwrap();
+    assert_eq!(outcome.shell_exit_code, None, "any number would be a lie");
+    assert_eq!(session.told_of(&task).await, ["completed"]);
+    // Nothing is run again, and the bot can go on.
+    let next = session.run("cat /workspace/runs 2>/dev/null; exit 3").await;
+    assert_eq!(ended(&next), "exited 3");
+    let runs = session.text(&next).await;
+    assert!(runs == "run\n" || (reason == "SANDBOX_REMOVED" && runs.is_empty()), "{reason}: {runs:?}");
+    assert_eq!(session.processes("sleep 7300").await, 0, "{reason}");
+    assert_eq!(session.get(&task).await, task);
+}
+
+async fn each_loss_while_no_server_ran_has_its_own_reason(image: Image) {
+    let Some(mut server) = Server::on(image, &[]).await else { return };
+    let restarted = begun(&server, "restarted").await;
+    let removed = begun(&server, "removed").await;
+    let stopped = begun(&server, "stopped").await;
+    let no_directory = begun(&server, "no-directory").await;
+    let unreadable = begun(&server, "unreadable").await;
+    let unsupervised = begun(&server, "unsupervised").await;
+    server.kill();
+
+    restart(&server.docker, &restarted.2).await;
+    remove(&server.docker, &removed.2).await;
+    stop(&server.docker, &stopped.2).await;
+    let directory = |begun: &(Session, Task, String)| format!("/tmp/errand/{}", begun.1.task_id);
+    docker::exec(&server.docker, &no_directory.2, &format!("rm -r {}", directory(&no_directory))).await;
+    docker::exec(&server.docker, &unreadable.2, &format!("echo garbage >{}/exit", directory(&unreadable))).await;
+    for (_, task, container) in [&unreadable, &unsupervised] {
+        // All of them stand still before the first is killed, so that none can write down how another ended.
+        let script = format!(
+            "for p in $(grep -l {} /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3 | sort -u); do
+               [ $p = $$ ] || all=\"$all $p\"
+             done
+             kill -STOP $all 2>/dev/null; kill -9 $all 2>/dev/null",
+            task.task_id
+        );
+        docker::exec(&server.docker, container, &script).await;
+    }
+    server.launch().await;
+    check(&restarted.0, &restarted.1, "SANDBOX_RESTARTED").await;
+    check(&removed.0, &removed.1, "SANDBOX_REMOVED").await;
+    check(&stopped.0, &stopped.1, "SANDBOX_STOPPED").await;
+    check(&no_directory.0, &no_directory.1, "LOG_DIRECTORY_GONE").await;
+    check(&unreadable.0, &unreadable.1, "EXIT_FILE_UNREADABLE").await;
+    check(&unsupervised.0, &unsupervised.1, "SUPERVISOR_KILLED").await;
+}
+
+#[tokio::test]
+async fn each_loss_under_a_running_server_has_its_own_reason() {
+    let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
+    let restarted = begun(&server, "restarted").await;
+    let removed = begun(&server, "removed").await;
+    let stopped = begun(&server, "stopped").await;
+    restart(&server.docker, &restarted.2).await;
+    remove(&server.docker, &removed.2).await;
+    stop(&server.docker, &stopped.2).await;
+    check(&restarted.0, &restarted.1, "SANDBOX_RESTARTED").await;
+    check(&removed.0, &removed.1, "SANDBOX_REMOVED").await;
+    check(&stopped.0, &stopped.1, "SANDBOX_STOPPED").await;
+}
+
+#[tokio::test]
+async fn a_command_that_ended_before_its_sandbox_was_restarted_keeps_its_exit_code() {
+    let Some(mut server) = Server::on(Image::Debian, &[]).await else { return };
+    let session = server.session("bot", "session");
+    let task = session.running("until [ -e /workspace/go ]; do sleep 0.1; done; exit 8").await;
+    let container = session.sandbox().await.unwrap().container_id;
+    server.kill();
+    let wait = format!("touch /workspace/go; until [ -e /tmp/errand/{}/exit ]; do sleep 0.1; done", task.task_id);
+    docker::exec(&server.docker, &container, &wait).await;
+    restart(&server.docker, &container).await;
+    server.launch().await;
+    let task = session.finished(&task).await;
+    assert_eq!(ended(&task), "exited 8");
+    assert_eq!(session.told_of(&task).await, ["completed"]);
+}

@@ -1,0 +1,260 @@
+//! Sandboxes: made as asked, found again, adopted, stopped, deleted; never half-made.
+
+use bollard::query_parameters::{RemoveContainerOptionsBuilder, StopContainerOptionsBuilder};
+use errand::proto::v1::*;
+use futures_util::future::join_all;
+use tonic::Code;
+
+use crate::{
+    on_both_images,
+    support::{
+        client::{Session, ended, refused},
+        docker::{self, Image},
+        server::Server,
+    },
+};
+
+on_both_images!(a_sandbox_is_limited_as_asked, tmp_and_workspace_are_writable_for_any_user);
+
+fn about(session: &Session) -> (StopSandboxRequest, DeleteSandboxRequest) {
+    (StopSandboxRequest { bot_id: session.bot.clone() }, DeleteSandboxRequest { bot_id: session.bot.clone() })
+}
+
+async fn a_sandbox_is_limited_as_asked(image: Image) {
+    let Some(server) = Server::on(image, &[]).await else { return };
+    let session = server.session("bot", "session");
+    let spec = SandboxSpec {
+        image: image.name(),
+        memory_bytes: 96 << 20,
+        cpus: 0.5,
+        pids_limit: 48,
+        network_mode: "none".to_owned(),
+        env: [("GREETING".to_owned(), "hello".to_owned())].into(),
+        ..Default::default()
+    };
+    let sandbox = session.ensure(Some(spec.clone())).await.unwrap();
+    assert_eq!((sandbox.state(), sandbox.adopted), (SandboxState::Running, false));
+    assert_eq!((sandbox.runtime.as_str(), sandbox.bridge.as_str()), ("docker", "direct"));
+    assert_eq!(sandbox.spec, Some(spec));
+
+    let found = server.docker.inspect_container(&sandbox.container_id, None).await.unwrap();
+    let host = found.host_config.unwrap();
+    assert_eq!((host.memory, host.memory_swap), (Some(96 << 20), Some(96 << 20)));
+    assert_eq!((host.nano_cpus, host.pids_limit), (Some(500_000_000), Some(48)));
+    assert_eq!((host.readonly_rootfs, host.init, host.privileged), (Some(true), Some(true), Some(false)));
+    assert_eq!((host.cap_drop, host.cap_add), (Some(vec!["ALL".to_owned()]), None));
+    assert_eq!(host.security_opt, Some(vec!["no-new-privileges".to_owned()]));
+    assert_eq!(host.network_mode.as_deref(), Some("none"));
+    assert_eq!(host.binds, None);
+    let labels = found.config.unwrap().labels.unwrap();
+    assert_eq!((labels["errand.tenant"].as_str(), &labels["errand.bot"]), ("local", &session.bot));
+    assert_eq!(labels["errand.sandbox"], sandbox.sandbox_id);
+
+    // What the kernel says to a command.
+    let command = "grep -E '^(CapEff|CapBnd|NoNewPrivs)' /proc/self/status | tr -d '\\t'; echo $GREETING; \
+                   touch /x 2>/dev/null || echo read-only; ls /sys/class/net";
+    let task = session.run(command).await;
+    let expected = "CapEff:0000000000000000\nCapBnd:0000000000000000\nNoNewPrivs:1\nhello\nread-only\nlo\n";
+    assert_eq!(session.text(&task).await, expected);
+    // A command that makes too many processes is held back, and its end is still known.
+    let task = session.run("for i in $(seq 1 60); do sleep 5 & done 2>/dev/null; exit 3").await;
+    assert!(ended(&task).starts_with("exited"), "{task:?}");
+}
+
+async fn tmp_and_workspace_are_writable_for_any_user(image: Image) {
+    let Some(server) = Server::on(image, &[]).await else { return };
+    for (bot, user) in [("root", ""), ("named", "nobody"), ("numbered", "1234:5678")] {
+        let session = server.session(bot, "session");
+        session.ensure(Some(SandboxSpec { user: user.to_owned(), ..Default::default() })).await.unwrap();
+        let task =
+            session.run("id -u; echo a >/tmp/a && echo b >/workspace/b && cat /tmp/a b; touch /c || exit 5").await;
+        assert_eq!(ended(&task), "exited 5", "{user}");
+        let output = session.text(&task).await;
+        let uid = output.lines().next().unwrap();
+        assert_eq!(uid == "0", user.is_empty(), "{user}: {output}");
+        assert!(output.contains("a\nb\n"), "{user}: {output}");
+        assert_eq!(ended(&session.stop(&session.running("sleep 300").await, None).await), "stopped request 15");
+    }
+}
+
+#[tokio::test]
+async fn a_writable_root_is_writable_where_asked() {
+    let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
+    let session = server.session("bot", "session");
+    let sandbox = Some(SandboxSpec { writable_root: true, ..Default::default() });
+    let task = session.run_as(StartTaskRequest { sandbox, ..session.request("touch /x") }).await;
+    assert_eq!(ended(&task), "exited 0");
+}
+
+#[tokio::test]
+async fn a_sandbox_is_made_once_however_many_ask() {
+    let Some(mut server) = Server::on(Image::Busybox, &[]).await else { return };
+    let session = server.session("bot", "session");
+    let all = join_all((0..20).map(|number| {
+        let session = &session;
+        async move {
+            if number % 2 == 0 {
+                session.ensure(None).await.unwrap().sandbox_id
+            } else {
+                session.run("exit 0").await.sandbox_id
+            }
+        }
+    }))
+    .await;
+    assert!(all.iter().all(|id| *id == all[0]));
+    assert_eq!(server.containers().await.len(), 1);
+    // And found again.
+    let before = session.sandbox().await.unwrap();
+    server.restart().await;
+    assert_eq!(session.ensure(None).await.unwrap(), before);
+    assert_eq!(session.sandbox().await.unwrap(), before);
+    let listed = session.sandboxes().list_sandboxes(ListSandboxesRequest::default()).await.unwrap().into_inner();
+    assert_eq!(listed.sandboxes, [before]);
+}
+
+#[tokio::test]
+async fn a_sandbox_is_not_changed_by_asking_for_another() {
+    let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
+    let session = server.session("bot", "session");
+    let sandbox = session.ensure(None).await.unwrap();
+    let other = SandboxSpec { memory_bytes: 64 << 20, cpus: 0.25, ..sandbox.spec.clone().unwrap() };
+    let words = refused(session.ensure(Some(other.clone())).await, Code::FailedPrecondition);
+    assert!(words.contains("memory_bytes") && words.contains("cpus") && !words.contains("image"), "{words}");
+    assert_eq!(session.ensure(sandbox.spec.clone()).await.unwrap(), sandbox);
+    // A task's wish is for a bot without one.
+    let task = session.run_as(StartTaskRequest { sandbox: Some(other), ..session.request("exit 2") }).await;
+    assert_eq!((ended(&task), task.sandbox_id), ("exited 2".to_owned(), sandbox.sandbox_id));
+}
+
+#[tokio::test]
+async fn what_cannot_be_made_is_refused_with_the_reason_and_leaves_nothing() {
+    let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
+    let session = server.session("bot", "session");
+    let image = SandboxSpec { image: "no-such-image:ever".to_owned(), ..Default::default() };
+    let network = SandboxSpec { network_mode: "no-such-network".to_owned(), ..Default::default() };
+    let user = SandboxSpec { user: "no-such-user".to_owned(), ..Default::default() };
+    for (spec, named) in [(image, "no-such-image:ever"), (network, "no-such-network"), (user, "no-such-user")] {
+        let words = refused(session.ensure(Some(spec.clone())).await, Code::FailedPrecondition);
+        assert!(words.contains(named), "{words}");
+        let start = StartTaskRequest { sandbox: Some(spec), ..session.request("echo") };
+        let words = refused(session.try_start(start).await, Code::FailedPrecondition);
+        assert!(words.contains(named), "{words}");
+        assert_eq!(server.containers().await, Vec::<String>::new(), "{named}");
+        refused(session.sandbox().await, Code::NotFound);
+    }
+    let listed = session.tasks().list_tasks(ListTasksRequest::default()).await.unwrap().into_inner();
+    assert_eq!(listed.tasks, [], "what was refused was not accepted");
+    assert_eq!(ended(&session.run("exit 3").await), "exited 3");
+}
+
+#[tokio::test]
+async fn a_running_container_is_adopted_by_name_or_id_and_never_removed() {
+    let Some(mut server) = Server::on(Image::Debian, &[]).await else { return };
+    let (by_name, by_id) = (server.session("by-name", "session"), server.session("by-id", "session"));
+    for (session, short) in [(&by_name, false), (&by_id, true)] {
+        let container = docker::container(&server.docker, Image::Debian, |_| {}).await;
+        let name = if short { &container.id[..12] } else { &container.name };
+        let sandbox = session.adopt(name).await.unwrap();
+        assert_eq!((&sandbox.container_id, &sandbox.container_name), (&container.id, &container.name));
+        assert_eq!((sandbox.adopted, sandbox.state()), (true, SandboxState::Running));
+        assert_eq!(sandbox.spec.unwrap().image, Image::Debian.name());
+        // Twice is no error; another container is.
+        assert_eq!(session.adopt(&container.name).await.unwrap().sandbox_id, sandbox.sandbox_id);
+        let another = docker::container(&server.docker, Image::Debian, |_| {}).await;
+        refused(session.adopt(&another.name).await, Code::AlreadyExists);
+
+        assert_eq!(ended(&session.run("touch /by-a-task; exit 4").await), "exited 4");
+        let task = session.running("sleep 300").await;
+        server.restart().await;
+        assert_eq!(session.get(&task).await.status(), TaskStatus::Running);
+        // Stopping stops its tasks and not what Errand did not make.
+        let (stop, delete) = about(session);
+        let stopped = session.sandboxes().stop_sandbox(stop).await.unwrap().into_inner().sandbox.unwrap();
+        assert_eq!(stopped.state(), SandboxState::Running);
+        assert_eq!(ended(&session.get(&task).await), "stopped sandbox_stopped 15");
+        session.sandboxes().delete_sandbox(delete).await.unwrap();
+        refused(session.sandbox().await, Code::NotFound);
+        assert_eq!(docker::exec(&server.docker, &container.id, "ls /by-a-task").await, "/by-a-task\n");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_running_container_of_nobody_is_not_adopted() {
+    let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
+    let (session, other) = (server.session("bot", "session"), server.session("other", "session"));
+    let words = refused(session.adopt("no-such-container").await, Code::NotFound);
+    assert!(words.contains("no-such-container"), "{words}");
+
+    let container = docker::container(&server.docker, Image::Busybox, |_| {}).await;
+    let options = StopContainerOptionsBuilder::default().t(0).build();
+    server.docker.stop_container(&container.id, Some(options)).await.unwrap();
+    let words = refused(session.adopt(&container.name).await, Code::FailedPrecondition);
+    assert!(words.contains("not running"), "{words}");
+
+    // Another bot's, made by the server or adopted.
+    let made = other.ensure(None).await.unwrap().container_name;
+    refused(session.adopt(&made).await, Code::FailedPrecondition);
+    let third = server.session("third", "session");
+    let container = docker::container(&server.docker, Image::Busybox, |_| {}).await;
+    third.adopt(&container.name).await.unwrap();
+    refused(session.adopt(&container.id).await, Code::FailedPrecondition);
+    refused(session.sandbox().await, Code::NotFound);
+}
+
+#[tokio::test]
+async fn an_adopted_container_that_stopped_is_not_started_and_that_is_said() {
+    let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
+    let session = server.session("bot", "session");
+    let container = docker::container(&server.docker, Image::Busybox, |_| {}).await;
+    session.adopt(&container.name).await.unwrap();
+    let options = StopContainerOptionsBuilder::default().t(0).build();
+    server.docker.stop_container(&container.id, Some(options)).await.unwrap();
+    assert_eq!(session.sandbox().await.unwrap().state(), SandboxState::Stopped);
+    let words = refused(session.try_start(session.request("echo")).await, Code::FailedPrecondition);
+    assert!(words.contains(&container.name) && words.contains("not running"), "{words}");
+}
+
+#[tokio::test]
+async fn stopping_or_deleting_a_sandbox_stops_its_tasks_first() {
+    let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
+    let (session, other) = (server.session("bot", "session"), server.session("other", "session"));
+    let bystander = other.running("sleep 300").await;
+    let task = session.running("sleep 300").await;
+    session.run("echo kept >/workspace/kept").await;
+    let (stop, delete) = about(&session);
+    let stopped = session.sandboxes().stop_sandbox(stop).await.unwrap().into_inner().sandbox.unwrap();
+    assert_eq!(stopped.state(), SandboxState::Stopped);
+    assert_eq!(ended(&session.get(&task).await), "stopped sandbox_stopped 15");
+    assert_eq!(session.told_of(&task).await, ["completed"]);
+    // The next task starts it again, with its files.
+    let kept = session.run("cat /workspace/kept").await;
+    assert_eq!(session.text(&kept).await, "kept\n");
+
+    let task = session.running("trap '' TERM; while :; do sleep 1; done").await;
+    session.sandboxes().delete_sandbox(delete.clone()).await.unwrap();
+    assert_eq!(ended(&session.get(&task).await), "stopped sandbox_deleted 9");
+    refused(session.sandbox().await, Code::NotFound);
+    refused(session.sandboxes().delete_sandbox(delete).await, Code::NotFound);
+    let read = ReadOutputRequest { task_id: task.task_id.clone(), ..Default::default() };
+    refused(session.try_read(read).await, Code::FailedPrecondition);
+    assert_eq!(server.containers().await.len(), 1, "only the other bot's is left");
+    let fresh = session.run("cat /workspace/kept").await;
+    assert_eq!(ended(&fresh), "exited 1", "a new sandbox has no old files");
+    assert_eq!(other.get(&bystander).await.status(), TaskStatus::Running);
+    other.stop(&bystander, Some(0.0)).await;
+}
+
+#[tokio::test]
+async fn a_sandbox_that_vanished_is_made_anew_for_the_next_task() {
+    let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
+    let session = server.session("bot", "session");
+    let first = session.ensure(None).await.unwrap();
+    let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+    server.docker.remove_container(&first.container_id, Some(options)).await.unwrap();
+    assert_eq!(session.sandbox().await.unwrap().state(), SandboxState::Gone);
+    let task = session.run("exit 3").await;
+    let second = session.sandbox().await.unwrap();
+    assert_eq!((ended(&task).as_str(), task.sandbox_id), ("exited 3", second.sandbox_id.clone()));
+    assert_ne!(second.container_id, first.container_id);
+    assert_eq!(second.state(), SandboxState::Running);
+}

@@ -1,0 +1,102 @@
+//! A silent command that seems to wait for input, and those that only look like it.
+
+use errand::proto::v1::{NotificationKind, TaskStatus};
+
+use crate::{
+    on_both_images,
+    support::{
+        client::{Session, ended, kind},
+        docker::Image,
+        server::Server,
+        wait::eventually,
+    },
+};
+
+const FLAGS: [&str; 4] = ["--stall-after", "2s", "--stall-check-interval", "1s"];
+
+on_both_images!(a_prompt_in_silence_is_a_stall_and_never_replaces_the_end);
+
+async fn kinds(session: &Session) -> Vec<&'static str> {
+    session.told().await.iter().map(|notification| kind(notification.kind())).collect()
+}
+
+async fn a_prompt_in_silence_is_a_stall_and_never_replaces_the_end(image: Image) {
+    let Some(server) = Server::on(image, &FLAGS).await else { return };
+    let session = server.session("bot", "session");
+    let mut live = session.subscribe(Default::default()).await;
+    let command = "echo working; printf 'Enter your name: '; until [ -e /workspace/go ]; do sleep 0.1; done; echo thanks; \
+                   until [ -e /workspace/end ]; do sleep 0.1; done; exit 4";
+    let task = session.start(command).await;
+
+    let stalled = live.next().await;
+    assert_eq!((stalled.kind(), stalled.status()), (NotificationKind::Stalled, TaskStatus::Running));
+    let stall = stalled.stall.clone().unwrap();
+    assert_eq!(stall.last_line, "Enter your name:");
+    assert!(stall.silent_for.unwrap().seconds >= 2);
+    assert_eq!(stalled.outcome, None);
+    assert!(stalled.text.contains("Enter your name:") && stalled.text.contains("kind=\"stalled\""), "{}", stalled.text);
+    assert_eq!(session.get(&task).await.stall, Some(stall));
+
+    session.exec("touch /workspace/go").await;
+    let resumed = live.next().await;
+    assert_eq!((resumed.kind(), resumed.stall), (NotificationKind::Resumed, None));
+    session.exec("touch /workspace/end").await;
+    let completed = live.next().await;
+    assert_eq!((completed.kind(), completed.status()), (NotificationKind::Completed, TaskStatus::Failed));
+    let task = session.finished(&task).await;
+    assert_eq!((ended(&task).as_str(), task.stall), ("exited 4", None));
+    assert_eq!(kinds(&session).await, ["stalled", "resumed", "completed"]);
+}
+
+#[tokio::test]
+async fn a_stalled_command_that_is_stopped_is_announced_as_stopped() {
+    let Some(server) = Server::on(Image::Busybox, &FLAGS).await else { return };
+    let session = server.session("bot", "session");
+    let task = session.start("printf 'Continue? '; sleep 300").await;
+    eventually("a stall is told", async || (kinds(&session).await == ["stalled"]).then_some(())).await;
+    let task = session.stop(&task, Some(0.0)).await;
+    assert_eq!(ended(&task), "stopped request 9");
+    assert_eq!(kinds(&session).await, ["stalled", "completed"]);
+}
+
+#[tokio::test]
+async fn a_command_stalls_again_at_its_next_prompt() {
+    let Some(server) = Server::on(Image::Busybox, &FLAGS).await else { return };
+    let session = server.session("bot", "session");
+    let wait = |name: &str| format!("until [ -e /workspace/{name} ]; do sleep 0.1; done");
+    let command = format!("printf 'user> '; {}; printf 'Password: '; {}", wait("1"), wait("2"));
+    let task = session.start(&command).await;
+    let stalls = async |count| {
+        eventually("a stall is told", async || {
+            (kinds(&session).await.iter().filter(|kind| **kind == "stalled").count() == count).then_some(())
+        })
+        .await;
+    };
+    stalls(1).await;
+    session.exec("touch /workspace/1").await;
+    stalls(2).await;
+    session.exec("touch /workspace/2").await;
+    session.finished(&task).await;
+    assert_eq!(kinds(&session).await, ["stalled", "resumed", "stalled", "completed"]);
+}
+
+#[tokio::test]
+async fn silence_and_prompts_that_were_answered_are_no_stalls() {
+    let Some(server) = Server::on(Image::Busybox, &FLAGS).await else { return };
+    let session = server.session("bot", "session");
+    let mut tasks = Vec::new();
+    for command in [
+        "echo working; sleep 5",
+        "printf 'Password: '; sleep 0.3; echo; echo working; sleep 5",
+        "printf 'no newline'; sleep 5",
+        "sleep 5",
+        "i=0; while [ $i -lt 25 ]; do printf 'more> '; sleep 0.2; i=$((i+1)); done",
+    ] {
+        tasks.push((session.start(command).await, command));
+    }
+    for (task, command) in tasks {
+        let task = session.finished(&task).await;
+        assert_eq!(ended(&task), "exited 0");
+        assert_eq!(session.told_of(&task).await, ["completed"], "{command}");
+    }
+}

@@ -1,0 +1,174 @@
+//! The engine cannot be reached for a time: its connections break, or go silent. Commands do not notice.
+
+use std::time::Duration;
+
+use errand::proto::v1::{GetTaskRequest, SandboxState, TaskStatus};
+use tonic::Code;
+
+use super::invariants::Tasks;
+use crate::support::{
+    client::{Session, refused},
+    docker::{self, Image},
+    proxy::Proxy,
+    server::Server,
+    wait::eventually,
+};
+
+/// How long the engine is away.
+const OUTAGE: Duration = Duration::from_secs(4);
+
+async fn server(proxy: &Proxy) -> Option<Server> {
+    let url = proxy.url();
+    Server::on(Image::Debian, &["--docker-host", &url]).await
+}
+
+fn gate(name: &str) -> String {
+    format!("until [ -e /workspace/{name} ]; do sleep 0.1; done")
+}
+
+async fn pass(server: &Server, container: &str, name: &str) {
+    docker::exec(&server.docker, container, &format!("touch /workspace/{name}")).await;
+}
+
+/// Tasks that end before, during and after an outage, and one that prints all the time.
+async fn start(session: &Session) -> Tasks {
+    let mut tasks = Tasks::of(session);
+    tasks.start("exit 1", "exited 1").await;
+    tasks.start(&format!("{}; echo during; exit 2", gate("during")), "exited 2").await;
+    tasks.start(&format!("{}; kill -9 $$", gate("during")), "signaled 9").await;
+    tasks.start(&format!("{}; echo after; exit 3", gate("after")), "exited 3").await;
+    let printer = "i=0; until [ -e /workspace/after ]; do i=$((i+1)); echo $i; sleep 0.05; done; exit 4";
+    let printing = tasks.start(printer, "exited 4").await;
+    session.until_output(&printing, "3\n").await;
+    eventually("all run", async || {
+        tasks.now().await[1..].iter().all(|task| task.status() == TaskStatus::Running).then_some(())
+    })
+    .await;
+    tasks
+}
+
+/// Checks everything, and that the printer's output is whole.
+async fn check(session: &Session, tasks: &Tasks) {
+    tasks.check().await;
+    let printer = tasks.now().await.pop().unwrap();
+    let output = session.text(&printer).await;
+    let numbers: Vec<usize> = output.lines().map(|line| line.parse().unwrap()).collect();
+    assert_eq!(numbers, (1..=numbers.len()).collect::<Vec<_>>());
+    assert_eq!(printer.output_bytes, i64::try_from(output.len()).unwrap());
+}
+
+async fn outlast(begin: fn(&Proxy)) {
+    let proxy = Proxy::open();
+    let Some(server) = server(&proxy).await else { return };
+    let session = server.session("bot", "session");
+    let tasks = start(&session).await;
+    let container = session.sandbox().await.unwrap().container_id;
+    let meanwhile = async {
+        pass(&server, &container, "during").await;
+        // What is known can still be asked for.
+        assert_eq!(tasks.now().await[3].status(), TaskStatus::Running);
+    };
+    tokio::join!(proxy.outage(begin, OUTAGE), meanwhile);
+    pass(&server, &container, "after").await;
+    check(&session, &tasks).await;
+}
+
+#[tokio::test]
+async fn commands_outlast_connections_that_break() {
+    outlast(Proxy::cut).await;
+}
+
+#[tokio::test]
+async fn commands_outlast_connections_that_go_silent() {
+    outlast(Proxy::black_hole).await;
+}
+
+#[tokio::test]
+async fn a_start_during_an_outage_is_refused_with_the_reason() {
+    let proxy = Proxy::open();
+    let Some(server) = server(&proxy).await else { return };
+    let session = server.session("bot", "session");
+    let mut tasks = Tasks::of(&session);
+    tasks.start("exit 1", "exited 1").await;
+    tasks.check().await;
+    proxy.cut();
+    let fresh = server.session("fresh", "session");
+    let words = refused(fresh.try_start(fresh.request("echo")).await, Code::Unavailable);
+    assert!(words.contains("container engine"), "{words}");
+    assert_eq!(session.sandbox().await.unwrap().state(), SandboxState::Unknown);
+    refused(fresh.sandbox().await, Code::NotFound);
+    proxy.heal();
+    assert_eq!(fresh.told().await, [], "what was refused was not accepted");
+    tasks.start("exit 5", "exited 5").await;
+    tasks.check().await;
+    fresh.run("exit 0").await;
+}
+
+#[tokio::test]
+async fn tasks_that_were_accepted_at_the_edge_of_an_outage_are_launched_once_after_it() {
+    let proxy = Proxy::open();
+    let Some(server) = server(&proxy).await else { return };
+    let session = server.session("bot", "session");
+    let mut tasks = Tasks::of(&session);
+    let first = tasks.start("exit 1", "exited 1").await;
+    session.finished(&first).await;
+    for number in 1..=6 {
+        if number == 3 {
+            proxy.cut();
+        }
+        let request = Tasks::request(&session, &format!("mark-{number}"), &format!("exit {number}"));
+        // As long as the sandbox was seen a moment ago, a task is accepted; after that it is refused.
+        match session.try_start(request).await {
+            Ok(started) => tasks.note(&started.task.unwrap(), &format!("exited {number}")),
+            Err(status) => assert!(number >= 3 && status.code() == Code::Unavailable, "{status:?}"),
+        }
+    }
+    proxy.outage(Proxy::cut, Duration::from_secs(2)).await;
+    tasks.excuse_cut_launches(6).await;
+    tasks.check().await;
+}
+
+#[tokio::test]
+async fn a_server_that_starts_during_an_outage_reconciles_when_it_is_over() {
+    let proxy = Proxy::open();
+    let Some(mut server) = server(&proxy).await else { return };
+    let session = server.session("bot", "session");
+    let tasks = start(&session).await;
+    let container = session.sandbox().await.unwrap().container_id;
+    let task_id = tasks.now().await.pop().unwrap().task_id;
+    server.kill();
+    proxy.cut();
+    pass(&server, &container, "during").await;
+    server.spawn().await;
+    // Until it knows how things stand it answers nothing.
+    let get = GetTaskRequest { task_id, ..Default::default() };
+    refused(session.tasks().get_task(get).await, Code::Unavailable);
+    proxy.heal();
+    server.serving().await;
+    pass(&server, &container, "after").await;
+    check(&session, &tasks).await;
+}
+
+#[tokio::test]
+async fn a_stop_during_an_outage_is_carried_out_when_it_is_over() {
+    let proxy = Proxy::open();
+    let Some(server) = server(&proxy).await else { return };
+    let session = server.session("bot", "session");
+    let mut tasks = Tasks::of(&session);
+    let task = tasks.start("setsid sleep 7600 & sleep 7601", "stopped request 15").await;
+    session.until(&task, TaskStatus::Running).await;
+    eventually("all of it runs", async || {
+        // The command's text, which its shell shows, is one line more.
+        (session.processes("sleep 7600").await > 1 && session.processes("sleep 7601").await > 1).then_some(())
+    })
+    .await;
+    proxy.cut();
+    let stopping = tokio::spawn({
+        let (session, task) = (session.clone(), task.clone());
+        async move { session.stop(&task, Some(30.0)).await }
+    });
+    proxy.outage(Proxy::cut, Duration::from_secs(2)).await;
+    stopping.await.unwrap();
+    assert_eq!(session.processes("sleep 760").await, 0);
+    tasks.check().await;
+}

@@ -1,0 +1,275 @@
+//! The real server: the program itself as a child, on a data directory of its own.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use bollard::{Docker, query_parameters::ListContainersOptionsBuilder};
+use errand::{runtime::LABEL_BOT, task::TaskId};
+use tempfile::TempDir;
+use tonic::transport::{Channel, Endpoint};
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+
+use super::{
+    client::{Link, Session},
+    docker::{self, Image},
+    wait::{LIMIT, eventually, within},
+};
+
+/// A server. It is killed when dropped, and its sandboxes are removed.
+pub struct Server {
+    /// The engine, to look at what the server did there.
+    pub docker: Docker,
+    /// The arguments after `serve` and its own two.
+    pub flags: Vec<String>,
+    directory: TempDir,
+    /// What every bot's name begins with, so that tests share an engine and nothing else.
+    prefix: String,
+    child: Option<Child>,
+    link: Link,
+    log: Arc<Mutex<String>>,
+}
+
+/// A server that ended by itself, or could not start.
+#[derive(Debug)]
+pub struct Ended {
+    /// How.
+    pub status: ExitStatus,
+    /// What it said.
+    pub stderr: String,
+}
+
+impl Server {
+    /// A running server whose sandboxes are made of `image`. None: the engine or the image is missing, and the test is skipped.
+    pub async fn on(image: Image, flags: &[&str]) -> Option<Self> {
+        let mut server = Self::prepare(image).await?;
+        server.flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        server.launch().await;
+        Some(server)
+    }
+
+    /// A server that does not run yet.
+    pub async fn prepare(image: Image) -> Option<Self> {
+        let docker = docker::engine(image).await?;
+        let id = TaskId::new().to_string();
+        Some(Self {
+            docker,
+            // No test needs a network, and the engine makes a container faster without one.
+            flags: ["--image", &image.name(), "--network-mode", "none"].map(str::to_owned).to_vec(),
+            directory: TempDir::new().unwrap(),
+            // The last part is random; the first is the time.
+            prefix: format!("test-{}", &id[id.len() - 12..]),
+            child: None,
+            link: Link::default(),
+            log: Arc::default(),
+        })
+    }
+
+    /// The directory of its database. Tests keep other files beside that.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn data_dir(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    /// The file of its database.
+    pub fn database(&self) -> PathBuf {
+        self.data_dir().join("errand.db")
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_errand"));
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("ERRAND_") {
+                command.env_remove(name);
+            }
+        }
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(self.data_dir()).args(&self.flags);
+        command.env("ERRAND_LOG_LEVEL", "info,errand=debug");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Starts it and waits until it serves.
+    pub async fn launch(&mut self) {
+        self.spawn().await;
+        self.serving().await;
+    }
+
+    /// Starts it and waits until it listens.
+    pub async fn spawn(&mut self) {
+        assert!(self.child.is_none(), "the server runs");
+        let mut child = self.command().spawn().unwrap();
+        let (said, heard) = mpsc::channel();
+        let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                let _ = said.send(line);
+            }
+        });
+        let log = Arc::clone(&self.log);
+        thread::spawn(move || keep(stderr, &log));
+        self.child = Some(child);
+        let line = within(LIMIT, "the server says where it listens", async || match heard.try_recv() {
+            Ok(line) => Some(line),
+            Err(mpsc::TryRecvError::Empty) => None,
+            Err(mpsc::TryRecvError::Disconnected) => panic!("the server ended before it listened"),
+        })
+        .await;
+        let address = line
+            .strip_prefix(&format!("errand {} listening on ", env!("CARGO_PKG_VERSION")))
+            .unwrap_or_else(|| panic!("not what a server says: {line}"));
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+        self.link.set(endpoint.connect_lazy());
+    }
+
+    /// Waits until its health says that it serves.
+    pub async fn serving(&self) {
+        eventually("the server serves", async || (self.health("").await == Some(ServingStatus::Serving)).then_some(()))
+            .await;
+    }
+
+    /// The health of a service; none when there is no answer.
+    pub async fn health(&self, service: &str) -> Option<ServingStatus> {
+        let request = HealthCheckRequest { service: service.to_owned() };
+        let answer = HealthClient::new(self.channel()).check(request).await.ok()?;
+        Some(answer.into_inner().status())
+    }
+
+    /// Runs it to its end: it is not expected to start. `arguments` come last.
+    pub async fn fails(&self, arguments: &[&str]) -> Ended {
+        let mut child = self.command().args(arguments).spawn().unwrap();
+        let stderr = child.stderr.take().unwrap();
+        let reading = thread::spawn(move || {
+            let log = Mutex::default();
+            keep(stderr, &log);
+            log.into_inner().unwrap_or_else(PoisonError::into_inner)
+        });
+        let deadline = Instant::now() + LIMIT;
+        let status = eventually("the server gives up", async || {
+            if Instant::now() + Duration::from_secs(1) > deadline {
+                let _ = child.kill();
+            }
+            child.try_wait().unwrap()
+        })
+        .await;
+        Ended { status, stderr: reading.join().unwrap() }
+    }
+
+    /// Kills it, as a crash would: it gets to do nothing more.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().expect("the server runs");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Asks it to end, and waits for that.
+    pub async fn terminate(&mut self) -> (ExitStatus, Duration) {
+        let mut child = self.child.take().expect("the server runs");
+        let begun = Instant::now();
+        let signal = format!("kill -TERM {}", child.id());
+        assert!(Command::new("sh").args(["-c", &signal]).status().unwrap().success());
+        let status = eventually("the server ends", async || child.try_wait().unwrap()).await;
+        (status, begun.elapsed())
+    }
+
+    /// Kills it and starts it again on the same data.
+    pub async fn restart(&mut self) {
+        self.kill();
+        self.launch().await;
+    }
+
+    /// What it has logged, over all its lives.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A channel to it as it runs now.
+    pub fn channel(&self) -> Channel {
+        self.link.channel()
+    }
+
+    /// The full name of a bot of this test.
+    pub fn bot(&self, name: &str) -> String {
+        format!("{}-{name}", self.prefix)
+    }
+
+    /// A session of a bot. It goes on working when the server is started again.
+    pub fn session(&self, bot: &str, session: &str) -> Session {
+        Session::new(self.docker.clone(), self.link.clone(), self.bot(bot), session.to_owned(), None)
+    }
+
+    /// A session that shows a token.
+    pub fn session_with(&self, token: &str, bot: &str, session: &str) -> Session {
+        Session::new(self.docker.clone(), self.link.clone(), self.bot(bot), session.to_owned(), Some(token.to_owned()))
+    }
+
+    /// The names of this server's containers, running or not.
+    pub async fn containers(&self) -> Vec<String> {
+        containers(&self.docker, &self.prefix).await
+    }
+
+    /// Puts a file beside the database and returns its path.
+    pub fn file(&self, name: &str, content: &str) -> String {
+        let path = self.directory().join(name);
+        fs::write(&path, content).unwrap();
+        path.display().to_string()
+    }
+}
+
+/// Keeps what comes until it ends.
+fn keep(mut from: impl Read, log: &Mutex<String>) {
+    let mut buffer = [0; 8192];
+    while let Ok(read @ 1..) = from.read(&mut buffer) {
+        log.lock().unwrap_or_else(PoisonError::into_inner).push_str(&String::from_utf8_lossy(&buffer[..read]));
+    }
+}
+
+async fn containers(docker: &Docker, prefix: &str) -> Vec<String> {
+    let filters = [("label".to_owned(), vec![LABEL_BOT.to_owned()])].into();
+    let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+    let listed = docker.list_containers(Some(options)).await.unwrap_or_default();
+    let ours = listed.into_iter().filter(|container| {
+        let bot = container.labels.as_ref().and_then(|labels| labels.get(LABEL_BOT));
+        bot.is_some_and(|bot| bot.starts_with(prefix))
+    });
+    ours.filter_map(|container| container.id).collect()
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if thread::panicking() {
+            let log = self.log();
+            let skip = log.len().saturating_sub(20_000);
+            let skip = (skip..=log.len()).find(|at| log.is_char_boundary(*at)).unwrap_or_default();
+            eprintln!("--- the server's log ---\n{}--- end ---", &log[skip..]);
+        }
+        let prefix = self.prefix.clone();
+        // A destructor cannot wait for the runtime that it runs on.
+        let listing = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+            runtime.block_on(async {
+                let docker = docker::client()?;
+                Some(containers(&docker, &prefix).await)
+            })
+        });
+        let containers = listing.join().ok().flatten().unwrap_or_default();
+        thread::scope(|scope| {
+            for container in &containers {
+                scope.spawn(|| docker::remove(container));
+            }
+        });
+    }
+}
