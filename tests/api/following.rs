@@ -58,7 +58,7 @@ impl Follower {
         }
     }
 
-    async fn to_the_end(mut self) -> (Vec<u8>, Option<Task>) {
+    async fn rest(mut self) -> (Vec<u8>, Option<Task>) {
         while self.step().await {}
         (self.seen, self.finished)
     }
@@ -86,12 +86,12 @@ async fn output_is_followed_from_the_moment_it_is_written_by_any_number_and_from
     let task = session.finished(&task).await;
     assert_eq!(ended(&task), "exited 5");
     let all = b"part 1\npart 2\npart 3\n";
-    assert_eq!(one.to_the_end().await, (all.to_vec(), Some(task.clone())));
-    assert_eq!(three.to_the_end().await, (all[5..].to_vec(), Some(task.clone())));
-    assert_eq!(resumed.to_the_end().await, (all[7..].to_vec(), Some(task.clone())));
+    assert_eq!(one.rest().await, (all.to_vec(), Some(task.clone())));
+    assert_eq!(three.rest().await, (all[5..].to_vec(), Some(task.clone())));
+    assert_eq!(resumed.rest().await, (all[7..].to_vec(), Some(task.clone())));
     // After the end as well.
     let late = Follower::open(&session, &task, 3).await;
-    assert_eq!(late.to_the_end().await, (all[3..].to_vec(), Some(task)));
+    assert_eq!(late.rest().await, (all[3..].to_vec(), Some(task)));
 }
 
 async fn a_follower_that_never_reads_does_not_slow_the_command(image: Image) {
@@ -113,7 +113,7 @@ async fn a_follower_that_never_reads_does_not_slow_the_command(image: Image) {
     assert_eq!((ended(&task).as_str(), task.output_bytes), ("exited 0", size));
     assert!(watched < alone * 4 + Duration::from_secs(5), "{watched:?} with a follower, {alone:?} without");
     // It lost nothing: it reads what it missed from the log.
-    let (seen, finished) = deaf.to_the_end().await;
+    let (seen, finished) = deaf.rest().await;
     assert_eq!(seen.len(), usize::try_from(size).unwrap());
     assert!(seen.chunks_exact(16).all(|line| line == b"0123456789abcde\n"));
     assert_eq!(finished, Some(task));
@@ -153,7 +153,7 @@ async fn without_following_a_stream_ends_with_what_is_there() {
     let request = StreamOutputRequest { task_id: task.task_id.clone(), no_follow: true, ..Default::default() };
     let stream = session.tasks().stream_output(request).await.unwrap().into_inner();
     let follower = Follower { stream, position: 0, seen: Vec::new(), finished: None };
-    assert_eq!(follower.to_the_end().await, (b"now\n".to_vec(), None));
+    assert_eq!(follower.rest().await, (b"now\n".to_vec(), None));
 
     let past = StreamOutputRequest { task_id: task.task_id.clone(), offset: 5, ..Default::default() };
     refused(session.tasks().stream_output(past).await.map(|_| ()), Code::OutOfRange);
@@ -170,7 +170,7 @@ async fn a_follower_who_leaves_in_the_middle_disturbs_nobody() {
         let mut leaves = Follower::open(&session, &task, 0).await;
         leaves.until(1).await;
     }
-    let (seen, finished) = stays.to_the_end().await;
+    let (seen, finished) = stays.rest().await;
     assert_eq!(seen.len(), 20_000_000);
     assert_eq!(ended(&finished.unwrap()), "exited 3");
 }

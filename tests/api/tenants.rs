@@ -112,16 +112,16 @@ async fn tenants_and_bots_see_nothing_of_each_other() {
         let answer = session.tasks().list_tasks(ListTasksRequest::default()).await.unwrap().into_inner();
         answer.tasks.into_iter().map(|task| task.task_id).collect::<Vec<_>>()
     };
-    assert_eq!(listed(&red_a).await, [task_a.task_id.clone()]);
+    assert_eq!(listed(&red_a).await, [task_a.task_id.as_str()]);
     assert_eq!(listed(&red_all).await, [task_b.task_id.clone(), task_a.task_id.clone()]);
-    assert_eq!(listed(&blue_a).await, [task_blue.task_id.clone()]);
+    assert_eq!(listed(&blue_a).await, [task_blue.task_id.as_str()]);
     let sandboxes = async |session: &Session| {
         let answer = session.sandboxes().list_sandboxes(ListSandboxesRequest::default()).await.unwrap().into_inner();
         answer.sandboxes.into_iter().map(|sandbox| sandbox.bot_id).collect::<Vec<_>>()
     };
-    assert_eq!(sandboxes(&red_a).await, [red_a.bot.clone()]);
+    assert_eq!(sandboxes(&red_a).await, [red_a.bot.as_str()]);
     assert_eq!(sandboxes(&red_all).await, [red_a.bot.clone(), red_all.bot.clone()]);
-    assert_eq!(sandboxes(&blue_a).await, [blue_a.bot.clone()]);
+    assert_eq!(sandboxes(&blue_a).await, [blue_a.bot.as_str()]);
     assert_ne!(
         red_a.sandbox().await.unwrap().container_id,
         blue_a.sandbox().await.unwrap().container_id,
