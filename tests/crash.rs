@@ -6,6 +6,7 @@ mod support;
 
 mod crash {
     mod connection;
+    mod engine;
     mod invariants;
     mod stages;
     mod torture;
