@@ -69,7 +69,8 @@ impl Supervisor {
             return Err(RuntimeError::NotRunning { id: self.sandbox.clone() });
         }
         if !found.running {
-            return Ok(Some(lost(LossReason::SandboxStopped)));
+            // One that is being restarted or removed is seen like this on its way.
+            return Ok(sure.then(|| lost(LossReason::SandboxStopped)));
         }
         let asked = [(self.task.id, self.task.nonce)];
         let findings = self.inner.bridge.probe(&self.sandbox, &asked, self.must_fence()).await?;
