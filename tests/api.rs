@@ -11,6 +11,7 @@ mod api {
     mod idempotency;
     mod lifecycle;
     mod losses;
+    mod malformed;
     mod notifications;
     mod outcomes;
     mod output;

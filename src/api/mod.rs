@@ -5,6 +5,7 @@
 
 mod auth;
 mod convert;
+mod malformed;
 mod notifications;
 mod output;
 mod page;
@@ -24,6 +25,7 @@ use tonic::{
     transport::{Server, server::TcpIncoming},
 };
 use tonic_reflection::server::Builder as Reflection;
+use tower::util::MapResponseLayer;
 
 use crate::{
     engine::Engine,
@@ -117,6 +119,7 @@ impl Api {
             .http2_keepalive_timeout(Some(KEEPALIVE))
             .max_concurrent_streams(STREAMS_LIMIT)
             .initial_connection_window_size(UNREAD_LIMIT)
+            .layer(MapResponseLayer::new(malformed::answer))
             .add_service(self.readiness.health_server())
             .add_service(reflection().build_v1().map_err(ApiError::Descriptors)?)
             .add_service(reflection().build_v1alpha().map_err(ApiError::Descriptors)?)

@@ -1,0 +1,40 @@
+//! Requests that are no messages of the protocol, such as text that is not UTF-8.
+//!
+//! They are refused before any service sees them, by the library that decodes them, as if the server were at fault. Here the fault is put
+//! where it is.
+
+use tonic::{Code, Status, body::Body, codegen::http::Response};
+
+/// How the decoder begins when it says what is wrong.
+const OPENING: &str = "failed to decode Protobuf message: ";
+
+/// The answer to a call, with an undecodable request as INVALID_ARGUMENT; every other answer as it is.
+pub(super) fn answer(response: Response<Body>) -> Response<Body> {
+    let undecodable = Status::from_header_map(response.headers())
+        .filter(|status| status.code() == Code::Internal)
+        .and_then(|status| status.message().strip_prefix(OPENING).map(str::to_owned));
+    match undecodable {
+        Some(detail) => {
+            tracing::debug!(%detail, "a request is no message of the protocol");
+            Status::invalid_argument(format!("the request is no message of the protocol: {detail}")).into_http()
+        }
+        None => response,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn code_of(status: Status) -> Code {
+        Status::from_header_map(answer(status.into_http()).headers()).unwrap().code()
+    }
+
+    #[test]
+    fn only_an_undecodable_request_becomes_the_callers_fault() {
+        assert_eq!(code_of(Status::internal(format!("{OPENING}Foo.bar: invalid varint"))), Code::InvalidArgument);
+        assert_eq!(code_of(Status::internal("the server's database failed")), Code::Internal);
+        assert_eq!(code_of(Status::not_found(OPENING)), Code::NotFound);
+    }
+}
