@@ -42,6 +42,13 @@ pub fn client() -> Option<Docker> {
     Docker::connect_with_unix(&host, 60, API_DEFAULT_VERSION).ok()
 }
 
+/// Says that a test is skipped, and why. In CI that is a failure.
+pub fn skip(missing: &str) {
+    assert!(env::var_os("CI").is_none(), "CI must have what the tests need: {missing}");
+    // Past the test harness, which hides what a test that passes prints.
+    writeln!(std::io::stderr(), "SKIPPED: {missing}").expect("stderr takes a line");
+}
+
 /// The engine with the test image on it, or none: then the test is skipped, and says so. In CI that is a failure.
 pub async fn engine(image: Image) -> Option<Docker> {
     let missing = match client() {
@@ -52,9 +59,7 @@ pub async fn engine(image: Image) -> Option<Docker> {
             Err(_) => format!("the engine has no image {} (docker pull {0})", image.name()),
         },
     };
-    assert!(env::var_os("CI").is_none(), "CI must have what the tests need: {missing}");
-    // Past the test harness, which hides what a test that passes prints.
-    writeln!(std::io::stderr(), "SKIPPED: {missing}").expect("stderr takes a line");
+    skip(&missing);
     None
 }
 
