@@ -1,5 +1,5 @@
 # Shared by supervise.sh and command.sh: adds what pack left to the arguments, and leaves nothing of it in the environment.
-list= n=0
+list='' n=0
 while [ "$n" -lt "$ERRAND_ARGC" ]; do
   n=$((n + 1))
   list="$list \"\$ERRAND_ARG_$n\""
