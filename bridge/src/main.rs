@@ -1,0 +1,3 @@
+//! The entry point: which kind of process this is.
+
+fn main() {}
