@@ -4,7 +4,7 @@ use std::error::Error;
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=../proto/errand/bridge");
-    let files = ["errand/bridge/v1/bridge.proto", "errand/bridge/v1/files.proto"];
+    let files = ["bridge", "files", "shim"].map(|name| format!("errand/bridge/v1/{name}.proto"));
     let mut compiler = protox::Compiler::new(["../proto"])?;
     compiler.include_imports(true).open_files(files)?;
     tonic_prost_build::configure()

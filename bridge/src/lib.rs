@@ -1,6 +1,21 @@
 //! The part of Errand that lives inside a sandbox.
 //!
-//! One binary, three kinds of process: the *bridge* (`serve`) speaks gRPC to the server, the *spawner* makes processes for it, and one *shim*
-//! for each task keeps its command, its log and its exit file. A shim outlives the bridge, and the bridge outlives the server.
+//! One binary, four kinds of process: `connect` is what the server starts through an exec, and finds or starts the *bridge*, which speaks
+//! gRPC to the server; the *spawner* makes processes for it; and one *shim* for each task keeps its command, its log and its exit file. A shim
+//! outlives the bridge, and the bridge outlives the server.
 
+pub mod connect;
+pub mod frame;
+pub mod log_reader;
+pub mod process;
 pub mod proto;
+mod serve;
+mod service;
+mod shim;
+pub mod socket;
+mod spawner;
+pub mod streams;
+mod streams_io;
+pub mod task_dir;
+
+pub use service::PROTOCOL;

@@ -1,0 +1,100 @@
+//! The process of an exec: finds the bridge, or starts it, and hands its standard streams over to it.
+//!
+//! The bridge reads and writes them directly; this process only stays, because the engine ends the streams with it.
+
+use std::{
+    fs, io,
+    io::{IoSlice, Read as _},
+    mem::MaybeUninit,
+    os::{
+        fd::AsFd as _,
+        unix::{fs::DirBuilderExt as _, net::UnixStream},
+    },
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
+use crate::{serve, socket};
+
+/// How long the bridge may take to be there.
+const LIMIT: Duration = Duration::from_secs(10);
+/// How often it is looked for meanwhile.
+const PAUSE: Duration = Duration::from_millis(2);
+/// The socket's name in the bridge's directory.
+pub(crate) const SOCKET: &str = "socket";
+/// The bridge has taken the streams.
+pub(crate) const TAKEN: u8 = b't';
+/// The bridge is older than who asks, and ends: a newer one is to be started.
+pub(crate) const RETIRES: u8 = b'r';
+
+/// The bridge's own directory below the root of the task directories.
+pub(crate) fn directory(root: &Path) -> PathBuf {
+    root.join(".bridge")
+}
+
+/// Connects the standard streams with a bridge of at least this generation. Returns when the bridge lets go of them.
+///
+/// # Errors
+/// When there is no bridge and none can be started.
+pub fn run(root: &Path, generation: u32) -> io::Result<()> {
+    let directory = directory(root);
+    make(root, 0o711)?;
+    make(&directory, 0o700)?;
+    let deadline = Instant::now() + LIMIT;
+    let mut started = false;
+    loop {
+        match socket::connect(&directory, SOCKET) {
+            Ok(bridge) => {
+                if hand_over(&bridge, generation)? {
+                    return Ok(());
+                }
+                started = false;
+            }
+            Err(error) if !not_there(&error) => return Err(error),
+            Err(_) => {}
+        }
+        if !started {
+            serve::start(root, generation)?;
+            started = true;
+        }
+        if Instant::now() > deadline {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "the bridge does not come up"));
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+fn make(directory: &Path, mode: u32) -> io::Result<()> {
+    match fs::DirBuilder::new().mode(mode).recursive(true).create(directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn not_there(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+}
+
+/// Gives the bridge the streams and waits until it is done with them. False when it retires instead.
+fn hand_over(mut bridge: &UnixStream, generation: u32) -> io::Result<bool> {
+    let (stdin, stdout) = (io::stdin(), io::stdout());
+    let descriptors = [stdin.as_fd(), stdout.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
+    sendmsg(bridge, &[IoSlice::new(&generation.to_le_bytes())], &mut ancillary, SendFlags::NOSIGNAL)?;
+    let mut answer = [0];
+    match bridge.read(&mut answer) {
+        Ok(1) if answer[0] == TAKEN => {
+            // Until it closes the connection.
+            let _ = bridge.read(&mut answer);
+            Ok(true)
+        }
+        // It retires, or ended this very moment.
+        Ok(_) => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(false),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,72 @@
+//! Reading a log that is being written, by position in all output.
+
+use std::{fs::File, io, os::unix::fs::FileExt as _};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::{
+    proto::{Gap, Output},
+    streams::StreamsReader,
+    task_dir::TaskDir,
+};
+
+/// The most that is read at once, in bytes.
+pub const PIECE: usize = 128 * 1024;
+
+/// A log from a position on.
+#[derive(Debug)]
+pub struct LogReader {
+    task: TaskDir,
+    log: File,
+    streams: StreamsReader,
+    position: u64,
+}
+
+impl LogReader {
+    /// Opens the log of a task.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be read.
+    pub fn open(task: &TaskDir, position: u64) -> io::Result<Self> {
+        let log = File::open(task.file("output.log"))?;
+        let streams = StreamsReader::new(File::open(task.file("streams")).ok());
+        Ok(Self { task: task.clone(), log, streams, position })
+    }
+
+    /// Where it stands.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The next piece, of one stream, at most `limit` bytes; none when there is no more yet. Jumps over what the log has not kept.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn next(&mut self, limit: u64) -> io::Result<Option<Output>> {
+        loop {
+            let (stream, run) = self.streams.at(self.position, limit.min(PIECE as u64));
+            let mut data = BytesMut::zeroed(usize::try_from(run).unwrap_or(PIECE));
+            let read = self.log.read_at(&mut data, self.position)?;
+            data.truncate(read);
+            // Looked at after reading: the gap is written down before the bytes go.
+            if let Some(Gap { start, end }) = self.task.gap().filter(|gap| self.overlaps(gap, read as u64)) {
+                if start <= self.position {
+                    self.position = end;
+                    continue;
+                }
+                data.truncate(usize::try_from(start - self.position).unwrap_or(0));
+            }
+            if data.is_empty() {
+                return Ok(None);
+            }
+            let offset = self.position;
+            self.position += data.len() as u64;
+            return Ok(Some(Output { offset, data: Bytes::from(data), stream: stream.into() }));
+        }
+    }
+
+    /// True when something of what was read, or of what would come next, is missing.
+    fn overlaps(&self, gap: &Gap, read: u64) -> bool {
+        gap.start < self.position + read.max(1) && self.position < gap.end
+    }
+}

@@ -1,0 +1,193 @@
+//! The bridge itself: one for each sandbox, found at its socket, speaking gRPC on whatever streams it is handed.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    service::TowerToHyperService,
+};
+use rustix::{
+    fs::FlockOperation,
+    net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg},
+};
+use tokio::{
+    io::{AsyncWriteExt as _, Interest},
+    net::{UnixListener, UnixStream},
+    sync::watch,
+};
+
+use crate::{
+    connect::{RETIRES, SOCKET, TAKEN, directory},
+    service::{Bridge, Services},
+    socket,
+    spawner::Spawner,
+    streams_io::Streams,
+};
+
+/// How long a new bridge waits for an old one to go.
+const LOCK_LIMIT: Duration = Duration::from_secs(5);
+const LOCK_PAUSE: Duration = Duration::from_millis(2);
+/// How long a retiring bridge gives calls that are under way.
+const GOODBYE: Duration = Duration::from_millis(200);
+/// What may be sent before it is acknowledged, in bytes: on all of a connection, and on one call.
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+const STREAM_WINDOW: u32 = 1024 * 1024;
+/// Calls at the same time: one for each followed task, and some.
+const CALLS: u32 = 100_000;
+
+/// Starts a bridge that outlives this process. It ends at once when there is another.
+///
+/// # Errors
+/// When no process can be made.
+pub(crate) fn start(root: &Path, generation: u32) -> io::Result<()> {
+    // SAFETY: this process has one thread, so the child may do whatever it likes.
+    #[allow(unsafe_code)]
+    match unsafe { libc::fork() } {
+        0 => {
+            let _ = rustix::process::setsid();
+            let code = i32::from(run(root, generation).is_err());
+            std::process::exit(code)
+        }
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+fn run(root: &Path, generation: u32) -> io::Result<()> {
+    close_on_exec();
+    let directory = directory(root);
+    let _lock = lock(&directory)?;
+    detach(&directory)?;
+    let umask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077)).bits();
+    let _ = fs::remove_file(directory.join(SOCKET));
+    let listener = socket::bind(&directory, SOCKET)?;
+    listener.set_nonblocking(true)?;
+    let spawner = Spawner::start(root, umask)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(accept(root.to_owned(), generation, listener, spawner))
+}
+
+/// Whoever holds the lock is the sandbox's one bridge.
+fn lock(directory: &Path) -> io::Result<File> {
+    let lock = File::options().create(true).truncate(false).write(true).open(directory.join("lock"))?;
+    let deadline = std::time::Instant::now() + LOCK_LIMIT;
+    loop {
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(lock),
+            // Another bridge is there, or is about to go. Which one shows at its socket.
+            Err(_) if socket::connect(directory, SOCKET).is_ok() => return Err(io::ErrorKind::AddrInUse.into()),
+            Err(_) if std::time::Instant::now() < deadline => std::thread::sleep(LOCK_PAUSE),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+/// Lets go of the exec that started this process.
+fn detach(directory: &Path) -> io::Result<()> {
+    let nothing = File::options().read(true).write(true).open("/dev/null")?;
+    let log = File::options().create(true).append(true).open(directory.join("log"))?;
+    rustix::stdio::dup2_stdin(&nothing)?;
+    rustix::stdio::dup2_stdout(&nothing)?;
+    rustix::stdio::dup2_stderr(&log)?;
+    let _ = rustix::thread::set_name(c"errand-bridge");
+    Ok(())
+}
+
+async fn accept(
+    root: PathBuf,
+    generation: u32,
+    listener: std::os::unix::net::UnixListener,
+    spawner: Spawner,
+) -> io::Result<()> {
+    let listener = UnixListener::from_std(listener)?;
+    let retiring = watch::Sender::new(false);
+    let bridge = Arc::new(Bridge::new(root, generation, spawner, retiring.subscribe()));
+    let retiring = Arc::new(retiring);
+    let mut told = retiring.subscribe();
+    loop {
+        let connection = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = told.wait_for(|retiring| *retiring) => break,
+        };
+        if let Ok((connection, _)) = connection {
+            let services = Services::new(Arc::clone(&bridge));
+            let retiring = Arc::clone(&retiring);
+            tokio::spawn(async move {
+                let _ = greet(connection, generation, services, &retiring).await;
+            });
+        }
+    }
+    // Whoever comes now finds nobody, and starts the newer bridge, which waits for the lock.
+    drop(listener);
+    tokio::time::sleep(GOODBYE).await;
+    Ok(())
+}
+
+/// Takes the streams that a connection brings, and speaks gRPC on them.
+async fn greet(
+    mut connection: UnixStream,
+    generation: u32,
+    services: Services,
+    retiring: &watch::Sender<bool>,
+) -> io::Result<()> {
+    let (wanted, stdin, stdout) = receive(&connection).await?;
+    if wanted > generation {
+        retiring.send_replace(true);
+        return connection.write_all(&[RETIRES]).await;
+    }
+    connection.write_all(&[TAKEN]).await?;
+    let streams = Streams::new(stdin, stdout)?;
+    let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .max_concurrent_streams(CALLS)
+        .max_send_buf_size(STREAM_WINDOW as usize)
+        .serve_connection(TokioIo::new(streams), TowerToHyperService::new(services))
+        .await;
+    Ok(())
+}
+
+async fn receive(connection: &UnixStream) -> io::Result<(u32, OwnedFd, OwnedFd)> {
+    loop {
+        connection.readable().await?;
+        let received = connection.try_io(Interest::READABLE, || receive_now(connection.as_fd()));
+        match received {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            other => return other,
+        }
+    }
+}
+
+fn receive_now(connection: impl AsFd) -> io::Result<(u32, OwnedFd, OwnedFd)> {
+    let mut generation = [0; 4];
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut buffer = [io::IoSliceMut::new(&mut generation)];
+    let received = recvmsg(connection, &mut buffer, &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+    let mut descriptors: Vec<OwnedFd> = Vec::new();
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            descriptors.extend(rights);
+        }
+    }
+    match (received.bytes, descriptors.pop(), descriptors.pop()) {
+        (4, Some(stdout), Some(stdin)) => Ok((u32::from_le_bytes(generation), stdin, stdout)),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+/// Makes sure that nothing that is open here is open in what is started.
+fn close_on_exec() {
+    // SAFETY: only flags of descriptors change.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
+    }
+}

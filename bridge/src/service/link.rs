@@ -1,0 +1,64 @@
+//! The bridge's end of a connection to a shim.
+
+use std::{io, os::fd::OwnedFd};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::UnixStream,
+};
+
+use crate::{
+    frame::{self, Decoder},
+    proto::{ShimOrder, ShimReport, shim_order, shim_report},
+    socket,
+    task_dir::TaskDir,
+};
+
+/// A connection to the shim of one task.
+#[derive(Debug)]
+pub(super) struct ShimLink {
+    socket: UnixStream,
+    decoder: Decoder,
+}
+
+impl ShimLink {
+    /// A new connection, and the end of it that is the shim's.
+    pub(super) fn pair() -> io::Result<(Self, OwnedFd)> {
+        let (ours, its) = std::os::unix::net::UnixStream::pair()?;
+        Ok((Self::over(ours)?, its.into()))
+    }
+
+    /// A connection to a shim that is there.
+    pub(super) fn connect(task: &TaskDir) -> io::Result<Self> {
+        Self::over(socket::connect(task.path(), "control")?)
+    }
+
+    fn over(socket: std::os::unix::net::UnixStream) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket: UnixStream::from_std(socket)?, decoder: Decoder::default() })
+    }
+
+    /// Tells the shim what to do.
+    pub(super) async fn order(&mut self, kind: shim_order::Kind) -> io::Result<()> {
+        self.socket.write_all(&frame::encode(&ShimOrder { kind: Some(kind) })).await
+    }
+
+    /// What the shim says next; none when it is gone. Cancel safe.
+    pub(super) async fn next(&mut self) -> Option<shim_report::Kind> {
+        loop {
+            match self.decoder.next::<ShimReport>() {
+                Ok(Some(ShimReport { kind: Some(kind) })) => return Some(kind),
+                // Something that only a newer shim says.
+                Ok(Some(ShimReport { kind: None })) => {}
+                Ok(None) => {
+                    let mut buffer = [0u8; 4096];
+                    match self.socket.read(&mut buffer).await {
+                        Ok(read) if read > 0 => self.decoder.push(&buffer[..read]),
+                        Ok(_) | Err(_) => return None,
+                    }
+                }
+                Err(_) => return None,
+            }
+        }
+    }
+}

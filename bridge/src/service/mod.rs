@@ -1,0 +1,247 @@
+//! The calls of the server, answered. The bridge keeps no state of its own about tasks: what it says comes from their directories and shims.
+
+mod follow;
+mod input;
+mod link;
+mod signal;
+
+use std::{path::PathBuf, pin::Pin, sync::Arc};
+
+use tokio::sync::{mpsc, watch};
+use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
+use tonic::{Request, Response, Status};
+
+use crate::{
+    log_reader::LogReader,
+    proto::{
+        AttachRequest, AttachResponse, Finding, HelloRequest, HelloResponse, LaunchRequest, LaunchResponse, LogHead,
+        ProbeRequest, ProbeResponse, ReadLogRequest, ReadLogResponse, RemoveRequest, RemoveResponse,
+        ResizeTerminalRequest, ResizeTerminalResponse, SignalRequest, SignalResponse, TaskKey, WriteInputRequest,
+        WriteInputResponse, bridge_service_server::BridgeService, read_log_request::From, read_log_response::Part,
+        shim_order,
+    },
+    spawner::Spawner,
+    task_dir::TaskDir,
+};
+use follow::Follower;
+use link::ShimLink;
+
+/// The newest protocol that this bridge knows.
+pub const PROTOCOL: u32 = 1;
+/// Reports that wait until the connection has room.
+const QUEUE: usize = 1;
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// Answers the server's calls.
+#[derive(Debug)]
+pub(crate) struct Bridge {
+    root: PathBuf,
+    generation: u32,
+    spawner: Spawner,
+    retiring: watch::Receiver<bool>,
+}
+
+impl Bridge {
+    pub(crate) fn new(root: PathBuf, generation: u32, spawner: Spawner, retiring: watch::Receiver<bool>) -> Self {
+        Self { root, generation, spawner, retiring }
+    }
+
+    fn task(&self, id: &str) -> Result<TaskDir, Status> {
+        TaskDir::new(&self.root, id).ok_or_else(|| Status::invalid_argument("task_id: not a task's id"))
+    }
+
+    fn find(&self, key: &TaskKey, fence: bool) -> Result<Finding, Status> {
+        let task = self.task(&key.task_id)?;
+        // Looked at before the exit file: whoever was alive may write it in between, and it is then seen.
+        let process = task.process("pid");
+        let alive = process.is_some_and(|process| crate::process::lives(process.pid, process.start_ticks));
+        let supervised = task.supervised();
+        let directory = task.path().is_dir();
+        let mut started = task.started();
+        if fence && !started {
+            started = task.fence().map_err(|error| Status::internal(format!("fencing: {error}")))?;
+        }
+        let gap = task.gap();
+        Ok(Finding {
+            directory,
+            started,
+            process,
+            alive,
+            supervised,
+            exit_file: task.exit_file().map(Into::into),
+            output_bytes: task.output_bytes(gap.as_ref()),
+            incomplete: task.file("incomplete").exists(),
+            gap,
+            usage: task.usage(),
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl BridgeService for Bridge {
+    type LaunchStream = Answers<LaunchResponse>;
+    type AttachStream = Answers<AttachResponse>;
+    type ReadLogStream = Answers<ReadLogResponse>;
+
+    async fn hello(&self, _request: Request<HelloRequest>) -> Result<Response<HelloResponse>, Status> {
+        Ok(Response::new(HelloResponse {
+            protocol: PROTOCOL,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            generation: self.generation,
+            pid: std::process::id(),
+            boot_time: boot_time(),
+            ticks_per_second: u32::try_from(rustix::param::clock_ticks_per_second()).unwrap_or(100),
+        }))
+    }
+
+    async fn launch(&self, request: Request<LaunchRequest>) -> Result<Response<Self::LaunchStream>, Status> {
+        if *self.retiring.borrow() {
+            return Err(Status::unavailable("a newer bridge takes over"));
+        }
+        let request = request.into_inner();
+        let task = self.task(&request.task_id)?;
+        let lost = |error: std::io::Error| Status::resource_exhausted(format!("no shim can be made: {error}"));
+        let (mut link, control) = ShimLink::pair().map_err(lost)?;
+        self.spawner.spawn(&control).map_err(lost)?;
+        drop(control);
+        link.order(shim_order::Kind::Launch(request)).await.map_err(lost)?;
+        let (reports, stream) = mpsc::channel(QUEUE);
+        tokio::spawn(Follower::new(task, reports, 0).follow_shim(link));
+        let stream = ReceiverStream::new(stream);
+        Ok(Response::new(Box::pin(stream.map(|report| report.map(|report| LaunchResponse { report: Some(report) })))))
+    }
+
+    async fn attach(&self, request: Request<AttachRequest>) -> Result<Response<Self::AttachStream>, Status> {
+        let AttachRequest { task_id, from, nonce } = request.into_inner();
+        let task = self.task(&task_id)?;
+        let (reports, stream) = mpsc::channel(QUEUE);
+        let follower = Follower::new(task.clone(), reports, from);
+        match ShimLink::connect(&task) {
+            Ok(mut link) => {
+                let follow = shim_order::Kind::Follow(crate::proto::Follow { known: from });
+                if link.order(follow).await.is_ok() {
+                    tokio::spawn(follower.follow_shim(link));
+                } else {
+                    tokio::spawn(follower.follow_files(nonce));
+                }
+            }
+            Err(_) => {
+                tokio::spawn(follower.follow_files(nonce));
+            }
+        }
+        let stream = ReceiverStream::new(stream);
+        Ok(Response::new(Box::pin(stream.map(|report| report.map(|report| AttachResponse { report: Some(report) })))))
+    }
+
+    async fn probe(&self, request: Request<ProbeRequest>) -> Result<Response<ProbeResponse>, Status> {
+        let ProbeRequest { tasks, fence } = request.into_inner();
+        let findings = tasks.iter().map(|key| self.find(key, fence)).collect::<Result<_, _>>()?;
+        Ok(Response::new(ProbeResponse { findings }))
+    }
+
+    async fn signal(&self, request: Request<SignalRequest>) -> Result<Response<SignalResponse>, Status> {
+        let SignalRequest { task_id, process, signal } = request.into_inner();
+        let task = self.task(&task_id)?;
+        let signal = match signal {
+            0 => None,
+            number => Some(
+                i32::try_from(number)
+                    .ok()
+                    .and_then(rustix::process::Signal::from_named_raw)
+                    .ok_or_else(|| Status::invalid_argument("signal: there is no such signal"))?,
+            ),
+        };
+        let members = signal::signal(&task, &task_id, process, signal).await;
+        Ok(Response::new(SignalResponse { members }))
+    }
+
+    async fn write_input(&self, request: Request<WriteInputRequest>) -> Result<Response<WriteInputResponse>, Status> {
+        let request = request.into_inner();
+        let task = self.task(&request.task_id)?;
+        input::write(&task, request).await.map(Response::new)
+    }
+
+    async fn resize_terminal(
+        &self,
+        request: Request<ResizeTerminalRequest>,
+    ) -> Result<Response<ResizeTerminalResponse>, Status> {
+        let ResizeTerminalRequest { task_id, size } = request.into_inner();
+        let task = self.task(&task_id)?;
+        let size = size.ok_or_else(|| Status::invalid_argument("size: missing"))?;
+        input::resize(&task, size).await.map(Response::new)
+    }
+
+    async fn read_log(&self, request: Request<ReadLogRequest>) -> Result<Response<Self::ReadLogStream>, Status> {
+        let ReadLogRequest { task_id, from, limit } = request.into_inner();
+        let task = self.task(&task_id)?;
+        let gap = task.gap();
+        let size = task.output_bytes(gap.as_ref());
+        let (start, end) = match from {
+            Some(From::Tail(limit)) => (size.saturating_sub(limit), size),
+            Some(From::Offset(offset)) => (offset, offset.saturating_add(limit).min(size)),
+            None => (0, size),
+        };
+        let mut log = LogReader::open(&task, start).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Status::not_found("there is no log"),
+            _ => Status::internal(format!("the log cannot be read: {error}")),
+        })?;
+        let (parts, stream) = mpsc::channel(QUEUE);
+        tokio::spawn(async move {
+            let mut part = Ok(ReadLogResponse { part: Some(Part::Head(LogHead { size, start, gap })) });
+            while parts.send(part).await.is_ok() && log.position() < end {
+                part = match log.next(end - log.position()) {
+                    // Beyond a gap there may be nothing left of the piece.
+                    Ok(Some(output)) if output.offset < end => Ok(ReadLogResponse { part: Some(Part::Output(output)) }),
+                    Ok(Some(_) | None) => return,
+                    Err(error) => Err(Status::data_loss(format!("the log cannot be read: {error}"))),
+                };
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+
+    async fn remove(&self, request: Request<RemoveRequest>) -> Result<Response<RemoveResponse>, Status> {
+        for id in request.into_inner().task_ids {
+            let task = self.task(&id)?;
+            let _ = std::fs::remove_dir_all(task.path());
+            let _ = std::fs::remove_file(self.root.join(format!("{id}.command")));
+        }
+        Ok(Response::new(RemoveResponse {}))
+    }
+}
+
+/// When the kernel was started, in seconds since 1970.
+fn boot_time() -> u64 {
+    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    stat.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok()).unwrap_or(0)
+}
+
+/// Both services of the bridge, as one.
+#[derive(Clone)]
+pub(crate) struct Services {
+    bridge: crate::proto::bridge_service_server::BridgeServiceServer<Bridge>,
+}
+
+impl Services {
+    pub(crate) fn new(bridge: Arc<Bridge>) -> Self {
+        Self {
+            bridge: crate::proto::bridge_service_server::BridgeServiceServer::from_arc(bridge)
+                .max_decoding_message_size(crate::frame::LIMIT),
+        }
+    }
+}
+
+impl tonic::codegen::Service<hyper::Request<hyper::body::Incoming>> for Services {
+    type Response = hyper::Response<tonic::body::Body>;
+    type Error = std::convert::Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _context: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Self::Error>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: hyper::Request<hyper::body::Incoming>) -> Self::Future {
+        self.bridge.call(request)
+    }
+}

@@ -1,0 +1,256 @@
+//! From a launch request to a kept task, or to the reason why there is none.
+
+use std::{
+    fs::{self, DirBuilder, File},
+    io::{self, Write as _},
+    os::{
+        fd::OwnedFd,
+        unix::{fs::DirBuilderExt as _, net::UnixListener},
+    },
+    path::Path,
+    time::Duration,
+};
+
+use rustix::io::Errno;
+
+use super::{
+    command::{Command, Failure, Streams},
+    input::Input,
+    link::Link,
+    log::Log,
+    look::{Look, Source},
+    task::{Output, Parts, Task},
+};
+use crate::{
+    process::Stat,
+    proto::{Claimed, Ended, LaunchRequest, Over, Process, Stream, TerminalSize, shim_report::Kind},
+    task_dir::TaskDir,
+};
+
+/// Everything that a command is started with, and what its keeper holds of it.
+struct Wires {
+    streams: Streams,
+    outputs: Vec<Output>,
+    input: Option<Input>,
+    source: Source,
+}
+
+/// Claims the task, starts its command and says how that went. None when there is nothing to keep.
+pub(super) fn launch(links: &mut Vec<Link>, request: LaunchRequest, root: &Path, umask: u32) -> Option<Task> {
+    let link = links.first_mut()?;
+    let Some(directory) = TaskDir::new(root, &request.task_id) else {
+        link.say(Kind::Ended(failed(&Failure::new("refused", Errno::INVAL, "not a task's id", ""))));
+        return None;
+    };
+    if let Err(error) = claim(root, &directory) {
+        match error.kind() {
+            io::ErrorKind::AlreadyExists => link.say(Kind::Claimed(Claimed {})),
+            _ => link.say(Kind::Ended(failed(&unwritable(&error)))),
+        }
+        return None;
+    }
+    match prepare(&directory, &request, umask) {
+        Ok((exit, log, wires, command)) => {
+            Some(start(link, &directory, &request, Prepared { exit, log, wires, command })?)
+        }
+        Err(failure) => {
+            // Nothing was written that could be kept: the report is all there is.
+            record(&directory, &request.nonce, &failure);
+            link.say(Kind::Ended(failed(&failure)));
+            link.say(Kind::Over(Over::default()));
+            None
+        }
+    }
+}
+
+struct Prepared {
+    exit: File,
+    log: Log,
+    wires: Wires,
+    command: Command,
+}
+
+/// Making the directory is the claim to the one launch: whoever finds it made launches nothing.
+fn claim(root: &Path, directory: &TaskDir) -> io::Result<()> {
+    let make = || DirBuilder::new().mode(0o700).create(directory.path());
+    match make() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            DirBuilder::new().mode(0o711).recursive(true).create(root)?;
+            make()
+        }
+        made => made,
+    }
+}
+
+fn prepare(directory: &TaskDir, request: &LaunchRequest, umask: u32) -> Result<(File, Log, Wires, Command), Failure> {
+    let write = |error: io::Error| unwritable(&error);
+    // What is written here has its place on the disk: one that fills up later still has room for the result.
+    let mut exit = File::create(directory.file("exit.part")).map_err(write)?;
+    exit.write_all(format!("errand 1 {} ", request.nonce).as_bytes()).map_err(write)?;
+    let log = File::create(directory.file("output.log")).map_err(write)?;
+    let streams =
+        if request.separate_stderr { Some(File::create(directory.file("streams")).map_err(write)?) } else { None };
+    let log = Log::new(directory, log, streams, request.output_limit);
+    write_identity(directory, "supervisor", std::process::id()).map_err(write)?;
+    let wires = wire(request).map_err(|errno| Failure::new("refused", errno, "the streams cannot be made", ""))?;
+    let command = Command::prepare(directory, request, umask)?;
+    // From here on the command counts as launched. Recovery makes the same file to forbid a launch that it cannot find.
+    match File::options().write(true).create_new(true).open(directory.file("started")) {
+        Ok(_) => Ok((exit, log, wires, command)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(Failure {
+            word: "launch_interrupted",
+            errno: 0,
+            message: "the launch was given up before the command ran".to_owned(),
+        }),
+        Err(error) => Err(unwritable(&error)),
+    }
+}
+
+fn start(link: &mut Link, directory: &TaskDir, request: &LaunchRequest, prepared: Prepared) -> Option<Task> {
+    let Prepared { exit, log, wires, command } = prepared;
+    let Wires { streams, outputs, input, source } = wires;
+    let started = command.start(streams, |pid| {
+        // A disk that is full by now keeps nobody from running.
+        let _ = write_identity(directory, "pid", pid);
+    });
+    let pid = match started {
+        Ok(pid) => pid,
+        Err(failure) => {
+            finish(directory, exit, &failure.result());
+            link.say(Kind::Ended(failed(&failure)));
+            link.say(Kind::Over(Over::default()));
+            return None;
+        }
+    };
+    let start_ticks = Stat::of(pid).map_or(0, |stat| stat.start_ticks);
+    let process = Process { pid, start_ticks };
+    link.say(Kind::Started(process));
+    link.follows = Some(0);
+    let milliseconds = |value: u64| Duration::from_millis(value);
+    Some(Task::new(Parts {
+        directory: directory.clone(),
+        exit,
+        log,
+        process,
+        outputs,
+        input,
+        // A socket that cannot be made costs the way back to this task, not the task: the files still say how it ends.
+        listener: listen(directory).ok(),
+        look: Look::new(source, milliseconds(request.quiet_after_ms), milliseconds(request.look_every_ms)),
+        timeout: (request.timeout_ms > 0).then(|| milliseconds(request.timeout_ms)),
+        grace: milliseconds(request.grace_ms),
+    }))
+}
+
+/// The command's standard streams, and their other ends.
+fn wire(request: &LaunchRequest) -> Result<Wires, Errno> {
+    if let Some(size) = request.terminal {
+        return wire_terminal(size);
+    }
+    let (stdin, input) = if request.stdin {
+        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        rustix::io::ioctl_fionbio(&writer, true)?;
+        (reader, Some(writer))
+    } else {
+        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
+        (rustix::fs::open("/dev/null", flags, rustix::fs::Mode::empty())?, None)
+    };
+    let source = input.as_ref().map_or(Source::Nothing, Source::pipe);
+    let (stdout_reader, stdout) = output_pipe()?;
+    let mut outputs = Vec::new();
+    let stderr = if request.separate_stderr {
+        let (stderr_reader, stderr) = output_pipe()?;
+        outputs.push(Output::new(stdout_reader, Stream::Stdout, true));
+        outputs.push(Output::new(stderr_reader, Stream::Stderr, true));
+        stderr
+    } else {
+        outputs.push(Output::new(stdout_reader, Stream::Unspecified, true));
+        rustix::io::fcntl_dupfd_cloexec(&stdout, 3)?
+    };
+    let streams = Streams { stdin, stdout, stderr, terminal: false };
+    Ok(Wires { streams, outputs, input: input.map(|writer| Input::new(writer, false)), source })
+}
+
+/// A pipe whose reading end does not block.
+fn output_pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
+    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&reader, true)?;
+    Ok((reader, writer))
+}
+
+fn wire_terminal(size: TerminalSize) -> Result<Wires, Errno> {
+    use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let master = openpt(flags)?;
+    grantpt(&master)?;
+    unlockpt(&master)?;
+    resize(&master, size)?;
+    let terminal = ioctl_tiocgptpeer(&master, flags)?;
+    rustix::io::ioctl_fionbio(&master, true)?;
+    let copy = || rustix::io::fcntl_dupfd_cloexec(&terminal, 3);
+    let source = Source::terminal(&terminal);
+    let streams = Streams { stdout: copy()?, stderr: copy()?, stdin: terminal, terminal: true };
+    let writer = rustix::io::fcntl_dupfd_cloexec(&master, 3)?;
+    let outputs = vec![Output::new(master, Stream::Unspecified, false)];
+    Ok(Wires { streams, outputs, input: Some(Input::new(writer, true)), source })
+}
+
+/// Gives a terminal a size.
+pub(super) fn resize(master: impl std::os::fd::AsFd, size: TerminalSize) -> Result<(), Errno> {
+    let number = |value: u32| u16::try_from(value).unwrap_or(u16::MAX);
+    let size = rustix::termios::Winsize {
+        ws_row: number(size.rows),
+        ws_col: number(size.columns),
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    rustix::termios::tcsetwinsize(master, size)
+}
+
+/// The socket at which later bridges find this shim.
+fn listen(directory: &TaskDir) -> io::Result<UnixListener> {
+    let listener = crate::socket::bind(directory.path(), "control")?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+fn write_identity(directory: &TaskDir, name: &str, pid: u32) -> io::Result<()> {
+    let start_ticks = Stat::of(pid).map_or(0, |stat| stat.start_ticks);
+    fs::write(directory.file(name), format!("{pid} {start_ticks}\n"))
+}
+
+/// Completes the sentinel. It exists only when it is whole.
+pub(super) fn finish(directory: &TaskDir, mut exit: File, result: &str) {
+    let written = exit.write_all(format!("{result}\n").as_bytes());
+    if written.is_ok() {
+        let _ = fs::rename(directory.file("exit.part"), directory.file("exit"));
+    }
+}
+
+/// Leaves what can be left of a launch that came to nothing.
+fn record(directory: &TaskDir, nonce: &str, failure: &Failure) {
+    let part = directory.file("exit.part");
+    if fs::write(&part, format!("errand 1 {nonce} {}\n", failure.result())).is_ok() {
+        let _ = fs::rename(part, directory.file("exit"));
+    }
+}
+
+fn unwritable(error: &io::Error) -> Failure {
+    let errno = Errno::from_io_error(error).unwrap_or(Errno::IO);
+    let word = match errno {
+        Errno::NOSPC | Errno::DQUOT | Errno::ROFS => "no_space",
+        _ => "not_permitted",
+    };
+    Failure::new(word, errno, "the task directory cannot be written", &error.to_string())
+}
+
+impl Failure {
+    /// As the exit file says it.
+    fn result(&self) -> String {
+        format!("failed {} {} {}", self.word, self.errno, self.message.replace('\n', " "))
+    }
+}
+
+fn failed(failure: &Failure) -> Ended {
+    Ended { result: failure.result(), usage: None }
+}

@@ -1,0 +1,395 @@
+//! From a launch request to a running process, or to what stood in the way.
+
+use std::{
+    collections::BTreeMap,
+    ffi::{CString, OsString},
+    fs::File,
+    io::{self, Read as _, Write as _},
+    os::{
+        fd::OwnedFd,
+        unix::{ffi::OsStringExt as _, fs::OpenOptionsExt as _},
+    },
+    path::Path,
+};
+
+use rustix::{io::Errno, process::Resource};
+
+use super::user::{self, Identity};
+use crate::{
+    proto::{LaunchRequest, ResourceLimits, ShellText, launch_request::Program},
+    task_dir::TaskDir,
+};
+
+/// A longer command text is put into a file: the kernel takes no argument over 128 KiB (MAX_ARG_STRLEN).
+const TEXT_LIMIT: usize = 96 * 1024;
+/// Where programs are looked for when the environment does not say; that of execvp(3).
+const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Runs what has no format that the kernel knows, as execvp(3) does.
+const FALLBACK_SHELL: &str = "/bin/sh";
+/// The most of a name that a message repeats, in bytes.
+const ABOUT_LIMIT: usize = 200;
+
+/// The standard streams of a command.
+pub(super) struct Streams {
+    pub(super) stdin: OwnedFd,
+    pub(super) stdout: OwnedFd,
+    pub(super) stderr: OwnedFd,
+    /// Whether they are a terminal that shall become the command's own.
+    pub(super) terminal: bool,
+}
+
+/// Why a command was not started, as the exit file says it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Failure {
+    /// A word of the exit file.
+    pub(super) word: &'static str,
+    pub(super) errno: i32,
+    pub(super) message: String,
+}
+
+impl Failure {
+    pub(super) fn new(word: &'static str, errno: Errno, message: &str, about: &str) -> Self {
+        let fits = !about.is_empty() && about.len() <= ABOUT_LIMIT && !about.contains('\n');
+        let message = if fits { format!("{message}: {about}") } else { message.to_owned() };
+        Self { word, errno: errno.raw_os_error(), message }
+    }
+}
+
+/// What the child was doing when it failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Stage {
+    Terminal,
+    Limits,
+    User,
+    Workdir,
+    Exec,
+    /// The program is there, and what it needs to run is not.
+    Interpreter,
+}
+
+/// A command that is ready to be started.
+pub(super) struct Command {
+    /// What to try in turn: the first program that is there is run.
+    candidates: Vec<Vec<CString>>,
+    env: Vec<CString>,
+    path: String,
+    workdir: Option<CString>,
+    identity: Option<Identity>,
+    limits: ResourceLimits,
+    nice: u32,
+    umask: u32,
+}
+
+impl Command {
+    /// Prepares a launch.
+    pub(super) fn prepare(task: &TaskDir, request: &LaunchRequest, umask: u32) -> Result<Self, Failure> {
+        let identity = match request.user.as_str() {
+            "" => None,
+            wanted => Some(
+                user::find(wanted)
+                    .ok_or_else(|| Failure::new("no_such_user", Errno::NOENT, "the user is not there", wanted))?,
+            ),
+        };
+        let env = environment(request, identity.as_ref());
+        let path = env.get("PATH").map_or(SEARCH_PATH, |path| path.to_str().unwrap_or(SEARCH_PATH)).to_owned();
+        let candidates = match &request.program {
+            Some(Program::Argv(argv)) => vec![argv.arguments.clone()],
+            Some(Program::Shell(text)) => shell(task, text, identity.is_some())?,
+            None => vec![Vec::new()],
+        };
+        let c_string = |text: Vec<u8>| {
+            CString::new(text).map_err(|_| Failure::new("refused", Errno::INVAL, "the command holds a NUL byte", ""))
+        };
+        Ok(Self {
+            candidates: candidates
+                .into_iter()
+                .map(|argv| argv.into_iter().map(|argument| c_string(argument.into_bytes())).collect())
+                .collect::<Result<_, _>>()?,
+            env: env
+                .into_iter()
+                .map(|(name, value)| c_string([name.as_bytes(), b"=", &value.into_vec()].concat()))
+                .collect::<Result<_, _>>()?,
+            path,
+            workdir: match request.workdir.as_str() {
+                "" => None,
+                workdir => Some(c_string(workdir.as_bytes().to_vec())?),
+            },
+            identity,
+            limits: request.limits.unwrap_or_default(),
+            nice: request.nice,
+            umask,
+        })
+    }
+
+    /// Starts the command and returns its process id once the kernel has accepted the program.
+    pub(super) fn start(&self, streams: Streams, started: impl FnOnce(u32)) -> Result<u32, Failure> {
+        let (mut said, say) = io::pipe().map_err(|error| refused(&error))?;
+        // SAFETY: this process has one thread, so the child may do whatever it likes.
+        #[allow(unsafe_code)]
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            let (stage, errno) = self.become_it(&streams);
+            let mut message = [0; 5];
+            message[0] = stage as u8;
+            message[1..].copy_from_slice(&errno.raw_os_error().to_le_bytes());
+            let _ = (&say).write_all(&message);
+            // SAFETY: ends the child without running what belongs to its parent.
+            #[allow(unsafe_code)]
+            unsafe {
+                libc::_exit(127)
+            }
+        }
+        let Ok(child) = u32::try_from(pid) else {
+            return Err(refused(&io::Error::last_os_error()));
+        };
+        drop((say, streams));
+        started(child);
+        let mut message = [0; 5];
+        match said.read_exact(&mut message) {
+            Err(_) => Ok(child),
+            Ok(()) => {
+                reap(pid);
+                let errno = i32::from_le_bytes([message[1], message[2], message[3], message[4]]);
+                Err(self.explain(message[0], Errno::from_raw_os_error(errno)))
+            }
+        }
+    }
+
+    /// In the child: becomes the command, or says what stood in the way.
+    fn become_it(&self, streams: &Streams) -> (Stage, Errno) {
+        match self.settle(streams) {
+            Ok(()) => self.exec(),
+            Err(failed) => failed,
+        }
+    }
+
+    /// Everything about the process but its program.
+    fn settle(&self, streams: &Streams) -> Result<(), (Stage, Errno)> {
+        let at = |stage| move |errno| (stage, errno);
+        rustix::process::setsid().map_err(at(Stage::Terminal))?;
+        if streams.terminal {
+            rustix::process::ioctl_tiocsctty(&streams.stdin).map_err(at(Stage::Terminal))?;
+        }
+        rustix::stdio::dup2_stdin(&streams.stdin).map_err(at(Stage::Terminal))?;
+        rustix::stdio::dup2_stdout(&streams.stdout).map_err(at(Stage::Terminal))?;
+        rustix::stdio::dup2_stderr(&streams.stderr).map_err(at(Stage::Terminal))?;
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(self.umask));
+        // Dies with its shim: without it nobody would learn how it ended.
+        let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+        for (resource, limit) in limits(&self.limits) {
+            let limit = rustix::process::Rlimit { current: Some(limit), maximum: Some(limit) };
+            rustix::process::setrlimit(resource, limit).map_err(at(Stage::Limits))?;
+        }
+        if self.nice > 0 {
+            rustix::process::nice(i32::try_from(self.nice).unwrap_or(19)).map_err(at(Stage::Limits))?;
+        }
+        if let Some(identity) = &self.identity {
+            change_user(identity).map_err(at(Stage::User))?;
+        }
+        if let Some(workdir) = &self.workdir {
+            rustix::process::chdir(workdir.as_c_str()).map_err(at(Stage::Workdir))?;
+        }
+        restore_signals();
+        Ok(())
+    }
+
+    fn exec(&self) -> (Stage, Errno) {
+        let mut last = (Stage::Exec, Errno::NOENT);
+        for argv in &self.candidates {
+            last = self.exec_one(argv);
+            if last != (Stage::Exec, Errno::NOENT) {
+                return last;
+            }
+        }
+        last
+    }
+
+    /// Looks for one program along the search path, as execvp(3) does.
+    fn exec_one(&self, argv: &[CString]) -> (Stage, Errno) {
+        let Some(program) = argv.first() else { return (Stage::Exec, Errno::NOENT) };
+        if program.as_bytes().contains(&b'/') {
+            return self.exec_file(program, argv);
+        }
+        let mut worst = (Stage::Exec, Errno::NOENT);
+        for entry in self.path.split(':') {
+            let entry = if entry.is_empty() { "." } else { entry };
+            let Ok(file) = CString::new([entry.as_bytes(), b"/", program.as_bytes()].concat()) else { continue };
+            match self.exec_file(&file, argv) {
+                (Stage::Exec, Errno::NOENT | Errno::NOTDIR) => {}
+                // Perhaps a later entry has one that may be run.
+                denied @ (Stage::Exec, Errno::ACCESS) => worst = denied,
+                other => return other,
+            }
+        }
+        worst
+    }
+
+    fn exec_file(&self, file: &CString, argv: &[CString]) -> (Stage, Errno) {
+        match execve(file, argv, &self.env) {
+            Errno::NOEXEC => {
+                let mut with_shell = vec![c"/bin/sh".to_owned(), file.clone()];
+                with_shell.extend(argv.iter().skip(1).cloned());
+                let shell = CString::new(FALLBACK_SHELL).unwrap_or_default();
+                match execve(&shell, &with_shell, &self.env) {
+                    Errno::NOENT => (Stage::Exec, Errno::NOEXEC),
+                    errno => (Stage::Exec, errno),
+                }
+            }
+            Errno::NOENT if rustix::fs::access(file.as_c_str(), rustix::fs::Access::EXISTS).is_ok() => {
+                (Stage::Interpreter, Errno::NOENT)
+            }
+            errno => (Stage::Exec, errno),
+        }
+    }
+
+    fn explain(&self, stage: u8, errno: Errno) -> Failure {
+        let workdir = self.workdir.as_ref().map(|path| path.to_string_lossy()).unwrap_or_default();
+        let program =
+            self.candidates.last().and_then(|argv| argv.first()).map(|name| name.to_string_lossy()).unwrap_or_default();
+        let is = |wanted: Stage| stage == wanted as u8;
+        let (word, message, about) = if is(Stage::Workdir) {
+            match errno {
+                Errno::NOENT | Errno::NOTDIR => ("no_such_directory", "the working directory is not there", workdir),
+                _ => ("not_permitted", "the working directory cannot be entered", workdir),
+            }
+        } else if is(Stage::User) {
+            ("not_permitted", "the sandbox may not change to that user", "".into())
+        } else if is(Stage::Limits) {
+            ("not_permitted", "the sandbox may not set such a limit", "".into())
+        } else if is(Stage::Terminal) {
+            ("refused", "the terminal cannot be set up", "".into())
+        } else if is(Stage::Interpreter) {
+            ("bad_interpreter", "what the program needs to run is not there", program)
+        } else {
+            match errno {
+                Errno::NOENT | Errno::NOTDIR => ("not_found", "the program is not there", program),
+                Errno::AGAIN | Errno::NOMEM => ("fork_refused", "the kernel refuses to run the program", program),
+                Errno::TOOBIG => ("refused", "command and environment are too large", "".into()),
+                _ => ("not_executable", "the program cannot be executed", program),
+            }
+        };
+        Failure::new(word, errno, message, &about)
+    }
+}
+
+fn refused(error: &io::Error) -> Failure {
+    let errno = Errno::from_io_error(error).unwrap_or(Errno::AGAIN);
+    Failure::new("fork_refused", errno, "no process could be made", &error.to_string())
+}
+
+/// The shells to try, and how they get the text.
+fn shell(task: &TaskDir, text: &ShellText, other_user: bool) -> Result<Vec<Vec<String>>, Failure> {
+    let arguments = if text.text.len() > TEXT_LIMIT {
+        let path = task.file("command");
+        write_command(task.path(), &path, text.text.as_bytes(), other_user).map_err(|error| {
+            let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+            Failure::new("no_space", errno, "the command's text cannot be written", &error.to_string())
+        })?;
+        vec![path.to_string_lossy().into_owned()]
+    } else {
+        // What looks like an option is none.
+        let blank = if text.text.starts_with(['-', '+']) { " " } else { "" };
+        vec!["-c".to_owned(), format!("{blank}{}", text.text)]
+    };
+    let shells: &[&str] = if text.shell.is_empty() { &["bash", "sh"] } else { &[&text.shell] };
+    Ok(shells.iter().map(|shell| [vec![(*shell).to_owned()], arguments.clone()].concat()).collect())
+}
+
+fn write_command(directory: &Path, path: &Path, text: &[u8], other_user: bool) -> io::Result<()> {
+    let mode = if other_user { 0o644 } else { 0o600 };
+    File::options().write(true).create_new(true).mode(mode).open(path)?.write_all(text)?;
+    if other_user {
+        // The other user's shell has to come to the file, and sees nothing else there.
+        for directory in directory.ancestors().take(2) {
+            rustix::fs::chmod(directory, rustix::fs::Mode::from_raw_mode(0o711))?;
+        }
+    }
+    Ok(())
+}
+
+/// The command's environment.
+fn environment(request: &LaunchRequest, identity: Option<&Identity>) -> BTreeMap<String, OsString> {
+    let mut env = BTreeMap::new();
+    if !request.clean_env {
+        env.extend(std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))));
+    }
+    if let Some((name, home)) = identity.and_then(|identity| identity.entry.clone()) {
+        env.insert("HOME".to_owned(), home.into());
+        env.insert("USER".to_owned(), name.clone().into());
+        env.insert("LOGNAME".to_owned(), name.into());
+    }
+    if request.terminal.is_some() {
+        env.entry("TERM".to_owned()).or_insert_with(|| "xterm-256color".into());
+    }
+    env.extend(request.env.iter().map(|(name, value)| (name.clone(), value.into())));
+    // The mark by which the command's processes are found; last, so that nothing takes its place.
+    env.insert("ERRAND_TASK_ID".to_owned(), request.task_id.clone().into());
+    env
+}
+
+fn limits(limits: &ResourceLimits) -> impl Iterator<Item = (Resource, u64)> {
+    [
+        (Resource::Nofile, limits.open_files),
+        (Resource::Nproc, limits.processes),
+        (Resource::Fsize, limits.file_bytes),
+        (Resource::Cpu, limits.cpu_seconds),
+        (Resource::As, limits.address_space_bytes),
+        (Resource::Core, limits.core_bytes),
+        (Resource::Stack, limits.stack_bytes),
+    ]
+    .into_iter()
+    .filter_map(|(resource, limit)| Some((resource, limit?)))
+}
+
+fn change_user(identity: &Identity) -> Result<(), Errno> {
+    let check = |result: libc::c_int| {
+        if result == 0 { Ok(()) } else { Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::PERM)) }
+    };
+    let same = rustix::process::getuid().as_raw() == identity.uid && rustix::process::getgid().as_raw() == identity.gid;
+    if same && rustix::process::getuid().as_raw() != 0 {
+        return Ok(());
+    }
+    // SAFETY: the pointer and the length are those of one living vector; the others take numbers.
+    #[allow(unsafe_code)]
+    unsafe {
+        check(libc::setgroups(identity.groups.len(), identity.groups.as_ptr()))?;
+        check(libc::setgid(identity.gid))?;
+        check(libc::setuid(identity.uid))
+    }
+}
+
+/// A shim ignores and blocks signals that a command must get.
+fn restore_signals() {
+    // SAFETY: the set is made by sigemptyset before it is used; the default handler is no code of ours.
+    #[allow(unsafe_code)]
+    unsafe {
+        for signal in 1..=64 {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        let mut none = std::mem::zeroed();
+        libc::sigemptyset(&mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
+    }
+}
+
+fn execve(file: &CString, argv: &[CString], env: &[CString]) -> Errno {
+    let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
+        strings.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
+    };
+    let (argv, env) = (pointers(argv), pointers(env));
+    // SAFETY: both lists end with a null pointer, and what they point to lives until the call returns.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::execve(file.as_ptr(), argv.as_ptr(), env.as_ptr());
+    }
+    Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::NOENT)
+}
+
+/// Waits for a child that is about to end.
+fn reap(pid: libc::pid_t) {
+    if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+        let _ =
+            rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty()));
+    }
+}

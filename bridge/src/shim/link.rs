@@ -1,0 +1,81 @@
+//! The bridges that listen to a shim: one connection for each that follows the task, or asks something of it.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+};
+
+use crate::{
+    frame::{self, Decoder},
+    proto::{ShimOrder, ShimReport, WriteInputRequest, shim_report::Kind},
+};
+
+/// One connection.
+pub(super) struct Link {
+    socket: UnixStream,
+    decoder: Decoder,
+    /// Set while the other side waits for more output than this.
+    pub(super) follows: Option<u64>,
+    /// What the other side wants written and the command has not taken yet.
+    pub(super) input: Option<WriteInputRequest>,
+    broken: bool,
+}
+
+impl Link {
+    pub(super) fn new(socket: OwnedFd) -> io::Result<Self> {
+        let socket = UnixStream::from(socket);
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket, decoder: Decoder::default(), follows: None, input: None, broken: false })
+    }
+
+    /// False when the other side is gone.
+    pub(super) fn is_open(&self) -> bool {
+        !self.broken
+    }
+
+    /// Says something. Reports are few and small: a side that has no room for one has stopped reading, and is let go.
+    pub(super) fn say(&mut self, kind: Kind) {
+        let frame = frame::encode(&ShimReport { kind: Some(kind) });
+        if !matches!((&self.socket).write(&frame), Ok(written) if written == frame.len()) {
+            self.broken = true;
+        }
+    }
+
+    /// The orders that have come.
+    pub(super) fn orders(&mut self) -> Vec<ShimOrder> {
+        let mut buffer = [0u8; 16 * 1024];
+        loop {
+            match self.socket.read(&mut buffer) {
+                Ok(0) => self.broken = true,
+                Ok(read) => {
+                    self.decoder.push(&buffer[..read]);
+                    continue;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => self.broken = true,
+            }
+            break;
+        }
+        let mut orders = Vec::new();
+        loop {
+            match self.decoder.next::<ShimOrder>() {
+                Ok(Some(order)) => orders.push(order),
+                Ok(None) => return orders,
+                Err(_) => {
+                    self.broken = true;
+                    return orders;
+                }
+            }
+        }
+    }
+}
+
+impl AsFd for Link {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}

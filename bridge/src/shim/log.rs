@@ -1,0 +1,299 @@
+//! The log of one task: written as output comes, bounded by a limit, never in the command's way.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::{fd::AsFd, unix::fs::FileExt as _},
+};
+
+use rustix::{
+    fs::{FallocateFlags, fallocate},
+    io::Errno,
+    pipe::{SpliceFlags, splice},
+};
+
+use crate::{
+    proto::{Gap, Stream},
+    streams::StreamsWriter,
+    task_dir::TaskDir,
+};
+
+/// What is read at once where the kernel cannot move it, in bytes.
+const BUFFER: usize = 64 * 1024;
+/// The most that the kernel moves at once, in bytes.
+const MOVE: usize = 1024 * 1024;
+/// Holes begin and end at such positions: the kernel frees whole blocks only.
+const BLOCK: u64 = 4096;
+/// In how many steps the tail moves on by its own length. More steps, more of the limit is used; fewer, less work.
+const STEPS: u64 = 8;
+
+/// What a read from the command found.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// So many bytes.
+    Bytes(usize),
+    /// Nothing now.
+    Nothing,
+    /// Nothing ever again.
+    End,
+}
+
+/// The log.
+pub(super) struct Log {
+    task: TaskDir,
+    file: File,
+    streams: Option<StreamsWriter>,
+    /// Size of all output in bytes.
+    size: u64,
+    /// The most bytes that are kept.
+    limit: u64,
+    gap: Option<Gap>,
+    /// False once the file system has refused to make a hole.
+    holes: bool,
+    incomplete: bool,
+}
+
+impl Log {
+    /// Into the empty files of a task. `limit` 0: everything is kept.
+    pub(super) fn new(task: &TaskDir, file: File, streams: Option<File>, limit: u64) -> Self {
+        Self {
+            task: task.clone(),
+            file,
+            streams: streams.map(StreamsWriter::new),
+            size: 0,
+            limit: if limit == 0 { u64::MAX } else { limit.max(4 * STEPS * BLOCK) },
+            gap: None,
+            holes: true,
+            incomplete: false,
+        }
+    }
+
+    /// Bytes of output so far, with what was not kept.
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// What was not kept because of the limit.
+    pub(super) fn gap(&self) -> Option<Gap> {
+        self.gap
+    }
+
+    /// True when something could not be written.
+    pub(super) fn incomplete(&self) -> bool {
+        self.incomplete
+    }
+
+    /// Takes what is there from `source`, at most some megabytes.
+    pub(super) fn take(&mut self, source: impl AsFd, stream: Stream, is_pipe: bool) -> Taken {
+        if let Some(streams) = &mut self.streams
+            && streams.switch(self.size, stream).is_err()
+        {
+            self.note_incomplete();
+        }
+        if is_pipe && self.keeps() {
+            let mut position = self.size;
+            match splice(&source, None, &self.file, Some(&mut position), self.room(), SpliceFlags::NONBLOCK) {
+                Ok(0) => return Taken::End,
+                Ok(moved) => {
+                    self.grown(moved);
+                    return Taken::Bytes(moved);
+                }
+                Err(Errno::AGAIN | Errno::INTR) => return Taken::Nothing,
+                // The disk is full, or the file system cannot do this: by hand, and what cannot be written is dropped.
+                Err(_) => {}
+            }
+        }
+        self.copy(source)
+    }
+
+    fn copy(&mut self, source: impl AsFd) -> Taken {
+        let mut buffer = [0u8; BUFFER];
+        match rustix::io::read(source, &mut buffer) {
+            Ok(0) => Taken::End,
+            Ok(read) => {
+                self.write(&buffer[..read]);
+                Taken::Bytes(read)
+            }
+            Err(Errno::AGAIN | Errno::INTR) => Taken::Nothing,
+            // A terminal says so when nobody has it open any more.
+            Err(_) => Taken::End,
+        }
+    }
+
+    fn write(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            if !self.keeps() {
+                self.size += bytes.len() as u64;
+                self.drop_newest();
+                return;
+            }
+            match self.file.write_at(&bytes[..bytes.len().min(self.room())], self.size) {
+                Ok(written) if written > 0 => {
+                    bytes = &bytes[written..];
+                    self.grown(written);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(_) | Err(_) => {
+                    self.note_incomplete();
+                    return;
+                }
+            }
+        }
+    }
+
+    /// False when the limit is reached and nothing older can go for what is new.
+    fn keeps(&self) -> bool {
+        self.holes || self.gap.is_none()
+    }
+
+    /// How much can be added before something older has to go.
+    fn room(&self) -> usize {
+        usize::try_from(self.limit - self.kept()).unwrap_or(MOVE).min(MOVE)
+    }
+
+    fn kept(&self) -> u64 {
+        self.size - self.gap.map_or(0, |gap| gap.end - gap.start)
+    }
+
+    fn grown(&mut self, by: usize) {
+        self.size += by as u64;
+        if self.kept() >= self.limit {
+            self.make_hole();
+        }
+    }
+
+    /// Lets go what lies between the head and the newest tail.
+    fn make_hole(&mut self) {
+        let start = self.limit / 2 / BLOCK * BLOCK;
+        let tail = self.limit - start;
+        let end = (self.size - (tail - tail / STEPS)) / BLOCK * BLOCK;
+        let before = self.gap;
+        let freed = before.map_or(start, |gap| gap.end);
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        let made = self.write_gap(Gap { start, end }).is_ok()
+            && rustix::io::retry_on_intr(|| fallocate(&self.file, flags, freed, end - freed)).is_ok();
+        if !made {
+            // The tail cannot move: what comes from here on is not kept.
+            self.holes = false;
+            self.gap = before;
+            self.drop_newest();
+        }
+    }
+
+    /// Where no hole can be made, the gap is at the end.
+    fn drop_newest(&mut self) {
+        let start = self.gap.map_or(self.limit, |gap| gap.start).min(self.size);
+        let _ = self.write_gap(Gap { start, end: self.size });
+    }
+
+    fn write_gap(&mut self, gap: Gap) -> io::Result<()> {
+        let part = self.task.file("gap.part");
+        fs::write(&part, format!("{} {}\n", gap.start, gap.end))?;
+        fs::rename(part, self.task.file("gap"))?;
+        self.gap = Some(gap);
+        Ok(())
+    }
+
+    fn note_incomplete(&mut self) {
+        if !self.incomplete {
+            self.incomplete = true;
+            // The mark takes an inode and no block: it can be made where nothing else can.
+            let _ = File::create(self.task.file("incomplete"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Write as _, os::unix::fs::MetadataExt as _, path::Path};
+
+    use super::*;
+    use crate::log_reader::LogReader;
+
+    fn task(root: &Path) -> TaskDir {
+        let task = TaskDir::new(root, "t").expect("an id");
+        fs::create_dir(task.path()).expect("made");
+        task
+    }
+
+    fn log(task: &TaskDir, limit: u64) -> Log {
+        let file = File::create(task.file("output.log")).expect("made");
+        let streams = File::create(task.file("streams")).expect("made");
+        Log::new(task, file, Some(streams), limit)
+    }
+
+    fn read(task: &TaskDir) -> Vec<(u64, Stream, Vec<u8>)> {
+        let mut reader = LogReader::open(task, 0).expect("a log");
+        let mut pieces = Vec::new();
+        while let Some(piece) = reader.next(u64::MAX).expect("read") {
+            pieces.push((piece.offset, piece.stream(), piece.data.to_vec()));
+        }
+        pieces
+    }
+
+    fn feed(log: &mut Log, bytes: &[u8], stream: Stream) {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        rustix::io::ioctl_fionbio(&reader, true).expect("not blocking");
+        for piece in bytes.chunks(BUFFER) {
+            (&writer).write_all(piece).expect("room");
+            while log.take(&reader, stream, true) != Taken::Nothing {}
+        }
+        drop(writer);
+        assert_eq!(log.take(&reader, stream, true), Taken::End);
+    }
+
+    #[test]
+    fn streams_are_told_apart_in_the_order_of_reading() {
+        let root = tempfile::tempdir().expect("a directory");
+        let task = task(root.path());
+        let mut log = log(&task, 0);
+        feed(&mut log, b"one\n", Stream::Stdout);
+        feed(&mut log, b"two\n", Stream::Stderr);
+        feed(&mut log, b"three\n", Stream::Stdout);
+        assert_eq!(
+            read(&task),
+            [
+                (0, Stream::Stdout, b"one\n".to_vec()),
+                (4, Stream::Stderr, b"two\n".to_vec()),
+                (8, Stream::Stdout, b"three\n".to_vec())
+            ]
+        );
+    }
+
+    #[test]
+    fn the_limit_keeps_the_head_and_the_newest_tail_and_frees_the_rest() {
+        let root = tempfile::tempdir().expect("a directory");
+        let task = task(root.path());
+        let limit = 1024 * 1024;
+        let mut log = log(&task, limit);
+        let all: Vec<u8> = (0..500_000u32).flat_map(|number| format!("{number:09}\n").into_bytes()).collect();
+        for piece in all.chunks(100_000) {
+            feed(&mut log, piece, Stream::Stdout);
+            let kept = fs::metadata(task.file("output.log")).expect("a log").blocks() * 512;
+            assert!(kept <= limit + 16 * BLOCK, "{kept} bytes on the disk");
+        }
+        let gap = log.gap().expect("a gap");
+        assert_eq!((log.size(), log.incomplete()), (all.len() as u64, false));
+        assert_eq!(gap.start, limit / 2);
+        assert!(all.len() as u64 - gap.end >= limit / 2 * 7 / 8, "the tail is too short: {gap:?}");
+        let pieces = read(&task);
+        let kept: u64 = pieces.iter().map(|(_, _, bytes)| bytes.len() as u64).sum();
+        assert_eq!(kept, all.len() as u64 - (gap.end - gap.start));
+        for (offset, _, bytes) in pieces {
+            assert_eq!(bytes, all[usize::try_from(offset).expect("small")..][..bytes.len()]);
+        }
+    }
+
+    #[test]
+    fn where_no_hole_can_be_made_the_newest_is_dropped_and_counted() {
+        let root = tempfile::tempdir().expect("a directory");
+        let task = task(root.path());
+        let mut log = log(&task, 256 * 1024);
+        log.holes = false;
+        feed(&mut log, &vec![b'x'; 600 * 1024], Stream::Stdout);
+        let gap = log.gap().expect("a gap");
+        assert_eq!((log.size(), gap.end), (600 * 1024, 600 * 1024));
+        let kept: usize = read(&task).iter().map(|(_, _, bytes)| bytes.len()).sum();
+        assert_eq!(kept as u64, gap.start);
+    }
+}

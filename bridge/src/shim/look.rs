@@ -1,0 +1,247 @@
+//! What the processes of a silent command do: whether they work, and whether one waits for input.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::{fd::AsFd, unix::fs::MetadataExt as _},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    process::{self, Stat},
+    proto::{Activity, Waiting},
+};
+
+/// CPU time between two looks that makes a command a working one, in clock ticks.
+const WORK_TICKS: u64 = 1;
+
+/// How a process would read its input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// It has none that anybody writes to.
+    Nothing,
+    /// The pipe with this inode.
+    Pipe(u64),
+    /// The terminal with this device number.
+    Terminal(u64),
+}
+
+impl Source {
+    /// The pipe with this end.
+    pub(super) fn pipe(end: impl AsFd) -> Self {
+        rustix::fs::fstat(end).map_or(Self::Nothing, |stat| Self::Pipe(stat.st_ino))
+    }
+
+    /// The terminal with this end.
+    pub(super) fn terminal(end: impl AsFd) -> Self {
+        rustix::fs::fstat(end).map_or(Self::Nothing, |stat| Self::Terminal(stat.st_rdev))
+    }
+}
+
+/// Looks at the processes of one task.
+pub(super) struct Look {
+    source: Source,
+    quiet_after: Duration,
+    every: Duration,
+    silent_since: Instant,
+    next: Instant,
+    before: Option<BTreeMap<u32, Sample>>,
+    told: Option<Activity>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Sample {
+    start_ticks: u64,
+    cpu_ticks: u64,
+    /// Bytes read and written, where input is waited for and the kernel tells.
+    io: Option<u64>,
+}
+
+impl Look {
+    /// After `quiet_after` of silence, and every `every` then.
+    pub(super) fn new(source: Source, quiet_after: Duration, every: Duration) -> Self {
+        let now = Instant::now();
+        let mut look = Self {
+            source,
+            quiet_after,
+            every: every.max(Duration::from_millis(10)),
+            silent_since: now,
+            next: now,
+            before: None,
+            told: None,
+        };
+        look.sign_of_life();
+        look
+    }
+
+    /// There was output, or input.
+    pub(super) fn sign_of_life(&mut self) {
+        self.silent_since = Instant::now();
+        // One look before it counts: what is compared are two.
+        self.next = self.silent_since + self.quiet_after.saturating_sub(self.every);
+        self.before = None;
+        self.told = None;
+    }
+
+    /// When to look.
+    pub(super) fn due(&self) -> Instant {
+        self.next
+    }
+
+    /// Looks, if it is time. The answer, if it is news.
+    pub(super) fn look(&mut self, shim: u32) -> Option<Activity> {
+        let now = Instant::now();
+        if now < self.next {
+            return None;
+        }
+        self.next = now + self.every;
+        let processes = process::descendants(shim);
+        let waiting = processes.iter().find_map(|process| self.waits(process));
+        let sample: BTreeMap<u32, Sample> =
+            processes.iter().map(|stat| (stat.pid, sample(stat, waiting.is_some()))).collect();
+        let before = self.before.replace(sample.clone())?;
+        let silent = now - self.silent_since;
+        if silent < self.quiet_after {
+            return None;
+        }
+        let busy = processes.iter().any(|stat| stat.state == b'D') || has_worked(&before, &sample);
+        if self.told.as_ref().is_some_and(|told| told.busy == busy && told.waiting == waiting) {
+            return None;
+        }
+        let silent_ms = u64::try_from(silent.as_millis()).unwrap_or(u64::MAX);
+        Some(self.told.insert(Activity { silent_ms, busy, waiting }).clone())
+    }
+
+    /// What was seen last, if that still holds.
+    pub(super) fn last(&self) -> Option<Activity> {
+        self.told.clone()
+    }
+
+    /// Whether a process is blocked reading the command's input, and nothing else could wake it.
+    fn waits(&self, stat: &Stat) -> Option<Waiting> {
+        if self.source == Source::Nothing || stat.state != b'S' {
+            return None;
+        }
+        let descriptor = awaited_descriptor(stat.pid)?;
+        let file = fs::metadata(format!("/proc/{}/fd/{descriptor}", stat.pid)).ok()?;
+        let terminal = match self.source {
+            Source::Nothing => return None,
+            Source::Pipe(inode) => {
+                if file.ino() != inode {
+                    return None;
+                }
+                false
+            }
+            Source::Terminal(device) => {
+                // `/dev/tty` stands for whatever terminal the process has.
+                let through_tty = file.rdev() == rustix::fs::makedev(5, 0) && stat.terminal != 0;
+                if file.rdev() != device && !through_tty {
+                    return None;
+                }
+                true
+            }
+        };
+        let command = fs::read_to_string(format!("/proc/{}/comm", stat.pid)).unwrap_or_default().trim_end().to_owned();
+        Some(Waiting { pid: stat.pid, command, terminal })
+    }
+}
+
+fn sample(stat: &Stat, with_io: bool) -> Sample {
+    let io = with_io.then(|| fs::read_to_string(format!("/proc/{}/io", stat.pid)).ok()).flatten().map(|text| {
+        let number = |line: &str| line.split_once(": ")?.1.parse::<u64>().ok();
+        text.lines().filter(|line| line.starts_with("rchar") || line.starts_with("wchar")).filter_map(number).sum()
+    });
+    Sample { start_ticks: stat.start_ticks, cpu_ticks: stat.cpu_ticks, io }
+}
+
+fn has_worked(before: &BTreeMap<u32, Sample>, now: &BTreeMap<u32, Sample>) -> bool {
+    now.iter().any(|(pid, now)| match before.get(pid).filter(|before| before.start_ticks == now.start_ticks) {
+        None => true,
+        Some(before) => {
+            let io = matches!((before.io, now.io), (Some(before), Some(now)) if before != now);
+            now.cpu_ticks >= before.cpu_ticks + WORK_TICKS || io
+        }
+    })
+}
+
+/// The one descriptor whose input a process is blocked on, from its system call.
+fn awaited_descriptor(pid: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
+    let mut words = text.split_ascii_whitespace();
+    let call: i64 = words.next()?.parse().ok()?;
+    let arguments: Vec<u64> = words.filter_map(|word| u64::from_str_radix(word.strip_prefix("0x")?, 16).ok()).collect();
+    let first = *arguments.first()?;
+    match call {
+        libc::SYS_read | libc::SYS_readv => Some(first),
+        // Only descriptor 0, and only for reading.
+        libc::SYS_pselect6 if first == 1 && *arguments.get(1)? != 0 => Some(0),
+        libc::SYS_ppoll if *arguments.get(1)? == 1 => polled_descriptor(pid, first),
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_select if first == 1 && *arguments.get(1)? != 0 => Some(0),
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_poll if *arguments.get(1)? == 1 => polled_descriptor(pid, first),
+        _ => None,
+    }
+}
+
+/// The descriptor in the one `struct pollfd` at an address of another process.
+fn polled_descriptor(pid: u32, address: u64) -> Option<u64> {
+    use std::os::unix::fs::FileExt as _;
+    let mut poll = [0; 8];
+    fs::File::open(format!("/proc/{pid}/mem")).ok()?.read_exact_at(&mut poll, address).ok()?;
+    let descriptor = i32::from_ne_bytes(*poll.first_chunk()?);
+    let events = i16::from_ne_bytes([poll[4], poll[5]]);
+    (events & libc::POLLIN != 0).then(|| u64::try_from(descriptor).ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command, Stdio};
+
+    use super::*;
+
+    /// Looks until something was said, as the shim does.
+    fn said(look: &mut Look, wanted: impl Fn(&Activity) -> bool) -> Activity {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            assert!(Instant::now() < deadline, "nothing was said");
+            if let Some(activity) = look.look(std::process::id())
+                && wanted(&activity)
+            {
+                return activity;
+            }
+            std::thread::park_timeout(look.due().saturating_duration_since(Instant::now()));
+        }
+    }
+
+    fn child(script: &str, stdin: Stdio) -> Child {
+        Command::new("sh").args(["-c", script]).stdin(stdin).stdout(Stdio::null()).spawn().expect("sh")
+    }
+
+    // One test: each look sees all children of this process.
+    #[test]
+    fn a_reader_a_worker_and_a_sleeper_are_told_apart() {
+        let quick = (Duration::from_millis(100), Duration::from_millis(50));
+
+        let mut reader = child("cat", Stdio::piped());
+        let pipe = reader.stdin.as_ref().expect("a pipe");
+        let activity = said(&mut Look::new(Source::pipe(pipe), quick.0, quick.1), |activity| !activity.busy);
+        let waiting = activity.waiting.expect("a process that waits");
+        assert_eq!((waiting.command.as_str(), waiting.terminal), ("cat", false));
+        reader.kill().expect("killed");
+        reader.wait().expect("reaped");
+
+        let mut sleeper = child("exec sleep 60", Stdio::piped());
+        let pipe = sleeper.stdin.as_ref().expect("a pipe");
+        let activity = said(&mut Look::new(Source::pipe(pipe), quick.0, quick.1), |activity| !activity.busy);
+        assert_eq!(activity.waiting, None);
+        sleeper.kill().expect("killed");
+        sleeper.wait().expect("reaped");
+
+        let mut worker = child("while :; do :; done", Stdio::null());
+        let activity = said(&mut Look::new(Source::Nothing, quick.0, quick.1), |activity| activity.busy);
+        assert_eq!(activity.waiting, None);
+        worker.kill().expect("killed");
+        worker.wait().expect("reaped");
+    }
+}

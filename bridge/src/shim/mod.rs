@@ -1,0 +1,179 @@
+//! The process that keeps one task: its command, its log, its exit file. It outlives whoever asked for it.
+//!
+//! One thread, one loop, no runtime: a thousand of them must cost little. Bridges come and go on its socket; what they are told is only
+//! what the task directory will say as well.
+
+mod claim;
+mod command;
+mod input;
+mod link;
+mod log;
+mod look;
+mod task;
+mod user;
+
+use std::{
+    os::fd::{AsFd as _, FromRawFd as _, OwnedFd},
+    path::Path,
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+};
+
+use crate::proto::{ShimOrder, shim_order::Kind as Order};
+use link::Link;
+use task::Task;
+
+/// Keeps the task that is asked for on `control`, below `root`. Returns when nothing of it is left.
+pub(crate) fn run(control: OwnedFd, root: &Path, umask: u32) {
+    let _ = rustix::process::setsid();
+    let _ = rustix::thread::set_name(c"errand-shim");
+    // Whatever the command leaves behind becomes this process's child, wherever it goes.
+    let _ = rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1));
+    let Some(signals) = listen_for_children() else { return };
+    let Ok(mut link) = Link::new(control) else { return };
+    let Some(request) = first_order(&mut link) else { return };
+    let mut links = vec![link];
+    let Some(mut task) = claim::launch(&mut links, request, root, umask) else { return };
+    trim();
+    while !task.is_over() {
+        turn(&mut task, &mut links, &signals);
+    }
+    task.leave();
+}
+
+/// Waits for the one order that a shim is made for.
+fn first_order(link: &mut Link) -> Option<crate::proto::LaunchRequest> {
+    loop {
+        let mut wait = [PollFd::new(&*link, PollFlags::IN)];
+        match poll(&mut wait, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(_) => return None,
+        }
+        match link.orders().into_iter().next() {
+            Some(ShimOrder { kind: Some(Order::Launch(request)) }) => return Some(request),
+            Some(_) => return None,
+            None if !link.is_open() => return None,
+            None => {}
+        }
+    }
+}
+
+/// One turn of the loop: waits until something happens, and deals with all that has.
+fn turn(task: &mut Task, links: &mut Vec<Link>, signals: &OwnedFd) {
+    let timeout = task.due().map(|due| {
+        let wait = due.saturating_duration_since(std::time::Instant::now());
+        Timespec { tv_sec: wait.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: wait.subsec_nanos().into() }
+    });
+    let ready = wait(task, links, signals, timeout.as_ref());
+    if ready.signals {
+        drain(signals);
+    }
+    for link in ready.links {
+        for order in links[link].orders() {
+            task.obey(&mut links[link], order);
+        }
+    }
+    if ready.listener
+        && let Some(link) = task.accept()
+    {
+        links.push(link);
+    }
+    task.take_output(links, &ready.outputs);
+    if ready.signals {
+        task.reap(links);
+    }
+    task.feed(links);
+    task.on_time(links);
+    links.retain(Link::is_open);
+}
+
+/// What can be gone on with.
+#[derive(Default)]
+struct Ready {
+    signals: bool,
+    listener: bool,
+    outputs: Vec<usize>,
+    links: Vec<usize>,
+}
+
+fn wait(task: &Task, links: &[Link], signals: &OwnedFd, timeout: Option<&Timespec>) -> Ready {
+    enum What {
+        Signals,
+        Listener,
+        Output(usize),
+        Input,
+        Link(usize),
+    }
+    let mut what = vec![What::Signals];
+    let mut wait = vec![PollFd::new(signals, PollFlags::IN)];
+    if let Some(listener) = task.listener() {
+        what.push(What::Listener);
+        wait.push(PollFd::from_borrowed_fd(listener, PollFlags::IN));
+    }
+    for (index, output) in task.outputs() {
+        what.push(What::Output(index));
+        wait.push(PollFd::from_borrowed_fd(output, PollFlags::IN));
+    }
+    if links.iter().any(|link| link.input.is_some())
+        && let Some(input) = task.input()
+    {
+        what.push(What::Input);
+        wait.push(PollFd::from_borrowed_fd(input, PollFlags::OUT));
+    }
+    for (index, link) in links.iter().enumerate() {
+        what.push(What::Link(index));
+        wait.push(PollFd::from_borrowed_fd(link.as_fd(), PollFlags::IN));
+    }
+    let mut ready = Ready::default();
+    if poll(&mut wait, timeout).is_err() {
+        return ready;
+    }
+    for (what, found) in what.into_iter().zip(wait) {
+        if found.revents().is_empty() {
+            continue;
+        }
+        match what {
+            What::Signals => ready.signals = true,
+            What::Listener => ready.listener = true,
+            What::Output(index) => ready.outputs.push(index),
+            What::Input => {}
+            What::Link(index) => ready.links.push(index),
+        }
+    }
+    ready
+}
+
+/// A descriptor that is ready when a child has changed. Every other signal is blocked: none that was meant for the command ends its keeper.
+pub(crate) fn listen_for_children() -> Option<OwnedFd> {
+    // SAFETY: the sets are initialised before they are used; the descriptor is new and nobody else's.
+    #[allow(unsafe_code)]
+    unsafe {
+        let mut all = std::mem::zeroed();
+        libc::sigfillset(&mut all);
+        libc::sigprocmask(libc::SIG_SETMASK, &all, std::ptr::null_mut());
+        let mut children = std::mem::zeroed();
+        libc::sigemptyset(&mut children);
+        libc::sigaddset(&mut children, libc::SIGCHLD);
+        let descriptor = libc::signalfd(-1, &children, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
+        (descriptor >= 0).then(|| OwnedFd::from_raw_fd(descriptor))
+    }
+}
+
+/// Takes the signals that have come; what they mean is asked elsewhere.
+pub(crate) fn drain(signals: &OwnedFd) {
+    let mut buffer = [0u8; 128 * 8];
+    while matches!(rustix::io::read(signals, &mut buffer), Ok(read) if read > 0) {}
+}
+
+/// Gives memory back that only the launch needed.
+fn trim() {
+    // SAFETY: takes and returns nothing.
+    #[cfg(target_env = "gnu")]
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}

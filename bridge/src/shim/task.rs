@@ -1,0 +1,384 @@
+//! A running command and its keeper's view of it.
+
+use std::{
+    fs::{self, File},
+    os::{
+        fd::{AsFd as _, BorrowedFd, OwnedFd},
+        unix::net::UnixListener,
+    },
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, WaitOptions, wait};
+
+use super::{
+    claim::{finish, resize},
+    input::Input,
+    link::Link,
+    log::{Log, Taken},
+    look::Look,
+};
+use crate::{
+    process,
+    proto::{
+        Ended, Grew, InputRefusal, InputTaken, Over, Process, Resized, ShimOrder, Stream, Usage, WriteInputRequest,
+        shim_order::Kind as Order, shim_report::Kind,
+    },
+    task_dir::{TaskDir, usage_line},
+};
+
+/// How much is taken from one stream before the others get their turn, in calls.
+const TURNS: usize = 4;
+/// The most that a pipe can hold unless root changed it: what is in it when the command ends is no more.
+const PIPE_LIMIT: u64 = 1024 * 1024;
+/// After so many bytes a pipe is made larger: the command writes much.
+const MUCH: u64 = 1024 * 1024;
+/// The size of the pipe then.
+const LARGE_PIPE: usize = 512 * 1024;
+/// How often what is left of a timed-out command is killed again.
+const KILL_AGAIN: Duration = Duration::from_millis(100);
+
+/// A stream that the command writes to.
+pub(super) struct Output {
+    source: Option<OwnedFd>,
+    stream: Stream,
+    is_pipe: bool,
+    large: bool,
+}
+
+impl Output {
+    pub(super) fn new(source: OwnedFd, stream: Stream, is_pipe: bool) -> Self {
+        Self { source: Some(source), stream, is_pipe, large: false }
+    }
+}
+
+/// What a task is made of.
+pub(super) struct Parts {
+    pub(super) directory: TaskDir,
+    pub(super) exit: File,
+    pub(super) log: Log,
+    pub(super) process: Process,
+    pub(super) outputs: Vec<Output>,
+    pub(super) input: Option<Input>,
+    pub(super) listener: Option<UnixListener>,
+    pub(super) look: Look,
+    pub(super) timeout: Option<Duration>,
+    pub(super) grace: Duration,
+}
+
+/// A command whose time is up.
+struct Stopping {
+    after: Duration,
+    /// The next signal, and when to send it.
+    next: (Signal, Instant),
+}
+
+/// One task.
+pub(super) struct Task {
+    directory: TaskDir,
+    /// The sentinel, until it is whole.
+    exit: Option<File>,
+    log: Log,
+    process: Process,
+    outputs: Vec<Output>,
+    input: Option<Input>,
+    listener: Option<UnixListener>,
+    look: Look,
+    /// When the command's time is up, and how long it had.
+    deadline: Option<(Instant, Duration)>,
+    grace: Duration,
+    stopping: Option<Stopping>,
+    /// How the first process ended, once it has.
+    status: Option<String>,
+    /// What bridges are told of the end, once it is written down.
+    end: Option<(Ended, Over)>,
+    /// False once no process of the task is left.
+    children: bool,
+}
+
+impl Task {
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { directory, exit, log, process, outputs, input, listener, look, timeout, grace } = parts;
+        Self {
+            directory,
+            exit: Some(exit),
+            log,
+            process,
+            outputs,
+            input,
+            listener,
+            look,
+            deadline: timeout.map(|timeout| (Instant::now() + timeout, timeout)),
+            grace,
+            stopping: None,
+            status: None,
+            end: None,
+            children: true,
+        }
+    }
+
+    /// True when the end is written down and nothing of the task is left.
+    pub(super) fn is_over(&self) -> bool {
+        self.end.is_some() && !self.children
+    }
+
+    /// Leaves nothing behind but what later readers need.
+    pub(super) fn leave(&self) {
+        let _ = fs::remove_file(self.directory.file("control"));
+    }
+
+    /// When there is something to do even if nothing happens.
+    pub(super) fn due(&self) -> Option<Instant> {
+        if let Some(stopping) = &self.stopping {
+            return self.end.is_none().then_some(stopping.next.1);
+        }
+        if self.status.is_some() {
+            return None;
+        }
+        let deadline = self.deadline.map(|(deadline, _)| deadline);
+        Some(deadline.map_or(self.look.due(), |deadline| deadline.min(self.look.due())))
+    }
+
+    pub(super) fn listener(&self) -> Option<BorrowedFd<'_>> {
+        self.listener.as_ref().map(|listener| listener.as_fd())
+    }
+
+    pub(super) fn outputs(&self) -> impl Iterator<Item = (usize, BorrowedFd<'_>)> {
+        self.outputs.iter().enumerate().filter_map(|(index, output)| Some((index, output.source.as_ref()?.as_fd())))
+    }
+
+    pub(super) fn input(&self) -> Option<BorrowedFd<'_>> {
+        self.input.as_ref()?.target()
+    }
+
+    /// Takes a bridge that has come, and tells it where things stand.
+    pub(super) fn accept(&self) -> Option<Link> {
+        let (socket, _) = self.listener.as_ref()?.accept().ok()?;
+        let mut link = Link::new(socket.into()).ok()?;
+        link.say(Kind::Started(self.process));
+        if let Some(activity) = self.look.last() {
+            link.say(Kind::Activity(activity));
+        }
+        if let Some((ended, over)) = &self.end {
+            link.say(Kind::Ended(ended.clone()));
+            link.say(Kind::Over(*over));
+        }
+        Some(link)
+    }
+
+    /// Does what a bridge asks for.
+    pub(super) fn obey(&mut self, link: &mut Link, order: ShimOrder) {
+        match order.kind {
+            Some(Order::Follow(follow)) => {
+                link.follows = Some(follow.known);
+                self.tell_growth(link);
+            }
+            Some(Order::Input(request)) => self.take_input(link, request),
+            Some(Order::Resize(size)) => {
+                let terminal =
+                    self.outputs.iter().find(|output| !output.is_pipe).and_then(|output| output.source.as_ref());
+                let refusal = match terminal {
+                    Some(master) if resize(master, size).is_ok() => InputRefusal::Unspecified,
+                    Some(_) => InputRefusal::Closed,
+                    None if self.outputs.iter().all(|output| output.is_pipe) => InputRefusal::NotOpen,
+                    None => InputRefusal::Closed,
+                };
+                link.say(Kind::Resized(Resized { refusal: refusal.into() }));
+            }
+            // A shim has its one task; and what a newer bridge means cannot be guessed.
+            Some(Order::Launch(_)) | None => {}
+        }
+    }
+
+    fn take_input(&mut self, link: &mut Link, request: WriteInputRequest) {
+        self.look.sign_of_life();
+        let Some(input) = &mut self.input else {
+            let taken = InputTaken { refusal: InputRefusal::NotOpen.into(), ..InputTaken::default() };
+            link.say(Kind::InputTaken(taken));
+            return;
+        };
+        // Another order on the same connection: whoever sent the first waits no longer.
+        if link.input.take().is_some() {
+            link.say(Kind::InputTaken(input.answer(InputRefusal::Unspecified)));
+            return;
+        }
+        let mut request = request;
+        match input.write(&mut request) {
+            Some(taken) => link.say(Kind::InputTaken(taken)),
+            None => link.input = Some(request),
+        }
+    }
+
+    /// Goes on with inputs that had no room.
+    pub(super) fn feed(&mut self, links: &mut [Link]) {
+        let Some(input) = &mut self.input else { return };
+        for link in links {
+            if let Some(mut request) = link.input.take() {
+                match input.write(&mut request) {
+                    Some(taken) => link.say(Kind::InputTaken(taken)),
+                    None => link.input = Some(request),
+                }
+            }
+        }
+    }
+
+    /// Logs what the command has written to the streams that are ready.
+    pub(super) fn take_output(&mut self, links: &mut [Link], ready: &[usize]) {
+        let before = self.log.size();
+        for index in ready {
+            for _ in 0..TURNS {
+                if !self.take_from(*index) {
+                    break;
+                }
+            }
+        }
+        if self.log.size() > before {
+            self.look.sign_of_life();
+            for link in links {
+                self.tell_growth(link);
+            }
+        }
+    }
+
+    /// Takes from one stream once. False when there is nothing more for now.
+    fn take_from(&mut self, index: usize) -> bool {
+        let Some(output) = self.outputs.get_mut(index) else { return false };
+        let Some(source) = &output.source else { return false };
+        match self.log.take(source, output.stream, output.is_pipe) {
+            Taken::Bytes(_) => {
+                if output.is_pipe && !output.large && self.log.size() > MUCH {
+                    output.large = true;
+                    let _ = rustix::pipe::fcntl_setpipe_size(source, LARGE_PIPE);
+                }
+                true
+            }
+            Taken::Nothing => false,
+            Taken::End => {
+                output.source = None;
+                false
+            }
+        }
+    }
+
+    fn tell_growth(&self, link: &mut Link) {
+        if link.follows.is_some_and(|known| known < self.log.size()) {
+            link.follows = None;
+            link.say(Kind::Grew(Grew { bytes: self.log.size() }));
+        }
+    }
+
+    /// Takes note of the processes that have ended.
+    pub(super) fn reap(&mut self, links: &mut [Link]) {
+        loop {
+            match rustix::io::retry_on_intr(|| wait(WaitOptions::NOHANG)) {
+                Ok(Some((pid, status))) => {
+                    if Some(pid) == Pid::from_raw(i32::try_from(self.process.pid).unwrap_or(0)) {
+                        self.status = Some(match (status.exit_status(), status.terminating_signal()) {
+                            (Some(code), _) => format!("exited {code}"),
+                            (None, Some(signal)) => format!("signaled {signal}"),
+                            (None, None) => continue,
+                        });
+                    }
+                }
+                Ok(None) => break,
+                Err(_) => {
+                    self.children = false;
+                    break;
+                }
+            }
+        }
+        self.check_end(links);
+    }
+
+    /// Writes the end down once it has come, and tells of it.
+    fn check_end(&mut self, links: &mut [Link]) {
+        let Some(status) = &self.status else { return };
+        // A command whose time was up is over when nothing of it is left.
+        if self.end.is_some() || self.stopping.is_some() && self.children {
+            return;
+        }
+        let result = match &self.stopping {
+            Some(stopping) => format!("timed_out {}", stopping.after.as_millis()),
+            None => status.clone(),
+        };
+        self.take_what_is_left(links);
+        if let Some(input) = &mut self.input {
+            input.close();
+        }
+        let usage = usage();
+        let _ = fs::write(self.directory.file("usage"), usage_line(&usage));
+        if let Some(exit) = self.exit.take() {
+            finish(&self.directory, exit, &result);
+        }
+        let ended = Ended { result, usage: Some(usage) };
+        let over = Over { bytes: self.log.size(), incomplete: self.log.incomplete(), gap: self.log.gap() };
+        for link in links {
+            link.say(Kind::Ended(ended.clone()));
+            link.say(Kind::Over(over));
+        }
+        self.end = Some((ended, over));
+    }
+
+    /// Logs what the command wrote before it ended. A daemon may write on for ever: not more than the pipe could hold then.
+    fn take_what_is_left(&mut self, links: &mut [Link]) {
+        for index in 0..self.outputs.len() {
+            let until = self.log.size() + PIPE_LIMIT;
+            while self.log.size() < until && self.take_from(index) {}
+        }
+        for link in links {
+            self.tell_growth(link);
+        }
+    }
+
+    /// Does what is due: the timeout and what follows from it, a look at a silent command.
+    pub(super) fn on_time(&mut self, links: &mut [Link]) {
+        let now = Instant::now();
+        if self.stopping.is_none()
+            && self.status.is_none()
+            && let Some((deadline, after)) = self.deadline
+            && deadline <= now
+        {
+            let first = if self.grace.is_zero() { Signal::KILL } else { Signal::TERM };
+            self.stopping = Some(Stopping { after, next: (first, now) });
+        }
+        if let Some(stopping) = &mut self.stopping {
+            if self.end.is_none() && stopping.next.1 <= now {
+                let signal = stopping.next.0;
+                let wait = if signal == Signal::KILL { KILL_AGAIN } else { self.grace };
+                stopping.next = (Signal::KILL, now + wait);
+                for process in process::descendants(std::process::id()) {
+                    process::send(process.pid, signal);
+                }
+            }
+        } else if self.status.is_none()
+            && let Some(activity) = self.look.look(std::process::id())
+        {
+            for link in links {
+                link.say(Kind::Activity(activity.clone()));
+            }
+        }
+    }
+}
+
+/// What all processes have used that were waited for.
+fn usage() -> Usage {
+    // SAFETY: the structure is plain numbers, and the call fills it.
+    #[allow(unsafe_code)]
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_CHILDREN, &mut usage);
+        usage
+    };
+    let microseconds = |time: libc::timeval| {
+        u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000 + u64::try_from(time.tv_usec).unwrap_or(0)
+    };
+    let scaled = |value: libc::c_long, unit: u64| u64::try_from(value).unwrap_or(0) * unit;
+    Usage {
+        user_cpu_us: microseconds(usage.ru_utime),
+        system_cpu_us: microseconds(usage.ru_stime),
+        // Kilobytes and blocks of 512 bytes, see getrusage(2).
+        peak_memory_bytes: scaled(usage.ru_maxrss, 1024),
+        read_bytes: scaled(usage.ru_inblock, 512),
+        written_bytes: scaled(usage.ru_oublock, 512),
+    }
+}

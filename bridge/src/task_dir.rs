@@ -1,0 +1,197 @@
+//! The task directory: its files, and what they mean. The direct bridge keeps the same files.
+//!
+//! | file | what |
+//! |---|---|
+//! | `output.log` | output as it came. Positions in it are positions in all output; what the limit made go is a hole |
+//! | `gap` | two numbers: the first byte that is missing, and the first after it. Written before the hole is made |
+//! | `streams` | where output of another stream begins, see [`crate::streams`] |
+//! | `exit` | the sentinel; `exit.part` before it is whole |
+//! | `usage` | what the command used; written before the sentinel |
+//! | `pid`, `supervisor` | first process and shim, each with its kernel start time |
+//! | `started` | made before the command is; by a fence with the word `fenced` instead |
+//! | `incomplete` | there when output could not be written |
+//! | `control` | the shim's socket |
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    process,
+    proto::{Gap, Process, Usage},
+};
+
+/// The most of an exit file that is read, in bytes.
+const EXIT_LIMIT: usize = 1024;
+/// What a fence writes into `started`.
+pub const FENCED: &str = "fenced";
+
+/// The directory of one task.
+#[derive(Debug, Clone)]
+pub struct TaskDir {
+    path: PathBuf,
+}
+
+impl TaskDir {
+    /// The directory of the task with this id; none when that is no id, but something that could lead elsewhere.
+    pub fn new(root: &Path, task_id: &str) -> Option<Self> {
+        let plain = !task_id.is_empty()
+            && task_id.len() <= 64
+            && task_id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        plain.then(|| Self { path: root.join(task_id) })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// One of its files.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// What is recorded of a process, in `pid` or `supervisor`.
+    pub fn process(&self, name: &str) -> Option<Process> {
+        let [pid, start_ticks] = self.two_numbers(name)?;
+        Some(Process { pid: u32::try_from(pid).ok()?, start_ticks })
+    }
+
+    /// True while the process lives that writes the exit file.
+    pub fn supervised(&self) -> bool {
+        self.process("supervisor").is_some_and(|shim| process::lives(shim.pid, shim.start_ticks))
+    }
+
+    /// What the log has not kept.
+    pub fn gap(&self) -> Option<Gap> {
+        let [start, end] = self.two_numbers("gap")?;
+        Some(Gap { start, end })
+    }
+
+    /// The size of all output, with what the log has not kept.
+    pub fn output_bytes(&self, gap: Option<&Gap>) -> u64 {
+        let size = fs::metadata(self.file("output.log")).map_or(0, |log| log.len());
+        // Where no hole can be made the log ends where the gap begins.
+        size.max(gap.map_or(0, |gap| gap.end))
+    }
+
+    /// The beginning of the exit file; none when there is none.
+    pub fn exit_file(&self) -> Option<Vec<u8>> {
+        let mut content = fs::read(self.file("exit")).ok()?;
+        content.truncate(EXIT_LIMIT);
+        Some(content)
+    }
+
+    /// The result in the exit file, if it is whole and of this launch.
+    pub fn result(&self, nonce: &str) -> Option<String> {
+        let content = String::from_utf8(self.exit_file()?).ok()?;
+        let result = content.strip_prefix("errand 1 ")?.strip_prefix(nonce)?.strip_prefix(' ')?.strip_suffix('\n')?;
+        Some(result.to_owned())
+    }
+
+    /// What the command used.
+    pub fn usage(&self) -> Option<Usage> {
+        let text = fs::read_to_string(self.file("usage")).ok()?;
+        parse_usage(&text)
+    }
+
+    /// True when the command was launched and not only its directory made.
+    pub fn started(&self) -> bool {
+        fs::read_to_string(self.file("started")).is_ok_and(|mark| mark.trim_end() != FENCED)
+    }
+
+    /// Makes sure that a task which was not launched never will be. True when it had been launched.
+    ///
+    /// # Errors
+    /// When the mark can be neither made nor found.
+    pub fn fence(&self) -> io::Result<bool> {
+        use std::{io::Write as _, os::unix::fs::DirBuilderExt as _};
+        match fs::DirBuilder::new().mode(0o700).recursive(true).create(&self.path) {
+            Err(error) if !self.path.is_dir() => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        match fs::OpenOptions::new().write(true).create_new(true).open(self.file("started")) {
+            Ok(mut mark) => {
+                mark.write_all(format!("{FENCED}\n").as_bytes())?;
+                Ok(false)
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(self.started()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn two_numbers(&self, name: &str) -> Option<[u64; 2]> {
+        let text = fs::read_to_string(self.file(name)).ok()?;
+        let mut numbers = text.split_ascii_whitespace().map_while(|word| word.parse().ok());
+        Some([numbers.next()?, numbers.next()?])
+    }
+}
+
+/// One line, five numbers, in the order of the message's fields.
+pub fn usage_line(usage: &Usage) -> String {
+    let Usage { user_cpu_us, system_cpu_us, peak_memory_bytes, read_bytes, written_bytes } = usage;
+    format!("{user_cpu_us} {system_cpu_us} {peak_memory_bytes} {read_bytes} {written_bytes}\n")
+}
+
+fn parse_usage(text: &str) -> Option<Usage> {
+    let mut numbers = text.split_ascii_whitespace().map_while(|word| word.parse().ok());
+    Some(Usage {
+        user_cpu_us: numbers.next()?,
+        system_cpu_us: numbers.next()?,
+        peak_memory_bytes: numbers.next()?,
+        read_bytes: numbers.next()?,
+        written_bytes: numbers.next()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_plain_ids_name_a_directory() {
+        let root = Path::new("/tmp/errand");
+        assert!(TaskDir::new(root, "0192f0c1-aaaa-7bbb-8ccc-123456789abc").is_some());
+        for id in ["", "..", ".", "a/b", "/etc", "a\0b", "a b", &"x".repeat(65)] {
+            assert!(TaskDir::new(root, id).is_none(), "{id:?}");
+        }
+    }
+
+    #[test]
+    fn a_fence_keeps_a_launch_from_happening_and_says_when_it_came_too_late() {
+        let root = tempfile::tempdir().expect("a directory");
+        let fresh = TaskDir::new(root.path(), "a").expect("an id");
+        assert!(!fresh.fence().expect("fenced") && !fresh.started());
+        assert!(!fresh.fence().expect("fenced twice"));
+        let launched = TaskDir::new(root.path(), "b").expect("an id");
+        fs::create_dir(launched.path()).expect("made");
+        fs::write(launched.file("started"), "").expect("marked");
+        assert!(launched.fence().expect("looked at") && launched.started());
+    }
+
+    #[test]
+    fn usage_reads_back() {
+        let usage =
+            Usage { user_cpu_us: 1, system_cpu_us: 2, peak_memory_bytes: 3, read_bytes: 4, written_bytes: u64::MAX };
+        assert_eq!(parse_usage(&usage_line(&usage)), Some(usage));
+        assert_eq!(parse_usage("1 2 3 4"), None);
+    }
+
+    #[test]
+    fn a_result_is_believed_only_whole_and_of_this_launch() {
+        let root = tempfile::tempdir().expect("a directory");
+        let task = TaskDir::new(root.path(), "a").expect("an id");
+        fs::create_dir(task.path()).expect("made");
+        for (content, result) in [
+            ("errand 1 n exited 0\n", Some("exited 0")),
+            ("errand 1 n exited 0", None),
+            ("errand 1 other exited 0\n", None),
+            ("errand 2 n exited 0\n", None),
+            ("", None),
+        ] {
+            fs::write(task.file("exit"), content).expect("written");
+            assert_eq!(task.result("n").as_deref(), result, "{content:?}");
+        }
+    }
+}
