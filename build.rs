@@ -60,7 +60,17 @@ fn build_bridge(out: &Path) -> Result<(), Box<dyn Error>> {
         }
     }
     let status = cargo
-        .args(["build", "--quiet", "--locked", "--package", "errand-bridge", "--bin", "errand-bridge", "--profile", "bridge"])
+        .args([
+            "build",
+            "--quiet",
+            "--locked",
+            "--package",
+            "errand-bridge",
+            "--bin",
+            "errand-bridge",
+            "--profile",
+            "bridge",
+        ])
         .args(["--target", &target, "--target-dir"])
         .arg(&target_dir)
         .env("RUSTFLAGS", BRIDGE_FLAGS)
