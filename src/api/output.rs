@@ -2,9 +2,12 @@
 
 use super::convert::count;
 use crate::{
-    engine::{OutputSlice, ReadSelection},
-    proto::v1::{OutputFormat, OutputPart, ReadOutputResponse, output_part::Content},
-    task::output::{split_whole, trim_start},
+    engine::{OutputPiece, OutputSlice, ReadSelection},
+    proto::v1::{OutputFormat, OutputPart, OutputStream, ReadOutputResponse, output_part::Content},
+    task::{
+        Stream,
+        output::{split_whole, trim_start},
+    },
 };
 
 /// The most bytes of the log in one message of a stream.
@@ -30,13 +33,23 @@ impl From<OutputFormat> for Format {
     }
 }
 
-/// One part. `next_offset` counts the bytes of the log, also for text.
-fn part(format: Format, offset: u64, bytes: &[u8]) -> OutputPart {
+/// One part. `next_offset` counts bytes, also for text.
+fn part(format: Format, stream: Stream, offset: u64, bytes: &[u8]) -> OutputPart {
     let content = match format {
         Format::Bytes => Content::Data(bytes.to_vec()),
         Format::Text => Content::Text(String::from_utf8_lossy(bytes).into_owned()),
     };
-    OutputPart { offset: count(offset), content: Some(content), next_offset: count(offset + bytes.len() as u64) }
+    let stream = match stream {
+        Stream::Both => OutputStream::Unspecified,
+        Stream::Stdout => OutputStream::Stdout,
+        Stream::Stderr => OutputStream::Stderr,
+    };
+    OutputPart {
+        offset: count(offset),
+        content: Some(content),
+        next_offset: count(offset + bytes.len() as u64),
+        stream: stream.into(),
+    }
 }
 
 /// Makes parts of a log as it comes.
@@ -45,34 +58,40 @@ pub(super) struct Parts {
     format: Format,
     /// Bytes that came and are the beginning of a character, at most three.
     kept: Vec<u8>,
+    /// Where those come from.
+    stream: Stream,
     /// Position after the last byte that came.
     position: u64,
 }
 
 impl Parts {
     pub(super) fn new(format: Format) -> Self {
-        Self { format, kept: Vec::new(), position: 0 }
+        Self { format, kept: Vec::new(), stream: Stream::Both, position: 0 }
     }
 
-    /// The parts that are whole now that `bytes`, at `offset`, have come.
-    pub(super) fn push(&mut self, offset: u64, bytes: &[u8]) -> Vec<OutputPart> {
-        self.position = offset + bytes.len() as u64;
-        match self.format {
-            Format::Bytes => self.cut(offset, bytes).0,
+    /// The parts that are whole now that this has come.
+    pub(super) fn push(&mut self, piece: &OutputPiece) -> Vec<OutputPart> {
+        // The rest of a character does not come from another stream, nor after a gap.
+        let goes_on = self.stream == piece.stream && self.position == piece.offset;
+        let broken = if goes_on { None } else { self.finish() };
+        (self.stream, self.position) = (piece.stream, piece.end());
+        let parts = match self.format {
+            Format::Bytes => self.cut(piece.offset, &piece.bytes).0,
             Format::Text => {
-                let start = offset - self.kept.len() as u64;
-                let bytes = [&std::mem::take(&mut self.kept), bytes].concat();
+                let start = piece.offset - self.kept.len() as u64;
+                let bytes = [&std::mem::take(&mut self.kept), piece.bytes.as_ref()].concat();
                 let (parts, rest) = self.cut(start, &bytes);
                 self.kept = rest.to_vec();
                 parts
             }
-        }
+        };
+        broken.into_iter().chain(parts).collect()
     }
 
     /// What is left when nothing more will come.
     pub(super) fn finish(&mut self) -> Option<OutputPart> {
         let kept = std::mem::take(&mut self.kept);
-        (!kept.is_empty()).then(|| part(self.format, self.position - kept.len() as u64, &kept))
+        (!kept.is_empty()).then(|| part(self.format, self.stream, self.position - kept.len() as u64, &kept))
     }
 
     /// Cuts bytes into parts, and the rest that makes none yet.
@@ -87,7 +106,7 @@ impl Parts {
             if whole.is_empty() {
                 break;
             }
-            parts.push(part(self.format, offset, whole));
+            parts.push(part(self.format, self.stream, offset, whole));
             offset += whole.len() as u64;
             bytes = &bytes[whole.len()..];
         }
@@ -98,11 +117,14 @@ impl Parts {
 /// The answer to ReadOutput.
 pub(super) fn slice(slice: OutputSlice, selection: ReadSelection, format: Format) -> ReadOutputResponse {
     let OutputSlice { parts, total, finished } = slice;
-    let parts: Vec<OutputPart> = joined(parts)
-        .into_iter()
-        .map(|(offset, bytes)| match format {
-            Format::Bytes => part(format, offset, &bytes),
-            Format::Text => text(offset, &bytes, selection, total, finished),
+    let pieces = joined(parts);
+    let parts: Vec<OutputPart> = (0..pieces.len())
+        .map(|index| {
+            let piece = &pieces[index];
+            match format {
+                Format::Bytes => part(format, piece.stream, piece.offset, &piece.bytes),
+                Format::Text => text(piece, Edges::of(&pieces, index, selection, total, finished)),
+            }
         })
         .filter(|part| part.next_offset > part.offset)
         .collect();
@@ -110,32 +132,59 @@ pub(super) fn slice(slice: OutputSlice, selection: ReadSelection, format: Format
     ReadOutputResponse { parts, total_bytes: count(total), omitted_bytes: (count(total) - held).max(0) }
 }
 
-/// Pieces without the seams between those that touch.
-fn joined(pieces: Vec<(u64, Vec<u8>)>) -> Vec<(u64, Vec<u8>)> {
-    let mut joined: Vec<(u64, Vec<u8>)> = Vec::new();
-    for (offset, bytes) in pieces {
-        match joined.last_mut() {
-            Some((start, before)) if *start + before.len() as u64 == offset => before.extend(bytes),
-            _ => joined.push((offset, bytes)),
+/// Pieces without the seams between those of one stream that touch.
+fn joined(pieces: Vec<OutputPiece>) -> Vec<OutputPiece> {
+    let mut runs: Vec<(u64, Stream, Vec<u8>)> = Vec::new();
+    for piece in pieces {
+        match runs.last_mut() {
+            Some((start, stream, before))
+                if *start + before.len() as u64 == piece.offset && *stream == piece.stream =>
+            {
+                before.extend_from_slice(&piece.bytes);
+            }
+            _ => runs.push((piece.offset, piece.stream, piece.bytes.to_vec())),
         }
     }
-    joined
+    runs.into_iter().map(|(offset, stream, bytes)| OutputPiece { offset, stream, bytes: bytes.into() }).collect()
+}
+
+/// Where a piece may begin or end within a character.
+#[derive(Debug, Clone, Copy)]
+struct Edges {
+    /// Its beginning is not the caller's choice, and what is before it is not shown.
+    cut_before: bool,
+    /// What is after it is not shown.
+    cut_after: bool,
+    /// What is after it may still come.
+    more_to_come: bool,
+}
+
+impl Edges {
+    fn of(pieces: &[OutputPiece], index: usize, selection: ReadSelection, total: u64, finished: bool) -> Self {
+        let piece = &pieces[index];
+        let before = index.checked_sub(1).and_then(|before| pieces.get(before));
+        let chosen = match selection {
+            // Most likely where the piece before ended.
+            ReadSelection::Range { .. } => index == 0,
+            ReadSelection::Tail { .. } | ReadSelection::HeadTail { .. } => piece.offset == 0,
+        };
+        let touched = pieces.get(index + 1).is_some_and(|after| after.offset == piece.end());
+        Self {
+            cut_before: !chosen && before.is_none_or(|before| before.end() != piece.offset),
+            cut_after: !touched && piece.end() < total,
+            more_to_come: !touched && piece.end() >= total && !finished,
+        }
+    }
 }
 
 /// A piece as text. A character that its edges cut is left to the piece beside it.
-fn text(offset: u64, bytes: &[u8], selection: ReadSelection, total: u64, finished: bool) -> OutputPart {
-    let trimmed = match selection {
-        // The caller chose the beginning: most likely where the piece before ended.
-        ReadSelection::Range { .. } => bytes,
-        ReadSelection::Tail { .. } | ReadSelection::HeadTail { .. } if offset > 0 => trim_start(bytes),
-        ReadSelection::Tail { .. } | ReadSelection::HeadTail { .. } => bytes,
-    };
-    let offset = offset + (bytes.len() - trimmed.len()) as u64;
-    let log_goes_on = offset + (trimmed.len() as u64) < total;
-    let (whole, _) = split_whole(trimmed, log_goes_on || !finished);
+fn text(piece: &OutputPiece, edges: Edges) -> OutputPart {
+    let trimmed = if edges.cut_before { trim_start(&piece.bytes) } else { &piece.bytes };
+    let offset = piece.offset + (piece.bytes.len() - trimmed.len()) as u64;
+    let (whole, _) = split_whole(trimmed, edges.cut_after || edges.more_to_come);
     // A piece too small for its character would be empty for ever; whoever reads on from it would never arrive.
-    let stuck = whole.is_empty() && log_goes_on && bytes.len() < CHARACTER_LIMIT;
-    part(Format::Text, offset, if stuck { trimmed } else { whole })
+    let stuck = whole.is_empty() && edges.cut_after && piece.bytes.len() < CHARACTER_LIMIT;
+    part(Format::Text, piece.stream, offset, if stuck { trimmed } else { whole })
 }
 
 #[cfg(test)]
@@ -153,13 +202,17 @@ mod tests {
     }
 
     fn read(bytes: &[u8], offset: u64, total: u64, finished: bool, selection: ReadSelection) -> ReadOutputResponse {
-        slice(OutputSlice { parts: vec![(offset, bytes.to_vec())], total, finished }, selection, Format::Text)
+        slice(
+            OutputSlice { parts: vec![OutputPiece::both(offset, bytes.to_vec())], total, finished },
+            selection,
+            Format::Text,
+        )
     }
 
     #[test]
     fn a_long_output_comes_in_parts_of_bounded_size() {
         let bytes = vec![b'x'; PART_LIMIT * 2 + 5];
-        let parts = Parts::new(Format::Bytes).push(10, &bytes);
+        let parts = Parts::new(Format::Bytes).push(&OutputPiece::both(10, bytes));
         let spans: Vec<_> = parts.iter().map(|part| (part.offset, part.next_offset)).collect();
         let limit = count(PART_LIMIT as u64);
         assert_eq!(spans, [(10, 10 + limit), (10 + limit, 10 + 2 * limit), (10 + 2 * limit, 15 + 2 * limit)]);
@@ -168,7 +221,7 @@ mod tests {
     #[test]
     fn a_character_at_the_limit_goes_whole_into_the_next_part() {
         let text = format!("{}€", "x".repeat(PART_LIMIT - 1));
-        let parts = Parts::new(Format::Text).push(0, text.as_bytes());
+        let parts = Parts::new(Format::Text).push(&OutputPiece::both(0, text));
         assert_eq!(parts.len(), 2);
         assert_eq!(text_of(&parts[1]), "€");
     }
@@ -201,12 +254,53 @@ mod tests {
 
     #[test]
     fn pieces_that_touch_are_one_part() {
-        let pieces = OutputSlice { parts: vec![(0, b"ab".to_vec()), (2, b"cd".to_vec())], total: 4, finished: true };
+        let pieces = OutputSlice {
+            parts: vec![OutputPiece::both(0, "ab"), OutputPiece::both(2, "cd")],
+            total: 4,
+            finished: true,
+        };
         let whole = slice(pieces, ReadSelection::HeadTail { head: 2, tail: 2 }, Format::Bytes);
         assert_eq!((whole.parts.len(), whole.omitted_bytes), (1, 0));
-        let apart = OutputSlice { parts: vec![(0, b"ab".to_vec()), (5, b"cd".to_vec())], total: 7, finished: true };
+        let apart = OutputSlice {
+            parts: vec![OutputPiece::both(0, "ab"), OutputPiece::both(5, "cd")],
+            total: 7,
+            finished: true,
+        };
         let cut = slice(apart, ReadSelection::HeadTail { head: 2, tail: 2 }, Format::Bytes);
         assert_eq!((cut.parts.len(), cut.omitted_bytes), (2, 3));
+    }
+
+    #[test]
+    fn the_other_stream_and_a_gap_end_a_character_and_nothing_else_does() {
+        let piece = |offset, stream, bytes: &'static [u8]| OutputPiece { offset, stream, bytes: bytes.into() };
+        let mut parts = Parts::new(Format::Text);
+        let mut made = Vec::new();
+        for piece in [
+            piece(0, Stream::Stdout, b"a\xE2"),
+            piece(2, Stream::Stdout, b"\x82\xAC"),
+            piece(4, Stream::Stdout, b"\xE2"),
+            piece(5, Stream::Stderr, b"e\xE2"),
+            piece(90, Stream::Stderr, b"f"),
+        ] {
+            made.extend(parts.push(&piece));
+        }
+        made.extend(parts.finish());
+        let shown: Vec<_> = made.iter().map(|part| (part.offset, text_of(part), part.stream())).collect();
+        let (out, err) = (OutputStream::Stdout, OutputStream::Stderr);
+        let expected =
+            [(0, "a", out), (1, "€", out), (4, "\u{FFFD}", out), (5, "e", err), (6, "\u{FFFD}", err), (90, "f", err)];
+        assert_eq!(shown, expected.map(|(offset, text, stream)| (offset, text.to_owned(), stream)));
+    }
+
+    #[test]
+    fn a_read_keeps_streams_apart_and_holds_back_only_what_may_still_come() {
+        let piece = |offset, stream, bytes: &'static [u8]| OutputPiece { offset, stream, bytes: bytes.into() };
+        let parts = vec![piece(0, Stream::Stdout, b"a\xE2"), piece(2, Stream::Stderr, b"b\xE2")];
+        let read = OutputSlice { parts, total: 4, finished: false };
+        let answer = slice(read, ReadSelection::Tail { limit: 9 }, Format::Text);
+        let shown: Vec<_> = answer.parts.iter().map(|part| (part.offset, text_of(part), part.stream())).collect();
+        let expected = [(0, "a\u{FFFD}", OutputStream::Stdout), (2, "b", OutputStream::Stderr)];
+        assert_eq!(shown, expected.map(|(offset, text, stream)| (offset, text.to_owned(), stream)));
     }
 
     proptest! {
@@ -221,7 +315,7 @@ mod tests {
             let mut made = Vec::new();
             let mut offset = 0;
             for piece in whole.chunks(cut) {
-                made.extend(parts.push(offset, piece));
+                made.extend(parts.push(&OutputPiece::both(offset, piece.to_vec())));
                 offset += piece.len() as u64;
             }
             made.extend(parts.finish());

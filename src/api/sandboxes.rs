@@ -27,7 +27,8 @@ impl Sandboxes {
     }
 
     fn convert(&self, view: SandboxView) -> v1::Sandbox {
-        convert::sandbox(view, self.parts.engine.bridge_name())
+        let bridge = self.parts.engine.bridge_state(&view.record);
+        convert::sandbox(view, bridge)
     }
 
     /// Up to `wanted` of the sandboxes that the caller may see, after the one with id `after`.

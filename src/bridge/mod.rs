@@ -3,25 +3,40 @@
 //! [`ExecBridge`] is the contract; [`DirectBridge`] keeps it with a shell and what every sandbox has. A bridge owns the task directory and
 //! decides nothing: what an ending means for a task is for the engine to say.
 
+mod attachment;
 mod direct;
+mod input;
+mod log;
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 
 use crate::{
-    runtime::{Exec, RuntimeError},
-    task::{Ending, Nonce, ProcessIdentity, Signal, TaskId, TaskSpec, sentinel::Sentinel},
+    runtime::RuntimeError,
+    task::{Gap, Nonce, ProcessIdentity, ResourceUsage, Signal, TaskId, TaskSpec, TerminalSize, sentinel::Sentinel},
 };
 
-pub use direct::{Attachment, DirectBridge};
+pub use attachment::{Activity, Attached, Attachment, OutputPiece, Report};
+pub use direct::DirectBridge;
+pub use input::{Input, InputError, InputTaken};
+pub use log::{LogReader, Piece, Pieces, ReadError};
 
 /// Runs commands in running sandboxes. Every method names the sandbox by its runtime's id.
 #[async_trait]
 pub trait ExecBridge: Send + Sync + 'static {
-    /// Its name in the API, such as `direct`.
-    fn name(&self) -> &'static str;
+    /// Makes the bridge ready in a running sandbox and says which it is there. Quick where it is ready already.
+    ///
+    /// # Errors
+    /// When the sandbox cannot be reached.
+    async fn prepare(&self, sandbox: &str) -> Result<BridgeState, RuntimeError>;
+
+    /// What [`ExecBridge::prepare`] has found, without asking; none before it was called.
+    fn state(&self, sandbox: &str) -> Option<BridgeState>;
+
+    /// Whether the bridge itself stops a command at its timeout, and reports [`Activity`]. Whoever waits for either needs no timer of
+    /// its own then, but for the case that the bridge fails.
+    fn keeps_time(&self, sandbox: &str) -> bool;
 
     /// Path of a task's log in the sandbox.
     fn output_file(&self, task: TaskId) -> String;
@@ -37,13 +52,14 @@ pub trait ExecBridge: Send + Sync + 'static {
         task: TaskId,
         nonce: Nonce,
         spec: &TaskSpec,
+        settings: LaunchSettings,
     ) -> Result<Attachment, RuntimeError>;
 
     /// Follows a command that was launched before, with its output from byte `from` on.
     ///
     /// # Errors
     /// When the sandbox cannot be reached.
-    async fn attach(&self, sandbox: &str, task: TaskId, from: u64) -> Result<Attachment, RuntimeError>;
+    async fn attach(&self, sandbox: &str, task: TaskId, nonce: Nonce, from: u64) -> Result<Attachment, RuntimeError>;
 
     /// Says what is known of tasks. With `fence`, a task that was not launched never will be afterwards.
     /// The answers come in the order of the questions.
@@ -65,6 +81,18 @@ pub trait ExecBridge: Send + Sync + 'static {
         signal: Option<Signal>,
     ) -> Result<u32, RuntimeError>;
 
+    /// Writes to a command's standard input or terminal. Returns when the command took all of it, or takes no more for now.
+    ///
+    /// # Errors
+    /// [`InputError::NotOpen`], [`InputError::Closed`], [`InputError::Unsupported`], or when the sandbox cannot be reached.
+    async fn write_input(&self, sandbox: &str, task: TaskId, input: Input) -> Result<InputTaken, InputError>;
+
+    /// Changes the size of a command's terminal.
+    ///
+    /// # Errors
+    /// As for [`ExecBridge::write_input`].
+    async fn resize_terminal(&self, sandbox: &str, task: TaskId, size: TerminalSize) -> Result<(), InputError>;
+
     /// Opens a piece of a task's log.
     ///
     /// # Errors
@@ -78,26 +106,24 @@ pub trait ExecBridge: Send + Sync + 'static {
     async fn remove(&self, sandbox: &str, tasks: &[TaskId]) -> Result<(), RuntimeError>;
 }
 
-/// What an attachment reports, in the order in which it was found. Output is in the order of the log.
+/// Which bridge a sandbox has.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Report {
-    /// The task directory was there already: another launch has the task. The attachment ends.
-    Claimed,
-    /// The command's first process exists.
-    Started(ProcessIdentity),
-    /// More of the log.
-    Output(Bytes),
-    /// The command is over, or never ran. Some of its output may still be on its way.
-    Ended(Ending),
-    /// Nothing more will be written to the log, but for what daemons may add that the command left behind.
-    Over {
-        /// Size of the log then, in bytes.
-        bytes: u64,
-        /// True when the log lacks output because it could not be written.
-        incomplete: bool,
-    },
-    /// The attachment broke off, which says nothing about the command.
-    Broken,
+pub struct BridgeState {
+    /// `resident` or `direct`.
+    pub name: &'static str,
+    /// Why it is that one, where another was wanted, or what is to be said of it; may be empty.
+    pub detail: String,
+}
+
+/// What a bridge has to know of the engine's rules to keep them in the sandbox, also while the server is away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LaunchSettings {
+    /// Between SIGTERM and SIGKILL at the command's timeout.
+    pub grace: Duration,
+    /// After how much silence the command's processes are looked at.
+    pub quiet_after: Duration,
+    /// How often they are then looked at.
+    pub look_every: Duration,
 }
 
 /// What is known of a task in its sandbox.
@@ -115,47 +141,12 @@ pub struct Finding {
     pub supervised: bool,
     /// What the exit file says.
     pub sentinel: Sentinel,
-    /// Size of the log in bytes.
+    /// Bytes of all output, with what the log has not kept.
     pub output_bytes: u64,
     /// True when the log lacks output because it could not be written.
     pub incomplete: bool,
-}
-
-/// Which piece of a log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Piece {
-    /// From a byte on.
-    From {
-        /// The first byte.
-        offset: u64,
-        /// The most bytes.
-        limit: u64,
-    },
-    /// The end.
-    Tail {
-        /// The most bytes.
-        limit: u64,
-    },
-}
-
-/// A piece of a log, as it was when it was opened.
-#[derive(Debug)]
-pub struct LogReader {
-    /// Size of the whole log in bytes.
-    pub size: u64,
-    /// The first byte of the piece.
-    pub start: u64,
-    exec: Exec,
-    first: Option<Bytes>,
-}
-
-/// Why a log cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadError {
-    /// It was removed.
-    #[error("the log is gone")]
-    Gone,
-    /// The sandbox cannot be reached.
-    #[error(transparent)]
-    Runtime(#[from] RuntimeError),
+    /// What the log has not kept because of the output limit.
+    pub gap: Option<Gap>,
+    /// What the command used, if it is over and the bridge tells.
+    pub usage: Option<ResourceUsage>,
 }

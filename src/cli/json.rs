@@ -98,9 +98,15 @@ mod tests {
 
     #[test]
     fn a_stream_message_has_exactly_its_event() {
-        let part = OutputPart { offset: 2, content: Some(output_part::Content::Text("hi".to_owned())), next_offset: 4 };
+        let part = OutputPart {
+            offset: 2,
+            content: Some(output_part::Content::Text("hi".to_owned())),
+            next_offset: 4,
+            stream: 0,
+        };
         let message = v1::RunTaskResponse { event: Some(run_task_response::Event::Output(part)) };
-        assert_eq!(line(&message).unwrap(), r#"{"output":{"offset":2,"text":"hi","next_offset":4}}"#);
+        let expected = r#"{"output":{"offset":2,"text":"hi","next_offset":4,"stream":"OUTPUT_STREAM_UNSPECIFIED"}}"#;
+        assert_eq!(line(&message).unwrap(), expected);
     }
 
     #[test]

@@ -34,7 +34,7 @@ impl LiveTask {
     pub(super) fn snapshot(&self) -> Task {
         let mut task = self.task.borrow().clone();
         if !task.status().is_terminal() {
-            task.output = self.output.summary(task.output.incomplete);
+            task.output = self.output.summary(task.output.incomplete, task.output.gap);
         }
         task
     }

@@ -24,8 +24,14 @@ use std::{
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{bridge::ExecBridge, runtime::Runtime, store::TaskStore, task::TaskId};
+use crate::{
+    bridge::ExecBridge,
+    runtime::Runtime,
+    store::TaskStore,
+    task::{SandboxRecord, TaskId},
+};
 
+pub use crate::bridge::{BridgeState, OutputPiece};
 pub use error::EngineError;
 pub use requests::{
     OutputSlice, ReadSelection, SandboxState, SandboxView, StartRequest, Started, TaskRef, WaitRequest, WaitResult,
@@ -99,9 +105,9 @@ impl Engine {
         &self.inner.settings
     }
 
-    /// The name of the bridge that launches commands.
-    pub fn bridge_name(&self) -> &'static str {
-        self.inner.bridge.name()
+    /// Which bridge a sandbox has, as far as this server has used it.
+    pub fn bridge_state(&self, sandbox: &SandboxRecord) -> Option<BridgeState> {
+        self.inner.bridge.state(&sandbox.runtime_id)
     }
 
     /// Runs `work` to its end even when the caller goes away: a request cut short in the middle would leave half-done things.

@@ -3,8 +3,9 @@
 //! Bounded: it holds [`WINDOW`] bytes however much the command prints. A follower that is close behind makes the supervisor wait for a
 //! moment, which the command never notices because it writes to its log; one that falls further behind reads the log instead.
 
+mod window;
+
 use std::{
-    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -13,9 +14,10 @@ use bytes::Bytes;
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
-    bridge::Piece,
-    task::{OutputSummary, preview},
+    bridge::{OutputPiece, Piece},
+    task::{Gap, OutputSummary, Stream, preview},
 };
+use window::Window;
 
 /// The most output that is held, in bytes.
 pub(super) const WINDOW: usize = 128 * 1024;
@@ -42,48 +44,11 @@ struct Shared {
     taken: Notify,
 }
 
-#[derive(Default)]
-struct Window {
-    /// Position of the first byte held.
-    start: u64,
-    bytes: VecDeque<u8>,
-    last_growth: Option<Instant>,
-    finished: bool,
-    /// For how long followers may still hold the supervisor up.
-    patience: Duration,
-    /// Where each follower stands that has not been left behind.
-    followers: HashMap<u64, u64>,
-    next_follower: u64,
-}
-
-impl Window {
-    fn end(&self) -> u64 {
-        self.start + self.bytes.len() as u64
-    }
-
-    fn copy(&self, from: u64, limit: usize) -> Vec<u8> {
-        let skip = usize::try_from(from.saturating_sub(self.start)).unwrap_or(usize::MAX).min(self.bytes.len());
-        self.bytes.range(skip..self.bytes.len().min(skip.saturating_add(limit))).copied().collect()
-    }
-
-    /// Forgets the followers that still have to take what `more` bytes will drop. They read the log until they are close again.
-    fn leave_behind(&mut self, more: usize) {
-        let start = (self.end() + more as u64).saturating_sub(WINDOW as u64);
-        self.followers.retain(|_, position| *position >= start);
-    }
-
-    /// True when `more` bytes fit without dropping what a follower still has to take.
-    fn has_room(&self, more: usize) -> bool {
-        let start = (self.end() + more as u64).saturating_sub(WINDOW as u64);
-        self.followers.values().all(|position| *position >= start)
-    }
-}
-
 /// What a follower gets.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// The next bytes.
-    Bytes(Bytes),
+    /// The next output. Its offset is past the position asked for where output was not kept.
+    Output(OutputPiece),
     /// The next bytes are not held any more.
     Behind,
     /// There will be no more.
@@ -92,8 +57,8 @@ pub(super) enum Next {
 
 impl LiveOutput {
     pub(super) fn new(start: u64) -> Self {
-        let window = Window { start, ..Window::default() };
-        Self { shared: Arc::new(Shared { window: Mutex::new(window), grown: Notify::new(), taken: Notify::new() }) }
+        let window = Mutex::new(Window::new(start));
+        Self { shared: Arc::new(Shared { window, grown: Notify::new(), taken: Notify::new() }) }
     }
 
     fn window(&self) -> MutexGuard<'_, Window> {
@@ -101,35 +66,53 @@ impl LiveOutput {
     }
 
     /// Adds output. Waits for close followers as long as they keep up with [`PACE`].
-    pub(super) async fn push(&self, mut bytes: Bytes) {
-        while !bytes.is_empty() {
-            let piece = bytes.split_to(bytes.len().min(PIECE));
-            self.make_room(piece.len()).await;
+    pub(super) async fn push(&self, output: OutputPiece) {
+        for piece in self.new_pieces(output) {
+            self.make_room(&piece).await;
             self.append(&piece);
         }
     }
 
     /// Adds output without waiting for anybody.
-    pub(super) fn push_at_once(&self, bytes: &[u8]) {
-        for piece in bytes.chunks(PIECE) {
-            self.window().leave_behind(piece.len());
-            self.append(piece);
+    pub(super) fn push_at_once(&self, output: OutputPiece) {
+        for piece in self.new_pieces(output) {
+            self.window().leave_behind(&piece);
+            self.append(&piece);
         }
     }
 
-    fn append(&self, piece: &[u8]) {
-        {
-            let mut window = self.window();
-            let excess = (window.bytes.len() + piece.len()).saturating_sub(WINDOW);
-            window.bytes.drain(..excess);
-            window.start += excess as u64;
-            window.bytes.extend(piece);
-            window.last_growth = Some(Instant::now());
+    /// Goes on at `position`, since what is before it was not kept. Nothing to do where output has come that far.
+    pub(super) fn skip_to(&self, position: u64) {
+        if position > self.end() {
+            self.push_nothing_at(position);
         }
+    }
+
+    fn push_nothing_at(&self, position: u64) {
+        let nothing = OutputPiece { offset: position, stream: Stream::Both, bytes: Bytes::new() };
+        self.window().leave_behind(&nothing);
+        self.append(&nothing);
+    }
+
+    /// What of this has not come yet, in pieces of bounded size.
+    fn new_pieces(&self, mut output: OutputPiece) -> impl Iterator<Item = OutputPiece> + use<> {
+        let known = usize::try_from(self.end().saturating_sub(output.offset)).unwrap_or(usize::MAX);
+        let known = output.bytes.split_to(known.min(output.bytes.len()));
+        output.offset += known.len() as u64;
+        std::iter::from_fn(move || {
+            let bytes = output.bytes.split_to(output.bytes.len().min(PIECE));
+            let piece = OutputPiece { offset: output.offset, stream: output.stream, bytes };
+            output.offset = piece.end();
+            (!piece.bytes.is_empty()).then_some(piece)
+        })
+    }
+
+    fn append(&self, piece: &OutputPiece) {
+        self.window().append(piece);
         self.shared.grown.notify_waiters();
     }
 
-    async fn make_room(&self, more: usize) {
+    async fn make_room(&self, more: &OutputPiece) {
         let begun = Instant::now();
         let patience = {
             let mut window = self.window();
@@ -178,19 +161,20 @@ impl LiveOutput {
     }
 
     /// What records and lists say of the output.
-    pub(super) fn summary(&self, incomplete: bool) -> OutputSummary {
-        OutputSummary { bytes: self.end(), incomplete, preview: preview(&self.tail(PREVIEW_BYTES)) }
+    pub(super) fn summary(&self, incomplete: bool, gap: Option<Gap>) -> OutputSummary {
+        OutputSummary { bytes: self.end(), incomplete, preview: preview(&self.tail(PREVIEW_BYTES)), gap }
     }
 
-    /// A piece as (size of all output, first byte, bytes); none when it is not all held.
-    pub(super) fn piece(&self, piece: Piece) -> Option<(u64, u64, Vec<u8>)> {
+    /// A piece as (size of all output, first byte, output); none when it is not all held.
+    pub(super) fn piece(&self, piece: Piece) -> Option<(u64, u64, Vec<OutputPiece>)> {
         let window = self.window();
         let (from, limit) = match piece {
             Piece::From { offset, limit } => (offset, limit),
             Piece::Tail { limit } => (window.end().saturating_sub(limit), limit),
         };
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        (from >= window.start).then(|| (window.end(), from, window.copy(from, limit)))
+        let from = if from >= window.end() { from } else { window.place(from)? };
+        Some((window.end(), from, window.pieces(from, limit)))
     }
 
     /// Registers a follower that stands at `position`.
@@ -198,7 +182,7 @@ impl LiveOutput {
         let mut window = self.window();
         let id = window.next_follower;
         window.next_follower += 1;
-        if position >= window.start {
+        if let Some(position) = window.place(position) {
             window.followers.insert(id, position);
         }
         Follower { output: self.clone(), id }
@@ -221,15 +205,14 @@ impl Follower {
             grown.as_mut().enable();
             {
                 let mut window = self.output.window();
-                if position < window.start {
+                let Some(position) = window.place(position) else {
                     return Next::Behind;
-                }
-                let bytes = window.copy(position, PIECE);
-                let taken = position + bytes.len() as u64;
-                window.followers.insert(self.id, taken);
+                };
+                let next = window.first(position, PIECE);
+                window.followers.insert(self.id, next.as_ref().map_or(position, OutputPiece::end));
                 self.output.shared.taken.notify_waiters();
-                if !bytes.is_empty() {
-                    return Next::Bytes(bytes.into());
+                if let Some(next) = next {
+                    return Next::Output(next);
                 }
                 if window.finished {
                     return Next::End;
@@ -251,17 +234,23 @@ impl Drop for Follower {
 mod tests {
     use super::*;
 
+    /// Adds bytes at the end.
+    async fn push(output: &LiveOutput, bytes: impl Into<Bytes>) {
+        output.push(OutputPiece::both(output.end(), bytes)).await;
+    }
+
     #[tokio::test]
     async fn memory_is_bounded_and_the_newest_is_kept() {
         let output = LiveOutput::new(0);
         for round in 0..100u8 {
-            output.push(Bytes::from(vec![round; 10_000])).await;
+            push(&output, vec![round; 10_000]).await;
         }
         assert_eq!(output.end(), 1_000_000);
         assert_eq!(output.window().bytes.len(), WINDOW);
         assert_eq!(output.tail(3), [99, 99, 99]);
         assert_eq!(output.piece(Piece::From { offset: 0, limit: 1 }), None);
-        assert_eq!(output.piece(Piece::Tail { limit: 2 }), Some((1_000_000, 999_998, vec![99, 99])));
+        let tail = vec![OutputPiece::both(999_998, vec![99, 99])];
+        assert_eq!(output.piece(Piece::Tail { limit: 2 }), Some((1_000_000, 999_998, tail)));
     }
 
     #[tokio::test]
@@ -272,7 +261,7 @@ mod tests {
             let output = output.clone();
             tokio::spawn(async move {
                 for round in 0..200u32 {
-                    output.push(Bytes::from(format!("{round:08}").repeat(1000))).await;
+                    push(&output, format!("{round:08}").repeat(1000)).await;
                 }
                 output.finish();
             })
@@ -280,7 +269,10 @@ mod tests {
         let mut seen = Vec::new();
         loop {
             match follower.next(seen.len() as u64).await {
-                Next::Bytes(bytes) => seen.extend_from_slice(&bytes),
+                Next::Output(piece) => {
+                    assert_eq!(piece.offset, seen.len() as u64);
+                    seen.extend_from_slice(&piece.bytes);
+                }
                 Next::Behind => panic!("left behind at {}", seen.len()),
                 Next::End => break,
             }
@@ -292,13 +284,37 @@ mod tests {
         );
     }
 
+    #[tokio::test]
+    async fn a_follower_goes_on_after_a_gap_and_ends_in_one() {
+        let output = LiveOutput::new(0);
+        let mut follower = output.follower(0);
+        push(&output, "abc").await;
+        assert_eq!(follower.next(0).await, Next::Output(OutputPiece::both(0, "abc")));
+        output.push(OutputPiece::both(10, "xyz")).await;
+        assert_eq!(follower.next(3).await, Next::Output(OutputPiece::both(10, "xyz")));
+        output.skip_to(20);
+        output.skip_to(15);
+        output.finish();
+        assert_eq!(follower.next(13).await, Next::End);
+        assert_eq!(output.end(), 20);
+    }
+
+    #[tokio::test]
+    async fn what_comes_a_second_time_is_no_news() {
+        let output = LiveOutput::new(0);
+        push(&output, "abc").await;
+        output.push(OutputPiece::both(1, "bcd")).await;
+        output.push_at_once(OutputPiece::both(0, "ab"));
+        assert_eq!((output.end(), output.tail(9)), (4, b"abcd".to_vec()));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_follower_that_does_not_read_holds_nobody_up_for_long() {
         let output = LiveOutput::new(0);
         let mut follower = output.follower(0);
         let begun = Instant::now();
         for _ in 0..100 {
-            output.push(Bytes::from(vec![0; WINDOW])).await;
+            push(&output, vec![0; WINDOW]).await;
         }
         assert!(begun.elapsed() <= PATIENCE * 2, "{:?}", begun.elapsed());
         assert_eq!(follower.next(0).await, Next::Behind);

@@ -7,7 +7,7 @@ use std::{
 
 use super::{Engine, EngineError, OutputStream, supervisor};
 use crate::{
-    bridge::Piece,
+    bridge::{OutputPiece, Piece},
     runtime::Found,
     store::{BotFilter, Created, Scope, TaskQuery},
     task::{
@@ -103,9 +103,9 @@ pub enum ReadSelection {
 /// Pieces of a log in order, none of which overlap.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OutputSlice {
-    /// Offset and bytes of each.
-    pub parts: Vec<(u64, Vec<u8>)>,
-    /// Size of the log then.
+    /// Each of one stream.
+    pub parts: Vec<OutputPiece>,
+    /// Bytes of all output then.
     pub total: u64,
     /// True when the log will not grow any more.
     pub finished: bool,
@@ -172,6 +172,7 @@ impl Engine {
             output_file: inner.bridge.output_file(id),
             output: Default::default(),
             stall: None,
+            usage: None,
             created_at: SystemTime::now(),
             revision: 0,
             spec,
@@ -312,7 +313,7 @@ impl Engine {
             ReadSelection::Tail { limit } => Piece::Tail { limit },
             ReadSelection::HeadTail { tail, .. } => Piece::Tail { limit: tail },
         };
-        let (total, start, bytes) = match live.as_ref().and_then(|live| live.output.piece(piece)) {
+        let (total, start, pieces) = match live.as_ref().and_then(|live| live.output.piece(piece)) {
             Some(found) => found,
             None => self.read_log(&task, piece).await?,
         };
@@ -327,19 +328,17 @@ impl Engine {
         {
             let limit = head.min(start);
             let head = Piece::From { offset: 0, limit };
-            parts.push((0, self.read_log(&task, head).await?.2));
+            parts.extend(self.read_log(&task, head).await?.2);
         }
-        if !bytes.is_empty() {
-            parts.push((start, bytes));
-        }
+        parts.extend(pieces);
         Ok(OutputSlice { parts, total, finished })
     }
 
-    async fn read_log(&self, task: &Task, piece: Piece) -> Result<(u64, u64, Vec<u8>), EngineError> {
+    async fn read_log(&self, task: &Task, piece: Piece) -> Result<(u64, u64, Vec<OutputPiece>), EngineError> {
         let sandbox = self.inner.sandboxes.runtime_id(task).await?;
         let reader = self.inner.bridge.read(&sandbox, task.id, piece).await?;
         let (size, start) = (reader.size, reader.start);
-        Ok((size, start, reader.bytes().await?))
+        Ok((size, start, reader.collect().await?))
     }
 
     /// Opens a log at an offset.

@@ -2,28 +2,21 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::{
     EngineError, Inner,
     live::LiveTask,
     output::{Follower, Next},
 };
 use crate::{
-    bridge::{LogReader, Piece},
+    bridge::{LogReader, OutputPiece, Piece},
     task::Task,
 };
 
 /// What a stream yields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StreamItem {
-    /// Bytes of the log, in order and without a gap.
-    Output {
-        /// Position of the first byte.
-        offset: u64,
-        /// The bytes. Never empty.
-        bytes: Bytes,
-    },
+    /// Output of one stream, in order. Never empty. Its offset jumps where the log has a gap, and only there.
+    Output(OutputPiece),
     /// The task is finished, and all of its output was yielded. The last item.
     Finished(Box<Task>),
 }
@@ -108,7 +101,7 @@ impl OutputStream {
         }
         let item = self.step().await;
         match &item {
-            Ok(Some(StreamItem::Output { offset, bytes })) => self.position = offset + bytes.len() as u64,
+            Ok(Some(StreamItem::Output(piece))) => self.position = piece.end(),
             Ok(Some(StreamItem::Finished(_)) | None) | Err(_) => self.done = true,
         }
         item.transpose()
@@ -121,12 +114,13 @@ impl OutputStream {
             }
             if let Some(reader) = &mut self.reader {
                 match reader.next().await {
-                    Some(bytes) => {
-                        if let Some(item) = self.output(bytes?) {
+                    Some(piece) => {
+                        if let Some(item) = self.output(piece?) {
                             return Ok(Some(item));
                         }
                     }
                     None => {
+                        self.position = reader.gap.map_or(self.position, |gap| gap.past(self.position));
                         self.reader = None;
                         if self.live.is_none() {
                             // The log ends here, whatever its size was said to be.
@@ -142,8 +136,8 @@ impl OutputStream {
             };
             let follower = self.follower.get_or_insert_with(|| live.output.follower(self.position));
             match follower.next(self.position).await {
-                Next::Bytes(bytes) => {
-                    if let Some(item) = self.output(bytes) {
+                Next::Output(piece) => {
+                    if let Some(item) = self.output(piece) {
                         return Ok(Some(item));
                     }
                 }
@@ -162,12 +156,17 @@ impl OutputStream {
         }
     }
 
-    /// Bytes at the current position, up to the end.
-    fn output(&self, mut bytes: Bytes) -> Option<StreamItem> {
+    /// What of this is up to the end.
+    fn output(&mut self, mut piece: OutputPiece) -> Option<StreamItem> {
         if let Some(end) = self.end {
-            bytes.truncate(usize::try_from(end - self.position).unwrap_or(usize::MAX));
+            piece.bytes.truncate(usize::try_from(end.saturating_sub(piece.offset)).unwrap_or(usize::MAX));
         }
-        (!bytes.is_empty()).then_some(StreamItem::Output { offset: self.position, bytes })
+        if piece.bytes.is_empty() {
+            // All that is left up to the end was not kept.
+            self.position = self.position.max(piece.offset);
+            return None;
+        }
+        Some(StreamItem::Output(piece))
     }
 
     fn last(&self) -> Option<StreamItem> {

@@ -37,6 +37,7 @@ pub(super) fn verdict(state: &TaskState, restarted: bool, finding: &Finding, sur
         Sentinel::Corrupt | Sentinel::Foreign => unwatched(LossReason::ExitFileUnreadable),
         Sentinel::Absent if starting && finding.directory && !finding.started => Verdict::End(Ending::FailedToStart {
             failure: StartFailure::LaunchInterrupted,
+            errno: None,
             message: "the launch was cut short before the command ran".to_owned(),
         }),
         Sentinel::Absent if restarted => Verdict::End(Ending::lost(LossReason::SandboxRestarted)),
@@ -64,6 +65,8 @@ mod tests {
             sentinel: Sentinel::Absent,
             output_bytes: 0,
             incomplete: false,
+            gap: None,
+            usage: None,
         }
     }
 

@@ -4,6 +4,7 @@
 
 mod id;
 mod notification;
+mod observed;
 mod outcome;
 pub mod output;
 pub mod prompt;
@@ -16,9 +17,10 @@ mod text;
 
 pub use id::{BotId, IdError, LeaseId, Nonce, Owner, SandboxId, SessionId, TaskId, TenantId};
 pub use notification::{NewNotification, Notification, NotificationKind, TAIL_LIMIT};
+pub use observed::{Gap, OutputSummary, Reads, ResourceUsage, Stall, Stream, Waiting};
 pub use outcome::{Ending, LossReason, Outcome, Signal, StartFailure, StopCause};
-pub use record::{OutputSummary, Stall, Task};
+pub use record::Task;
 pub use sandbox::{SandboxRecord, SandboxSpec};
-pub use spec::{Program, TaskSpec};
+pub use spec::{DEFAULT_OUTPUT_LIMIT, Program, ResourceLimits, Stdin, TaskSpec, TerminalSize};
 pub use state::{Event, Incarnation, ProcessIdentity, Status, TaskState, Transition, transition};
 pub use text::{preview, summarize};

@@ -34,6 +34,9 @@ pub enum Outcome {
     FailedToStart {
         /// What stood in the way.
         failure: StartFailure,
+        /// The kernel's number for it, where there is one.
+        #[serde(default)]
+        errno: Option<i32>,
         /// The same for people.
         message: String,
     },
@@ -87,10 +90,17 @@ pub enum Ending {
     Exited(u8),
     /// The command was ended by this signal, whoever sent it.
     Signaled(Signal),
+    /// The command's time was up, and what watches it in the sandbox stopped it by itself.
+    TimedOut {
+        /// The timeout.
+        after: Duration,
+    },
     /// The command never ran.
     FailedToStart {
         /// What stood in the way.
         failure: StartFailure,
+        /// The kernel's number for it, where there is one.
+        errno: Option<i32>,
         /// The same for people.
         message: String,
     },
@@ -156,6 +166,8 @@ pub enum StartFailure {
     NotFound,
     /// The program is there and cannot be executed.
     NotExecutable,
+    /// The program is there, and what its first line names to run it is not.
+    BadInterpreter,
     /// The working directory is not there, or is not a directory.
     NoSuchDirectory,
     /// The sandbox's permissions do not allow it.
@@ -168,21 +180,25 @@ pub enum StartFailure {
     SandboxGone,
     /// The launch was cut short before the command ran.
     LaunchInterrupted,
-    /// No process could be made, or the engine refused.
+    /// The sandbox's kernel made no further process.
+    ForkRefused,
+    /// The engine refused.
     Refused,
 }
 
 impl StartFailure {
     /// All of them, for tables and tests.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::NotFound,
         Self::NotExecutable,
+        Self::BadInterpreter,
         Self::NoSuchDirectory,
         Self::NotPermitted,
         Self::NoSuchUser,
         Self::NoSpace,
         Self::SandboxGone,
         Self::LaunchInterrupted,
+        Self::ForkRefused,
         Self::Refused,
     ];
 
@@ -191,12 +207,14 @@ impl StartFailure {
         match self {
             Self::NotFound => "not_found",
             Self::NotExecutable => "not_executable",
+            Self::BadInterpreter => "bad_interpreter",
             Self::NoSuchDirectory => "no_such_directory",
             Self::NotPermitted => "not_permitted",
             Self::NoSuchUser => "no_such_user",
             Self::NoSpace => "no_space",
             Self::SandboxGone => "sandbox_gone",
             Self::LaunchInterrupted => "launch_interrupted",
+            Self::ForkRefused => "fork_refused",
             Self::Refused => "refused",
         }
     }

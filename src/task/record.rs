@@ -4,7 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Event, Nonce, Outcome, Owner, SandboxId, Status, TaskId, TaskSpec, TaskState, Transition, transition};
+use super::{
+    Event, Nonce, Outcome, OutputSummary, Owner, ResourceUsage, SandboxId, Stall, Status, TaskId, TaskSpec, TaskState,
+    Transition, transition,
+};
 
 /// One task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,32 +32,13 @@ pub struct Task {
     pub output: OutputSummary,
     /// Set while the command is silent and seems to wait for input.
     pub stall: Option<Stall>,
+    /// What the command used, once it is over and where the bridge tells.
+    #[serde(default)]
+    pub usage: Option<ResourceUsage>,
     /// When it was accepted.
     pub created_at: SystemTime,
     /// Counts the stored changes; the store refuses a change that was made from an older one.
     pub revision: i64,
-}
-
-/// What a command has printed.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OutputSummary {
-    /// Bytes in the log.
-    pub bytes: u64,
-    /// True when the log lacks output because it could not be written.
-    pub incomplete: bool,
-    /// The last 200 characters, without terminal escapes.
-    pub preview: String,
-}
-
-/// A silent command that seems to want input.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stall {
-    /// When it was found.
-    pub since: SystemTime,
-    /// How long there had been no output by then.
-    pub silent_for: Duration,
-    /// The last line of output, which looks like a prompt.
-    pub last_line: String,
 }
 
 impl Task {

@@ -1,7 +1,10 @@
 //! The exit file of a task, written through fd 3 and renamed into place: how to read it.
 //!
-//! One line: `errand 1 NONCE RESULT` and a newline, where RESULT is `exited CODE`, `signaled NUMBER` or `failed WORD MESSAGE`.
+//! One line: `errand 1 NONCE RESULT` and a newline, where RESULT is `exited CODE`, `signaled NUMBER`,
+//! `timed_out MILLISECONDS` or `failed WORD ERRNO MESSAGE`. ERRNO is the kernel's number for the failure, 0 where there is none.
 //! The line's own newline marks it whole, so that a file cut short by a full disk is never taken for a result.
+
+use std::time::Duration;
 
 use super::{Ending, Nonce, Signal, StartFailure};
 
@@ -54,16 +57,28 @@ pub fn parse_result(result: &str) -> Option<Ending> {
     match word {
         "exited" => decimal(rest).and_then(|code| u8::try_from(code).ok()).map(Ending::Exited),
         "signaled" => decimal(rest).and_then(|n| i32::try_from(n).ok()).and_then(Signal::new).map(Ending::Signaled),
-        "failed" => {
-            let (word, message) = rest.split_once(' ')?;
-            Some(Ending::FailedToStart { failure: StartFailure::from_word(word)?, message: message.to_owned() })
+        "timed_out" => {
+            decimal(rest).map(|milliseconds| Ending::TimedOut { after: Duration::from_millis(milliseconds) })
         }
+        "failed" => parse_failure(rest),
         _ => None,
     }
 }
 
+/// Reads what stands after `failed`, as a whole. None when it cannot be understood.
+pub fn parse_failure(failure: &str) -> Option<Ending> {
+    let (word, rest) = failure.split_once(' ')?;
+    let (errno, message) = rest.split_once(' ')?;
+    let errno = i32::try_from(decimal(errno)?).ok()?;
+    Some(Ending::FailedToStart {
+        failure: StartFailure::from_word(word)?,
+        errno: (errno > 0).then_some(errno),
+        message: message.to_owned(),
+    })
+}
+
 /// A number as `printf %d` writes it: digits only.
-fn decimal(text: &str) -> Option<u32> {
+fn decimal(text: &str) -> Option<u64> {
     (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())).then(|| text.parse().ok()).flatten()
 }
 
@@ -84,20 +99,39 @@ mod tests {
         assert_eq!(read(Some(&line(nonce, "exited 0")), nonce), Sentinel::Complete(Ending::Exited(0)));
         assert_eq!(read(Some(&line(nonce, "signaled 9")), nonce), Sentinel::Complete(Ending::Signaled(Signal::KILL)));
         assert_eq!(
-            read(Some(&line(nonce, "failed not_found no fish here")), nonce),
-            Sentinel::Complete(Ending::FailedToStart {
-                failure: StartFailure::NotFound,
-                message: "no fish here".to_owned()
-            })
+            read(Some(&line(nonce, "timed_out 1500")), nonce),
+            Sentinel::Complete(Ending::TimedOut { after: Duration::from_millis(1500) })
         );
+        for (word, errno) in [("2", Some(2)), ("0", None)] {
+            assert_eq!(
+                read(Some(&line(nonce, &format!("failed not_found {word} no fish here"))), nonce),
+                Sentinel::Complete(Ending::FailedToStart {
+                    failure: StartFailure::NotFound,
+                    errno,
+                    message: "no fish here".to_owned()
+                })
+            );
+        }
         assert_eq!(read(Some(&line(Nonce::new(), "exited 0")), nonce), Sentinel::Foreign);
         assert_eq!(read(Some(format!("errand 2 {nonce} exited 0\n").as_bytes()), nonce), Sentinel::Foreign);
         for corrupt in ["", "\n", "errand", "77\n", "errand 1 x exited 0\n"] {
             assert_eq!(read(Some(corrupt.as_bytes()), nonce), Sentinel::Corrupt, "{corrupt:?}");
         }
-        for corrupt in
-            ["exited 256", "exited -1", "exited +1", "exited", "signaled 0", "signaled 65", "gone 1", "failed x y"]
-        {
+        for corrupt in [
+            "exited 256",
+            "exited -1",
+            "exited +1",
+            "exited",
+            "signaled 0",
+            "signaled 65",
+            "gone 1",
+            "failed x 2 y",
+            "failed not_found",
+            "failed not_found no fish",
+            "failed not_found 99999999999 no fish",
+            "timed_out",
+            "timed_out soon",
+        ] {
             assert_eq!(read(Some(&line(nonce, corrupt)), nonce), Sentinel::Corrupt, "{corrupt:?}");
         }
     }

@@ -314,7 +314,8 @@ fn unasked(ending: Ending) -> Outcome {
     match ending {
         Ending::Exited(code) => Outcome::Exited { code },
         Ending::Signaled(signal) => Outcome::Signaled { signal },
-        Ending::FailedToStart { failure, message } => Outcome::FailedToStart { failure, message },
+        Ending::TimedOut { after } => Outcome::TimedOut { after },
+        Ending::FailedToStart { failure, errno, message } => Outcome::FailedToStart { failure, errno, message },
         Ending::Lost { reason, message } => Outcome::Lost { reason, message },
     }
 }
@@ -325,7 +326,9 @@ fn asked(cause: StopCause, ending: Ending) -> Outcome {
         // A command may answer SIGTERM by exiting with any code: it was stopped all the same.
         Ending::Exited(_) => stopped(cause, Some(Signal::TERM)),
         Ending::Signaled(signal) => stopped(cause, Some(signal)),
-        Ending::FailedToStart { failure, message } => Outcome::FailedToStart { failure, message },
+        // Its time was up while it was being stopped: the stop came first, and the sandbox did not know of it.
+        Ending::TimedOut { .. } => stopped(cause, Some(Signal::TERM)),
+        Ending::FailedToStart { failure, errno, message } => Outcome::FailedToStart { failure, errno, message },
         Ending::Lost { reason, message } => Outcome::Lost { reason, message },
     }
 }
@@ -350,6 +353,7 @@ fn agrees(outcome: &Outcome, ending: &Ending) -> bool {
         // Losing sight of a command that was stopped is no news; a sign of life from one that never ran is.
         Outcome::Stopped { cause, signal } => {
             matches!(ending, Ending::Lost { .. })
+                || (signal.is_some() && matches!(ending, Ending::TimedOut { .. }))
                 || asked(cause.clone(), ending.clone()) == stopped(cause.clone(), *signal)
         }
         Outcome::FailedToStart { .. } => matches!(ending, Ending::FailedToStart { .. }),

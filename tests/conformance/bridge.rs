@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use errand::{
-    bridge::{Attachment, ExecBridge, Finding, Piece, ReadError, Report},
+    bridge::{Attachment, ExecBridge, Finding, LaunchSettings, Piece, ReadError, Report},
     runtime::Runtime,
     task::{Ending, Nonce, ProcessIdentity, Program, Signal, StartFailure, TaskId, TaskSpec, sentinel::Sentinel},
 };
@@ -41,13 +41,36 @@ impl Ran {
 
 pub fn spec(program: Program) -> TaskSpec {
     TaskSpec {
-        program,
-        workdir: None,
         env: [("GREETING".to_owned(), "hello \"world\"\n$HOME".to_owned())].into(),
-        description: String::new(),
-        timeout: Duration::from_secs(60),
-        labels: Default::default(),
-        request_id: None,
+        ..TaskSpec::new(program, Duration::from_secs(60))
+    }
+}
+
+/// How every command is launched here.
+const SETTINGS: LaunchSettings = LaunchSettings {
+    grace: Duration::from_secs(5),
+    quiet_after: Duration::from_secs(1),
+    look_every: Duration::from_secs(1),
+};
+
+/// How an attachment reports the end.
+fn is_end(report: &Report) -> bool {
+    matches!(report, Report::Ended { .. })
+}
+
+/// Which end a report is.
+fn ending_of(report: Report) -> Option<Ending> {
+    match report {
+        Report::Ended { ending, .. } => Some(ending),
+        _ => None,
+    }
+}
+
+/// The bytes of a report of output, and their position.
+fn bytes_of(report: Report) -> (u64, Vec<u8>) {
+    match report {
+        Report::Output(piece) => (piece.offset, piece.bytes.to_vec()),
+        other => panic!("no output: {other:?}"),
     }
 }
 
@@ -58,7 +81,7 @@ pub fn text(command: &str) -> TaskSpec {
 impl Bench {
     async fn launch(&self, spec: &TaskSpec) -> (TaskId, Nonce, Attachment) {
         let (id, nonce) = (TaskId::new(), Nonce::new());
-        let attachment = self.bridge.launch(&self.sandbox, id, nonce, spec).await.unwrap();
+        let attachment = self.bridge.launch(&self.sandbox, id, nonce, spec, SETTINGS).await.unwrap();
         (id, nonce, attachment)
     }
 
@@ -102,9 +125,10 @@ pub async fn read(mut attachment: Attachment) -> Ran {
     loop {
         match attachment.next().await.unwrap() {
             Report::Started(process) => ran.process = Some(process),
-            Report::Output(bytes) => ran.output.extend_from_slice(&bytes),
-            Report::Ended(ending) => ran.ending = Some(ending),
-            Report::Over { bytes, incomplete } => ran.over = Some((bytes, incomplete)),
+            Report::Output(piece) => ran.output.extend_from_slice(&piece.bytes),
+            Report::Activity(_) => {}
+            Report::Ended { ending, .. } => ran.ending = Some(ending),
+            Report::Over { bytes, incomplete, .. } => ran.over = Some((bytes, incomplete)),
             Report::Claimed | Report::Broken => return ran,
         }
     }
@@ -199,17 +223,17 @@ pub async fn failures_to_start_are_told_apart(bench: Bench) {
     let shell = |shell: &str| spec(Program::Shell { text: "true".to_owned(), shell: Some(shell.to_owned()) });
     let workdir = |path: &str| TaskSpec { workdir: Some(path.to_owned()), ..text("true") };
     for (spec, expected) in [
-        (argv("no-such-program"), StartFailure::NotFound),
-        (argv("/no/such/program"), StartFailure::NotFound),
-        (argv("/tmp/plain"), StartFailure::NotExecutable),
-        (argv("/tmp/d"), StartFailure::NotExecutable),
-        (shell("no-such-shell"), StartFailure::NotFound),
-        (workdir("/no/such/directory"), StartFailure::NoSuchDirectory),
-        (workdir("/tmp/plain"), StartFailure::NoSuchDirectory),
+        (argv("no-such-program"), (StartFailure::NotFound, Some(2))),
+        (argv("/no/such/program"), (StartFailure::NotFound, Some(2))),
+        (argv("/tmp/plain"), (StartFailure::NotExecutable, Some(13))),
+        (argv("/tmp/d"), (StartFailure::NotExecutable, Some(13))),
+        (shell("no-such-shell"), (StartFailure::NotFound, Some(2))),
+        (workdir("/no/such/directory"), (StartFailure::NoSuchDirectory, Some(2))),
+        (workdir("/tmp/plain"), (StartFailure::NoSuchDirectory, Some(20))),
     ] {
         match bench.run(&spec).await.ending {
-            Some(Ending::FailedToStart { failure, message }) => {
-                assert_eq!(failure, expected, "{spec:?}");
+            Some(Ending::FailedToStart { failure, errno, message }) => {
+                assert_eq!((failure, errno), expected, "{spec:?}");
                 assert!(message.contains(": "), "names what it is about: {message}");
             }
             other => panic!("{spec:?}: {other:?}"),
@@ -231,8 +255,8 @@ pub async fn workdir_and_shell_are_those_asked_for(bench: Bench) {
 pub async fn a_task_is_launched_at_most_once(bench: Bench) {
     let (id, nonce) = (TaskId::new(), Nonce::new());
     let spec = text("echo once >>/tmp/count; sleep 0.2");
-    let launches =
-        (0..8).map(|_| async { read(bench.bridge.launch(&bench.sandbox, id, nonce, &spec).await.unwrap()).await });
+    let launches = (0..8)
+        .map(|_| async { read(bench.bridge.launch(&bench.sandbox, id, nonce, &spec, SETTINGS).await.unwrap()).await });
     let ran = futures_util::future::join_all(launches).await;
     assert_eq!(ran.iter().filter(|ran| ran.ending == Some(Ending::Exited(0))).count(), 1);
     assert_eq!(bench.sh("cat /tmp/count").await, "once\n");
@@ -242,7 +266,8 @@ pub async fn a_fenced_launch_never_happens(bench: Bench) {
     let (id, nonce) = (TaskId::new(), Nonce::new());
     let finding = bench.bridge.probe(&bench.sandbox, &[(id, nonce)], true).await.unwrap().remove(0);
     assert!(!finding.directory && !finding.started, "{finding:?}");
-    let ran = read(bench.bridge.launch(&bench.sandbox, id, nonce, &text("echo ran >/tmp/ran")).await.unwrap()).await;
+    let spec = text("echo ran >/tmp/ran");
+    let ran = read(bench.bridge.launch(&bench.sandbox, id, nonce, &spec, SETTINGS).await.unwrap()).await;
     assert_eq!(ran.ending, None);
     assert_eq!(bench.sh("cat /tmp/ran 2>/dev/null").await, "");
 }
@@ -274,12 +299,12 @@ pub async fn an_attachment_takes_up_at_any_byte(bench: Bench) {
     let (id, nonce, mut attachment) = bench.launch(&text(script)).await;
     until(&mut attachment, "output", |report| matches!(report, Report::Output(_))).await;
     drop(attachment);
-    let mut attachment = bench.bridge.attach(&bench.sandbox, id, 5).await.unwrap();
+    let mut attachment = bench.bridge.attach(&bench.sandbox, id, nonce, 5).await.unwrap();
     let report = until(&mut attachment, "the old output", |report| matches!(report, Report::Output(_))).await;
-    assert_eq!(report, Report::Output("56789\n".into()));
+    assert_eq!(bytes_of(report), (5, b"56789\n".to_vec()));
     bench.sh("touch /tmp/go").await;
     let report = until(&mut attachment, "the end", |report| matches!(report, Report::Over { .. })).await;
-    assert_eq!(report, Report::Over { bytes: 16, incomplete: false });
+    assert_eq!(report, Report::Over { bytes: 16, incomplete: false, gap: None });
     assert_eq!(bench.probe(id, nonce).await.sentinel, Sentinel::Complete(Ending::Exited(8)));
 }
 
@@ -287,18 +312,18 @@ pub async fn output_is_seen_while_the_command_runs(bench: Bench) {
     let (_, _, mut attachment) =
         bench.launch(&text("echo first; until [ -e /tmp/seen ]; do sleep 0.1; done; echo second; sleep 60")).await;
     let report = until(&mut attachment, "the first line", |report| matches!(report, Report::Output(_))).await;
-    assert_eq!(report, Report::Output("first\n".into()));
+    assert_eq!(bytes_of(report), (0, b"first\n".to_vec()));
     attachment.follow().await.unwrap();
     bench.sh("touch /tmp/seen").await;
     let report = until(&mut attachment, "the second line", |report| matches!(report, Report::Output(_))).await;
-    assert_eq!(report, Report::Output("second\n".into()));
+    assert_eq!(bytes_of(report), (6, b"second\n".to_vec()));
 }
 
 pub async fn a_daemon_that_holds_the_output_does_not_delay_the_end(bench: Bench) {
     let script = "(until [ -e /tmp/later ]; do sleep 0.1; done; echo from the daemon) & echo done; exit 1";
     let (id, _, mut attachment) = bench.launch(&text(script)).await;
-    let report = until(&mut attachment, "the end", |report| matches!(report, Report::Ended(_))).await;
-    assert_eq!(report, Report::Ended(Ending::Exited(1)));
+    let report = until(&mut attachment, "the end", is_end).await;
+    assert_eq!(ending_of(report), Some(Ending::Exited(1)));
     bench.sh("touch /tmp/later").await;
     let deadline = Instant::now() + DEADLINE;
     while !bench.log(id).await.ends_with(b"from the daemon\n") {
@@ -404,8 +429,8 @@ pub async fn a_removed_log_is_reported_and_the_result_still_comes(bench: Bench) 
         bench.launch(&text("echo a; until [ -e /tmp/gone ]; do sleep 0.1; done; exit 5")).await;
     until(&mut attachment, "output", |report| matches!(report, Report::Output(_))).await;
     bench.sh(&format!("rm -rf {}/{id}; touch /tmp/gone", bench.root)).await;
-    let report = until(&mut attachment, "the end", |report| matches!(report, Report::Ended(_))).await;
-    assert_eq!(report, Report::Ended(Ending::Exited(5)));
+    let report = until(&mut attachment, "the end", is_end).await;
+    assert_eq!(ending_of(report), Some(Ending::Exited(5)));
     let piece = Piece::Tail { limit: 10 };
     assert!(matches!(bench.bridge.read(&bench.sandbox, id, piece).await, Err(ReadError::Gone)));
     assert!(!bench.probe(id, nonce).await.directory);

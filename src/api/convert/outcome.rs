@@ -17,9 +17,11 @@ pub(in crate::api) fn outcome(outcome: &Outcome) -> v1::Outcome {
             signal: signal.map_or(0, Signal::number),
             reason: reason(cause),
         }),
-        Outcome::FailedToStart { failure, message } => {
-            Kind::FailedToStart(v1::FailedToStart { failure: start_failure(*failure).into(), message: message.clone() })
-        }
+        Outcome::FailedToStart { failure, errno, message } => Kind::FailedToStart(v1::FailedToStart {
+            failure: start_failure(*failure).into(),
+            message: message.clone(),
+            errno: errno.unwrap_or_default(),
+        }),
         Outcome::Lost { reason, message } => {
             Kind::Lost(v1::Lost { reason: loss_reason(*reason).into(), message: message.clone() })
         }
@@ -43,12 +45,14 @@ fn start_failure(failure: StartFailure) -> v1::StartFailure {
     match failure {
         StartFailure::NotFound => v1::StartFailure::NotFound,
         StartFailure::NotExecutable => v1::StartFailure::NotExecutable,
+        StartFailure::BadInterpreter => v1::StartFailure::BadInterpreter,
         StartFailure::NoSuchDirectory => v1::StartFailure::NoSuchDirectory,
         StartFailure::NotPermitted => v1::StartFailure::NotPermitted,
         StartFailure::NoSuchUser => v1::StartFailure::NoSuchUser,
         StartFailure::NoSpace => v1::StartFailure::NoSpace,
         StartFailure::SandboxGone => v1::StartFailure::SandboxGone,
         StartFailure::LaunchInterrupted => v1::StartFailure::LaunchInterrupted,
+        StartFailure::ForkRefused => v1::StartFailure::ForkRefused,
         StartFailure::Refused => v1::StartFailure::Refused,
     }
 }

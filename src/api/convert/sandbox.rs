@@ -2,13 +2,14 @@
 
 use super::{count, timestamp};
 use crate::{
-    engine::{SandboxState, SandboxView},
+    engine::{BridgeState, SandboxState, SandboxView},
     proto::v1,
     task::SandboxSpec,
 };
 
-/// A sandbox as the runtime sees it now. `bridge` names what launches commands in it.
-pub(in crate::api) fn sandbox(view: SandboxView, bridge: &str) -> v1::Sandbox {
+/// A sandbox as the runtime sees it now. `bridge` is what launches commands in it, as far as that is known.
+pub(in crate::api) fn sandbox(view: SandboxView, bridge: Option<BridgeState>) -> v1::Sandbox {
+    let (bridge, bridge_detail) = bridge.map(|bridge| (bridge.name.to_owned(), bridge.detail)).unwrap_or_default();
     let SandboxView { record, state } = view;
     v1::Sandbox {
         sandbox_id: record.id.to_string(),
@@ -19,7 +20,8 @@ pub(in crate::api) fn sandbox(view: SandboxView, bridge: &str) -> v1::Sandbox {
         container_name: record.runtime_name,
         adopted: record.adopted,
         state: sandbox_state(state).into(),
-        bridge: bridge.to_owned(),
+        bridge,
+        bridge_detail,
         created_at: Some(timestamp(record.created_at)),
     }
 }

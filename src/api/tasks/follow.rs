@@ -56,8 +56,8 @@ impl Log {
                 () = ended(&self.shutdown) => return Err(status::shutting_down()),
             };
             match item.transpose().map_err(status::engine)? {
-                Some(StreamItem::Output { offset, bytes }) => {
-                    self.ready.extend(self.parts.push(offset, &bytes).into_iter().map(Piece::Output));
+                Some(StreamItem::Output(piece)) => {
+                    self.ready.extend(self.parts.push(&piece).into_iter().map(Piece::Output));
                 }
                 Some(StreamItem::Finished(task)) => {
                     self.ready.extend(self.parts.finish().map(Piece::Output));

@@ -110,13 +110,12 @@ fn read(
     Some(StartRequest {
         owner: Owner { tenant: caller.tenant.clone(), bot: bot?, session: session? },
         spec: TaskSpec {
-            program: program?,
             workdir: given(request.workdir),
             env: request.env.into_iter().collect(),
             description: request.description,
-            timeout: timeout?.unwrap_or(settings.default_timeout),
             labels: request.labels.into_iter().collect(),
             request_id: given(request.request_id),
+            ..TaskSpec::new(program?, timeout?.unwrap_or(settings.default_timeout))
         },
         sandbox: sandbox?,
     })

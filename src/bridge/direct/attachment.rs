@@ -2,37 +2,33 @@
 
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
 
 use crate::{
-    bridge::Report,
+    bridge::{Attached, OutputPiece, Report},
     runtime::{Chunk, Exec, Runtime, RuntimeError},
-    task::{Ending, ProcessIdentity, StartFailure, sentinel},
+    task::{Ending, ProcessIdentity, sentinel},
 };
 
 /// The most of a control line, and of an engine's last words, that is kept.
 const LINE_LIMIT: usize = 8 * 1024;
 
-/// A live view of one task.
-pub struct Attachment {
+/// A live view of one task through a stream of its own.
+pub(super) struct ScriptAttachment {
     exec: Exec,
     runtime: Arc<dyn Runtime>,
+    /// Position of the next byte of output.
+    position: u64,
     /// Control bytes that do not make a line yet.
     line: BytesMut,
     /// Until the first control line came: output that may turn out to be the engine's words.
     said: Option<BytesMut>,
 }
 
-impl Attachment {
-    pub(super) fn new(exec: Exec, runtime: Arc<dyn Runtime>) -> Self {
-        Self { exec, runtime, line: BytesMut::new(), said: Some(BytesMut::new()) }
-    }
-
-    /// The next report. After [`Report::Claimed`] and [`Report::Broken`] nothing more comes. Cancel safe.
-    ///
-    /// # Errors
-    /// [`RuntimeError::NotStarted`] when the engine found out late that it could not start the process.
-    pub async fn next(&mut self) -> Result<Report, RuntimeError> {
+#[async_trait]
+impl Attached for ScriptAttachment {
+    async fn next(&mut self) -> Result<Report, RuntimeError> {
         loop {
             if let Some(report) = self.take_line() {
                 self.said = None;
@@ -52,9 +48,9 @@ impl Attachment {
                         let mut all = said.split();
                         self.said = None;
                         all.extend_from_slice(&bytes);
-                        return Ok(Report::Output(all.freeze()));
+                        return Ok(self.output(all.freeze()));
                     }
-                    None => return Ok(Report::Output(bytes)),
+                    None => return Ok(self.output(bytes)),
                 },
                 Some(Err(error)) => {
                     tracing::debug!(%error, "an attachment broke off");
@@ -69,19 +65,29 @@ impl Attachment {
         }
     }
 
-    /// Asks for what is printed from now on as well: a launch emits only the first piece by itself.
-    ///
-    /// # Errors
-    /// When the connection is gone.
-    pub async fn follow(&mut self) -> Result<(), RuntimeError> {
+    async fn follow(&mut self) -> Result<(), RuntimeError> {
         self.exec.write(b"follow\n").await
+    }
+}
+
+impl ScriptAttachment {
+    /// A view whose output begins at byte `from` of the log.
+    pub(super) fn new(exec: Exec, runtime: Arc<dyn Runtime>, from: u64) -> Self {
+        Self { exec, runtime, position: from, line: BytesMut::new(), said: Some(BytesMut::new()) }
+    }
+
+    fn output(&mut self, bytes: Bytes) -> Report {
+        let piece = OutputPiece::both(self.position, bytes);
+        self.position = piece.end();
+        Report::Output(piece)
     }
 
     /// The next whole control line that says something. Held-back output goes before it.
     fn take_line(&mut self) -> Option<Report> {
         while let Some(end) = self.line.iter().position(|byte| *byte == b'\n') {
             if let Some(said) = self.said.as_mut().filter(|said| !said.is_empty()) {
-                return Some(Report::Output(said.split().freeze()));
+                let said = said.split().freeze();
+                return Some(self.output(said));
             }
             let line = self.line.split_to(end + 1);
             let line = String::from_utf8_lossy(&line[..end]);
@@ -103,45 +109,59 @@ fn report(line: &str) -> Option<Report> {
     let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
     match word {
         "claimed" => Some(Report::Claimed),
-        "refused" => {
-            let (word, detail) = rest.split_once(' ')?;
-            Some(Report::Ended(Ending::FailedToStart {
-                failure: StartFailure::from_word(word)?,
-                message: format!("the task directory cannot be made: {}", detail.trim()),
-            }))
-        }
+        "refused" => match sentinel::parse_failure(rest)? {
+            Ending::FailedToStart { failure, errno, message } => {
+                let message = format!("the task directory cannot be made: {}", message.trim());
+                Some(ended(Ending::FailedToStart { failure, errno, message }))
+            }
+            Ending::Exited(_) | Ending::Signaled(_) | Ending::TimedOut { .. } | Ending::Lost { .. } => None,
+        },
         "started" => {
             let (pid, ticks) = rest.split_once(' ')?;
             Some(Report::Started(ProcessIdentity { pid: pid.parse().ok()?, start_ticks: ticks.parse().ok()? }))
         }
-        "ended" => sentinel::parse_result(rest).map(Report::Ended),
+        "ended" => sentinel::parse_result(rest).map(ended),
         "over" => {
             let (bytes, incomplete) = rest.split_once(' ')?;
-            Some(Report::Over { bytes: bytes.parse().ok()?, incomplete: incomplete == "1" })
+            Some(Report::Over { bytes: bytes.parse().ok()?, incomplete: incomplete == "1", gap: None })
         }
         _ => None,
     }
 }
 
+/// An end. What the command used is not known to a shell.
+fn ended(ending: Ending) -> Report {
+    Report::Ended { ending, usage: None }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::task::Signal;
+    use crate::task::{Signal, StartFailure};
 
     #[test]
     fn control_lines_are_understood_and_anything_else_is_not() {
         assert_eq!(report("claimed"), Some(Report::Claimed));
         assert_eq!(report("started 12 3456"), Some(Report::Started(ProcessIdentity { pid: 12, start_ticks: 3456 })));
-        assert_eq!(report("ended signaled 9"), Some(Report::Ended(Ending::Signaled(Signal::KILL))));
-        assert_eq!(report("over 7 1"), Some(Report::Over { bytes: 7, incomplete: true }));
+        assert_eq!(report("ended signaled 9"), Some(ended(Ending::Signaled(Signal::KILL))));
+        assert_eq!(report("over 7 1"), Some(Report::Over { bytes: 7, incomplete: true, gap: None }));
         assert_eq!(
-            report("refused no_space mkdir: No space left on device"),
-            Some(Report::Ended(Ending::FailedToStart {
+            report("refused no_space 28 mkdir: No space left on device"),
+            Some(ended(Ending::FailedToStart {
                 failure: StartFailure::NoSpace,
+                errno: Some(28),
                 message: "the task directory cannot be made: mkdir: No space left on device".to_owned()
             }))
         );
-        for other in ["", "sh: 1: not found", "started x y", "ended badly 1", "over", "refused what ever"] {
+        for other in [
+            "",
+            "sh: 1: not found",
+            "started x y",
+            "ended badly 1",
+            "over",
+            "refused what ever",
+            "refused no_space full",
+        ] {
             assert_eq!(report(other), None, "{other:?}");
         }
     }

@@ -4,20 +4,25 @@
 //! as the stream lives; `supervise.sh` runs the command, tees its output and writes the exit file through fd 3.
 
 mod attachment;
+mod log;
 mod probe;
 
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 
-use super::{ExecBridge, Finding, LogReader, Piece, ReadError};
-use crate::{
-    runtime::{Chunk, Collected, Exec, Runtime, RuntimeError},
-    task::{Nonce, ProcessIdentity, Program, Signal, TaskId, TaskSpec},
+use super::{
+    Attachment, BridgeState, ExecBridge, Finding, Input, InputError, InputTaken, LaunchSettings, LogReader, Piece,
+    ReadError,
 };
+use crate::{
+    runtime::{Collected, Exec, Runtime, RuntimeError},
+    task::{Nonce, ProcessIdentity, Program, Signal, TaskId, TaskSpec, TerminalSize},
+};
+use attachment::ScriptAttachment;
 
-pub use attachment::Attachment;
+/// Its name in the API.
+const NAME: &str = "direct";
 
 const FOLLOW: &str = include_str!("scripts/follow.sh");
 const PROCESS: &str = include_str!("scripts/process.sh");
@@ -78,6 +83,11 @@ async fn in_time<T, E: From<RuntimeError>>(answer: impl Future<Output = Result<T
     })
 }
 
+/// A detached shell leaves nobody in the sandbox to whom input could be given.
+fn no_input() -> InputError {
+    InputError::Unsupported { why: "the direct bridge gives commands no input and no terminal".to_owned() }
+}
+
 /// The arguments of `supervise.sh` from the mode on.
 fn program_arguments(spec: &TaskSpec, command_file: &str) -> Vec<String> {
     let (mode, shell, text, argv): (_, _, _, &[String]) = match &spec.program {
@@ -103,8 +113,16 @@ fn program_arguments(spec: &TaskSpec, command_file: &str) -> Vec<String> {
 
 #[async_trait]
 impl ExecBridge for DirectBridge {
-    fn name(&self) -> &'static str {
-        "direct"
+    async fn prepare(&self, _sandbox: &str) -> Result<BridgeState, RuntimeError> {
+        Ok(BridgeState { name: NAME, detail: String::new() })
+    }
+
+    fn state(&self, _sandbox: &str) -> Option<BridgeState> {
+        Some(BridgeState { name: NAME, detail: String::new() })
+    }
+
+    fn keeps_time(&self, _sandbox: &str) -> bool {
+        false
     }
 
     fn output_file(&self, task: TaskId) -> String {
@@ -117,6 +135,7 @@ impl ExecBridge for DirectBridge {
         task: TaskId,
         nonce: Nonce,
         spec: &TaskSpec,
+        _settings: LaunchSettings,
     ) -> Result<Attachment, RuntimeError> {
         let command_file = self.command_file(task);
         if let Program::Shell { text, .. } = &spec.program
@@ -132,12 +151,12 @@ impl ExecBridge for DirectBridge {
         ];
         arguments.extend(program_arguments(spec, &command_file));
         let exec = self.run(sandbox, &[PACK, FOLLOW, LAUNCH], arguments).await?;
-        Ok(Attachment::new(exec, Arc::clone(&self.runtime)))
+        Ok(Attachment::new(ScriptAttachment::new(exec, Arc::clone(&self.runtime), 0)))
     }
 
-    async fn attach(&self, sandbox: &str, task: TaskId, from: u64) -> Result<Attachment, RuntimeError> {
+    async fn attach(&self, sandbox: &str, task: TaskId, _nonce: Nonce, from: u64) -> Result<Attachment, RuntimeError> {
         let exec = self.run(sandbox, &[PROCESS, FOLLOW, ATTACH], vec![task.to_string(), from.to_string()]).await?;
-        Ok(Attachment::new(exec, Arc::clone(&self.runtime)))
+        Ok(Attachment::new(ScriptAttachment::new(exec, Arc::clone(&self.runtime), from)))
     }
 
     async fn probe(&self, sandbox: &str, tasks: &[(TaskId, Nonce)], fence: bool) -> Result<Vec<Finding>, RuntimeError> {
@@ -177,13 +196,21 @@ impl ExecBridge for DirectBridge {
         })
     }
 
+    async fn write_input(&self, _sandbox: &str, _task: TaskId, _input: Input) -> Result<InputTaken, InputError> {
+        Err(no_input())
+    }
+
+    async fn resize_terminal(&self, _sandbox: &str, _task: TaskId, _size: TerminalSize) -> Result<(), InputError> {
+        Err(no_input())
+    }
+
     async fn read(&self, sandbox: &str, task: TaskId, piece: Piece) -> Result<LogReader, ReadError> {
         let (mode, start, limit) = match piece {
             Piece::From { offset, limit } => ("from", offset, limit),
             Piece::Tail { limit } => ("tail", 0, limit),
         };
         let arguments = vec![task.to_string(), mode.to_owned(), start.to_string(), limit.to_string()];
-        in_time(async { LogReader::open(self.run(sandbox, &[READ], arguments).await?, &*self.runtime).await }).await
+        in_time(async { log::open(self.run(sandbox, &[READ], arguments).await?, &*self.runtime).await }).await
     }
 
     async fn remove(&self, sandbox: &str, tasks: &[TaskId]) -> Result<(), RuntimeError> {
@@ -191,67 +218,6 @@ impl ExecBridge for DirectBridge {
             self.ask(sandbox, &[REMOVE], batch.iter().map(TaskId::to_string).collect()).await?;
         }
         Ok(())
-    }
-}
-
-impl LogReader {
-    /// Waits for what `read.sh` says before the bytes.
-    async fn open(mut exec: Exec, runtime: &dyn Runtime) -> Result<Self, ReadError> {
-        let mut first: Option<Bytes> = None;
-        while let Some(chunk) = exec.next().await {
-            match chunk? {
-                // The head line and the bytes come in two streams, in either order.
-                Chunk::Stdout(bytes) => {
-                    first = Some(match first {
-                        Some(before) => [before, bytes].concat().into(),
-                        None => bytes,
-                    });
-                }
-                Chunk::Stderr(line) => {
-                    let line = String::from_utf8_lossy(&line);
-                    let mut words = line.split_whitespace();
-                    return match (words.next(), words.next().map(str::parse), words.next().map(str::parse)) {
-                        (Some("log"), Some(Ok(size)), Some(Ok(start))) => Ok(Self { size, start, exec, first }),
-                        (Some("gone"), ..) => Err(ReadError::Gone),
-                        _ => Err(RuntimeError::Refused { detail: line.trim().to_owned() }.into()),
-                    };
-                }
-            }
-        }
-        let said = String::from_utf8_lossy(&first.unwrap_or_default()).into_owned();
-        Err(runtime
-            .explain(&said)
-            .unwrap_or(RuntimeError::Unavailable { detail: "the log's head did not come".to_owned() })
-            .into())
-    }
-
-    /// The next bytes of the piece; none at its end. Cancel safe.
-    ///
-    /// # Errors
-    /// When the sandbox cannot be reached any more.
-    pub async fn next(&mut self) -> Option<Result<Bytes, RuntimeError>> {
-        if let Some(first) = self.first.take() {
-            return Some(Ok(first));
-        }
-        loop {
-            match self.exec.next().await? {
-                Ok(Chunk::Stdout(bytes)) => return Some(Ok(bytes)),
-                Ok(Chunk::Stderr(line)) => tracing::debug!(line = %String::from_utf8_lossy(&line), "reading a log"),
-                Err(error) => return Some(Err(error)),
-            }
-        }
-    }
-
-    /// The whole piece at once.
-    ///
-    /// # Errors
-    /// When the sandbox cannot be reached any more.
-    pub async fn bytes(mut self) -> Result<Vec<u8>, RuntimeError> {
-        let mut all = Vec::new();
-        while let Some(bytes) = self.next().await {
-            all.extend_from_slice(&bytes?);
-        }
-        Ok(all)
     }
 }
 
@@ -263,13 +229,9 @@ mod tests {
 
     fn spec(program: Program) -> TaskSpec {
         TaskSpec {
-            program,
             workdir: Some("/w".to_owned()),
             env: [("A".to_owned(), "1".to_owned())].into(),
-            description: String::new(),
-            timeout: Duration::from_secs(1),
-            labels: Default::default(),
-            request_id: None,
+            ..TaskSpec::new(program, Duration::from_secs(1))
         }
     }
 

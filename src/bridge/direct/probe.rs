@@ -56,6 +56,8 @@ fn finding(rest: &mut &[u8], task: TaskId, nonce: Nonce, boot: u64) -> Option<Fi
         sentinel: sentinel::read(content, nonce),
         output_bytes: size.parse().unwrap_or(0),
         incomplete: incomplete == "1",
+        gap: None,
+        usage: None,
     })
 }
 

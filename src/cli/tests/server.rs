@@ -50,7 +50,7 @@ fn killed() -> Task {
 
 fn part(from: usize, to: usize) -> OutputPart {
     let content = Some(Content::Data(LOG[from..to].to_vec()));
-    OutputPart { offset: from.try_into().unwrap(), content, next_offset: to.try_into().unwrap() }
+    OutputPart { offset: from.try_into().unwrap(), content, next_offset: to.try_into().unwrap(), stream: 0 }
 }
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;

@@ -37,7 +37,7 @@ impl Supervisor {
             () = self.inner.leave.cancelled() => return Err(Left),
             permit = permit => permit.ok(),
         };
-        match self.inner.bridge.attach(&self.sandbox, self.task.id, self.live.output.end()).await {
+        match self.inner.bridge.attach(&self.sandbox, self.task.id, self.task.nonce, self.live.output.end()).await {
             Ok(attachment) => {
                 self.permit = None;
                 let begun = Instant::now();
@@ -180,20 +180,21 @@ impl Supervisor {
                 self.orders.mark_changed();
                 Ok(None)
             }
-            Ok(Report::Output(bytes)) => {
-                self.live.output.push(bytes).await;
+            Ok(Report::Output(piece)) => {
+                self.live.output.push(piece).await;
                 view.silent_since = Instant::now();
                 self.check_resumed().await?;
                 Ok(self.complete(view))
             }
-            Ok(Report::Ended(ending)) => {
+            Ok(Report::Activity(_)) => Ok(None),
+            Ok(Report::Ended { ending, usage }) => {
+                self.task.usage = usage.or(self.task.usage);
                 view.ending = Some(ending);
                 view.drain_by = Some(Instant::now() + DRAIN);
                 Ok(None)
             }
-            Ok(Report::Over { bytes, incomplete }) => {
-                self.log_bytes = self.log_bytes.max(bytes);
-                self.task.output.incomplete |= incomplete;
+            Ok(Report::Over { bytes, incomplete, gap }) => {
+                self.output_is(bytes, incomplete, gap);
                 self.whole_log = true;
                 match view.ending {
                     Some(_) => Ok(self.complete(view)),

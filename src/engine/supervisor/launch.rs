@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::{FIRST_PAUSE, Left, Step, Supervisor};
 use crate::{
+    bridge::LaunchSettings,
     engine::EngineError,
     runtime::{NotStarted, RuntimeError},
-    task::{Ending, Event, StartFailure, TaskState},
+    task::{Ending, Event, StartFailure, Task, TaskState},
 };
 
 impl Supervisor {
@@ -56,7 +57,13 @@ impl Supervisor {
         };
         self.sandbox.clone_from(&place.runtime_id);
         self.commit(Event::LaunchBegan { incarnation: place.incarnation }).await?;
-        let launched = self.inner.bridge.launch(&self.sandbox, self.task.id, self.task.nonce, &self.task.spec).await;
+        let settings = LaunchSettings {
+            grace: self.inner.settings.stop_grace,
+            quiet_after: self.inner.settings.stall_after,
+            look_every: self.inner.settings.stall_check_interval,
+        };
+        let Task { id, nonce, spec, .. } = &self.task;
+        let launched = self.inner.bridge.launch(&self.sandbox, *id, *nonce, spec, settings).await;
         match launched {
             Ok(attachment) => Ok(Some(Step::Follow(Box::new(attachment)))),
             Err(RuntimeError::Uncertain { detail }) => {
@@ -88,7 +95,7 @@ async fn ordered(
 }
 
 fn failed(failure: StartFailure, message: &str) -> Step {
-    Step::End(Ending::FailedToStart { failure, message: message.to_owned() }, None)
+    Step::End(Ending::FailedToStart { failure, errno: None, message: message.to_owned() }, None)
 }
 
 /// The end of a task whose launch was certainly refused.

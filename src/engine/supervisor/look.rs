@@ -88,8 +88,8 @@ impl Supervisor {
     /// What a finding means; none when it is too early to tell.
     pub(in crate::engine) async fn judge(&mut self, found: &Found, finding: &Finding, sure: bool) -> Option<Step> {
         let restarted = self.task.state.incarnation().is_some_and(|incarnation| *incarnation != found.incarnation);
-        self.log_bytes = self.log_bytes.max(finding.output_bytes);
-        self.task.output.incomplete |= finding.incomplete;
+        self.output_is(finding.output_bytes, finding.incomplete, finding.gap);
+        self.task.usage = finding.usage.or(self.task.usage);
         let made = finding.process.map(|(_, made)| made);
         match verdict(&self.task.state, restarted, finding, sure) {
             Verdict::End(ending) => Some(Step::End(ending, made)),

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     bridge::{Attachment, Piece, ReadError},
     store::StoreError,
-    task::{Ending, Event, NewNotification, NotificationKind, TAIL_LIMIT, Task, TaskState},
+    task::{Ending, Event, Gap, NewNotification, NotificationKind, TAIL_LIMIT, Task, TaskState},
 };
 pub(super) use look::lost;
 use stopping::Stopping;
@@ -68,7 +68,7 @@ pub(super) struct Supervisor {
     stopping: Option<Stopping>,
     /// Held until a launched command has shown a sign of life.
     permit: Option<OwnedSemaphorePermit>,
-    /// Size of the log, where more is known of it than what was read.
+    /// Bytes of all output, where more is known of it than what was read.
     log_bytes: u64,
     /// True once that is the size of the log at the command's end.
     whole_log: bool,
@@ -136,7 +136,7 @@ impl Supervisor {
 
     /// Commits a changed record and a notification about it. Tries until it is done: what is not committed has not happened.
     async fn commit_record(&mut self, mut task: Task, kind: Option<NotificationKind>) -> Result<(), Left> {
-        task.output = self.live.output.summary(task.output.incomplete);
+        task.output = self.live.output.summary(task.output.incomplete, task.output.gap);
         task.output.bytes = task.output.bytes.max(self.log_bytes);
         let now = SystemTime::now();
         let notification = kind.map(|kind| NewNotification::new(kind, &task, &self.live.output.tail(TAIL_LIMIT), now));
@@ -187,14 +187,26 @@ impl Supervisor {
         if matches!(self.task.state, TaskState::Stopping { .. }) {
             self.clear_tree().await?;
         }
+        if let Some(gap) = self.task.output.gap {
+            // The end of the output may be what was not kept of it.
+            self.live.output.skip_to(gap.past(self.live.output.end()));
+        }
         self.commit(Event::Ended { ending, started_at, at: SystemTime::now() }).await?;
         tracing::info!(outcome = ?self.task.state.outcome(), output_bytes = self.task.output.bytes, "finished");
         Ok(Step::Over)
     }
 
-    /// True when it is known how much the log holds, and all of that was read.
+    /// True when it is known how much was printed, and all of that was read which was kept.
     fn all_read(&self) -> bool {
-        self.whole_log && self.live.output.end() >= self.log_bytes
+        let end = self.live.output.end();
+        self.whole_log && self.task.output.gap.map_or(end, |gap| gap.past(end)) >= self.log_bytes
+    }
+
+    /// What a bridge says of the output as a whole.
+    fn output_is(&mut self, bytes: u64, incomplete: bool, gap: Option<Gap>) {
+        self.log_bytes = self.log_bytes.max(bytes);
+        self.task.output.incomplete |= incomplete;
+        self.task.output.gap = gap.or(self.task.output.gap);
     }
 
     /// Reads what the log holds and was not seen yet.
@@ -219,14 +231,14 @@ impl Supervisor {
     async fn read_from(&mut self, offset: u64) -> Result<(), ReadError> {
         let piece = Piece::From { offset, limit: i64::MAX as u64 };
         let mut reader = self.inner.bridge.read(&self.sandbox, self.task.id, piece).await?;
-        let mut wanted = reader.size.saturating_sub(offset);
-        while wanted > 0
-            && let Some(bytes) = reader.next().await
+        let size = reader.size;
+        self.output_is(size, false, reader.gap);
+        while self.live.output.end() < size
+            && let Some(piece) = reader.next().await
         {
-            let mut bytes = bytes?;
-            bytes.truncate(usize::try_from(wanted).unwrap_or(usize::MAX));
-            wanted -= bytes.len() as u64;
-            self.live.output.push_at_once(&bytes);
+            let mut piece = piece?;
+            piece.bytes.truncate(usize::try_from(size.saturating_sub(piece.offset)).unwrap_or(usize::MAX));
+            self.live.output.push_at_once(piece);
         }
         Ok(())
     }

@@ -25,7 +25,7 @@ impl Supervisor {
         };
         tracing::info!(?silent_for, %last_line, "stalled");
         let mut task = self.task.clone();
-        task.stall = Some(Stall { since: SystemTime::now(), silent_for, last_line });
+        task.stall = Some(Stall { since: SystemTime::now(), silent_for, last_line, waiting: None });
         self.commit_record(task, Some(NotificationKind::Stalled)).await
     }
 

@@ -73,6 +73,24 @@ fn an_exit_while_stopping_is_a_stop_and_a_timeout_is_a_timeout() {
 }
 
 #[test]
+fn a_timeout_that_the_sandbox_kept_is_a_timeout_unless_a_stop_came_first() {
+    let after = Duration::from_secs(7);
+    let timed_out = || ended(Ending::TimedOut { after });
+    let starting = TaskState::Starting { incarnation: incarnation() };
+    for state in [starting, running()] {
+        assert_eq!(apply(state, timed_out()).outcome(), Some(&Outcome::TimedOut { after }));
+    }
+    let stopping = apply(running(), Event::StopRequested { cause: request(), at: at(2) });
+    let stopped = apply(stopping, timed_out());
+    assert_eq!(stopped.outcome(), Some(&Outcome::Stopped { cause: request(), signal: Some(Signal::TERM) }));
+    assert_eq!(transition(&stopped, timed_out()), Transition::Unchanged);
+    let exited = apply(running(), ended(Ending::Exited(0)));
+    assert_eq!(transition(&exited, timed_out()), Transition::Late(Outcome::TimedOut { after }));
+    let never_ran = apply(TaskState::Queued, Event::StopRequested { cause: request(), at: at(2) });
+    assert_eq!(transition(&never_ran, timed_out()), Transition::Late(Outcome::TimedOut { after }));
+}
+
+#[test]
 fn the_first_cause_of_a_stop_stands() {
     let state = apply(running(), Event::StopRequested { cause: request(), at: at(2) });
     let late = Event::StopRequested { cause: StopCause::Timeout { after: Duration::from_secs(1) }, at: at(3) };
@@ -110,7 +128,8 @@ fn any_ending() -> impl Strategy<Value = Ending> {
     prop_oneof![
         any::<u8>().prop_map(Ending::Exited),
         (1..=64).prop_map(|number| Ending::Signaled(Signal::new(number).unwrap())),
-        Just(Ending::FailedToStart { failure: StartFailure::NotFound, message: "no".to_owned() }),
+        (1..9u64).prop_map(|second| Ending::TimedOut { after: Duration::from_secs(second) }),
+        Just(Ending::FailedToStart { failure: StartFailure::NotFound, errno: Some(2), message: "no".to_owned() }),
         Just(Ending::lost(LossReason::SandboxRemoved)),
     ]
 }

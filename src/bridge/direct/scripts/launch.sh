@@ -12,8 +12,9 @@ shift 5
 
 refuse() { # says why nothing was launched; nothing will be
   case $1 in
-  *"o space"* | *"ead-only"* | *"quota"*) echo "refused no_space $1" >&2 ;;
-  *) echo "refused not_permitted $1" >&2 ;;
+  *"ead-only"*) echo "refused no_space 30 $1" >&2 ;;
+  *"o space"* | *"quota"*) echo "refused no_space 28 $1" >&2 ;;
+  *) echo "refused not_permitted 13 $1" >&2 ;;
   esac
   exit
 }
@@ -31,7 +32,7 @@ why=$({ printf '' >"$dir/output.log" && printf 'errand 1 %s ' "$nonce" >"$dir/ex
   rm -rf "$dir"
   # The directory could be made: what lacks now is space, whatever the shell calls it.
   case $why in *"o space"*) ;; *) why="no space to write in ($why)" ;; esac
-  echo "refused no_space $why" >&2
+  echo "refused no_space 28 $why" >&2
   exit
 }
 pack "$@"

@@ -49,9 +49,11 @@ enter() { # $1: working directory
   [ -z "$1" ] || cd -- "$1" 2>/dev/null || {
     about "$1"
     if [ -d "$1" ]; then
-      finish "failed not_permitted the working directory cannot be entered$about"
+      finish "failed not_permitted 13 the working directory cannot be entered$about"
+    elif [ -e "$1" ]; then
+      finish "failed no_such_directory 20 the working directory is no directory$about"
     else
-      finish "failed no_such_directory the working directory is not there$about"
+      finish "failed no_such_directory 2 the working directory is not there$about"
     fi
     return 1
   }
@@ -147,15 +149,15 @@ supervise() {
   find_program "$program" "$path" || {
     about "$program"
     case $kind in
-    not_found) finish "failed not_found the program is not there$about" ;;
-    *) finish "failed not_executable the program cannot be executed$about" ;;
+    not_found) finish "failed not_found 2 the program is not there$about" ;;
+    *) finish "failed not_executable 13 the program cannot be executed$about" ;;
     esac
     return
   }
   # From here on the command counts as launched. Recovery makes the same file to forbid a launch that it cannot find.
   set -C
   true 2>/dev/null >"$dir/started" || {
-    finish "failed launch_interrupted the launch was given up before the command ran"
+    finish "failed launch_interrupted 0 the launch was given up before the command ran"
     return
   }
   set +C
@@ -165,7 +167,7 @@ supervise() {
 shrug
 process $$
 echo "$$ $ticks" 2>/dev/null >"$dir/supervisor" || {
-  finish "failed no_space the task directory cannot be written"
+  finish "failed no_space 28 the task directory cannot be written"
   exit
 }
 supervise "$@" | {

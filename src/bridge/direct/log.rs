@@ -1,0 +1,66 @@
+//! A running `read.sh`: a head line on its standard error, the bytes on its standard output.
+
+use bytes::Bytes;
+use futures_util::stream;
+
+use crate::{
+    bridge::{LogReader, OutputPiece, ReadError},
+    runtime::{Chunk, Exec, Runtime, RuntimeError},
+};
+
+/// Waits for what `read.sh` says before the bytes.
+pub(super) async fn open(mut exec: Exec, runtime: &dyn Runtime) -> Result<LogReader, ReadError> {
+    let mut first: Option<Bytes> = None;
+    while let Some(chunk) = exec.next().await {
+        match chunk? {
+            // The head line and the bytes come in two streams, in either order.
+            Chunk::Stdout(bytes) => {
+                first = Some(match first {
+                    Some(before) => [before, bytes].concat().into(),
+                    None => bytes,
+                });
+            }
+            Chunk::Stderr(line) => {
+                let line = String::from_utf8_lossy(&line);
+                let mut words = line.split_whitespace();
+                return match (words.next(), words.next().map(str::parse), words.next().map(str::parse)) {
+                    (Some("log"), Some(Ok(size)), Some(Ok(start))) => {
+                        let rest = Rest { exec, first, position: start };
+                        Ok(LogReader::new(size, start, None, Box::pin(stream::unfold(rest, next))))
+                    }
+                    (Some("gone"), ..) => Err(ReadError::Gone),
+                    _ => Err(RuntimeError::Refused { detail: line.trim().to_owned() }.into()),
+                };
+            }
+        }
+    }
+    let said = String::from_utf8_lossy(&first.unwrap_or_default()).into_owned();
+    Err(runtime
+        .explain(&said)
+        .unwrap_or(RuntimeError::Unavailable { detail: "the log's head did not come".to_owned() })
+        .into())
+}
+
+/// What is left of the piece.
+struct Rest {
+    exec: Exec,
+    /// Bytes that came before the head line.
+    first: Option<Bytes>,
+    position: u64,
+}
+
+async fn next(mut rest: Rest) -> Option<(Result<OutputPiece, RuntimeError>, Rest)> {
+    let bytes = match rest.first.take() {
+        Some(first) => first,
+        None => loop {
+            match rest.exec.next().await? {
+                Ok(Chunk::Stdout(bytes)) => break bytes,
+                Ok(Chunk::Stderr(line)) => tracing::debug!(line = %String::from_utf8_lossy(&line), "reading a log"),
+                Err(error) => return Some((Err(error), rest)),
+            }
+        },
+    };
+    let piece = OutputPiece::both(rest.position, bytes);
+    rest.position = piece.end();
+    Some((Ok(piece), rest))
+}
