@@ -19,7 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     api::{self, Api, ApiError, Readiness, Tokens, TokensError},
-    bridge::DirectBridge,
+    bridge::BridgeChoice,
     config::{Config, RuntimeKind},
     engine::{Engine, EngineError, Settings},
     notify::Notifier,
@@ -135,7 +135,7 @@ async fn serve_with(
     ending: &mut Ending,
 ) -> Result<(), ServeError> {
     let runtime = connect(config).await;
-    let bridge = Arc::new(DirectBridge::new(Arc::clone(&runtime), config.task_root.clone()));
+    let bridge = Arc::new(BridgeChoice::new(Arc::clone(&runtime), &config.task_root));
     let engine = Engine::new(settings(config), Arc::clone(&store), runtime, bridge);
     let listener = listen(config.listen).await?;
     let server = Running::start(config, tokens, engine, store, listener).await;

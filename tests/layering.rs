@@ -28,8 +28,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
 /// Crates that belong to some layers only, and the modules that may name them.
 const CRATES: &[(&str, &[&str])] = &[
     ("bollard", &["runtime"]),
+    ("hyper", &["bridge"]),
     ("sqlx", &["store"]),
-    ("tonic", &["proto", "api", "app", "cli"]),
+    ("tonic", &["proto", "bridge", "api", "app", "cli"]),
     ("prost", &["proto", "api", "cli"]),
     ("prost_types", &["proto", "api", "cli"]),
     ("tokio", &["runtime", "bridge", "store", "notify", "engine", "api", "app", "cli", "main"]),

@@ -1,12 +1,15 @@
 //! How a command is launched, followed, signalled and read back inside any sandbox, given nothing but what a runtime offers.
 //!
-//! [`ExecBridge`] is the contract; [`DirectBridge`] keeps it with a shell and what every sandbox has. A bridge owns the task directory and
-//! decides nothing: what an ending means for a task is for the engine to say.
+//! [`ExecBridge`] is the contract. The resident bridge keeps it with a program of ours that stays in the sandbox, [`DirectBridge`] with a shell
+//! and what every sandbox has; [`BridgeChoice`] takes the first where it can run. A bridge owns the task directory and decides nothing: what
+//! an ending means for a task is for the engine to say.
 
 mod attachment;
+mod choice;
 mod direct;
 mod input;
 mod log;
+mod resident;
 
 use std::time::{Duration, SystemTime};
 
@@ -18,6 +21,7 @@ use crate::{
 };
 
 pub use attachment::{Activity, Attached, Attachment, OutputPiece, Report};
+pub use choice::BridgeChoice;
 pub use direct::DirectBridge;
 pub use input::{Input, InputError, InputTaken};
 pub use log::{LogReader, Piece, Pieces, ReadError};

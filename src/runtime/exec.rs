@@ -21,10 +21,13 @@ pub enum Chunk {
 /// tell which.
 pub type ExecOutput = Pin<Box<dyn Stream<Item = Result<Chunk, RuntimeError>> + Send>>;
 
+/// A process's standard input.
+pub type ExecInput = Pin<Box<dyn AsyncWrite + Send>>;
+
 /// A running process. Dropping this closes its standard input and leaves it running.
 pub struct Exec {
     output: ExecOutput,
-    input: Pin<Box<dyn AsyncWrite + Send>>,
+    input: ExecInput,
 }
 
 /// All that a short process has printed.
@@ -44,8 +47,13 @@ impl fmt::Debug for Exec {
 
 impl Exec {
     /// A process with this output and input.
-    pub fn new(output: ExecOutput, input: Pin<Box<dyn AsyncWrite + Send>>) -> Self {
+    pub fn new(output: ExecOutput, input: ExecInput) -> Self {
         Self { output, input }
+    }
+
+    /// Its output and its input apart, for whoever makes a connection of them.
+    pub fn into_parts(self) -> (ExecOutput, ExecInput) {
+        (self.output, self.input)
     }
 
     /// The next piece of output; none at the end. Cancel safe.

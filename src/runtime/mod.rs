@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use crate::task::{BotId, Incarnation, SandboxId, SandboxSpec, TenantId};
 
 pub use docker::DockerRuntime;
-pub use exec::{Chunk, Collected, Exec, ExecOutput};
+pub use exec::{Chunk, Collected, Exec, ExecInput, ExecOutput};
 
 /// Makes sandboxes and runs processes in them.
 #[async_trait]
@@ -67,11 +67,11 @@ pub trait Runtime: Send + Sync + 'static {
     /// What it means when a process printed nothing but `said` instead of doing its work: none, when those are not the engine's words.
     fn explain(&self, said: &str) -> Option<RuntimeError>;
 
-    /// Writes a file in a running sandbox, readable by its user alone, making the directories above it.
+    /// Writes a file in a running sandbox with these permissions, as the sandbox's user, making the directories above it for that user alone.
     ///
     /// # Errors
     /// [`RuntimeError::NotWritten`] when it cannot be written there.
-    async fn put_file(&self, runtime_id: &str, path: &str, content: &[u8]) -> Result<(), RuntimeError>;
+    async fn put_file(&self, runtime_id: &str, path: &str, content: &[u8], mode: u32) -> Result<(), RuntimeError>;
 }
 
 /// What to make.

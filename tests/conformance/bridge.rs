@@ -79,6 +79,15 @@ pub fn text(command: &str) -> TaskSpec {
 }
 
 impl Bench {
+    /// A script that signals whatever keeps a task: the process that is recorded as that, and those that name the task's directory.
+    fn to_supervisors(&self, id: TaskId, signal: &str) -> String {
+        let root = self.root;
+        format!(
+            "{{ cut -d' ' -f1 {root}/{id}/supervisor; grep -l /{id} /proc/[0-9]*/cmdline 2>/dev/null | cut -d/ -f3; }} | \
+             while read -r p; do kill -{signal} $p; done"
+        )
+    }
+
     async fn launch(&self, spec: &TaskSpec) -> (TaskId, Nonce, Attachment) {
         let (id, nonce) = (TaskId::new(), Nonce::new());
         let attachment = self.bridge.launch(&self.sandbox, id, nonce, spec, SETTINGS).await.unwrap();
@@ -366,9 +375,7 @@ pub async fn a_recycled_pid_is_never_signalled(bench: Bench) {
 pub async fn a_killed_supervisor_is_noticed_and_no_result_is_invented(bench: Bench) {
     let (id, nonce, attachment) = bench.launch(&text("sleep 60")).await;
     bench.probe_until(id, nonce, "the process", |finding| finding.alive && finding.supervised).await;
-    let pattern =
-        format!("grep -l {id} /proc/[0-9]*/cmdline 2>/dev/null | cut -d/ -f3 | while read -r p; do kill -9 $p; done");
-    bench.sh(&pattern).await;
+    bench.sh(&bench.to_supervisors(id, "KILL")).await;
     let ran = timeout(DEADLINE, read(attachment)).await.expect("the stream ends");
     assert_eq!(ran.ending, None);
     let finding = bench.probe(id, nonce).await;
@@ -379,10 +386,7 @@ pub async fn a_signal_to_the_supervisor_is_no_result(bench: Bench) {
     let (id, nonce, _attachment) = bench.launch(&text("until [ -e /tmp/end ]; do sleep 0.1; done; exit 7")).await;
     bench.probe_until(id, nonce, "the process", |finding| finding.alive && finding.supervised).await;
     for signal in ["TERM", "HUP", "INT", "QUIT", "USR1", "USR2", "ALRM", "PIPE"] {
-        let shells = format!(
-            "grep -l /{id} /proc/[0-9]*/cmdline 2>/dev/null | cut -d/ -f3 | while read -r p; do kill -{signal} $p; done"
-        );
-        bench.sh(&shells).await;
+        bench.sh(&bench.to_supervisors(id, signal)).await;
         let finding = bench.probe(id, nonce).await;
         assert!(finding.alive && finding.supervised && finding.sentinel == Sentinel::Absent, "{signal}: {finding:?}");
     }

@@ -171,9 +171,9 @@ pub async fn a_program_that_is_not_there_is_explained(place: Place) {
 pub async fn files_are_put_whole_or_refused(place: Place) {
     let made = place.make(|_| {}).await;
     let content: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251) as u8).collect();
-    place.runtime.put_file(&made.found.runtime_id, "/tmp/a/b/file", &content).await.unwrap();
+    place.runtime.put_file(&made.found.runtime_id, "/tmp/a/b/file", &content, 0o640).await.unwrap();
     assert_eq!(place.sh(&made.found, "wc -c </tmp/a/b/file; ls /tmp/a/b").await, "3000000\nfile\n");
-    let refused = place.runtime.put_file(&made.found.runtime_id, "/etc/file", b"x").await;
+    let refused = place.runtime.put_file(&made.found.runtime_id, "/etc/file", b"x", 0o600).await;
     assert!(matches!(refused, Err(RuntimeError::NotWritten { .. })), "{refused:?}");
 }
 

@@ -53,7 +53,8 @@ impl Follower {
                 shim_report::Kind::Grew(_) => {
                     self.send_output().await?;
                     let known = self.log.as_ref().map_or(self.from, LogReader::position);
-                    link.order(shim_order::Kind::Follow(Follow { known })).await.map_err(|_| Gone)?;
+                    // A shim that is gone may have said more before it went.
+                    let _ = link.order(shim_order::Kind::Follow(Follow { known })).await;
                 }
                 shim_report::Kind::Ended(ended) => {
                     self.send_output().await?;

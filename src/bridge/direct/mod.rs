@@ -141,7 +141,7 @@ impl ExecBridge for DirectBridge {
         if let Program::Shell { text, .. } = &spec.program
             && text.len() > TEXT_LIMIT
         {
-            self.runtime.put_file(sandbox, &command_file, text.as_bytes()).await?;
+            self.runtime.put_file(sandbox, &command_file, text.as_bytes(), 0o600).await?;
         }
         let mut arguments = vec![
             task.to_string(),

@@ -184,10 +184,11 @@ impl Runtime for DockerRuntime {
         error::explain(said)
     }
 
-    async fn put_file(&self, runtime_id: &str, path: &str, content: &[u8]) -> Result<(), RuntimeError> {
+    async fn put_file(&self, runtime_id: &str, path: &str, content: &[u8], mode: u32) -> Result<(), RuntimeError> {
         // Through a process and not through the archive API, which neither sees tmpfs mounts nor works on a read-only root.
         const SCRIPT: &str = include_str!("put_file.sh");
-        let argv = ["sh", "-c", SCRIPT, "errand", path, &content.len().to_string()].map(str::to_owned);
+        let size = content.len().to_string();
+        let argv = ["sh", "-c", SCRIPT, "errand", path, &size, &format!("{mode:o}")].map(str::to_owned);
         let mut exec = self.exec(runtime_id, &argv).await?;
         exec.write(content).await?;
         let said = exec.collect(READ_BUFFER).await?;

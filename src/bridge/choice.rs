@@ -1,0 +1,143 @@
+//! Which bridge a sandbox gets: the resident one where it can run, the direct one elsewhere. Both read the same task directories.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::{
+    Attachment, BridgeState, DirectBridge, ExecBridge, Finding, Input, InputError, InputTaken, LaunchSettings,
+    LogReader, Piece, ReadError,
+    resident::{Presence, ResidentBridge},
+};
+use crate::{
+    runtime::{Runtime, RuntimeError},
+    task::{Nonce, ProcessIdentity, Signal, TaskId, TaskSpec, TerminalSize},
+};
+
+/// The resident bridge, with the direct one for sandboxes in which it cannot run.
+pub struct BridgeChoice {
+    resident: ResidentBridge,
+    direct: DirectBridge,
+}
+
+/// One of the two.
+enum Chosen<'a> {
+    Resident(&'a ResidentBridge),
+    Direct(&'a DirectBridge),
+}
+
+impl BridgeChoice {
+    /// Both with their task directories below `root`, an absolute path inside every sandbox.
+    pub fn new(runtime: Arc<dyn Runtime>, root: &str) -> Self {
+        Self {
+            resident: ResidentBridge::new(Arc::clone(&runtime), root.to_owned()),
+            direct: DirectBridge::new(runtime, root),
+        }
+    }
+
+    async fn choose(&self, sandbox: &str) -> Result<Chosen<'_>, RuntimeError> {
+        Ok(match self.resident.prepare(sandbox).await? {
+            Presence::There { .. } => Chosen::Resident(&self.resident),
+            Presence::Impossible { .. } => Chosen::Direct(&self.direct),
+        })
+    }
+}
+
+impl BridgeState {
+    fn of(presence: Presence) -> Self {
+        match presence {
+            Presence::There { version } => Self { name: "resident", detail: format!("version {version}") },
+            Presence::Impossible { why } => {
+                Self { name: "direct", detail: format!("the resident bridge cannot run there: {why}") }
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl ExecBridge for BridgeChoice {
+    async fn prepare(&self, sandbox: &str) -> Result<BridgeState, RuntimeError> {
+        self.resident.prepare(sandbox).await.map(BridgeState::of)
+    }
+
+    fn state(&self, sandbox: &str) -> Option<BridgeState> {
+        self.resident.known(sandbox).map(BridgeState::of)
+    }
+
+    fn keeps_time(&self, sandbox: &str) -> bool {
+        matches!(self.resident.known(sandbox), Some(Presence::There { .. }))
+    }
+
+    fn output_file(&self, task: TaskId) -> String {
+        self.direct.output_file(task)
+    }
+
+    async fn launch(
+        &self,
+        sandbox: &str,
+        task: TaskId,
+        nonce: Nonce,
+        spec: &TaskSpec,
+        settings: LaunchSettings,
+    ) -> Result<Attachment, RuntimeError> {
+        match self.choose(sandbox).await? {
+            Chosen::Resident(bridge) => bridge.launch(sandbox, task, nonce, spec, settings).await,
+            Chosen::Direct(bridge) => bridge.launch(sandbox, task, nonce, spec, settings).await,
+        }
+    }
+
+    async fn attach(&self, sandbox: &str, task: TaskId, nonce: Nonce, from: u64) -> Result<Attachment, RuntimeError> {
+        match self.choose(sandbox).await? {
+            Chosen::Resident(bridge) => bridge.attach(sandbox, task, nonce, from).await,
+            Chosen::Direct(bridge) => bridge.attach(sandbox, task, nonce, from).await,
+        }
+    }
+
+    async fn probe(&self, sandbox: &str, tasks: &[(TaskId, Nonce)], fence: bool) -> Result<Vec<Finding>, RuntimeError> {
+        match self.choose(sandbox).await? {
+            Chosen::Resident(bridge) => bridge.probe(sandbox, tasks, fence).await,
+            Chosen::Direct(bridge) => bridge.probe(sandbox, tasks, fence).await,
+        }
+    }
+
+    async fn signal(
+        &self,
+        sandbox: &str,
+        task: TaskId,
+        process: Option<ProcessIdentity>,
+        signal: Option<Signal>,
+    ) -> Result<u32, RuntimeError> {
+        match self.choose(sandbox).await? {
+            Chosen::Resident(bridge) => bridge.signal(sandbox, task, process, signal).await,
+            Chosen::Direct(bridge) => bridge.signal(sandbox, task, process, signal).await,
+        }
+    }
+
+    async fn write_input(&self, sandbox: &str, task: TaskId, input: Input) -> Result<InputTaken, InputError> {
+        match self.choose(sandbox).await? {
+            Chosen::Resident(bridge) => bridge.write_input(sandbox, task, input).await,
+            Chosen::Direct(bridge) => bridge.write_input(sandbox, task, input).await,
+        }
+    }
+
+    async fn resize_terminal(&self, sandbox: &str, task: TaskId, size: TerminalSize) -> Result<(), InputError> {
+        match self.choose(sandbox).await? {
+            Chosen::Resident(bridge) => bridge.resize_terminal(sandbox, task, size).await,
+            Chosen::Direct(bridge) => bridge.resize_terminal(sandbox, task, size).await,
+        }
+    }
+
+    async fn read(&self, sandbox: &str, task: TaskId, piece: Piece) -> Result<LogReader, ReadError> {
+        match self.choose(sandbox).await? {
+            Chosen::Resident(bridge) => bridge.read(sandbox, task, piece).await,
+            Chosen::Direct(bridge) => bridge.read(sandbox, task, piece).await,
+        }
+    }
+
+    async fn remove(&self, sandbox: &str, tasks: &[TaskId]) -> Result<(), RuntimeError> {
+        match self.choose(sandbox).await? {
+            Chosen::Resident(bridge) => bridge.remove(sandbox, tasks).await,
+            Chosen::Direct(bridge) => bridge.remove(sandbox, tasks).await,
+        }
+    }
+}

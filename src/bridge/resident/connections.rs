@@ -1,0 +1,157 @@
+//! The connections to bridges: one for each sandbox, made when it is first needed and again when it broke.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, LazyLock, Mutex},
+    time::{Duration, Instant, SystemTime},
+};
+
+use tonic::codegen::http::Uri;
+
+use super::{
+    install::{Reached, reach},
+    proto::{HelloRequest, bridge_service_client::BridgeServiceClient},
+    wire::{Shared, Wire, locked},
+};
+use crate::runtime::{Runtime, RuntimeError};
+
+/// The protocol that this server speaks.
+const PROTOCOL: u32 = 1;
+/// How long a bridge may take to come up and answer.
+const LIMIT: Duration = Duration::from_secs(30);
+/// How long a broken connection is left alone at first, doubled each time, and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// After this time a sandbox that the bridge could not run in is tried again.
+const IMPOSSIBLE_FOR: Duration = Duration::from_secs(600);
+
+/// A bridge that answers.
+#[derive(Clone)]
+pub(super) struct Bridge {
+    pub(super) wire: Wire,
+    /// When the sandbox's kernel was started, and its clock ticks in a second: what start times of processes are measured by.
+    pub(super) boot: SystemTime,
+    pub(super) ticks_per_second: u32,
+    /// Its version.
+    pub(super) version: String,
+}
+
+/// What there is in a sandbox.
+#[derive(Clone)]
+pub(super) enum Link {
+    /// The resident bridge.
+    Bridge(Bridge),
+    /// It cannot run there, and why.
+    Impossible(Arc<str>),
+}
+
+#[derive(Default)]
+struct Slot {
+    link: Option<(Link, Instant)>,
+    /// When to try again after a failure, how long to wait after the next, and what went wrong.
+    failed: Option<(Instant, Duration, String)>,
+}
+
+/// All connections.
+pub(super) struct Connections {
+    runtime: Arc<dyn Runtime>,
+    root: String,
+    slots: Mutex<HashMap<String, Shared<Slot>>>,
+    /// What is known without asking.
+    known: Mutex<HashMap<String, Link>>,
+}
+
+impl Connections {
+    pub(super) fn new(runtime: Arc<dyn Runtime>, root: String) -> Self {
+        Self { runtime, root, slots: Mutex::default(), known: Mutex::default() }
+    }
+
+    /// What is known of a sandbox without asking.
+    pub(super) fn known(&self, sandbox: &str) -> Option<Link> {
+        locked(&self.known).get(sandbox).cloned()
+    }
+
+    /// Forgets a sandbox that is gone.
+    pub(super) fn forget(&self, sandbox: &str) {
+        locked(&self.slots).remove(sandbox);
+        locked(&self.known).remove(sandbox);
+    }
+
+    /// The bridge in a sandbox. One caller connects while the others wait for it.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Unavailable`] while a connection that broke is left alone, and whatever connecting fails with.
+    pub(super) async fn link(&self, sandbox: &str) -> Result<Link, RuntimeError> {
+        if let Some(Link::Bridge(bridge)) = self.known(sandbox)
+            && bridge.wire.is_open()
+        {
+            return Ok(Link::Bridge(bridge));
+        }
+        let slot = Arc::clone(locked(&self.slots).entry(sandbox.to_owned()).or_default());
+        let mut slot = slot.lock().await;
+        match &slot.link {
+            Some((link @ Link::Bridge(bridge), _)) if bridge.wire.is_open() => return Ok(link.clone()),
+            Some((link @ Link::Impossible(_), at)) if at.elapsed() < IMPOSSIBLE_FOR => return Ok(link.clone()),
+            Some(_) | None => {}
+        }
+        if let Some((until, _, detail)) = &slot.failed
+            && *until > Instant::now()
+        {
+            return Err(RuntimeError::Unavailable { detail: detail.clone() });
+        }
+        match self.connect(sandbox).await {
+            Ok(link) => {
+                slot.failed = None;
+                slot.link = Some((link.clone(), Instant::now()));
+                locked(&self.known).insert(sandbox.to_owned(), link.clone());
+                Ok(link)
+            }
+            Err(error) => {
+                slot.link = None;
+                let pause = slot.failed.as_ref().map_or(FIRST_PAUSE, |(_, pause, _)| *pause);
+                slot.failed = Some((Instant::now() + pause, (pause * 2).min(LONGEST_PAUSE), error.to_string()));
+                if matches!(error, RuntimeError::NoSuchSandbox { .. }) {
+                    self.forget(sandbox);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn connect(&self, sandbox: &str) -> Result<Link, RuntimeError> {
+        let connecting = async {
+            let wire = match reach(&*self.runtime, sandbox, &self.root).await? {
+                Reached::Bridge(wire) => wire,
+                Reached::Impossible(why) => {
+                    tracing::info!(sandbox, %why, "the resident bridge cannot run in this sandbox");
+                    return Ok(Link::Impossible(why.into()));
+                }
+            };
+            let hello = client(&wire).hello(HelloRequest { protocol: PROTOCOL }).await;
+            let hello = hello.map_err(|status| super::calls::meaning(&status))?.into_inner();
+            if hello.protocol < PROTOCOL {
+                return Ok(Link::Impossible(
+                    format!("the bridge there ({}) is too old, and could not be replaced", hello.version).into(),
+                ));
+            }
+            tracing::debug!(sandbox, version = %hello.version, pid = hello.pid, "connected to a bridge");
+            Ok(Link::Bridge(Bridge {
+                wire,
+                boot: SystemTime::UNIX_EPOCH + Duration::from_secs(hello.boot_time),
+                ticks_per_second: hello.ticks_per_second.max(1),
+                version: hello.version,
+            }))
+        };
+        tokio::time::timeout(LIMIT, connecting).await.unwrap_or_else(|_| {
+            Err(RuntimeError::Unavailable { detail: format!("the bridge did not come up within {LIMIT:?}") })
+        })
+    }
+}
+
+/// HTTP wants to know whom it speaks to; there is only one.
+static ORIGIN: LazyLock<Uri> = LazyLock::new(|| Uri::from_static("http://bridge"));
+
+/// Makes calls on a connection.
+pub(super) fn client(wire: &Wire) -> BridgeServiceClient<Wire> {
+    BridgeServiceClient::with_origin(wire.clone(), ORIGIN.clone())
+}

@@ -1,0 +1,129 @@
+//! From the domain to the bridge's messages, and back.
+
+use std::time::Duration;
+
+use super::{connections::Bridge, proto};
+use crate::{
+    bridge::{Activity, Finding, LaunchSettings, OutputPiece, Report},
+    task::{
+        Gap, Nonce, ProcessIdentity, Program, Reads, ResourceUsage, Stdin, Stream, TaskId, TaskSpec, TerminalSize,
+        Waiting, sentinel,
+    },
+};
+
+pub(super) fn launch(task: TaskId, nonce: Nonce, spec: &TaskSpec, settings: LaunchSettings) -> proto::LaunchRequest {
+    use proto::launch_request::Program as Wire;
+    proto::LaunchRequest {
+        task_id: task.to_string(),
+        nonce: nonce.to_string(),
+        program: Some(match &spec.program {
+            Program::Shell { text, shell } => {
+                Wire::Shell(proto::ShellText { text: text.clone(), shell: shell.clone().unwrap_or_default() })
+            }
+            Program::Argv(arguments) => Wire::Argv(proto::Argv { arguments: arguments.clone() }),
+        }),
+        workdir: spec.workdir.clone().unwrap_or_default(),
+        env: spec.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+        clean_env: spec.clean_env,
+        user: spec.user.clone().unwrap_or_default(),
+        limits: Some(proto::ResourceLimits {
+            open_files: spec.limits.open_files,
+            processes: spec.limits.processes,
+            file_bytes: spec.limits.file_bytes,
+            cpu_seconds: spec.limits.cpu_seconds,
+            address_space_bytes: spec.limits.address_space_bytes,
+            core_bytes: spec.limits.core_bytes,
+            stack_bytes: spec.limits.stack_bytes,
+        }),
+        nice: spec.nice.into(),
+        stdin: spec.stdin == Stdin::Open,
+        terminal: spec.terminal.map(size),
+        separate_stderr: spec.separate_stderr,
+        output_limit: spec.output_limit,
+        timeout_ms: milliseconds(spec.timeout),
+        grace_ms: milliseconds(settings.grace),
+        quiet_after_ms: milliseconds(settings.quiet_after),
+        look_every_ms: milliseconds(settings.look_every),
+    }
+}
+
+pub(super) fn size(size: TerminalSize) -> proto::TerminalSize {
+    proto::TerminalSize { rows: size.rows.into(), columns: size.columns.into() }
+}
+
+pub(super) fn process(process: ProcessIdentity) -> proto::Process {
+    proto::Process { pid: process.pid, start_ticks: process.start_ticks }
+}
+
+/// A report; none for one that this server does not know.
+pub(super) fn report(report: proto::Report) -> Option<Report> {
+    use proto::report::Kind;
+    Some(match report.kind? {
+        Kind::Claimed(_) => Report::Claimed,
+        Kind::Started(process) => Report::Started(identity(process)),
+        Kind::Output(piece) => Report::Output(output(piece)),
+        Kind::Activity(activity) => Report::Activity(Activity {
+            silent_for: Duration::from_millis(activity.silent_ms),
+            busy: activity.busy,
+            waiting: activity.waiting.map(|waiting| Waiting {
+                pid: waiting.pid,
+                command: waiting.command,
+                reads: if waiting.terminal { Reads::Terminal } else { Reads::Stdin },
+            }),
+        }),
+        Kind::Ended(ended) => {
+            Report::Ended { ending: sentinel::parse_result(&ended.result)?, usage: ended.usage.map(usage) }
+        }
+        Kind::Over(over) => Report::Over { bytes: over.bytes, incomplete: over.incomplete, gap: over.gap.map(gap) },
+    })
+}
+
+pub(super) fn output(output: proto::Output) -> OutputPiece {
+    let stream = match output.stream() {
+        proto::Stream::Unspecified => Stream::Both,
+        proto::Stream::Stdout => Stream::Stdout,
+        proto::Stream::Stderr => Stream::Stderr,
+    };
+    OutputPiece { offset: output.offset, stream, bytes: output.data }
+}
+
+pub(super) fn finding(bridge: &Bridge, finding: proto::Finding, nonce: Nonce) -> Finding {
+    let made = |process: proto::Process| {
+        let since_boot = process.start_ticks.saturating_mul(1000) / u64::from(bridge.ticks_per_second);
+        (identity(process), bridge.boot + Duration::from_millis(since_boot))
+    };
+    Finding {
+        directory: finding.directory,
+        started: finding.started,
+        process: finding.process.map(made),
+        alive: finding.alive,
+        supervised: finding.supervised,
+        sentinel: sentinel::read(finding.exit_file.as_deref(), nonce),
+        output_bytes: finding.output_bytes,
+        incomplete: finding.incomplete,
+        gap: finding.gap.map(gap),
+        usage: finding.usage.map(usage),
+    }
+}
+
+pub(super) fn gap(gap: proto::Gap) -> Gap {
+    Gap { start: gap.start, end: gap.end }
+}
+
+fn identity(process: proto::Process) -> ProcessIdentity {
+    ProcessIdentity { pid: process.pid, start_ticks: process.start_ticks }
+}
+
+fn usage(usage: proto::Usage) -> ResourceUsage {
+    ResourceUsage {
+        user_cpu: Duration::from_micros(usage.user_cpu_us),
+        system_cpu: Duration::from_micros(usage.system_cpu_us),
+        peak_memory_bytes: usage.peak_memory_bytes,
+        read_bytes: usage.read_bytes,
+        written_bytes: usage.written_bytes,
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

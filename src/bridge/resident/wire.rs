@@ -1,0 +1,174 @@
+//! One connection to the bridge in a sandbox: gRPC over the standard streams of one process.
+
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::stream;
+use hyper::client::conn::http2::{Builder, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::sync::CancellationToken;
+use tonic::{body::Body, codegen::Service};
+
+use crate::runtime::{Chunk, Exec, ExecInput, ExecOutput, RuntimeError};
+
+/// What may be sent before it is acknowledged, in bytes: on all of a connection, and on one call. The second bounds what is held for a task
+/// whose output nobody takes.
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+const STREAM_WINDOW: u32 = 512 * 1024;
+/// The largest frame, in bytes.
+const FRAME: u32 = 128 * 1024;
+/// How often a silent connection is tried, and how long the answer may take.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// The most of a process's last words that is kept, in bytes.
+const WORDS: usize = 4096;
+
+/// A connection that calls can be made on. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Wire {
+    calls: SendRequest<Body>,
+    gone: CancellationToken,
+}
+
+/// The first that a process printed.
+pub(super) enum First {
+    /// The bridge speaks.
+    Bridge(Wire),
+    /// Something else did, or nothing: these words, perhaps the engine's.
+    Words(String),
+}
+
+impl Wire {
+    /// Speaks to the bridge at the other end of a process, if it is one.
+    pub(super) async fn open(exec: Exec) -> Result<First, RuntimeError> {
+        let (mut output, input) = exec.into_parts();
+        let mut words = Vec::new();
+        let first = loop {
+            match next(&mut output).await {
+                // A bridge begins with a frame of settings, whose length leaves the first byte zero; no text begins so.
+                Some(Ok(Chunk::Stdout(bytes))) if words.is_empty() && bytes.first() == Some(&0) => break bytes,
+                Some(Ok(Chunk::Stdout(bytes) | Chunk::Stderr(bytes))) => {
+                    let room = WORDS.saturating_sub(words.len()).min(bytes.len());
+                    words.extend_from_slice(&bytes[..room]);
+                }
+                Some(Err(error)) => return Err(error),
+                None => return Ok(First::Words(String::from_utf8_lossy(&words).trim().to_owned())),
+            }
+        };
+        let io = Pipes {
+            output: Box::pin(futures_util::StreamExt::chain(stream::iter([Ok(Chunk::Stdout(first))]), output)),
+            rest: Bytes::new(),
+            input,
+        };
+        let connected = Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .max_frame_size(FRAME)
+            .max_concurrent_reset_streams(1024)
+            .keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
+            .keep_alive_while_idle(true)
+            .handshake(TokioIo::new(io))
+            .await;
+        let (calls, connection) = connected.map_err(|error| unavailable(&error))?;
+        let gone = CancellationToken::new();
+        let ended = gone.clone().drop_guard();
+        tokio::spawn(async move {
+            let _ended = ended;
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "the connection to a bridge broke");
+            }
+        });
+        Ok(First::Bridge(Self { calls, gone }))
+    }
+
+    /// False once the connection is broken.
+    pub(super) fn is_open(&self) -> bool {
+        !self.gone.is_cancelled() && !self.calls.is_closed()
+    }
+}
+
+async fn next(output: &mut ExecOutput) -> Option<Result<Chunk, RuntimeError>> {
+    futures_util::StreamExt::next(output).await
+}
+
+fn unavailable(error: &dyn std::error::Error) -> RuntimeError {
+    let mut detail = format!("the bridge does not answer: {error}");
+    let mut source = error.source();
+    while let Some(cause) = source {
+        detail = format!("{detail}: {cause}");
+        source = cause.source();
+    }
+    RuntimeError::Unavailable { detail }
+}
+
+impl Service<tonic::codegen::http::Request<Body>> for Wire {
+    type Response = tonic::codegen::http::Response<hyper::body::Incoming>;
+    type Error = hyper::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.calls.poll_ready(context)
+    }
+
+    fn call(&mut self, request: tonic::codegen::http::Request<Body>) -> Self::Future {
+        Box::pin(self.calls.send_request(request))
+    }
+}
+
+/// A process's standard output and input as one connection. What it prints on standard error is logged.
+struct Pipes {
+    output: ExecOutput,
+    rest: Bytes,
+    input: ExecInput,
+}
+
+impl AsyncRead for Pipes {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        while self.rest.is_empty() {
+            match std::task::ready!(self.output.as_mut().poll_next(context)) {
+                Some(Ok(Chunk::Stdout(bytes))) => self.rest = bytes,
+                Some(Ok(Chunk::Stderr(words))) => {
+                    tracing::debug!(words = %String::from_utf8_lossy(&words), "a bridge complains");
+                }
+                Some(Err(error)) => return Poll::Ready(Err(std::io::Error::other(error))),
+                None => return Poll::Ready(Ok(())),
+            }
+        }
+        let size = self.rest.len().min(buffer.remaining());
+        buffer.put_slice(&self.rest.split_to(size));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Pipes {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        self.input.as_mut().poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        self.input.as_mut().poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        self.input.as_mut().poll_shutdown(context)
+    }
+}
+
+/// For the shared state of connections: a panic elsewhere leaves nothing half done in it.
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A connection that many wait for is made by one of them.
+pub(super) type Shared<T> = Arc<tokio::sync::Mutex<T>>;
