@@ -63,6 +63,11 @@ impl TaskDir {
         self.process("supervisor").is_some_and(|shim| process::lives(shim.pid, shim.start_ticks))
     }
 
+    /// True when the direct bridge keeps the task: only that needs a table of jobs.
+    pub fn of_direct_bridge(&self) -> bool {
+        self.file("jobs").exists()
+    }
+
     /// What the log has not kept.
     pub fn gap(&self) -> Option<Gap> {
         let [start, end] = self.two_numbers("gap")?;

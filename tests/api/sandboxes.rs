@@ -34,7 +34,7 @@ async fn a_sandbox_is_limited_as_asked(image: Image) {
     };
     let sandbox = session.ensure(Some(spec.clone())).await.unwrap();
     assert_eq!((sandbox.state(), sandbox.adopted), (SandboxState::Running, false));
-    assert_eq!((sandbox.runtime.as_str(), sandbox.bridge.as_str()), ("docker", "direct"));
+    assert_eq!((sandbox.runtime.as_str(), sandbox.bridge.as_str()), ("docker", "resident"));
     assert_eq!(sandbox.spec, Some(spec));
 
     let found = server.docker.inspect_container(&sandbox.container_id, None).await.unwrap();
@@ -42,7 +42,8 @@ async fn a_sandbox_is_limited_as_asked(image: Image) {
     assert_eq!((host.memory, host.memory_swap), (Some(96 << 20), Some(96 << 20)));
     assert_eq!((host.nano_cpus, host.pids_limit), (Some(500_000_000), Some(48)));
     assert_eq!((host.readonly_rootfs, host.init, host.privileged), (Some(true), Some(true), Some(false)));
-    assert_eq!((host.cap_drop, host.cap_add), (Some(vec!["ALL".to_owned()]), None));
+    let bridge_only = ["CAP_KILL", "CAP_SETGID", "CAP_SETUID"].map(str::to_owned).to_vec();
+    assert_eq!((host.cap_drop, host.cap_add), (Some(vec!["ALL".to_owned()]), Some(bridge_only)));
     assert_eq!(host.security_opt, Some(vec!["no-new-privileges".to_owned()]));
     assert_eq!(host.network_mode.as_deref(), Some("none"));
     assert_eq!(host.binds, None);
@@ -51,10 +52,10 @@ async fn a_sandbox_is_limited_as_asked(image: Image) {
     assert_eq!(labels["errand.sandbox"], sandbox.sandbox_id);
 
     // What the kernel says to a command.
-    let command = "grep -E '^(CapEff|CapBnd|NoNewPrivs)' /proc/self/status | tr -d '\\t'; echo $GREETING; \
+    let command = "grep -E '^(CapEff|CapPrm|NoNewPrivs)' /proc/self/status | sort | tr -d '\\t'; echo $GREETING; \
                    touch /x 2>/dev/null || echo read-only; ls /sys/class/net";
     let task = session.run(command).await;
-    let expected = "CapEff:0000000000000000\nCapBnd:0000000000000000\nNoNewPrivs:1\nhello\nread-only\nlo\n";
+    let expected = "CapEff:0000000000000000\nCapPrm:0000000000000000\nNoNewPrivs:1\nhello\nread-only\nlo\n";
     assert_eq!(session.text(&task).await, expected);
     // A command that makes too many processes is held back, and its end is still known.
     let task = session.run("for i in $(seq 1 60); do sleep 5 & done 2>/dev/null; exit 3").await;

@@ -1,6 +1,6 @@
 //! Input and terminal sizes, handed to the shim.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tonic::Status;
 
@@ -18,6 +18,10 @@ const LIMIT: usize = 64 * 1024;
 /// How long a shim may take to answer what it does not have to wait for.
 const ANSWER: Duration = Duration::from_secs(5);
 
+/// How long a shim may take to be there, and how often it is looked for.
+const BIRTH: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(5);
+
 /// Words that the server tells refusals apart by, at the beginning of the message.
 const NOT_OPEN: &str = "not_open: the command was started without input, or without a terminal";
 const CLOSED: &str = "closed: the command has closed its input, or is over";
@@ -28,7 +32,7 @@ pub(super) async fn write(task: &TaskDir, request: WriteInputRequest) -> Result<
         return Err(Status::invalid_argument(format!("data: more than {LIMIT} bytes")));
     }
     let wait = Duration::from_millis(request.wait_ms);
-    let mut link = connect(task)?;
+    let mut link = connect(task).await?;
     send(&mut link, Order::Input(request)).await?;
     let taken = match tokio::time::timeout(wait, taken(&mut link)).await {
         Ok(taken) => taken?,
@@ -49,7 +53,7 @@ pub(super) async fn write(task: &TaskDir, request: WriteInputRequest) -> Result<
 
 /// Gives the command's terminal another size.
 pub(super) async fn resize(task: &TaskDir, size: TerminalSize) -> Result<ResizeTerminalResponse, Status> {
-    let mut link = connect(task)?;
+    let mut link = connect(task).await?;
     send(&mut link, Order::Resize(size)).await?;
     let resized = in_time(async {
         loop {
@@ -77,12 +81,19 @@ async fn taken(link: &mut ShimLink) -> Result<crate::proto::InputTaken, Status> 
     }
 }
 
-fn connect(task: &TaskDir) -> Result<ShimLink, Status> {
-    ShimLink::connect(task).map_err(|_| {
-        // No shim: the command is over, or the direct bridge keeps it.
-        let over = task.exit_file().is_some() || !task.supervised();
-        Status::failed_precondition(if over { CLOSED } else { NOT_OPEN })
-    })
+/// Finds the shim. One that is only just being made is waited for.
+async fn connect(task: &TaskDir) -> Result<ShimLink, Status> {
+    let deadline = Instant::now() + BIRTH;
+    loop {
+        match ShimLink::connect(task) {
+            Ok(link) => return Ok(link),
+            Err(_) if task.exit_file().is_some() || Instant::now() > deadline => {
+                return Err(Status::failed_precondition(CLOSED));
+            }
+            Err(_) if task.of_direct_bridge() => return Err(Status::failed_precondition(NOT_OPEN)),
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
+    }
 }
 
 async fn send(link: &mut ShimLink, order: Order) -> Result<(), Status> {

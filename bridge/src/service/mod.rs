@@ -14,8 +14,8 @@ use tonic::{Request, Response, Status};
 use crate::{
     log_reader::LogReader,
     proto::{
-        AttachRequest, AttachResponse, Finding, HelloRequest, HelloResponse, LaunchRequest, LaunchResponse, LogHead,
-        ProbeRequest, ProbeResponse, ReadLogRequest, ReadLogResponse, RemoveRequest, RemoveResponse,
+        AttachRequest, AttachResponse, Finding, Follow, HelloRequest, HelloResponse, LaunchRequest, LaunchResponse,
+        LogHead, ProbeRequest, ProbeResponse, ReadLogRequest, ReadLogResponse, RemoveRequest, RemoveResponse,
         ResizeTerminalRequest, ResizeTerminalResponse, SignalRequest, SignalResponse, TaskKey, WriteInputRequest,
         WriteInputResponse, bridge_service_server::BridgeService, read_log_request::From, read_log_response::Part,
         shim_order,
@@ -105,9 +105,11 @@ impl BridgeService for Bridge {
         let (mut link, control) = ShimLink::pair().map_err(lost)?;
         self.spawner.spawn(&control).map_err(lost)?;
         drop(control);
-        link.order(shim_order::Kind::Launch(request)).await.map_err(lost)?;
+        let nonce = request.nonce.clone();
+        // Without a shim at the other end this fails, and so will what follows.
+        let _ = link.order(shim_order::Kind::Launch(request)).await;
         let (reports, stream) = mpsc::channel(QUEUE);
-        tokio::spawn(Follower::new(task, reports, 0).follow_shim(link));
+        tokio::spawn(Follower::new(task, nonce, reports, 0).follow_launch(link));
         let stream = ReceiverStream::new(stream);
         Ok(Response::new(Box::pin(stream.map(|report| report.map(|report| LaunchResponse { report: Some(report) })))))
     }
@@ -116,20 +118,13 @@ impl BridgeService for Bridge {
         let AttachRequest { task_id, from, nonce } = request.into_inner();
         let task = self.task(&task_id)?;
         let (reports, stream) = mpsc::channel(QUEUE);
-        let follower = Follower::new(task.clone(), reports, from);
-        match ShimLink::connect(&task) {
-            Ok(mut link) => {
-                let follow = shim_order::Kind::Follow(crate::proto::Follow { known: from });
-                if link.order(follow).await.is_ok() {
-                    tokio::spawn(follower.follow_shim(link));
-                } else {
-                    tokio::spawn(follower.follow_files(nonce));
-                }
-            }
-            Err(_) => {
-                tokio::spawn(follower.follow_files(nonce));
-            }
+        let mut link = ShimLink::connect(&task).ok();
+        if let Some(shim) = &mut link
+            && shim.order(shim_order::Kind::Follow(Follow { known: from })).await.is_err()
+        {
+            link = None;
         }
+        tokio::spawn(Follower::new(task, nonce, reports, from).follow(link));
         let stream = ReceiverStream::new(stream);
         Ok(Response::new(Box::pin(stream.map(|report| report.map(|report| AttachResponse { report: Some(report) })))))
     }

@@ -187,6 +187,7 @@ impl Command {
         if let Some(identity) = &self.identity {
             change_user(identity).map_err(at(Stage::User))?;
         }
+        give_up_capabilities();
         if let Some(workdir) = &self.workdir {
             rustix::process::chdir(workdir.as_c_str()).map_err(at(Stage::Workdir))?;
         }
@@ -297,9 +298,9 @@ fn shell(task: &TaskDir, text: &ShellText, other_user: bool) -> Result<Vec<Vec<S
 }
 
 fn write_command(directory: &Path, path: &Path, text: &[u8], other_user: bool) -> io::Result<()> {
-    let mode = if other_user { 0o644 } else { 0o600 };
-    File::options().write(true).create_new(true).mode(mode).open(path)?.write_all(text)?;
+    File::options().write(true).create_new(true).mode(0o600).open(path)?.write_all(text)?;
     if other_user {
+        rustix::fs::chmod(path, rustix::fs::Mode::from_raw_mode(0o644))?;
         // The other user's shell has to come to the file, and sees nothing else there.
         for directory in directory.ancestors().take(2) {
             rustix::fs::chmod(directory, rustix::fs::Mode::from_raw_mode(0o711))?;
@@ -356,6 +357,16 @@ fn change_user(identity: &Identity) -> Result<(), Errno> {
         check(libc::setgroups(identity.groups.len(), identity.groups.as_ptr()))?;
         check(libc::setgid(identity.gid))?;
         check(libc::setuid(identity.uid))
+    }
+}
+
+/// Where a sandbox has capabilities for its bridge alone, the command gets none: under no_new_privs it cannot come by them again.
+fn give_up_capabilities() {
+    use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
+    let of_bridge = CapabilitySet::KILL | CapabilitySet::SETGID | CapabilitySet::SETUID;
+    if capabilities(None).is_ok_and(|sets| sets.permitted == of_bridge) {
+        let none = CapabilitySet::empty();
+        let _ = set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none });
     }
 }
 

@@ -14,6 +14,8 @@ use crate::{
 const WRITABLE: [&str; 2] = ["/tmp", "/workspace"];
 /// What the container itself runs: nothing, for as long as it lives. Only a shell is needed.
 const IDLE: [&str; 3] = ["sh", "-c", "while :; do sleep 86400; done"];
+/// What the bridge needs to start commands as other users, and to signal them. It passes none of it on to a command.
+const BRIDGE_CAPABILITIES: [&str; 3] = ["KILL", "SETGID", "SETUID"];
 /// Nano-CPUs in one core, the engine's unit.
 const NANO: f64 = 1e9;
 
@@ -46,6 +48,8 @@ pub(super) fn body(request: &CreateSandbox) -> ContainerCreateBody {
             // Reaps what commands leave behind.
             init: Some(true),
             cap_drop: Some(vec!["ALL".to_owned()]),
+            // Another user could not use them.
+            cap_add: spec.user.is_none().then(|| BRIDGE_CAPABILITIES.map(str::to_owned).to_vec()),
             security_opt: Some(vec!["no-new-privileges".to_owned()]),
             ..HostConfig::default()
         }),

@@ -190,12 +190,19 @@ impl Runtime for DockerRuntime {
         let size = content.len().to_string();
         let argv = ["sh", "-c", SCRIPT, "errand", path, &size, &format!("{mode:o}")].map(str::to_owned);
         let mut exec = self.exec(runtime_id, &argv).await?;
-        exec.write(content).await?;
+        // A script that gives up says why and reads no further.
+        let sent = exec.write(content).await;
         let said = exec.collect(READ_BUFFER).await?;
         if &said.stdout[..] == b"written\n" {
             return Ok(());
         }
         let detail = String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).trim().to_owned();
+        if let Some(error) = error::explain(&detail) {
+            return Err(error);
+        }
+        if detail.is_empty() {
+            sent?;
+        }
         Err(RuntimeError::NotWritten { path: path.to_owned(), detail })
     }
 }

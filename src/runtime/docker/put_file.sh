@@ -1,9 +1,15 @@
 # Writes standard input to a file, whole or not at all. $1: path, $2: size in bytes, $3: permissions.
 umask 077
-mkdir -p "${1%/*}" || exit 1
+
+give_up() { # what is still being sent is read, or the engine drops what was said with the connection
+  head -c "$1" >/dev/null
+  exit 1
+}
+
+mkdir -p "${1%/*}" || give_up "$2"
 # Two may be writing the same file.
 part=$1.$$.part
-: >"$part" || exit 1
+: >"$part" || give_up "$2"
 # What fails from here on lacks space, whatever the tool calls it.
 head -c "$2" >"$part" 2>/dev/null
 [ "$(wc -c <"$part")" -eq "$2" ] || { echo "no space left on the file system" >&2; rm -f "$part"; exit 1; }

@@ -1,0 +1,185 @@
+//! A container with the resident bridge in it, and commands run through that.
+
+use std::{sync::Arc, time::Duration};
+
+use bollard::{Docker, models::ContainerCreateBody};
+use bytes::Bytes;
+use errand::{
+    bridge::{
+        Activity, Attachment, BridgeChoice, ExecBridge, Finding, Input, InputError, InputTaken, LaunchSettings,
+        OutputPiece, Piece, Report,
+    },
+    task::{Ending, Gap, Nonce, ProcessIdentity, Program, ResourceUsage, TaskId, TaskSpec},
+};
+
+use crate::support::{
+    docker::{self, Container, Image},
+    wait::{eventually, soon},
+};
+
+/// Task directories of every bridge here.
+pub const ROOT: &str = "/tmp/errand";
+
+/// How every command is launched here.
+pub const SETTINGS: LaunchSettings = LaunchSettings {
+    grace: Duration::from_secs(1),
+    quiet_after: Duration::from_millis(400),
+    look_every: Duration::from_millis(200),
+};
+
+/// A running container and a bridge to it.
+pub struct Place {
+    pub docker: Docker,
+    pub bridge: BridgeChoice,
+    pub container: Container,
+}
+
+/// A launched command.
+pub struct Launched {
+    pub id: TaskId,
+    pub nonce: Nonce,
+    pub attachment: Attachment,
+}
+
+/// What was reported of a command.
+#[derive(Debug, Default)]
+pub struct Ran {
+    pub process: Option<ProcessIdentity>,
+    pub pieces: Vec<OutputPiece>,
+    pub activities: Vec<Activity>,
+    pub ending: Option<Ending>,
+    pub usage: Option<ResourceUsage>,
+    pub bytes: Option<u64>,
+    pub gap: Option<Gap>,
+}
+
+impl Ran {
+    pub fn text(&self) -> String {
+        self.pieces.iter().map(|piece| String::from_utf8_lossy(&piece.bytes)).collect()
+    }
+}
+
+/// A command of a shell, with a minute to run.
+pub fn text(command: &str) -> TaskSpec {
+    TaskSpec::new(Program::Shell { text: command.to_owned(), shell: None }, Duration::from_secs(60))
+}
+
+/// A new bridge, as another server would have it.
+pub fn bridge() -> BridgeChoice {
+    BridgeChoice::new(Arc::new(docker::runtime()), ROOT)
+}
+
+impl Place {
+    /// A container of this image; none, and the test is skipped, without an engine.
+    pub async fn on(image: Image) -> Option<Self> {
+        Self::tuned(image, |_| {}).await
+    }
+
+    /// The same, made differently.
+    pub async fn tuned(image: Image, tune: impl FnOnce(&mut ContainerCreateBody)) -> Option<Self> {
+        let docker = docker::engine(image).await?;
+        let container = docker::container(&docker, image, tune).await;
+        Some(Self { docker, bridge: bridge(), container })
+    }
+
+    /// Runs a script beside the bridge and returns what it prints.
+    pub async fn sh(&self, script: &str) -> String {
+        docker::exec(&self.docker, &self.container.id, script).await
+    }
+
+    pub async fn launch(&self, spec: &TaskSpec) -> Launched {
+        let (id, nonce) = (TaskId::new(), Nonce::new());
+        let attachment = self.bridge.launch(&self.container.id, id, nonce, spec, SETTINGS).await.unwrap();
+        Launched { id, nonce, attachment }
+    }
+
+    /// Runs a command to its end.
+    pub async fn run(&self, spec: &TaskSpec) -> Ran {
+        self.launch(spec).await.ran().await
+    }
+
+    pub async fn attach(&self, launched: &Launched, from: u64) -> Launched {
+        let attachment = self.bridge.attach(&self.container.id, launched.id, launched.nonce, from).await.unwrap();
+        Launched { attachment, ..*launched }
+    }
+
+    pub async fn find(&self, launched: &Launched) -> Finding {
+        let asked = [(launched.id, launched.nonce)];
+        self.bridge.probe(&self.container.id, &asked, false).await.unwrap().remove(0)
+    }
+
+    pub async fn find_until(&self, launched: &Launched, what: &str, done: impl Fn(&Finding) -> bool) -> Finding {
+        eventually(what, async || Some(self.find(launched).await).filter(&done)).await
+    }
+
+    pub async fn write(&self, launched: &Launched, data: &str, end: bool) -> Result<InputTaken, InputError> {
+        let input = Input { offset: None, data: Bytes::copy_from_slice(data.as_bytes()), end };
+        self.bridge.write_input(&self.container.id, launched.id, input).await
+    }
+
+    pub async fn log(&self, launched: &Launched) -> Vec<OutputPiece> {
+        let piece = Piece::From { offset: 0, limit: 1 << 40 };
+        self.bridge.read(&self.container.id, launched.id, piece).await.unwrap().collect().await.unwrap()
+    }
+
+    /// How many processes run this, a pattern of grep for program and arguments.
+    pub async fn running(&self, pattern: &str) -> usize {
+        let script = format!(
+            "for f in /proc/[0-9]*/cmdline; do tr '\\0' ' ' <$f; echo; done 2>/dev/null | grep -c '^{pattern} $'"
+        );
+        self.sh(&script).await.trim().parse().unwrap()
+    }
+
+    /// The ids of the processes with this name, as the kernel shortens it.
+    pub async fn named(&self, name: &str) -> Vec<u32> {
+        let script = format!("grep -lx '{name}' /proc/[0-9]*/comm 2>/dev/null | cut -d/ -f3");
+        self.sh(&script).await.lines().map(|pid| pid.parse().unwrap()).collect()
+    }
+}
+
+impl Launched {
+    /// The next report that is as wanted. Those before it are passed over.
+    pub async fn until<T>(&mut self, what: &str, mut wanted: impl FnMut(Report) -> Option<T>) -> T {
+        soon(what, async {
+            loop {
+                let report = self.attachment.next().await.unwrap();
+                assert_ne!(report, Report::Broken, "the attachment broke before: {what}");
+                if let Some(found) = wanted(report) {
+                    return found;
+                }
+            }
+        })
+        .await
+    }
+
+    /// Waits until this was printed.
+    pub async fn until_output(&mut self, wanted: &str) {
+        let mut seen = String::new();
+        self.until(wanted, |report| {
+            if let Report::Output(piece) = report {
+                seen.push_str(&String::from_utf8_lossy(&piece.bytes));
+            }
+            seen.contains(wanted).then_some(())
+        })
+        .await;
+    }
+
+    /// Reads to the end, or until the attachment breaks.
+    pub async fn ran(mut self) -> Ran {
+        let mut ran = Ran::default();
+        soon("the end of the command", async {
+            loop {
+                match self.attachment.next().await.unwrap() {
+                    Report::Started(process) => ran.process = Some(process),
+                    Report::Output(piece) => ran.pieces.push(piece),
+                    Report::Activity(activity) => ran.activities.push(activity),
+                    Report::Ended { ending, usage } => (ran.ending, ran.usage) = (Some(ending), usage),
+                    Report::Over { bytes, gap, .. } => (ran.bytes, ran.gap) = (Some(bytes), gap),
+                    Report::Claimed | Report::Broken => return,
+                }
+            }
+        })
+        .await;
+        ran
+    }
+}
