@@ -46,6 +46,7 @@ demo: ## See it work: a server, a command in a real container, its output, its n
 .PHONY: test
 test: test-images ## Run all tests but the crash tests
 	cargo test --locked --no-fail-fast --lib --bins $(addprefix --test ,$(TESTS))
+	cargo test --locked --no-fail-fast --package errand-bridge
 	cargo test --locked --doc
 
 .PHONY: crash
@@ -54,8 +55,8 @@ crash: test-images ## Run the tests that kill the server and start it again
 
 .PHONY: lint
 lint: ## Check formatting, lints, dependencies, protocol and scripts
-	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO_DENY) --locked check --hide-inclusion-graph bans licenses sources
 	$(BUF) lint proto
 	$(SHELLCHECK) $(SANDBOX_RULES) $(SANDBOX_SCRIPTS)

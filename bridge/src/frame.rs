@@ -46,7 +46,7 @@ impl Decoder {
     ///
     /// # Errors
     /// When what arrived is no message. Nothing after it can be understood.
-    pub fn next<M: Message + Default>(&mut self) -> Result<Option<M>, FrameError> {
+    pub fn message<M: Message + Default>(&mut self) -> Result<Option<M>, FrameError> {
         let Some(head) = self.bytes.first_chunk::<HEAD>() else { return Ok(None) };
         let size = usize::try_from(u32::from_le_bytes(*head)).unwrap_or(usize::MAX);
         if size > LIMIT {
@@ -85,7 +85,7 @@ mod tests {
             let mut arrived = Vec::new();
             for piece in bytes.chunks(cut) {
                 decoder.push(piece);
-                while let Some(message) = decoder.next::<ShimOrder>().expect("a message") {
+                while let Some(message) = decoder.message::<ShimOrder>().expect("a message") {
                     arrived.push(message);
                 }
             }
@@ -96,7 +96,7 @@ mod tests {
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
             let mut decoder = Decoder::default();
             decoder.push(&bytes);
-            while let Ok(Some(_)) = decoder.next::<ShimOrder>() {}
+            while let Ok(Some(_)) = decoder.message::<ShimOrder>() {}
         }
     }
 
@@ -104,6 +104,6 @@ mod tests {
     fn a_size_that_cannot_be_is_refused_at_once() {
         let mut decoder = Decoder::default();
         decoder.push(&u32::MAX.to_le_bytes());
-        assert!(matches!(decoder.next::<ShimOrder>(), Err(FrameError::TooLarge { .. })));
+        assert!(matches!(decoder.message::<ShimOrder>(), Err(FrameError::TooLarge { .. })));
     }
 }

@@ -73,6 +73,15 @@ impl Exec {
         written.await.map_err(|error| RuntimeError::Unavailable { detail: format!("writing to a process: {error}") })
     }
 
+    /// Ends standard input. The process reads what was written, and then the end.
+    ///
+    /// # Errors
+    /// As for [`Exec::write`].
+    pub async fn end_input(&mut self) -> Result<(), RuntimeError> {
+        let ended = self.input.shutdown().await;
+        ended.map_err(|error| RuntimeError::Unavailable { detail: format!("ending a process's input: {error}") })
+    }
+
     /// Reads everything until the process ends. Meant for processes that print little.
     ///
     /// # Errors

@@ -70,14 +70,17 @@ async fn each_loss_while_no_server_ran_has_its_own_reason(image: Image) {
     let directory = |begun: &(Session, Task, String)| format!("/tmp/errand/{}", begun.1.task_id);
     docker::exec(&server.docker, &no_directory.2, &format!("rm -r {}", directory(&no_directory))).await;
     docker::exec(&server.docker, &unreadable.2, &format!("echo garbage >{}/exit", directory(&unreadable))).await;
-    for (_, task, container) in [&unreadable, &unsupervised] {
+    for begun in [&unreadable, &unsupervised] {
+        let (_, task, container) = begun;
         // All of them stand still before the first is killed, so that none can write down how another ended.
         let script = format!(
-            "for p in $(grep -l {} /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3 | sort -u); do
+            "for p in $(cut -d' ' -f1 {1}/supervisor
+                       grep -l {0} /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3 | sort -u); do
                [ $p = $$ ] || all=\"$all $p\"
              done
              kill -STOP $all 2>/dev/null; kill -9 $all 2>/dev/null",
-            task.task_id
+            task.task_id,
+            directory(begun)
         );
         docker::exec(&server.docker, container, &script).await;
     }

@@ -46,7 +46,7 @@ impl ShimLink {
     /// What the shim says next; none when it is gone. Cancel safe.
     pub(super) async fn next(&mut self) -> Option<shim_report::Kind> {
         loop {
-            match self.decoder.next::<ShimReport>() {
+            match self.decoder.message::<ShimReport>() {
                 Ok(Some(ShimReport { kind: Some(kind) })) => return Some(kind),
                 // Something that only a newer shim says.
                 Ok(Some(ShimReport { kind: None })) => {}

@@ -62,7 +62,7 @@ impl Link {
         }
         let mut orders = Vec::new();
         loop {
-            match self.decoder.next::<ShimOrder>() {
+            match self.decoder.message::<ShimOrder>() {
                 Ok(Some(order)) => orders.push(order),
                 Ok(None) => return orders,
                 Err(_) => {

@@ -190,8 +190,11 @@ impl Runtime for DockerRuntime {
         let size = content.len().to_string();
         let argv = ["sh", "-c", SCRIPT, "errand", path, &size, &format!("{mode:o}")].map(str::to_owned);
         let mut exec = self.exec(runtime_id, &argv).await?;
-        // A script that gives up says why and reads no further.
-        let sent = exec.write(content).await;
+        // A script that gives up says why.
+        let sent = match exec.write(content).await {
+            Ok(()) => exec.end_input().await,
+            Err(error) => Err(error),
+        };
         let said = exec.collect(READ_BUFFER).await?;
         if &said.stdout[..] == b"written\n" {
             return Ok(());
