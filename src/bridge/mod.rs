@@ -4,6 +4,8 @@
 //! decides nothing: what an ending means for a task is for the engine to say.
 
 mod direct;
+mod files;
+mod resident;
 
 use std::time::SystemTime;
 
@@ -16,10 +18,12 @@ use crate::{
 };
 
 pub use direct::{Attachment, DirectBridge};
+pub use files::{Abandoned, FileContent, FileEntries, FileError, FileReader, FileSource, SandboxFiles};
+pub use resident::ResidentFiles;
 
 /// Runs commands in running sandboxes. Every method names the sandbox by its runtime's id.
 #[async_trait]
-pub trait ExecBridge: Send + Sync + 'static {
+pub trait ExecBridge: SandboxFiles {
     /// Its name in the API, such as `direct`.
     fn name(&self) -> &'static str;
 

@@ -48,6 +48,11 @@ impl Exec {
         Self { output, input }
     }
 
+    /// Its output and its standard input, to read the one while the other is written.
+    pub fn split(self) -> (ExecOutput, Pin<Box<dyn AsyncWrite + Send>>) {
+        (self.output, self.input)
+    }
+
     /// The next piece of output; none at the end. Cancel safe.
     pub async fn next(&mut self) -> Option<Result<Chunk, RuntimeError>> {
         self.output.next().await

@@ -4,7 +4,9 @@
 //! as the stream lives; `supervise.sh` runs the command, tees its output and writes the exit file through fd 3.
 
 mod attachment;
+mod files;
 mod probe;
+mod records;
 
 use std::{sync::Arc, time::Duration};
 
