@@ -4,6 +4,7 @@
 //! its [`live::LiveTask`]. The engine knows neither the wire types nor SQL nor any container engine.
 
 mod error;
+mod files;
 mod live;
 mod output;
 mod recovery;
@@ -26,7 +27,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{bridge::ExecBridge, runtime::Runtime, store::TaskStore, task::TaskId};
 
+pub use crate::bridge::{Abandoned, FileContent, FileReader, FileSource};
 pub use error::EngineError;
+pub use files::FileRef;
 pub use requests::{
     OutputSlice, ReadSelection, SandboxState, SandboxView, StartRequest, Started, TaskRef, WaitRequest, WaitResult,
 };
