@@ -29,8 +29,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
 const CRATES: &[(&str, &[&str])] = &[
     ("bollard", &["runtime"]),
     ("sqlx", &["store"]),
-    ("tonic", &["proto", "api", "app", "cli"]),
-    ("prost", &["proto", "api", "cli"]),
+    ("tonic", &["proto", "api", "app", "cli", "bridge"]),
+    ("prost", &["proto", "api", "cli", "bridge"]),
     ("prost_types", &["proto", "api", "cli"]),
     ("tokio", &["runtime", "bridge", "store", "notify", "engine", "api", "app", "cli", "main"]),
 ];
