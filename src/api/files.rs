@@ -17,8 +17,8 @@ use crate::{
     engine::{Abandoned, FileContent, FileSource},
     proto::v1::{
         self, ListDirectoryRequest, ListDirectoryResponse, ReadFileRequest, ReadFileResponse, RemoveFileRequest,
-        RemoveFileResponse, StatFileRequest, StatFileResponse, WriteFileRequest, WriteFileResponse,
-        read_file_response, write_file_request,
+        RemoveFileResponse, StatFileRequest, StatFileResponse, WriteFileRequest, WriteFileResponse, read_file_response,
+        write_file_request,
     },
 };
 

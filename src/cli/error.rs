@@ -87,7 +87,12 @@ impl CliError {
             Self::Unreachable { .. } => exit_code::UNAVAILABLE,
             Self::Rpc(_) if self.is_connection_loss() => exit_code::UNAVAILABLE,
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => exit_code::BROKEN_PIPE,
-            Self::Rpc(_) | Self::Server(_) | Self::Unexpected(_) | Self::Output(_) | Self::Local { .. } | Self::Signal(_) => exit_code::FAILURE,
+            Self::Rpc(_)
+            | Self::Server(_)
+            | Self::Unexpected(_)
+            | Self::Output(_)
+            | Self::Local { .. }
+            | Self::Signal(_) => exit_code::FAILURE,
         }
     }
 
@@ -139,7 +144,9 @@ impl CliError {
             Self::Rpc(status) => status.code(),
             Self::Unreachable { .. } => Code::Unavailable,
             Self::Usage(_) | Self::Settings(_) => Code::InvalidArgument,
-            Self::Server(_) | Self::Unexpected(_) | Self::Output(_) | Self::Local { .. } | Self::Signal(_) => Code::Internal,
+            Self::Server(_) | Self::Unexpected(_) | Self::Output(_) | Self::Local { .. } | Self::Signal(_) => {
+                Code::Internal
+            }
         };
         code_name(code)
     }

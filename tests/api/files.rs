@@ -155,13 +155,16 @@ async fn a_large_file_comes_back_as_it_was(image: Image) {
         stream::iter(pieces).map(|piece| message(Part::Data(piece)))
     });
     let head = head(&session, "/workspace/large");
-    let messages = stream::iter([message(Part::Head(head))]).chain(data).chain(stream::iter([message(Part::End(WriteFileEnd {}))]));
+    let messages = stream::iter([message(Part::Head(head))])
+        .chain(data)
+        .chain(stream::iter([message(Part::End(WriteFileEnd {}))]));
     let written = soon("a large file is written", session.sandboxes().write_file(messages)).await.unwrap();
     let size = i64::try_from(BLOCKS << 20).unwrap();
     assert_eq!(written.into_inner().entry.unwrap().size_bytes, size);
     assert!(session.exec("sha256sum /workspace/large").await.starts_with(&sent));
 
-    let request = ReadFileRequest { bot_id: session.bot.clone(), path: "/workspace/large".to_owned(), ..Default::default() };
+    let request =
+        ReadFileRequest { bot_id: session.bot.clone(), path: "/workspace/large".to_owned(), ..Default::default() };
     let mut messages = session.sandboxes().read_file(request).await.unwrap().into_inner();
     let (mut came, mut bytes) = (Sha256::new(), 0);
     while let Some(message) = soon("a piece comes", messages.message()).await.unwrap() {
@@ -183,7 +186,7 @@ async fn a_write_that_is_cut_off_leaves_the_old_file(image: Image) {
     let begin = || [message(Part::Head(head(&session, path))), message(Part::Data(block(1)))];
     let untouched = async |what: &str| {
         eventually(what, async || (names(&session, "/workspace/d").await == ["file"]).then_some(())).await;
-        assert_eq!(read(&session, path).await.unwrap(), b"old", "{what}");
+        assert!(read(&session, path).await.unwrap() == b"old", "{what}");
     };
 
     // The client changes its mind, again and again, between two messages: to the server that can look like the stream's end.
@@ -224,15 +227,16 @@ async fn a_part_of_a_file_is_read(image: Image) {
     let entry = write_as(&session, WriteFileHead { mode: 0o600, ..head(&session, name) }, b"0123456789").await.unwrap();
     assert_eq!((entry.name.as_str(), entry.size_bytes, entry.mode), (&name[5..], 10, 0o600));
     assert!(!entry.name_is_inexact && entry.modified_at.is_some() && entry.kind() == FileKind::File);
-    for (offset, limit, expected) in [(0, 0, "0123456789"), (3, 4, "3456"), (8, 100, "89"), (10, 1, ""), (i64::MAX, 0, "")] {
+    for (offset, limit, expected) in
+        [(0, 0, "0123456789"), (3, 4, "3456"), (8, 100, "89"), (10, 1, ""), (i64::MAX, 0, "")]
+    {
         let request = ReadFileRequest { path: name.to_owned(), offset, limit, ..Default::default() };
         let (entry, content) = read_as(&session, request).await.unwrap();
         assert_eq!((entry.size_bytes, content.as_slice()), (10, expected.as_bytes()), "{offset} {limit}");
     }
     // One reader that stops in the middle disturbs nobody.
     write(&session, "/tmp/large", &block(7).repeat(4)).await.unwrap();
-    let request =
-        ReadFileRequest { bot_id: session.bot.clone(), path: "/tmp/large".to_owned(), ..Default::default() };
+    let request = ReadFileRequest { bot_id: session.bot.clone(), path: "/tmp/large".to_owned(), ..Default::default() };
     let mut slow = session.sandboxes().read_file(request).await.unwrap().into_inner();
     slow.message().await.unwrap();
     assert_eq!(read(&session, name).await.unwrap(), b"0123456789");
@@ -245,7 +249,9 @@ async fn what_is_in_the_way_has_a_code_and_a_reason(image: Image) {
     session.ensure(Some(SandboxSpec { user: "1234:5678".to_owned(), ..Default::default() })).await.unwrap();
     write(&session, "/tmp/file", b"x").await.unwrap();
     assert_eq!(stat(&session, "/tmp/file").await.unwrap().uid, 1234);
-    session.exec("mkdir -p /tmp/full/x; ln -s /tmp/loop /tmp/loop; : >/tmp/shut; mkdir -m 0 /tmp/dark; chmod 0 /tmp/shut").await;
+    session
+        .exec("mkdir -p /tmp/full/x; ln -s /tmp/loop /tmp/loop; : >/tmp/shut; mkdir -m 0 /tmp/dark; chmod 0 /tmp/shut")
+        .await;
     let failed = Code::FailedPrecondition;
     reason(read(&session, "/tmp").await, failed, "IS_A_DIRECTORY");
     reason(write(&session, "/tmp", b"").await, failed, "IS_A_DIRECTORY");
@@ -290,8 +296,12 @@ async fn names_of(session: &Session, path: &str) -> Result<ListDirectoryResponse
 async fn nobody_gets_out_of_a_root(image: Image) {
     let Some(server) = Server::on(image, &[]).await else { return };
     let session = sandbox(&server).await;
-    session.exec("cd /workspace && mkdir -p root/d beside && printf secret >beside/secret && printf in >root/f && cd root &&
-        ln -s ../beside out && ln -s /etc/passwd absolute && ln -s ../f d/back && ln -s ../beside/new fresh").await;
+    session
+        .exec(
+            "cd /workspace && mkdir -p root/d beside && printf secret >beside/secret && printf in >root/f && cd root &&
+        ln -s ../beside out && ln -s /etc/passwd absolute && ln -s ../f d/back && ln -s ../beside/new fresh",
+        )
+        .await;
     let root = "/workspace/root".to_owned();
     let request = |path: &str| ReadFileRequest { path: path.to_owned(), root: root.clone(), ..Default::default() };
     let (bot_id, failed) = (session.bot.clone(), Code::FailedPrecondition);
@@ -323,7 +333,9 @@ async fn nobody_gets_out_of_a_root(image: Image) {
 async fn a_directory_comes_in_pages(image: Image) {
     let Some(server) = Server::on(image, &[]).await else { return };
     let session = sandbox(&server).await;
-    session.exec("mkdir /tmp/many && cd /tmp/many && for i in $(seq 1 4999); do : >f$i; done; : >\"$(printf 'a\\377')\"").await;
+    session
+        .exec("mkdir /tmp/many && cd /tmp/many && for i in $(seq 1 4999); do : >f$i; done; : >\"$(printf 'a\\377')\"")
+        .await;
     let request = |page_token| ListDirectoryRequest {
         path: "/tmp/many".to_owned(),
         page_size: 999,
@@ -374,7 +386,10 @@ async fn a_full_disk_keeps_the_old_file(image: Image) {
     // Much more than fits: the answer comes before all was sent.
     let large = block(3).repeat(8);
     reason(write(&session, "/small/file", &large).await, Code::ResourceExhausted, "NO_SPACE");
-    assert_eq!((read(&session, "/small/file").await.unwrap(), names(&session, "/small").await), (b"old".to_vec(), vec!["file".to_owned()]));
+    assert_eq!(
+        (read(&session, "/small/file").await.unwrap(), names(&session, "/small").await),
+        (b"old".to_vec(), vec!["file".to_owned()])
+    );
     reason(remove(&session, "/small", true).await, Code::FailedPrecondition, "BUSY");
 }
 
@@ -423,7 +438,10 @@ async fn the_command_line_copies_lists_and_removes(image: Image) {
     assert!(printed.0 == Some(0) && printed.1 == content, "{}", printed.2);
     let listed = run(&["ls", &remote("/workspace/a")]);
     let shown = String::from_utf8(listed.1).unwrap();
-    assert!(shown.lines().nth(1).is_some_and(|line| line.starts_with("-rwxr-x---") && line.ends_with("from")), "{shown}");
+    assert!(
+        shown.lines().nth(1).is_some_and(|line| line.starts_with("-rwxr-x---") && line.ends_with("from")),
+        "{shown}"
+    );
     let described = run(&["--json", "stat", &remote("/workspace")]);
     let json: serde_json::Value = serde_json::from_slice(&described.1).unwrap();
     assert_eq!((json["kind"].as_str(), json["name"].as_str()), (Some("FILE_KIND_DIRECTORY"), Some("workspace")));

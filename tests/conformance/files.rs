@@ -305,11 +305,9 @@ pub async fn what_is_in_the_way_is_told_apart(bench: Bench) {
     ] {
         assert_eq!(problem(bench.write(&at(name), b"x").await), expected, "write {name}");
     }
-    for (name, expected) in [
-        ("none", FileProblem::NotFound),
-        ("file", FileProblem::NotADirectory),
-        ("loop", FileProblem::TooManyLinks),
-    ] {
+    for (name, expected) in
+        [("none", FileProblem::NotFound), ("file", FileProblem::NotADirectory), ("loop", FileProblem::TooManyLinks)]
+    {
         assert_eq!(problem(bench.list(&at(name)).await), expected, "list {name}");
     }
     for (name, follow, expected) in [
@@ -339,7 +337,22 @@ pub async fn what_is_in_the_way_is_told_apart(bench: Bench) {
 }
 
 pub async fn names_may_hold_anything(bench: Bench) {
-    let names = ["a\nb", " blank ", "-rf", "*", "$(touch x)", "`id`", "'\"\\", "ü€🦀", ".hidden", "..odd", "...", "a: Permission denied", "\n", "trail\n"];
+    let names = [
+        "a\nb",
+        " blank ",
+        "-rf",
+        "*",
+        "$(touch x)",
+        "`id`",
+        "'\"\\",
+        "ü€🦀",
+        ".hidden",
+        "..odd",
+        "...",
+        "a: Permission denied",
+        "\n",
+        "trail\n",
+    ];
     for name in names {
         bench.write(&bench.at(name), name.as_bytes()).await.unwrap();
         assert_eq!(bench.read(&bench.at(name)).await.unwrap(), name.as_bytes(), "{name:?}");
@@ -360,7 +373,9 @@ pub async fn names_may_hold_anything(bench: Bench) {
 }
 
 pub async fn an_entry_says_what_a_file_is(bench: Bench) {
-    bench.sh("printf 12345 >file; chmod 640 file; mkdir -m 2750 d; ln -s d/none link; mkfifo pipe; ln -s file good").await;
+    bench
+        .sh("printf 12345 >file; chmod 640 file; mkdir -m 2750 d; ln -s d/none link; mkfifo pipe; ln -s file good")
+        .await;
     let entry = bench.stat(&bench.at("file"), false).await.unwrap();
     let owner = bench.sh("stat -c '%u %g' file").await;
     assert_eq!((entry.kind, entry.size, entry.mode), (FileKind::File, 5, 0o640));
@@ -411,8 +426,16 @@ pub async fn links_below_a_root_do_not_lead_out_of_it(bench: Bench) {
     assert_eq!(bench.read(&bench.below("down/e/../g")).await.unwrap(), b"inner");
     assert_eq!(bench.read(&bench.below("d/../f")).await.unwrap(), b"file");
     for out in [
-        "out/secret", "out_file", "long", "absolute", "up/beside/secret", "../beside/secret", "d/../../beside/secret",
-        "down/../../beside/secret", "..", "../root/f",
+        "out/secret",
+        "out_file",
+        "long",
+        "absolute",
+        "up/beside/secret",
+        "../beside/secret",
+        "d/../../beside/secret",
+        "down/../../beside/secret",
+        "..",
+        "../root/f",
     ] {
         let path = bench.below(out);
         assert_eq!(problem(bench.read(&path).await), FileProblem::OutsideRoot, "read {out}");

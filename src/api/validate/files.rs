@@ -54,7 +54,8 @@ pub(in crate::api) fn read(request: ReadFileRequest, caller: &Caller) -> Result<
     let file = file(&request.bot_id, request.path, request.root, caller, &mut violations);
     let offset = violations.number("offset", request.offset, 0, u64::MAX);
     let limit = violations.number("limit", request.limit, 0, u64::MAX);
-    let read = (|| Some(Reading { file: file?, offset: offset?, limit: limit.map(|limit| (limit > 0).then_some(limit))? }))();
+    let read =
+        (|| Some(Reading { file: file?, offset: offset?, limit: limit.map(|limit| (limit > 0).then_some(limit))? }))();
     violations.or(read)
 }
 
@@ -120,13 +121,7 @@ pub(in crate::api) fn remove(request: RemoveFileRequest, caller: &Caller) -> Res
     violations.or(file)
 }
 
-fn file(
-    bot_id: &str,
-    path: String,
-    root: String,
-    caller: &Caller,
-    violations: &mut Violations,
-) -> Option<FileRef> {
+fn file(bot_id: &str, path: String, root: String, caller: &Caller, violations: &mut Violations) -> Option<FileRef> {
     let bot = violations.id("bot_id", bot_id);
     for (field, text) in [("path", &path), ("root", &root)] {
         violations.bytes(field, text.len(), PATH_LIMIT);

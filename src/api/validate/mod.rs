@@ -17,8 +17,8 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
 pub(super) use files::{
-    Listing, Reading, Writing, list as list_directory, only, read as read_file, remove as remove_file, stat as stat_file,
-    write as write_file,
+    Listing, Reading, Writing, list as list_directory, only, read as read_file, remove as remove_file,
+    stat as stat_file, write as write_file,
 };
 pub(super) use notifications::{chosen, drain, list as list_notifications, subscribe};
 pub(super) use sandbox::{adopt, bot, ensure, list as list_sandboxes};

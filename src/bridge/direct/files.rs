@@ -62,7 +62,8 @@ fn place(path: &FilePath) -> Result<Vec<String>, FileRefusal> {
         (None | Some(_), Some(_)) => {}
     }
     let names: Vec<&str> = path.path.split('/').filter(|name| !matches!(*name, "" | ".")).collect();
-    let directory = path.path.ends_with('/') || path.path.ends_with("/.") || names.last().is_none_or(|name| *name == "..");
+    let directory =
+        path.path.ends_with('/') || path.path.ends_with("/.") || names.last().is_none_or(|name| *name == "..");
     Ok([root, &names.join("/"), word(directory, "directory")].map(str::to_owned).to_vec())
 }
 

@@ -115,8 +115,10 @@ fn entry(name: Vec<u8>, link_target: Vec<u8>, fields: &str) -> Option<FileEntry>
         0o120_000 => FileKind::Symlink,
         _ => FileKind::Other,
     };
-    let fraction: String =
-        time.split_once('.').map(|(_, rest)| rest.chars().take_while(char::is_ascii_digit).collect()).unwrap_or_default();
+    let fraction: String = time
+        .split_once('.')
+        .map(|(_, rest)| rest.chars().take_while(char::is_ascii_digit).collect())
+        .unwrap_or_default();
     let nanos: u64 = format!("{fraction:0<9}").get(..9)?.parse().ok()?;
     let seconds: i64 = seconds.parse().ok()?;
     let whole = Duration::from_secs(seconds.unsigned_abs());
@@ -223,7 +225,10 @@ mod tests {
             let [Ok(Record::Entry(link)), Ok(Record::Entry(file)), Ok(Record::Line(end))] = &found[..] else {
                 panic!("{found:?}")
             };
-            assert_eq!((&link.name[..], &link.link_target[..], link.kind), (&b"l\n"[..], &b"x/y"[..], FileKind::Symlink));
+            assert_eq!(
+                (&link.name[..], &link.link_target[..], link.kind),
+                (&b"l\n"[..], &b"x/y"[..], FileKind::Symlink)
+            );
             assert_eq!(link.modified, SystemTime::UNIX_EPOCH + Duration::from_millis(17_500));
             assert_eq!((&file.name[..], file.mode, file.size, file.uid), (&b"a b"[..], 0o644, 12, 1000));
             assert_eq!(file.modified, SystemTime::UNIX_EPOCH - Duration::from_secs(1));
@@ -243,10 +248,19 @@ mod tests {
     fn tools_say_what_is_in_the_way_at_the_end_of_a_line() {
         for (said, problem) in [
             ("refused IS_A_DIRECTORY \n", FileProblem::IsADirectory),
-            ("refused - stat: can't stat './a: Permission denied/b': No such file or directory\n", FileProblem::NotFound),
+            (
+                "refused - stat: can't stat './a: Permission denied/b': No such file or directory\n",
+                FileProblem::NotFound,
+            ),
             ("refused - sh: 7: cannot create ./x: Directory nonexistent\n", FileProblem::NotFound),
-            ("sh: odd\nrefused - mkdir: cannot create directory 'x': Read-only file system\n", FileProblem::NotPermitted),
-            ("refused - dd: error writing 'standard output': No space left on device\n1+0 records in\n", FileProblem::NoSpace),
+            (
+                "sh: odd\nrefused - mkdir: cannot create directory 'x': Read-only file system\n",
+                FileProblem::NotPermitted,
+            ),
+            (
+                "refused - dd: error writing 'standard output': No space left on device\n1+0 records in\n",
+                FileProblem::NoSpace,
+            ),
             ("refused - mv: cannot overwrite directory 'd' with non-directory\n", FileProblem::IsADirectory),
             ("refused - rm: can't remove 'x': Device or resource busy\n", FileProblem::Busy),
             ("refused - sh: dd: not found\n", FileProblem::Failed),

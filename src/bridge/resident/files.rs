@@ -55,12 +55,7 @@ impl ResidentFiles {
         })))
     }
 
-    pub async fn read_file(
-        &self,
-        path: &FilePath,
-        offset: u64,
-        limit: Option<u64>,
-    ) -> Result<FileReader, FileError> {
+    pub async fn read_file(&self, path: &FilePath, offset: u64, limit: Option<u64>) -> Result<FileReader, FileError> {
         // To the bridge, no bytes are all of them.
         if limit == Some(0) {
             let reader = Box::pin(self.read_file(path, offset, Some(1))).await?;

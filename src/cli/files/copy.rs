@@ -80,12 +80,7 @@ fn at(path: &Path) -> impl Fn(io::Error) -> CliError {
     move |source| CliError::Local { path: path.clone(), source }
 }
 
-async fn download(
-    from: Remote,
-    to: PathBuf,
-    no_clobber: bool,
-    connection: &Connection,
-) -> Result<FileEntry, CliError> {
+async fn download(from: Remote, to: PathBuf, no_clobber: bool, connection: &Connection) -> Result<FileEntry, CliError> {
     let is_directory = fs::metadata(&to).await.is_ok_and(|found| found.is_dir());
     let to = if is_directory { to.join(from.name()) } else { to };
     if no_clobber && fs::symlink_metadata(&to).await.is_ok() {

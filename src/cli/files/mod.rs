@@ -19,11 +19,7 @@ use place::Remote;
 const PAGE: i32 = 1000;
 
 /// Does what is asked with files.
-pub(super) async fn files(
-    action: FilesAction,
-    connection: &Connection,
-    console: &mut Console,
-) -> Result<u8, CliError> {
+pub(super) async fn files(action: FilesAction, connection: &Connection, console: &mut Console) -> Result<u8, CliError> {
     match action {
         FilesAction::Cp(args) => copy::copy(args, connection, console).await,
         FilesAction::Ls { directory } => list(directory, connection, console).await,
