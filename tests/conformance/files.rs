@@ -336,6 +336,19 @@ pub async fn what_is_in_the_way_is_told_apart(bench: Bench) {
     assert_eq!(bench.names(&at("")).await, ["d", "file", "loop", "pipe"]);
 }
 
+pub async fn a_refusal_does_not_wait_for_the_content(bench: Bench) {
+    bench.sh("mkdir d").await;
+    let endless = || Box::pin(stream::repeat_with(|| Ok(Bytes::from(vec![0; 100_000]))));
+    for (path, options, expected) in [
+        (bench.at("d"), WriteOptions::default(), FileProblem::IsADirectory),
+        (bench.at("none/x"), WriteOptions::default(), FileProblem::NotFound),
+        (bench.at("d"), new(), FileProblem::AlreadyExists),
+    ] {
+        let writing = bench.files.write_file(&bench.sandbox, &path, options, endless());
+        assert_eq!(problem(soon("the refusal comes", writing).await), expected);
+    }
+}
+
 pub async fn names_may_hold_anything(bench: Bench) {
     let names = [
         "a\nb",
@@ -497,7 +510,8 @@ macro_rules! files_conformance {
                 content_of_any_size_comes_back_as_it_was a_part_is_read_by_offset_and_limit a_file_of_the_kernel_is_read
                 a_write_takes_the_place_of_the_old_file a_write_follows_links
                 an_abandoned_write_leaves_the_old_file_and_nothing_else nothing_is_overwritten_that_must_not_be_there
-                directories_above_are_made_when_asked_for what_is_in_the_way_is_told_apart names_may_hold_anything
+                directories_above_are_made_when_asked_for what_is_in_the_way_is_told_apart
+                a_refusal_does_not_wait_for_the_content names_may_hold_anything
                 an_entry_says_what_a_file_is a_large_directory_is_listed_whole links_below_a_root_do_not_lead_out_of_it
                 a_removal_follows_no_link a_full_disk_keeps_the_old_file
             }
