@@ -15,7 +15,7 @@ use bollard::models::HostConfig;
 use conformance::files::{Bench, Shell};
 use errand::{
     bridge::{DirectBridge, FileEntries, FileError, FileReader, FileSource, ResidentFiles, SandboxFiles},
-    runtime::Runtime,
+    runtime::{Runtime, RuntimeError},
     task::{FileEntry, FilePath, WriteOptions},
 };
 use errand_bridge::{files::Files, proto::file_service_server::FileServiceServer};
@@ -113,6 +113,28 @@ impl SandboxFiles for Here {
 
     async fn remove_file(&self, _: &str, path: &FilePath, recursive: bool) -> Result<(), FileError> {
         self.0.remove_file(path, recursive).await
+    }
+}
+
+#[tokio::test]
+async fn a_sandbox_without_a_shell_says_so() {
+    let Some(docker) = engine(Image::Busybox).await else { return };
+    let container = container(&docker, Image::Busybox, |_| {}).await;
+    docker::exec(&docker, &container.id, "rm /bin/sh").await;
+    let files = DirectBridge::new(Arc::new(runtime()), "/tmp/errand");
+    let path = FilePath { path: "/etc/hosts".to_owned(), root: None };
+    let errors = [
+        files.stat_file(&container.id, &path, false).await.err(),
+        files.list_directory(&container.id, &path).await.err(),
+        files.read_file(&container.id, &path, 0, None).await.err(),
+        files
+            .write_file(&container.id, &path, WriteOptions::default(), Box::pin(futures_util::stream::empty()))
+            .await
+            .err(),
+        files.remove_file(&container.id, &path, false).await.err(),
+    ];
+    for error in errors {
+        assert!(matches!(error, Some(FileError::Runtime(RuntimeError::NotStarted { .. }))), "{error:?}");
     }
 }
 

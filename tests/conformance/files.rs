@@ -273,6 +273,7 @@ pub async fn directories_above_are_made_when_asked_for(bench: Bench) {
     bench.write_as(&bench.below("down/n/m"), parents(), b"z").await.unwrap();
     assert_eq!(bench.sh("cat a/b/c root/p/r/s root/d/n/m; stat -c ' %a' a").await, "xyz 755\n");
     assert_eq!(problem(bench.write_as(&bench.at("root/f/a/b"), parents(), b"").await), FileProblem::NotADirectory);
+    assert_eq!(problem(bench.write_as(&bench.at("root/dangling/x"), parents(), b"").await), FileProblem::NotFound);
     assert_eq!(problem(bench.write_as(&bench.below("out/a/b"), parents(), b"").await), FileProblem::OutsideRoot);
     assert_eq!(bench.beside().await, "secret\nsecret");
 }

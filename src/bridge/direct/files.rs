@@ -92,13 +92,13 @@ impl DirectBridge {
         if let Some((problem, detail)) = refusal(&said) {
             return FileRefusal { path: path.path.clone(), problem, detail }.into();
         }
-        let stdout = String::from_utf8_lossy(stdout);
-        let explained = self.runtime.explain(&stdout);
+        // The engine's own words come on standard output, from which lines that are no records have been put aside.
+        let explained = self.runtime.explain(&String::from_utf8_lossy(stdout)).or_else(|| self.runtime.explain(&said));
         let detail = if said.trim().is_empty() { "the sandbox broke off".to_owned() } else { said.trim().to_owned() };
         explained.unwrap_or(RuntimeError::Unavailable { detail }).into()
     }
 
-    /// The entry that a script says, and what comes behind it.
+    /// The entry that a script says.
     fn entry_of(&self, path: &FilePath, stdout: &[u8], stderr: &[u8]) -> Result<FileEntry, FileError> {
         let mut records = Records::default();
         records.push(stdout);
@@ -170,12 +170,18 @@ impl SandboxFiles for DirectBridge {
                     Chunk::Stderr(bytes) => complain(&mut complaints, &bytes),
                     Chunk::Stdout(bytes) => {
                         records.push(&bytes);
-                        // What comes behind the entry is content, whatever it looks like.
-                        if let Some(Ok(Record::Entry(entry))) = records.next() {
-                            let entry = FileEntry { name: path.name().as_bytes().to_vec(), ..entry };
-                            let expected = Expected { offset, limit: limit.unwrap_or(u64::MAX), size: entry.size };
-                            let content = Content { exec, first: Some(records.rest()), complaints, read: 0, expected };
-                            return Ok(FileReader { entry, content: Box::pin(content.stream()) });
+                        match records.next() {
+                            // What comes behind the entry is content, whatever it looks like.
+                            Some(Ok(Record::Entry(entry))) => {
+                                let entry = FileEntry { name: path.name().as_bytes().to_vec(), ..entry };
+                                let limit = limit.unwrap_or(u64::MAX);
+                                let expected = Expected { offset, limit, size: entry.size };
+                                let first = Some(records.rest());
+                                let content = Content { exec, first, complaints, read: 0, expected };
+                                return Ok(FileReader { entry, content: Box::pin(content.stream()) });
+                            }
+                            Some(Ok(Record::Line(line))) => complain(&mut complaints, format!("{line}\n").as_bytes()),
+                            Some(Err(Malformed)) | None => {}
                         }
                     }
                 }

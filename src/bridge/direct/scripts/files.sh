@@ -73,6 +73,7 @@ locate() {
     if [ -n "$3" ] && [ ! -d "./$next" ]; then
       why=$(mkdir "./$next" 2>&1) || [ -d "./$next" ] || {
         [ ! -e "./$next" ] || refuse NOT_A_DIRECTORY ''
+        [ ! -L "./$next" ] || blocked "./$next/."
         refuse - "$why"
       }
     fi
