@@ -7,6 +7,7 @@ mod api {
     mod caps;
     mod daemons;
     mod disks;
+    mod files;
     mod following;
     mod idempotency;
     mod lifecycle;

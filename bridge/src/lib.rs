@@ -5,6 +5,7 @@
 //! outlives the bridge, and the bridge outlives the server.
 
 pub mod connect;
+pub mod files;
 pub mod frame;
 pub mod log_reader;
 pub mod process;

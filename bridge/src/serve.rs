@@ -25,6 +25,7 @@ use tokio::{
 
 use crate::{
     connect::{RETIRES, SOCKET, TAKEN, directory},
+    files::Files,
     service::{Bridge, Services},
     socket,
     spawner::Spawner,
@@ -109,6 +110,7 @@ async fn accept(
     let listener = UnixListener::from_std(listener)?;
     let retiring = watch::Sender::new(false);
     let bridge = Arc::new(Bridge::new(root, generation, spawner, retiring.subscribe()));
+    let files = Arc::new(Files::new());
     let retiring = Arc::new(retiring);
     let mut told = retiring.subscribe();
     loop {
@@ -117,7 +119,7 @@ async fn accept(
             _ = told.wait_for(|retiring| *retiring) => break,
         };
         if let Ok((connection, _)) = connection {
-            let services = Services::new(Arc::clone(&bridge));
+            let services = Services::new(Arc::clone(&bridge), Arc::clone(&files));
             let retiring = Arc::clone(&retiring);
             tokio::spawn(async move {
                 let _ = greet(connection, generation, services, &retiring).await;

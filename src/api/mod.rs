@@ -5,6 +5,7 @@
 
 mod auth;
 mod convert;
+mod files;
 mod malformed;
 mod notifications;
 mod output;

@@ -10,13 +10,22 @@ const ANSWER_LIMIT: usize = 3 * 1024 * 1024;
 
 /// The token for the page after the entry with this id or sequence. Opaque to callers.
 pub(super) fn token(last: impl Display) -> String {
-    URL_SAFE_NO_PAD.encode(last.to_string())
+    token_of(last.to_string().as_bytes())
+}
+
+/// The token for the page after the entry with this name, which need not be text.
+pub(super) fn token_of(name: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(name)
 }
 
 /// The id or sequence in a token; none when it is not one of ours.
 pub(super) fn place<T: FromStr>(token: &str) -> Option<T> {
-    let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
-    String::from_utf8(bytes).ok()?.parse().ok()
+    String::from_utf8(name(token)?).ok()?.parse().ok()
+}
+
+/// The name in a token; none when it is not one of ours.
+pub(super) fn name(token: &str) -> Option<Vec<u8>> {
+    URL_SAFE_NO_PAD.decode(token).ok()
 }
 
 /// How many of these entries one answer holds: at least one, if there is one.
@@ -50,6 +59,7 @@ mod tests {
         assert_eq!(place::<i64>(&token(17)), Some(17));
         assert_eq!(place::<TaskId>(&token(17)), None);
         assert_eq!(place::<i64>("?"), None);
+        assert_eq!(name(&token_of(b"a\n\xff")), Some(b"a\n\xff".to_vec()));
     }
 
     #[test]

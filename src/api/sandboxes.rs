@@ -1,16 +1,18 @@
-//! `SandboxService`: reads requests, calls the engine, answers.
+//! `SandboxService`: reads requests, calls the engine, answers. What its file calls do is in `files`.
 
 use std::sync::Arc;
 
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
-use super::{Parts, auth::Caller, convert, page, status, validate};
+use super::{Parts, auth::Caller, convert, files, page, status, validate};
 use crate::{
     engine::SandboxView,
     proto::v1::{
         self, AdoptSandboxRequest, AdoptSandboxResponse, DeleteSandboxRequest, DeleteSandboxResponse,
-        EnsureSandboxRequest, EnsureSandboxResponse, GetSandboxRequest, GetSandboxResponse, ListSandboxesRequest,
-        ListSandboxesResponse, StopSandboxRequest, StopSandboxResponse, sandbox_service_server::SandboxService,
+        EnsureSandboxRequest, EnsureSandboxResponse, GetSandboxRequest, GetSandboxResponse, ListDirectoryRequest,
+        ListDirectoryResponse, ListSandboxesRequest, ListSandboxesResponse, ReadFileRequest, RemoveFileRequest,
+        RemoveFileResponse, StatFileRequest, StatFileResponse, StopSandboxRequest, StopSandboxResponse,
+        WriteFileRequest, WriteFileResponse, sandbox_service_server::SandboxService,
     },
     task::SandboxId,
 };
@@ -55,6 +57,8 @@ impl Sandboxes {
 
 #[tonic::async_trait]
 impl SandboxService for Sandboxes {
+    type ReadFileStream = files::Content;
+
     async fn ensure_sandbox(
         &self,
         request: Request<EnsureSandboxRequest>,
@@ -119,5 +123,31 @@ impl SandboxService for Sandboxes {
         caller.may_use(&bot)?;
         self.parts.engine.delete_sandbox(caller.tenant, bot).await.map_err(status::engine)?;
         Ok(Response::new(DeleteSandboxResponse {}))
+    }
+
+    async fn read_file(&self, request: Request<ReadFileRequest>) -> Result<Response<Self::ReadFileStream>, Status> {
+        files::read(&self.parts, request).await
+    }
+
+    async fn write_file(
+        &self,
+        request: Request<Streaming<WriteFileRequest>>,
+    ) -> Result<Response<WriteFileResponse>, Status> {
+        files::write(&self.parts, request).await
+    }
+
+    async fn list_directory(
+        &self,
+        request: Request<ListDirectoryRequest>,
+    ) -> Result<Response<ListDirectoryResponse>, Status> {
+        files::list(&self.parts, request).await
+    }
+
+    async fn stat_file(&self, request: Request<StatFileRequest>) -> Result<Response<StatFileResponse>, Status> {
+        files::stat(&self.parts, request).await
+    }
+
+    async fn remove_file(&self, request: Request<RemoveFileRequest>) -> Result<Response<RemoveFileResponse>, Status> {
+        files::remove(&self.parts, request).await
     }
 }

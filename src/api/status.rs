@@ -2,17 +2,24 @@
 //!
 //! A client learns what it can act upon. What only the operator can act upon is logged, once, here.
 
-use std::{error::Error, fmt::Write as _, time::Duration};
+use std::{collections::HashMap, error::Error, fmt::Write as _, time::Duration};
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use crate::{engine::EngineError, runtime::RuntimeError, store::StoreError};
+use crate::{
+    engine::EngineError,
+    runtime::RuntimeError,
+    store::StoreError,
+    task::{FileProblem, FileRefusal},
+};
 
 /// When to try again after a hindrance that tends to pass.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// The most characters of a message: it travels in a header, and clients bound those.
 const MESSAGE_LIMIT: usize = 1000;
+/// Whose the reasons are that tell apart what shares a code.
+const DOMAIN: &str = "errand";
 
 /// What a client is told about an error of the engine.
 pub(super) fn engine(error: EngineError) -> Status {
@@ -26,6 +33,8 @@ pub(super) fn engine(error: EngineError) -> Status {
         | EngineError::LogGone => plain(Code::FailedPrecondition, &message),
         EngineError::OtherSandbox { .. } | EngineError::RequestIdReused => plain(Code::AlreadyExists, &message),
         EngineError::PastTheEnd { .. } => plain(Code::OutOfRange, &message),
+        EngineError::File(refusal) => file(&refusal),
+        EngineError::FileAbandoned => plain(Code::Cancelled, &message),
         EngineError::ShuttingDown => shutting_down(),
         EngineError::Store(error) => store(error),
         EngineError::Runtime(error) => runtime(&error),
@@ -49,6 +58,30 @@ pub(super) fn store(error: StoreError) -> Status {
             Status::internal("the server's database failed; its log says more")
         }
     }
+}
+
+/// What a client is told about a file that cannot be used.
+fn file(refusal: &FileRefusal) -> Status {
+    let code = match refusal.problem {
+        FileProblem::NotFound => Code::NotFound,
+        FileProblem::NotPermitted => Code::PermissionDenied,
+        FileProblem::IsADirectory
+        | FileProblem::NotADirectory
+        | FileProblem::NotAFile
+        | FileProblem::NotEmpty
+        | FileProblem::OutsideRoot
+        | FileProblem::TooManyLinks
+        | FileProblem::Busy => Code::FailedPrecondition,
+        FileProblem::AlreadyExists => Code::AlreadyExists,
+        FileProblem::NoSpace => Code::ResourceExhausted,
+        FileProblem::InvalidPath => Code::InvalidArgument,
+        FileProblem::Failed => {
+            tracing::warn!(path = %refusal.path, detail = %refusal.detail, "a file system in a sandbox failed");
+            Code::Internal
+        }
+    };
+    let details = ErrorDetails::with_error_info(refusal.problem.name(), DOMAIN, HashMap::new());
+    Status::with_error_details(code, shortened(&refusal.to_string()), details)
 }
 
 /// What a client is told about an error of the runtime.
@@ -142,6 +175,32 @@ mod tests {
             let said = format!("{error:?}");
             assert_eq!(engine(error).code(), code, "{said}");
         }
+    }
+
+    #[test]
+    fn what_is_in_the_way_of_a_file_has_its_code_and_its_reason() {
+        for (problem, code) in [
+            (FileProblem::NotFound, Code::NotFound),
+            (FileProblem::NotPermitted, Code::PermissionDenied),
+            (FileProblem::IsADirectory, Code::FailedPrecondition),
+            (FileProblem::NotADirectory, Code::FailedPrecondition),
+            (FileProblem::NotAFile, Code::FailedPrecondition),
+            (FileProblem::NotEmpty, Code::FailedPrecondition),
+            (FileProblem::OutsideRoot, Code::FailedPrecondition),
+            (FileProblem::TooManyLinks, Code::FailedPrecondition),
+            (FileProblem::Busy, Code::FailedPrecondition),
+            (FileProblem::AlreadyExists, Code::AlreadyExists),
+            (FileProblem::NoSpace, Code::ResourceExhausted),
+            (FileProblem::InvalidPath, Code::InvalidArgument),
+            (FileProblem::Failed, Code::Internal),
+        ] {
+            let refusal = FileRefusal { path: "/p".repeat(2000), problem, detail: String::new() };
+            let status = engine(EngineError::File(refusal));
+            let info = status.get_details_error_info().unwrap();
+            assert_eq!((status.code(), info.reason.as_str(), info.domain.as_str()), (code, problem.name(), DOMAIN));
+            assert!(status.message().chars().count() <= MESSAGE_LIMIT);
+        }
+        assert_eq!(engine(EngineError::FileAbandoned).code(), Code::Cancelled);
     }
 
     #[test]

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{
-    Attachment, BridgeState, DirectBridge, ExecBridge, Finding, Input, InputError, InputTaken, LaunchSettings,
-    LogReader, Piece, ReadError,
+    Attachment, BridgeState, DirectBridge, ExecBridge, FileEntries, FileError, FileReader, FileSource, Finding, Input,
+    InputError, InputTaken, LaunchSettings, LogReader, Piece, ReadError, SandboxFiles,
     resident::{Presence, ResidentBridge},
 };
 use crate::{
     runtime::{Runtime, RuntimeError},
-    task::{Nonce, ProcessIdentity, Signal, TaskId, TaskSpec, TerminalSize},
+    task::{FileEntry, FilePath, Nonce, ProcessIdentity, Signal, TaskId, TaskSpec, TerminalSize, WriteOptions},
 };
 
 /// The resident bridge, with the direct one for sandboxes in which it cannot run.
@@ -50,6 +50,56 @@ impl BridgeState {
             Presence::Impossible { why } => {
                 Self { name: "direct", detail: format!("the resident bridge cannot run there: {why}") }
             }
+        }
+    }
+}
+
+#[async_trait]
+impl SandboxFiles for BridgeChoice {
+    async fn stat_file(&self, sandbox: &str, path: &FilePath, follow: bool) -> Result<FileEntry, FileError> {
+        match self.choose(sandbox).await? {
+            Chosen::Resident(bridge) => bridge.files(sandbox).await?.stat_file(path, follow).await,
+            Chosen::Direct(bridge) => bridge.stat_file(sandbox, path, follow).await,
+        }
+    }
+
+    async fn list_directory(&self, sandbox: &str, path: &FilePath) -> Result<FileEntries, FileError> {
+        match self.choose(sandbox).await? {
+            Chosen::Resident(bridge) => bridge.files(sandbox).await?.list_directory(path).await,
+            Chosen::Direct(bridge) => bridge.list_directory(sandbox, path).await,
+        }
+    }
+
+    async fn read_file(
+        &self,
+        sandbox: &str,
+        path: &FilePath,
+        offset: u64,
+        limit: Option<u64>,
+    ) -> Result<FileReader, FileError> {
+        match self.choose(sandbox).await? {
+            Chosen::Resident(bridge) => bridge.files(sandbox).await?.read_file(path, offset, limit).await,
+            Chosen::Direct(bridge) => bridge.read_file(sandbox, path, offset, limit).await,
+        }
+    }
+
+    async fn write_file(
+        &self,
+        sandbox: &str,
+        path: &FilePath,
+        options: WriteOptions,
+        content: FileSource,
+    ) -> Result<FileEntry, FileError> {
+        match self.choose(sandbox).await? {
+            Chosen::Resident(bridge) => bridge.files(sandbox).await?.write_file(path, options, content).await,
+            Chosen::Direct(bridge) => bridge.write_file(sandbox, path, options, content).await,
+        }
+    }
+
+    async fn remove_file(&self, sandbox: &str, path: &FilePath, recursive: bool) -> Result<(), FileError> {
+        match self.choose(sandbox).await? {
+            Chosen::Resident(bridge) => bridge.files(sandbox).await?.remove_file(path, recursive).await,
+            Chosen::Direct(bridge) => bridge.remove_file(sandbox, path, recursive).await,
         }
     }
 }

@@ -7,6 +7,7 @@
 mod attachment;
 mod choice;
 mod direct;
+mod files;
 mod input;
 mod log;
 mod resident;
@@ -23,12 +24,13 @@ use crate::{
 pub use attachment::{Activity, Attached, Attachment, OutputPiece, Report};
 pub use choice::BridgeChoice;
 pub use direct::DirectBridge;
+pub use files::{Abandoned, FileContent, FileEntries, FileError, FileReader, FileSource, SandboxFiles};
 pub use input::{Input, InputError, InputTaken};
 pub use log::{LogReader, Piece, Pieces, ReadError};
 
 /// Runs commands in running sandboxes. Every method names the sandbox by its runtime's id.
 #[async_trait]
-pub trait ExecBridge: Send + Sync + 'static {
+pub trait ExecBridge: SandboxFiles {
     /// Makes the bridge ready in a running sandbox and says which it is there. Quick where it is ready already.
     ///
     /// # Errors

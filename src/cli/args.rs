@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{serve_args::ServeArgs, text};
+use super::{
+    files::place::{Place, Remote},
+    serve_args::ServeArgs,
+    text,
+};
 
 const HEADING: &str = "Options of every command";
 
@@ -53,6 +57,8 @@ pub enum Command {
     Events(EventsArgs),
     /// Make, list and remove sandboxes.
     Sandbox(SandboxArgs),
+    /// Copy, list and remove files of a running sandbox.
+    Files(FilesArgs),
     /// Ask whether the server is serving: exit code 0 if so, else 1.
     Health,
 }
@@ -294,4 +300,63 @@ pub struct EnsureArgs {
     /// Environment variable of every command; repeatable.
     #[arg(long, value_name = "NAME=VALUE", value_parser = text::parse_pair)]
     pub env: Vec<(String, String)>,
+}
+
+/// Arguments of `files`.
+#[derive(Debug, Args)]
+pub struct FilesArgs {
+    /// What to do with files.
+    #[command(subcommand)]
+    pub action: FilesAction,
+}
+
+/// What to do with files. A file of a sandbox is BOT:/PATH; without a bot, `:/PATH`, it is that of the bot `default`.
+#[derive(Debug, Subcommand)]
+pub enum FilesAction {
+    /// Copy a file into a sandbox, or out of it: all of it or nothing.
+    Cp(CopyArgs),
+    /// List a directory.
+    Ls {
+        /// The directory.
+        #[arg(value_name = "BOT:/PATH")]
+        directory: Remote,
+    },
+    /// Describe files.
+    Stat {
+        /// Describe the file that a symbolic link leads to.
+        #[arg(short = 'L', long)]
+        follow: bool,
+        /// The files.
+        #[arg(required = true, value_name = "BOT:/PATH")]
+        files: Vec<Remote>,
+    },
+    /// Remove files. Symbolic links are removed, never followed.
+    Rm {
+        /// Directories too, with all that is in them.
+        #[arg(short, long)]
+        recursive: bool,
+        /// The files.
+        #[arg(required = true, value_name = "BOT:/PATH")]
+        files: Vec<Remote>,
+    },
+}
+
+/// Arguments of `files cp`.
+#[derive(Debug, Args)]
+pub struct CopyArgs {
+    /// Permissions of the copy in the sandbox, such as 755 [default: those of the file that it replaces, else 644].
+    #[arg(long, value_name = "OCTAL", value_parser = text::parse_mode)]
+    pub mode: Option<u32>,
+    /// Make the directories above the copy in the sandbox.
+    #[arg(short, long)]
+    pub parents: bool,
+    /// Fail when anything is there already.
+    #[arg(short, long)]
+    pub no_clobber: bool,
+    /// BOT:/PATH, a file here, or `-` for standard input.
+    #[arg(value_name = "FROM")]
+    pub from: Place,
+    /// BOT:/PATH, a file or a directory here, or `-` for standard output.
+    #[arg(value_name = "TO")]
+    pub to: Place,
 }

@@ -39,6 +39,15 @@ pub(super) enum CliError {
     /// What was to be printed could not be.
     #[error("cannot write the output")]
     Output(#[source] io::Error),
+    /// A file on this machine cannot be read or written.
+    #[error("{path}")]
+    Local {
+        /// The file.
+        path: String,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
     /// Ctrl-C cannot be listened for.
     #[error("cannot listen for Ctrl-C")]
     Signal(#[source] io::Error),
@@ -78,9 +87,12 @@ impl CliError {
             Self::Unreachable { .. } => exit_code::UNAVAILABLE,
             Self::Rpc(_) if self.is_connection_loss() => exit_code::UNAVAILABLE,
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => exit_code::BROKEN_PIPE,
-            Self::Rpc(_) | Self::Server(_) | Self::Unexpected(_) | Self::Output(_) | Self::Signal(_) => {
-                exit_code::FAILURE
-            }
+            Self::Rpc(_)
+            | Self::Server(_)
+            | Self::Unexpected(_)
+            | Self::Output(_)
+            | Self::Local { .. }
+            | Self::Signal(_) => exit_code::FAILURE,
         }
     }
 
@@ -95,7 +107,7 @@ impl CliError {
             return None;
         }
         let mut text = format!("errand: {self}").replace('\n', "\nerrand: ");
-        if let Self::Output(source) | Self::Signal(source) = self {
+        if let Self::Output(source) | Self::Local { source, .. } | Self::Signal(source) = self {
             text.extend([": ", &source.to_string()]);
         }
         for (field, description) in self.fields() {
@@ -116,7 +128,12 @@ impl CliError {
             .into_iter()
             .map(|(field, description)| json!({"field": field, "description": description}))
             .collect();
-        let error = json!({"code": self.code(), "message": self.to_string(), "fields": fields});
+        let message = match self {
+            // The path alone says too little.
+            Self::Local { path, source } => format!("{path}: {source}"),
+            _ => self.to_string(),
+        };
+        let error = json!({"code": self.code(), "message": message, "fields": fields});
         Some(json!({ "error": error }).to_string())
     }
 
@@ -127,7 +144,9 @@ impl CliError {
             Self::Rpc(status) => status.code(),
             Self::Unreachable { .. } => Code::Unavailable,
             Self::Usage(_) | Self::Settings(_) => Code::InvalidArgument,
-            Self::Server(_) | Self::Unexpected(_) | Self::Output(_) | Self::Signal(_) => Code::Internal,
+            Self::Server(_) | Self::Unexpected(_) | Self::Output(_) | Self::Local { .. } | Self::Signal(_) => {
+                Code::Internal
+            }
         };
         code_name(code)
     }

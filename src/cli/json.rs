@@ -36,6 +36,9 @@ named!(
     ReadOutputResponse,
     AckNotificationsResponse,
     DeleteSandboxResponse,
+    FileEntry,
+    ReadFileResponse,
+    RemoveFileResponse,
 );
 
 /// The message as one line of JSON, without the line's end.

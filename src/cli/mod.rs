@@ -9,6 +9,7 @@ mod console;
 mod error;
 mod events;
 pub mod exit_code;
+mod files;
 mod health;
 mod json;
 mod logs;
@@ -78,6 +79,7 @@ async fn dispatch(cli: Cli, console: &mut Console) -> Result<u8, CliError> {
         Command::Stop(args) => stop::stop(args, &connection, console).await,
         Command::Events(args) => events::events(args, &connection, console).await,
         Command::Sandbox(args) => sandbox::sandbox(args.action, &connection, console).await,
+        Command::Files(args) => files::files(args.action, &connection, console).await,
         Command::Serve(_) | Command::Health => unreachable!("handled above, without a connection"),
     }
 }

@@ -34,6 +34,12 @@ pub(super) fn parse_memory(text: &str) -> Result<i64, String> {
     config::memory(text).map_err(|rule| format!("expected {rule}"))
 }
 
+/// Reads permissions in octal, such as `755`.
+pub(super) fn parse_mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| (1..=0o7777).contains(mode));
+    mode.ok_or_else(|| "expected permissions in octal, such as 644 or 755".to_owned())
+}
+
 /// Pairs as the protocol wants them, or the name that was given twice.
 pub(super) fn unique_pairs(pairs: Vec<(String, String)>) -> Result<HashMap<String, String>, String> {
     let mut map = HashMap::with_capacity(pairs.len());
@@ -169,6 +175,14 @@ mod tests {
         }
         let twice = vec![("A".to_owned(), "1".to_owned()), ("A".to_owned(), "2".to_owned())];
         assert_eq!(unique_pairs(twice).unwrap_err(), "A");
+    }
+
+    #[test]
+    fn permissions_are_octal() {
+        assert_eq!((parse_mode("644"), parse_mode("0755")), (Ok(0o644), Ok(0o755)));
+        for wrong in ["", "0", "8", "10000", "rwx", "-1"] {
+            assert!(parse_mode(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

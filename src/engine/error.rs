@@ -1,6 +1,11 @@
 //! Why the engine did not do it.
 
-use crate::{bridge::ReadError, runtime::RuntimeError, store::StoreError, task::BotId};
+use crate::{
+    bridge::{FileError, ReadError},
+    runtime::RuntimeError,
+    store::StoreError,
+    task::{BotId, FileRefusal},
+};
 
 /// Why the engine did not do it. The API has one table from here to a status.
 #[derive(Debug, thiserror::Error)]
@@ -32,8 +37,8 @@ pub enum EngineError {
         /// Its name.
         name: String,
     },
-    /// The sandbox does not run, so that nothing can be read in it.
-    #[error("the sandbox is not running: the log cannot be read")]
+    /// The sandbox does not run, so that nothing can be read or written in it.
+    #[error("the sandbox is not running: nothing can be read or written in it")]
     SandboxNotRunning,
     /// The request id was used for another command.
     #[error("request_id was used for another command of this bot")]
@@ -49,6 +54,12 @@ pub enum EngineError {
         /// Size of the log.
         size: u64,
     },
+    /// Something is in the way of using a file.
+    #[error(transparent)]
+    File(FileRefusal),
+    /// The content of a file did not come to its end. Nothing was written.
+    #[error("the content did not come to its end: nothing was written")]
+    FileAbandoned,
     /// The server is ending.
     #[error("the server is shutting down")]
     ShuttingDown,
@@ -68,6 +79,19 @@ impl From<ReadError> for EngineError {
                 Self::SandboxNotRunning
             }
             ReadError::Runtime(error) => Self::Runtime(error),
+        }
+    }
+}
+
+impl From<FileError> for EngineError {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Refused(refusal) => Self::File(refusal),
+            FileError::Abandoned => Self::FileAbandoned,
+            FileError::Runtime(RuntimeError::NoSuchSandbox { .. } | RuntimeError::NotRunning { .. }) => {
+                Self::SandboxNotRunning
+            }
+            FileError::Runtime(error) => Self::Runtime(error),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! its [`live::LiveTask`]. The engine knows neither the wire types nor SQL nor any container engine.
 
 mod error;
+mod files;
 mod live;
 mod output;
 mod recovery;
@@ -31,8 +32,9 @@ use crate::{
     task::{SandboxRecord, TaskId},
 };
 
-pub use crate::bridge::{BridgeState, OutputPiece};
+pub use crate::bridge::{Abandoned, BridgeState, FileContent, FileReader, FileSource, OutputPiece};
 pub use error::EngineError;
+pub use files::FileRef;
 pub use requests::{
     OutputSlice, ReadSelection, SandboxState, SandboxView, StartRequest, Started, TaskRef, WaitRequest, WaitResult,
 };

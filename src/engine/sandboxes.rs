@@ -244,6 +244,11 @@ impl SandboxKeeper {
         self.store.sandbox(tenant, bot).await?.ok_or_else(|| EngineError::NoSandbox(bot.clone()))
     }
 
+    /// The runtime's id of a bot's sandbox, whether it runs or not.
+    pub(super) async fn of_bot(&self, tenant: &TenantId, bot: &BotId) -> Result<String, EngineError> {
+        Ok(self.record(tenant, bot).await?.runtime_id)
+    }
+
     async fn look(&self, record: SandboxRecord) -> SandboxView {
         let state = match self.runtime.inspect(&record.runtime_id).await {
             Ok(found) => SandboxState::of(&found),

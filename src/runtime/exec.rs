@@ -51,8 +51,8 @@ impl Exec {
         Self { output, input }
     }
 
-    /// Its output and its input apart, for whoever makes a connection of them.
-    pub fn into_parts(self) -> (ExecOutput, ExecInput) {
+    /// Its output and its input apart, to read the one while the other is written.
+    pub fn split(self) -> (ExecOutput, ExecInput) {
         (self.output, self.input)
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Pure: no I/O, no clock, no async. Everything else in the crate may use it; it uses nothing else of the crate.
 
+mod file;
 mod id;
 mod notification;
 mod observed;
@@ -15,6 +16,7 @@ mod spec;
 mod state;
 mod text;
 
+pub use file::{FileEntry, FileKind, FilePath, FileProblem, FileRefusal, WriteOptions};
 pub use id::{BotId, IdError, LeaseId, Nonce, Owner, SandboxId, SessionId, TaskId, TenantId};
 pub use notification::{NewNotification, Notification, NotificationKind, TAIL_LIMIT};
 pub use observed::{Gap, OutputSummary, Reads, ResourceUsage, Stall, Stream, Waiting};

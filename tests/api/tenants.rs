@@ -44,6 +44,41 @@ async fn without_a_known_token_nothing_is_answered() {
     }
 }
 
+#[tokio::test]
+async fn files_belong_to_the_bots_of_a_tenant() {
+    use write_file_request::Part;
+    let Some(server) = server().await else { return };
+    let owner = server.session_with("red-all", "a1", "session");
+    owner.ensure(None).await.unwrap();
+    owner.exec("echo mine >/workspace/file").await;
+    let codes = async |session: &Session| {
+        fn code<T>(result: Result<T, tonic::Status>) -> Code {
+            result.err().map_or(Code::Ok, |status| status.code())
+        }
+        let (mut sandboxes, bot_id, path) = (session.sandboxes(), session.bot.clone(), "/workspace/file".to_owned());
+        let read = ReadFileRequest { bot_id: bot_id.clone(), path: path.clone(), ..Default::default() };
+        let stat = StatFileRequest { bot_id: bot_id.clone(), path: path.clone(), ..Default::default() };
+        let directory = "/workspace".to_owned();
+        let list = ListDirectoryRequest { bot_id: bot_id.clone(), path: directory, ..Default::default() };
+        let head = WriteFileHead { bot_id: bot_id.clone(), path: path.clone(), ..Default::default() };
+        let write = [Part::Head(head), Part::End(WriteFileEnd {})].map(|part| WriteFileRequest { part: Some(part) });
+        let remove = RemoveFileRequest { bot_id, path, ..Default::default() };
+        [
+            code(sandboxes.read_file(read).await),
+            code(sandboxes.stat_file(stat).await),
+            code(sandboxes.list_directory(list).await),
+            code(sandboxes.write_file(futures_util::stream::iter(write)).await),
+            code(sandboxes.remove_file(remove).await),
+        ]
+    };
+    // To another tenant there is no such sandbox, and another bot's is not for this token.
+    assert_eq!(codes(&server.session_with("blue-all", "a1", "session")).await, [Code::NotFound; 5]);
+    assert_eq!(codes(&server.session_with("red-a", "b1", "session")).await, [Code::PermissionDenied; 5]);
+    assert_eq!(codes(&server.session_with("wrong", "a1", "session")).await, [Code::Unauthenticated; 5]);
+    assert_eq!(owner.exec("cat /workspace/file").await, "mine\n");
+    assert_eq!(codes(&server.session_with("red-a", "a1", "session")).await, [Code::Ok; 5]);
+}
+
 /// Every call that names a task, or a bot and a session, and what it answers.
 async fn codes(session: &Session, task: &Task) -> Vec<(&'static str, Code)> {
     fn code<T>(result: Result<T, tonic::Status>) -> Code {

@@ -33,6 +33,7 @@ pub struct Server {
     prefix: String,
     child: Option<Child>,
     link: Link,
+    url: String,
     log: Arc<Mutex<String>>,
 }
 
@@ -67,6 +68,7 @@ impl Server {
             prefix: format!("test-{}", &id[id.len() - 12..]),
             child: None,
             link: Link::default(),
+            url: String::new(),
             log: Arc::default(),
         })
     }
@@ -127,7 +129,8 @@ impl Server {
         let address = line
             .strip_prefix(&format!("errand {} listening on ", env!("CARGO_PKG_VERSION")))
             .unwrap_or_else(|| panic!("not what a server says: {line}"));
-        let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+        self.url = format!("http://{address}");
+        let endpoint = Endpoint::from_shared(self.url.clone()).unwrap();
         self.link.set(endpoint.connect_lazy());
     }
 
@@ -190,6 +193,11 @@ impl Server {
     /// What it has logged, over all its lives.
     pub fn log(&self) -> String {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Its address as it runs now.
+    pub fn url(&self) -> String {
+        self.url.clone()
     }
 
     /// A channel to it as it runs now.

@@ -12,12 +12,17 @@ use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
 use crate::{
+    files::Files,
     log_reader::LogReader,
     proto::{
         AttachRequest, AttachResponse, Finding, Follow, HelloRequest, HelloResponse, LaunchRequest, LaunchResponse,
         LogHead, ProbeRequest, ProbeResponse, ReadLogRequest, ReadLogResponse, RemoveRequest, RemoveResponse,
         ResizeTerminalRequest, ResizeTerminalResponse, SignalRequest, SignalResponse, TaskKey, WriteInputRequest,
-        WriteInputResponse, bridge_service_server::BridgeService, read_log_request::From, read_log_response::Part,
+        WriteInputResponse,
+        bridge_service_server::{BridgeService, BridgeServiceServer},
+        file_service_server::FileServiceServer,
+        read_log_request::From,
+        read_log_response::Part,
         shim_order,
     },
     spawner::Spawner,
@@ -215,14 +220,15 @@ fn boot_time() -> u64 {
 /// Both services of the bridge, as one.
 #[derive(Clone)]
 pub(crate) struct Services {
-    bridge: crate::proto::bridge_service_server::BridgeServiceServer<Bridge>,
+    bridge: BridgeServiceServer<Bridge>,
+    files: FileServiceServer<Files>,
 }
 
 impl Services {
-    pub(crate) fn new(bridge: Arc<Bridge>) -> Self {
+    pub(crate) fn new(bridge: Arc<Bridge>, files: Arc<Files>) -> Self {
         Self {
-            bridge: crate::proto::bridge_service_server::BridgeServiceServer::from_arc(bridge)
-                .max_decoding_message_size(crate::frame::LIMIT),
+            bridge: BridgeServiceServer::from_arc(bridge).max_decoding_message_size(crate::frame::LIMIT),
+            files: FileServiceServer::from_arc(files),
         }
     }
 }
@@ -237,6 +243,10 @@ impl tonic::codegen::Service<hyper::Request<hyper::body::Incoming>> for Services
     }
 
     fn call(&mut self, request: hyper::Request<hyper::body::Incoming>) -> Self::Future {
-        self.bridge.call(request)
+        if request.uri().path().starts_with("/errand.bridge.v1.FileService/") {
+            self.files.call(request)
+        } else {
+            self.bridge.call(request)
+        }
     }
 }

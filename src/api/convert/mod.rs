@@ -1,5 +1,6 @@
 //! From the domain to the wire types. Total: every value of the domain has one on the wire.
 
+mod file;
 mod outcome;
 mod sandbox;
 mod task;
@@ -11,6 +12,7 @@ use crate::{
     task::{Notification, NotificationKind, Stall},
 };
 
+pub(super) use file::file;
 pub(super) use outcome::outcome;
 pub(super) use sandbox::sandbox;
 pub(super) use task::{status, task, wanted_status};

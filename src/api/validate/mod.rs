@@ -4,6 +4,7 @@
 //! and what was given. Nothing outside is asked: whether a bot or a task exists is not for here.
 
 mod fields;
+mod files;
 mod notifications;
 mod sandbox;
 mod selection;
@@ -15,6 +16,10 @@ mod tests;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
+pub(super) use files::{
+    Listing, Reading, Writing, list as list_directory, only, read as read_file, remove as remove_file,
+    stat as stat_file, write as write_file,
+};
 pub(super) use notifications::{chosen, drain, list as list_notifications, subscribe};
 pub(super) use sandbox::{adopt, bot, ensure, list as list_sandboxes};
 pub(super) use selection::{Stream, read, stream};

@@ -4,8 +4,10 @@
 //! as the stream lives; `supervise.sh` runs the command, tees its output and writes the exit file through fd 3.
 
 mod attachment;
+mod files;
 mod log;
 mod probe;
+mod records;
 
 use std::{sync::Arc, time::Duration};
 

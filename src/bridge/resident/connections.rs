@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, LazyLock, Mutex},
+    sync::{Arc, Mutex},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -149,9 +149,11 @@ impl Connections {
 }
 
 /// HTTP wants to know whom it speaks to; there is only one.
-static ORIGIN: LazyLock<Uri> = LazyLock::new(|| Uri::from_static("http://bridge"));
+pub(super) fn origin() -> Uri {
+    Uri::from_static("http://bridge")
+}
 
 /// Makes calls on a connection.
 pub(super) fn client(wire: &Wire) -> BridgeServiceClient<Wire> {
-    BridgeServiceClient::with_origin(wire.clone(), ORIGIN.clone())
+    BridgeServiceClient::with_origin(wire.clone(), origin())
 }

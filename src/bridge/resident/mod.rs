@@ -5,6 +5,7 @@
 mod calls;
 mod connections;
 mod convert;
+mod files;
 mod install;
 #[allow(unreachable_pub)]
 mod proto;
@@ -25,6 +26,7 @@ use crate::{
 };
 use calls::{answer, meaning, refused_input};
 use connections::{Bridge, Connections, Link, client};
+pub(super) use files::ResidentFiles;
 
 /// How long the bridge waits for a command to take its input, in milliseconds. Whoever wants more asks again.
 const INPUT_WAIT: u64 = 1000;
@@ -57,6 +59,11 @@ impl ResidentBridge {
             Link::Bridge(bridge) => Ok(bridge),
             Link::Impossible(why) => Err(RuntimeError::Refused { detail: why.to_string() }),
         }
+    }
+
+    /// The files of a sandbox.
+    pub(super) async fn files(&self, sandbox: &str) -> Result<ResidentFiles, RuntimeError> {
+        Ok(ResidentFiles::new(&self.bridge(sandbox).await?.wire))
     }
 
     pub(super) async fn launch(

@@ -46,7 +46,7 @@ pub(super) enum First {
 impl Wire {
     /// Speaks to the bridge at the other end of a process, if it is one.
     pub(super) async fn open(exec: Exec) -> Result<First, RuntimeError> {
-        let (mut output, input) = exec.into_parts();
+        let (mut output, input) = exec.split();
         let mut words = Vec::new();
         let first = loop {
             match next(&mut output).await {

@@ -1,0 +1,58 @@
+//! A file on the wire.
+
+use super::{count, timestamp};
+use crate::{
+    proto::v1,
+    task::{FileEntry, FileKind},
+};
+
+/// What is known of a file.
+pub(in crate::api) fn file(entry: FileEntry) -> v1::FileEntry {
+    let name = String::from_utf8_lossy(&entry.name);
+    v1::FileEntry {
+        name_is_inexact: std::str::from_utf8(&entry.name).is_err(),
+        name: name.into_owned(),
+        kind: kind(entry.kind).into(),
+        size_bytes: count(entry.size),
+        mode: entry.mode,
+        uid: entry.uid,
+        gid: entry.gid,
+        modified_at: Some(timestamp(entry.modified)),
+        link_target: String::from_utf8_lossy(&entry.link_target).into_owned(),
+    }
+}
+
+fn kind(kind: FileKind) -> v1::FileKind {
+    match kind {
+        FileKind::File => v1::FileKind::File,
+        FileKind::Directory => v1::FileKind::Directory,
+        FileKind::Symlink => v1::FileKind::Symlink,
+        FileKind::Other => v1::FileKind::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_no_text_says_so() {
+        let entry = |name: &[u8]| {
+            file(FileEntry {
+                name: name.to_vec(),
+                kind: FileKind::Symlink,
+                size: 1,
+                mode: 0o777,
+                uid: 2,
+                gid: 3,
+                modified: SystemTime::UNIX_EPOCH,
+                link_target: b"a\xff".to_vec(),
+            })
+        };
+        assert_eq!((entry("ä\n".as_bytes()).name.as_str(), entry(b"a").name_is_inexact), ("ä\n", false));
+        assert_eq!((entry(b"a\xff").name.as_str(), entry(b"a\xff").name_is_inexact), ("a\u{FFFD}", true));
+        assert_eq!(entry(b"a").link_target, "a\u{FFFD}");
+    }
+}

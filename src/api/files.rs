@@ -1,0 +1,150 @@
+//! The file calls of `SandboxService`.
+//!
+//! A write runs inside its call and nowhere else: when the call is cancelled, so is the write.
+
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _, stream};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{Parts, auth::Caller, convert, page, status, validate};
+use crate::{
+    engine::{Abandoned, FileContent, FileSource},
+    proto::v1::{
+        self, ListDirectoryRequest, ListDirectoryResponse, ReadFileRequest, ReadFileResponse, RemoveFileRequest,
+        RemoveFileResponse, StatFileRequest, StatFileResponse, WriteFileRequest, WriteFileResponse, read_file_response,
+        write_file_request,
+    },
+};
+
+/// A file on its way to a client.
+pub(super) type Content = Pin<Box<dyn Stream<Item = Result<ReadFileResponse, Status>> + Send>>;
+
+pub(super) async fn stat(
+    parts: &Parts,
+    request: Request<StatFileRequest>,
+) -> Result<Response<StatFileResponse>, Status> {
+    let caller = Caller::of(&request)?;
+    let follow = request.get_ref().follow;
+    let file = validate::stat_file(request.into_inner(), &caller)?;
+    caller.may_use(&file.bot)?;
+    let entry = parts.engine.stat_file(&file, follow).await.map_err(status::engine)?;
+    Ok(Response::new(StatFileResponse { entry: Some(convert::file(entry)) }))
+}
+
+pub(super) async fn list(
+    parts: &Parts,
+    request: Request<ListDirectoryRequest>,
+) -> Result<Response<ListDirectoryResponse>, Status> {
+    let caller = Caller::of(&request)?;
+    let validate::Listing { directory, after, limit } = validate::list_directory(request.into_inner(), &caller)?;
+    caller.may_use(&directory.bot)?;
+    // One more than is shown tells whether there is another page.
+    let listing = parts.engine.list_directory(&directory, after.as_deref(), limit + 1);
+    let found = parts.unless_ending(listing).await?.map_err(status::engine)?;
+    let names: Vec<Vec<u8>> = found.iter().map(|entry| entry.name.clone()).collect();
+    let mut entries: Vec<v1::FileEntry> = found.into_iter().map(convert::file).collect();
+    let more = page::cut(&mut entries, limit);
+    // By the name as it is: what is shown may stand for several.
+    let last = entries.len().checked_sub(1).filter(|_| more).and_then(|last| names.get(last));
+    let next_page_token = last.map(|name| page::token_of(name)).unwrap_or_default();
+    Ok(Response::new(ListDirectoryResponse { entries, next_page_token }))
+}
+
+pub(super) async fn remove(
+    parts: &Parts,
+    request: Request<RemoveFileRequest>,
+) -> Result<Response<RemoveFileResponse>, Status> {
+    let caller = Caller::of(&request)?;
+    let recursive = request.get_ref().recursive;
+    let file = validate::remove_file(request.into_inner(), &caller)?;
+    caller.may_use(&file.bot)?;
+    parts.unless_ending(parts.engine.remove_file(&file, recursive)).await?.map_err(status::engine)?;
+    Ok(Response::new(RemoveFileResponse {}))
+}
+
+pub(super) async fn read(parts: &Parts, request: Request<ReadFileRequest>) -> Result<Response<Content>, Status> {
+    let caller = Caller::of(&request)?;
+    let validate::Reading { file, offset, limit } = validate::read_file(request.into_inner(), &caller)?;
+    caller.may_use(&file.bot)?;
+    let reader = parts.engine.read_file(&file, offset, limit).await.map_err(status::engine)?;
+    let entry = message(read_file_response::Part::Entry(convert::file(reader.entry)));
+    let content = content(reader.content, parts.shutdown.clone());
+    Ok(Response::new(Box::pin(stream::iter([Ok(entry)]).chain(content))))
+}
+
+/// The messages of a file. One piece at a time is on its way: a client that is slow holds no more.
+fn content(
+    content: FileContent,
+    shutdown: CancellationToken,
+) -> impl Stream<Item = Result<ReadFileResponse, Status>> + Send {
+    stream::unfold(Some((content, shutdown)), |state| async move {
+        let (mut content, shutdown) = state?;
+        let piece = tokio::select! {
+            piece = content.next() => piece?.map_err(|error| status::engine(error.into())),
+            () = shutdown.cancelled() => Err(status::shutting_down()),
+        };
+        match piece {
+            Ok(bytes) => Some((Ok(message(read_file_response::Part::Data(bytes.into()))), Some((content, shutdown)))),
+            Err(status) => Some((Err(status), None)),
+        }
+    })
+}
+
+fn message(part: read_file_response::Part) -> ReadFileResponse {
+    ReadFileResponse { part: Some(part) }
+}
+
+pub(super) async fn write(
+    parts: &Parts,
+    request: Request<Streaming<WriteFileRequest>>,
+) -> Result<Response<WriteFileResponse>, Status> {
+    let caller = Caller::of(&request)?;
+    let mut messages = request.into_inner();
+    let validate::Writing { file, options } = validate::write_file(messages.message().await?, &caller)?;
+    caller.may_use(&file.bot)?;
+    let reason = Reason::default();
+    let writing = parts.engine.write_file(&file, options, source(messages, reason.clone()));
+    let written = parts.unless_ending(writing).await?;
+    // What was wrong with the content says more than that it did not come.
+    let entry = written.map_err(|error| reason.take().unwrap_or_else(|| status::engine(error)))?;
+    Ok(Response::new(WriteFileResponse { entry: Some(convert::file(entry)) }))
+}
+
+/// Why a content was abandoned.
+#[derive(Clone, Default)]
+struct Reason(Arc<Mutex<Option<Status>>>);
+
+impl Reason {
+    fn keep(&self, status: Status) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
+    }
+
+    fn take(&self) -> Option<Status> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// The content that a client sends. It is complete only if the client says so: the end of its stream is also what a cancelled call looks
+/// like to the library below.
+fn source(messages: Streaming<WriteFileRequest>, reason: Reason) -> FileSource {
+    Box::pin(stream::unfold(Some((messages, reason)), |state| async move {
+        use write_file_request::Part;
+        let (mut messages, reason) = state?;
+        let wrong = match messages.message().await {
+            Ok(Some(WriteFileRequest { part: Some(Part::Data(data)) })) => {
+                return Some((Ok(Bytes::from(data)), Some((messages, reason))));
+            }
+            Ok(Some(WriteFileRequest { part: Some(Part::End(_)) })) => return None,
+            Ok(message) => validate::only(message.as_ref()),
+            Err(status) => status,
+        };
+        reason.keep(wrong);
+        Some((Err(Abandoned), None))
+    }))
+}

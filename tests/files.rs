@@ -1,0 +1,90 @@
+//! The files conformance suite on both bridges, in real containers of both images.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod conformance {
+    pub mod files;
+}
+mod support;
+
+use std::{collections::HashMap, sync::Arc};
+
+use async_trait::async_trait;
+use bollard::models::HostConfig;
+use conformance::files::{Bench, Shell};
+use errand::{
+    bridge::{BridgeChoice, DirectBridge, FileError, SandboxFiles},
+    runtime::{Runtime, RuntimeError},
+    task::{FilePath, WriteOptions},
+};
+use support::docker::{self, Image, container, engine, runtime};
+
+/// Task directories of every bridge here.
+const ROOT: &str = "/tmp/errand";
+
+async fn direct(image: Image) -> Option<Bench> {
+    bench(image, |runtime| DirectBridge::new(runtime, ROOT)).await
+}
+
+async fn resident(image: Image) -> Option<Bench> {
+    bench(image, |runtime| BridgeChoice::new(runtime, ROOT)).await
+}
+
+/// A bridge in a fresh container.
+async fn bench<B: SandboxFiles>(image: Image, make: impl FnOnce(Arc<dyn Runtime>) -> B) -> Option<Bench> {
+    let docker = engine(image).await?;
+    let container = container(&docker, image, |body| {
+        let tmpfs = HashMap::from([("/small".to_owned(), "size=1m,mode=1777".to_owned())]);
+        body.host_config = Some(HostConfig { tmpfs: Some(tmpfs), ..docker::host_config() });
+    })
+    .await;
+    let runtime: Arc<dyn Runtime> = Arc::new(runtime());
+    let files = Arc::new(make(runtime.clone()));
+    let sandbox = container.id.clone();
+    let shell = Arc::new(InContainer { runtime, sandbox: sandbox.clone() });
+    Some(Bench::new(files, shell, sandbox, "/tmp/bench", Some("/small"), container).await)
+}
+
+struct InContainer {
+    runtime: Arc<dyn Runtime>,
+    sandbox: String,
+}
+
+#[async_trait]
+impl Shell for InContainer {
+    async fn run(&self, script: &str) -> String {
+        let argv = ["sh", "-c", script].map(str::to_owned);
+        let said = self.runtime.exec(&self.sandbox, &argv).await.unwrap().collect(1 << 20).await.unwrap();
+        assert!(said.stderr.is_empty(), "{script}: {}", String::from_utf8_lossy(&said.stderr));
+        String::from_utf8_lossy(&said.stdout).into_owned()
+    }
+}
+
+#[tokio::test]
+async fn a_sandbox_without_a_shell_says_so() {
+    let Some(docker) = engine(Image::Busybox).await else { return };
+    let container = container(&docker, Image::Busybox, |_| {}).await;
+    docker::exec(&docker, &container.id, "rm /bin/sh").await;
+    let files = DirectBridge::new(Arc::new(runtime()), "/tmp/errand");
+    let path = FilePath { path: "/etc/hosts".to_owned(), root: None };
+    let errors = [
+        files.stat_file(&container.id, &path, false).await.err(),
+        files.list_directory(&container.id, &path).await.err(),
+        files.read_file(&container.id, &path, 0, None).await.err(),
+        files
+            .write_file(&container.id, &path, WriteOptions::default(), Box::pin(futures_util::stream::empty()))
+            .await
+            .err(),
+        files.remove_file(&container.id, &path, false).await.err(),
+    ];
+    for error in errors {
+        assert!(matches!(error, Some(FileError::Runtime(RuntimeError::NotStarted { .. }))), "{error:?}");
+    }
+}
+
+files_conformance! {
+    direct_on_busybox: direct(Image::Busybox);
+    direct_on_debian: direct(Image::Debian);
+    resident_on_busybox: resident(Image::Busybox);
+    resident_on_debian: resident(Image::Debian);
+}
