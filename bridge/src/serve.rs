@@ -71,6 +71,8 @@ fn run(root: &Path, generation: u32) -> io::Result<()> {
     let listener = socket::bind(&directory, SOCKET)?;
     listener.set_nonblocking(true)?;
     let spawner = Spawner::start(root, umask)?;
+    // What is written for others is as open as the sandbox wants it.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(umask));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(accept(root.to_owned(), generation, listener, spawner))
 }

@@ -3,7 +3,7 @@
 use std::{fmt, pin::Pin};
 
 use bytes::{Bytes, BytesMut};
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{Stream, StreamExt as _, future::Either};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
 use super::RuntimeError;
@@ -73,30 +73,50 @@ impl Exec {
         written.await.map_err(|error| RuntimeError::Unavailable { detail: format!("writing to a process: {error}") })
     }
 
-    /// Ends standard input. The process reads what was written, and then the end.
+    /// Writes to standard input, ends it, and meanwhile reads everything until the process ends. One that ends without having read it all
+    /// is no error. Meant for processes that print little.
     ///
     /// # Errors
-    /// As for [`Exec::write`].
-    pub async fn end_input(&mut self) -> Result<(), RuntimeError> {
-        let ended = self.input.shutdown().await;
-        ended.map_err(|error| RuntimeError::Unavailable { detail: format!("ending a process's input: {error}") })
+    /// As for [`Exec::collect`].
+    pub async fn feed(self, bytes: &[u8], limit: usize) -> Result<Collected, RuntimeError> {
+        let (output, mut input) = self.split();
+        let reading = std::pin::pin!(collect(output, limit));
+        let writing = std::pin::pin!(async {
+            let written = async {
+                input.write_all(bytes).await?;
+                input.shutdown().await
+            };
+            if let Err(error) = written.await {
+                tracing::debug!(%error, "a process reads no further");
+            }
+        });
+        match futures_util::future::select(reading, writing).await {
+            Either::Left((collected, _)) => collected,
+            Either::Right(((), reading)) => reading.await,
+        }
     }
 
     /// Reads everything until the process ends. Meant for processes that print little.
     ///
     /// # Errors
     /// When the stream fails, or when more than `limit` bytes come.
-    pub async fn collect(mut self, limit: usize) -> Result<Collected, RuntimeError> {
-        let mut collected = Collected::default();
-        while let Some(chunk) = self.next().await {
-            match chunk? {
-                Chunk::Stdout(bytes) => collected.stdout.extend_from_slice(&bytes),
-                Chunk::Stderr(bytes) => collected.stderr.extend_from_slice(&bytes),
-            }
-            if collected.stdout.len() + collected.stderr.len() > limit {
-                return Err(RuntimeError::Refused { detail: format!("a process printed more than {limit} bytes") });
-            }
-        }
-        Ok(collected)
+    pub async fn collect(self, limit: usize) -> Result<Collected, RuntimeError> {
+        // The input stays open: a process may take its end for a sign.
+        let Self { output, input: _input } = self;
+        collect(output, limit).await
     }
+}
+
+async fn collect(mut output: ExecOutput, limit: usize) -> Result<Collected, RuntimeError> {
+    let mut collected = Collected::default();
+    while let Some(chunk) = output.next().await {
+        match chunk? {
+            Chunk::Stdout(bytes) => collected.stdout.extend_from_slice(&bytes),
+            Chunk::Stderr(bytes) => collected.stderr.extend_from_slice(&bytes),
+        }
+        if collected.stdout.len() + collected.stderr.len() > limit {
+            return Err(RuntimeError::Refused { detail: format!("a process printed more than {limit} bytes") });
+        }
+    }
+    Ok(collected)
 }

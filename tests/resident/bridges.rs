@@ -200,3 +200,21 @@ async fn a_restarted_container_gets_a_new_bridge() {
     assert!(!found.alive && !found.supervised && found.sentinel == Sentinel::Absent, "{found:?}");
     assert_eq!(place.run(&text("exit 2")).await.ending, Some(Ending::Exited(2)));
 }
+
+#[tokio::test]
+async fn a_sandbox_without_shell_or_any_tool_has_the_resident_bridge() {
+    let bare = |body: &mut bollard::models::ContainerCreateBody| {
+        let strip = "cd /bin; for f in *; do [ $f = busybox ] || rm -f $f; done; rm -rf /sbin /usr; exec /bin/busybox sleep 86400";
+        body.entrypoint = Some(["/bin/busybox", "sh", "-c", strip].map(str::to_owned).to_vec());
+    };
+    let Some(place) = Place::tuned(Image::Busybox, bare).await else { return };
+    eventually("no shell is left", async || place.sh("true").await.contains("not found").then_some(())).await;
+    let state = place.bridge.prepare(&place.container.id).await.unwrap();
+    assert_eq!(state.name, "resident", "{state:?}");
+    let argv = ["/bin/busybox", "echo", "hi"].map(str::to_owned).to_vec();
+    let spec = errand::task::TaskSpec::new(errand::task::Program::Argv(argv), std::time::Duration::from_secs(60));
+    let ran = place.run(&spec).await;
+    assert_eq!((ran.text().as_str(), ran.ending), ("hi\n", Some(Ending::Exited(0))));
+    // Without a shell, text for one cannot be run, and that is said.
+    assert!(matches!(place.run(&text("exit 0")).await.ending, Some(Ending::FailedToStart { .. })));
+}

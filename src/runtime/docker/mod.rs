@@ -1,5 +1,6 @@
 //! Sandboxes as containers of a Docker engine.
 
+mod archive;
 mod container;
 mod error;
 
@@ -11,11 +12,14 @@ use bollard::{
     container::LogOutput,
     exec::{StartExecOptions, StartExecResults},
     models::ExecConfig,
-    query_parameters::{CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder, StopContainerOptionsBuilder},
+    query_parameters::{
+        CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
+        UploadToContainerOptionsBuilder,
+    },
 };
 use futures_util::StreamExt as _;
 
-use super::{Chunk, CreateSandbox, Exec, Found, Runtime, RuntimeError};
+use super::{Chunk, CreateSandbox, Exec, Found, NotStarted, Runtime, RuntimeError};
 
 /// How long one request may take, in seconds. Streams are not bounded by it.
 const REQUEST_TIMEOUT: u64 = 60;
@@ -117,6 +121,45 @@ impl DockerRuntime {
         }
         Ok(found)
     }
+
+    async fn put_by_shell(&self, runtime_id: &str, path: &str, content: &[u8], mode: u32) -> Result<(), RuntimeError> {
+        const SCRIPT: &str = include_str!("put_file.sh");
+        let size = content.len().to_string();
+        let argv = ["sh", "-c", SCRIPT, "errand", path, &size, &format!("{mode:o}")].map(str::to_owned);
+        let said = self.exec_as(runtime_id, None, &argv).await?.feed(content, READ_BUFFER).await?;
+        if &said.stdout[..] == b"written\n" {
+            return Ok(());
+        }
+        let detail = String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).trim().to_owned();
+        if let Some(error) = error::explain(&detail) {
+            return Err(error);
+        }
+        if detail.is_empty() {
+            return Err(RuntimeError::Unavailable { detail: format!("the engine broke off while {path} was written") });
+        }
+        Err(RuntimeError::NotWritten { path: path.to_owned(), detail })
+    }
+
+    async fn put_by_archive(
+        &self,
+        runtime_id: &str,
+        path: &str,
+        content: &[u8],
+        mode: u32,
+    ) -> Result<(), RuntimeError> {
+        let not_written = |detail: String| RuntimeError::NotWritten { path: path.to_owned(), detail };
+        let user = self.inspect(runtime_id).await?.spec.user;
+        let owner = user.and_then(|user| user.split(':').next()?.parse().ok());
+        let archive = archive::pack(path, content, mode, owner)
+            .ok_or_else(|| not_written("not the absolute path of a file in a directory".to_owned()))?;
+        let options = UploadToContainerOptionsBuilder::default().path(&archive.directory).build();
+        let body = bollard::body_full(archive.content);
+        let uploaded = self.docker()?.upload_to_container(runtime_id, Some(options), body).await;
+        uploaded.map_err(|failure| match error::about_container(failure, runtime_id) {
+            RuntimeError::Refused { detail } => not_written(detail),
+            other => other,
+        })
+    }
 }
 
 #[async_trait]
@@ -185,27 +228,12 @@ impl Runtime for DockerRuntime {
     }
 
     async fn put_file(&self, runtime_id: &str, path: &str, content: &[u8], mode: u32) -> Result<(), RuntimeError> {
-        // Through a process and not through the archive API, which neither sees tmpfs mounts nor works on a read-only root.
-        const SCRIPT: &str = include_str!("put_file.sh");
-        let size = content.len().to_string();
-        let argv = ["sh", "-c", SCRIPT, "errand", path, &size, &format!("{mode:o}")].map(str::to_owned);
-        let mut exec = self.exec(runtime_id, &argv).await?;
-        // A script that gives up says why.
-        let sent = match exec.write(content).await {
-            Ok(()) => exec.end_input().await,
-            Err(error) => Err(error),
-        };
-        let said = exec.collect(READ_BUFFER).await?;
-        if &said.stdout[..] == b"written\n" {
-            return Ok(());
+        // The archive API neither sees tmpfs mounts nor knows the sandbox's user by name: it is for sandboxes without a shell.
+        match self.put_by_shell(runtime_id, path, content, mode).await {
+            Err(RuntimeError::NotStarted { reason: NotStarted::NotFound, .. }) => {
+                self.put_by_archive(runtime_id, path, content, mode).await
+            }
+            result => result,
         }
-        let detail = String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).trim().to_owned();
-        if let Some(error) = error::explain(&detail) {
-            return Err(error);
-        }
-        if detail.is_empty() {
-            sent?;
-        }
-        Err(RuntimeError::NotWritten { path: path.to_owned(), detail })
     }
 }
