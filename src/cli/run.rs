@@ -159,6 +159,7 @@ fn start_request(args: RunArgs) -> Result<StartTaskRequest, CliError> {
         labels: pairs("--label", args.label)?,
         request_id: args.request_id,
         sandbox: args.image.map(|image| SandboxSpec { image, ..SandboxSpec::default() }),
+        ..StartTaskRequest::default()
     })
 }
 
@@ -233,6 +234,7 @@ mod tests {
             labels: [("k".to_owned(), "v".to_owned())].into(),
             request_id: "r".to_owned(),
             sandbox: Some(SandboxSpec { image: "alpine".to_owned(), ..SandboxSpec::default() }),
+            ..StartTaskRequest::default()
         };
         assert_eq!(request, expected);
     }

@@ -4,6 +4,7 @@
 //! its [`live::LiveTask`]. The engine knows neither the wire types nor SQL nor any container engine.
 
 mod error;
+mod input;
 mod live;
 mod output;
 mod recovery;
@@ -33,6 +34,7 @@ use crate::{
 
 pub use crate::bridge::{BridgeState, OutputPiece};
 pub use error::EngineError;
+pub use input::{InputRequest, InputResult};
 pub use requests::{
     OutputSlice, ReadSelection, SandboxState, SandboxView, StartRequest, Started, TaskRef, WaitRequest, WaitResult,
 };

@@ -1,6 +1,7 @@
 //! From the domain to the wire types. Total: every value of the domain has one on the wire.
 
 mod outcome;
+mod process;
 mod sandbox;
 mod task;
 
@@ -55,6 +56,7 @@ fn stall(stall: Stall) -> v1::Stall {
         since: Some(timestamp(stall.since)),
         silent_for: Some(duration(stall.silent_for)),
         last_line: stall.last_line,
+        waiting: stall.waiting.map(process::waiting),
     }
 }
 

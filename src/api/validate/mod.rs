@@ -4,7 +4,9 @@
 //! and what was given. Nothing outside is asked: whether a bot or a task exists is not for here.
 
 mod fields;
+mod input;
 mod notifications;
+mod process;
 mod sandbox;
 mod selection;
 mod start;
@@ -15,6 +17,7 @@ mod tests;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
+pub(super) use input::{resize_terminal, write_input};
 pub(super) use notifications::{chosen, drain, list as list_notifications, subscribe};
 pub(super) use sandbox::{adopt, bot, ensure, list as list_sandboxes};
 pub(super) use selection::{Stream, read, stream};
