@@ -9,6 +9,7 @@ mod api {
     mod disks;
     mod following;
     mod idempotency;
+    mod input;
     mod lifecycle;
     mod losses;
     mod malformed;

@@ -39,8 +39,14 @@ pub(super) enum CliError {
     /// What was to be printed could not be.
     #[error("cannot write the output")]
     Output(#[source] io::Error),
-    /// Ctrl-C cannot be listened for.
-    #[error("cannot listen for Ctrl-C")]
+    /// What was to be forwarded could not be read.
+    #[error("cannot read the input")]
+    Input(#[source] io::Error),
+    /// The terminal takes no raw mode.
+    #[error("the terminal cannot be put into raw mode")]
+    Terminal(#[source] io::Error),
+    /// Signals such as Ctrl-C cannot be listened for.
+    #[error("cannot listen for signals")]
     Signal(#[source] io::Error),
 }
 
@@ -78,9 +84,13 @@ impl CliError {
             Self::Unreachable { .. } => exit_code::UNAVAILABLE,
             Self::Rpc(_) if self.is_connection_loss() => exit_code::UNAVAILABLE,
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => exit_code::BROKEN_PIPE,
-            Self::Rpc(_) | Self::Server(_) | Self::Unexpected(_) | Self::Output(_) | Self::Signal(_) => {
-                exit_code::FAILURE
-            }
+            Self::Rpc(_)
+            | Self::Server(_)
+            | Self::Unexpected(_)
+            | Self::Output(_)
+            | Self::Input(_)
+            | Self::Terminal(_)
+            | Self::Signal(_) => exit_code::FAILURE,
         }
     }
 
@@ -95,7 +105,7 @@ impl CliError {
             return None;
         }
         let mut text = format!("errand: {self}").replace('\n', "\nerrand: ");
-        if let Self::Output(source) | Self::Signal(source) = self {
+        if let Self::Output(source) | Self::Input(source) | Self::Terminal(source) | Self::Signal(source) = self {
             text.extend([": ", &source.to_string()]);
         }
         for (field, description) in self.fields() {
@@ -127,7 +137,12 @@ impl CliError {
             Self::Rpc(status) => status.code(),
             Self::Unreachable { .. } => Code::Unavailable,
             Self::Usage(_) | Self::Settings(_) => Code::InvalidArgument,
-            Self::Server(_) | Self::Unexpected(_) | Self::Output(_) | Self::Signal(_) => Code::Internal,
+            Self::Server(_)
+            | Self::Unexpected(_)
+            | Self::Output(_)
+            | Self::Input(_)
+            | Self::Terminal(_)
+            | Self::Signal(_) => Code::Internal,
         };
         code_name(code)
     }

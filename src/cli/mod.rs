@@ -4,15 +4,19 @@
 //! that is asked of the server.
 
 mod args;
+mod attach;
 mod connection;
 mod console;
 mod error;
 mod events;
 pub mod exit_code;
 mod health;
+mod interaction;
 mod json;
+mod keyboard;
 mod logs;
 mod outcome;
+mod process_args;
 mod ps;
 mod run;
 mod sandbox;
@@ -20,6 +24,7 @@ mod serve;
 mod serve_args;
 mod stop;
 mod table;
+mod terminal;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -72,6 +77,7 @@ async fn dispatch(cli: Cli, console: &mut Console) -> Result<u8, CliError> {
     let connection = Connection::open(&globals).await?;
     match command {
         Command::Run(args) => run::run(args, &connection, console).await,
+        Command::Attach(args) => attach::attach(args, &connection, console).await,
         Command::Ps(args) => ps::ps(args, &connection, console).await,
         Command::Logs(args) => logs::logs(args, &connection, console).await,
         Command::Wait(args) => wait::wait(args, &connection, console).await,
