@@ -10,6 +10,7 @@ mod api {
     mod files;
     mod following;
     mod idempotency;
+    mod input;
     mod lifecycle;
     mod losses;
     mod malformed;

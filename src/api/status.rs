@@ -30,9 +30,16 @@ pub(super) fn engine(error: EngineError) -> Status {
         | EngineError::NotYours
         | EngineError::AdoptedNotRunning { .. }
         | EngineError::SandboxNotRunning
+        | EngineError::BridgeCannot { .. }
+        | EngineError::InputNotOpen
+        | EngineError::NoTerminal
+        | EngineError::InputClosed
+        | EngineError::InputUnsupported { .. }
+        | EngineError::NotStartedYet
         | EngineError::LogGone => plain(Code::FailedPrecondition, &message),
         EngineError::OtherSandbox { .. } | EngineError::RequestIdReused => plain(Code::AlreadyExists, &message),
-        EngineError::PastTheEnd { .. } => plain(Code::OutOfRange, &message),
+        EngineError::PastTheEnd { .. } | EngineError::InputPastTheEnd { .. } => plain(Code::OutOfRange, &message),
+        EngineError::InputBusy => unavailable(&message, RETRY_DELAY),
         EngineError::File(refusal) => file(&refusal),
         EngineError::FileAbandoned => plain(Code::Cancelled, &message),
         EngineError::ShuttingDown => shutting_down(),
@@ -155,6 +162,16 @@ mod tests {
             (EngineError::AdoptedNotRunning { name: text() }, Code::FailedPrecondition),
             (EngineError::SandboxNotRunning, Code::FailedPrecondition),
             (EngineError::LogGone, Code::FailedPrecondition),
+            (
+                EngineError::BridgeCannot { fields: vec!["stdin"], bridge: "direct", why: text() },
+                Code::FailedPrecondition,
+            ),
+            (EngineError::InputNotOpen, Code::FailedPrecondition),
+            (EngineError::NoTerminal, Code::FailedPrecondition),
+            (EngineError::InputClosed, Code::FailedPrecondition),
+            (EngineError::InputUnsupported { why: text() }, Code::FailedPrecondition),
+            (EngineError::NotStartedYet, Code::FailedPrecondition),
+            (EngineError::InputPastTheEnd { offset: 2, taken: 1 }, Code::OutOfRange),
             (RuntimeError::NoSuchImage { image: text() }.into(), Code::FailedPrecondition),
             (RuntimeError::NotRunning { id: text() }.into(), Code::FailedPrecondition),
             (RuntimeError::Refused { detail: text() }.into(), Code::FailedPrecondition),
@@ -162,6 +179,7 @@ mod tests {
             (EngineError::OtherSandbox { name: text() }, Code::AlreadyExists),
             (EngineError::RequestIdReused, Code::AlreadyExists),
             (EngineError::PastTheEnd { offset: 2, size: 1 }, Code::OutOfRange),
+            (EngineError::InputBusy, Code::Unavailable),
             (EngineError::ShuttingDown, Code::Unavailable),
             (RuntimeError::Unavailable { detail: text() }.into(), Code::Unavailable),
             (RuntimeError::Uncertain { detail: text() }.into(), Code::Unavailable),
@@ -201,6 +219,16 @@ mod tests {
             assert!(status.message().chars().count() <= MESSAGE_LIMIT);
         }
         assert_eq!(engine(EngineError::FileAbandoned).code(), Code::Cancelled);
+    }
+
+    #[test]
+    fn what_a_bridge_cannot_is_named_with_the_reason() {
+        let cannot = |why: &str| {
+            engine(EngineError::BridgeCannot { fields: vec!["stdin", "nice"], bridge: "direct", why: why.to_owned() })
+        };
+        let message = "stdin, nice cannot be kept: the sandbox has only the direct bridge";
+        assert_eq!(cannot("").message(), message);
+        assert_eq!(cannot("no exec").message(), format!("{message} (no exec)"));
     }
 
     #[test]

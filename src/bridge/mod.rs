@@ -121,6 +121,18 @@ pub struct BridgeState {
     pub detail: String,
 }
 
+impl BridgeState {
+    /// The name of the bridge that installs nothing.
+    pub const DIRECT: &'static str = "direct";
+    /// The name of the bridge that stays in the sandbox.
+    pub const RESIDENT: &'static str = "resident";
+
+    /// Whether it keeps what only the resident bridge can, see [`TaskSpec::resident_only`].
+    pub fn is_resident(&self) -> bool {
+        self.name == Self::RESIDENT
+    }
+}
+
 /// What a bridge has to know of the engine's rules to keep them in the sandbox, also while the server is away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LaunchSettings {

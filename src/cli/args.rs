@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::{
     files::place::{Place, Remote},
+    process_args::ProcessArgs,
     serve_args::ServeArgs,
     text,
 };
@@ -45,6 +46,8 @@ pub enum Command {
     Serve(ServeArgs),
     /// Run a command in a bot's sandbox and show its output.
     Run(Box<RunArgs>),
+    /// Join a running task at the keyboard.
+    Attach(AttachArgs),
     /// List tasks: the unfinished ones, or all.
     Ps(PsArgs),
     /// Show what a task printed.
@@ -124,12 +127,28 @@ pub struct RunArgs {
     /// Stop the task when this program goes before the end.
     #[arg(long, conflicts_with = "detach")]
     pub stop_on_disconnect: bool,
+    /// What kind of process it becomes.
+    #[command(flatten)]
+    pub process: ProcessArgs,
     /// Run the program itself, without a shell.
     #[arg(long, conflicts_with = "shell")]
     pub no_shell: bool,
     /// The command. One argument is shell text as it is; several are the words of one command.
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     pub command: Vec<String>,
+}
+
+/// Arguments of `attach`.
+#[derive(Debug, Args)]
+pub struct AttachArgs {
+    /// Show the output from this byte on [default: what is printed from now on].
+    #[arg(long, value_name = "BYTE", value_parser = clap::value_parser!(i64).range(0..))]
+    pub from: Option<i64>,
+    /// Only watch: forward nothing.
+    #[arg(long)]
+    pub no_stdin: bool,
+    /// Id of the task.
+    pub task: String,
 }
 
 /// Arguments of `ps`.

@@ -11,8 +11,10 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use super::{
     error::CliError,
     json::{self, Named},
+    logs,
     table::Table,
 };
+use crate::proto::v1::{OutputPart, OutputStream};
 
 type Writer = Box<dyn AsyncWrite + Send + Unpin>;
 
@@ -52,6 +54,12 @@ impl Console {
         write(&mut self.stdout, bytes).await.map_err(CliError::Output)
     }
 
+    /// Copies a part of output to where the command wrote it: what was told apart as standard error to stderr.
+    pub(super) async fn output(&mut self, part: &OutputPart) -> Result<(), CliError> {
+        let writer = if part.stream() == OutputStream::Stderr { &mut self.stderr } else { &mut self.stdout };
+        write(writer, logs::content(part)).await.map_err(CliError::Output)
+    }
+
     /// Prints one line.
     pub(super) async fn line(&mut self, line: &str) -> Result<(), CliError> {
         self.bytes(format!("{line}\n").as_bytes()).await
@@ -80,6 +88,11 @@ impl Console {
         if !self.json {
             self.complain(&format!("errand: {note}")).await;
         }
+    }
+
+    /// Tells people that a task goes on without this program.
+    pub(super) async fn detached(&mut self, task_id: &str) {
+        self.note(&format!("task {task_id} runs on; `errand attach {task_id}` joins it again")).await;
     }
 
     /// Reports an error.

@@ -48,8 +48,14 @@ pub(super) enum CliError {
         #[source]
         source: io::Error,
     },
-    /// Ctrl-C cannot be listened for.
-    #[error("cannot listen for Ctrl-C")]
+    /// What was to be forwarded could not be read.
+    #[error("cannot read the input")]
+    Input(#[source] io::Error),
+    /// The terminal takes no raw mode.
+    #[error("the terminal cannot be put into raw mode")]
+    Terminal(#[source] io::Error),
+    /// Signals such as Ctrl-C cannot be listened for.
+    #[error("cannot listen for signals")]
     Signal(#[source] io::Error),
 }
 
@@ -92,6 +98,8 @@ impl CliError {
             | Self::Unexpected(_)
             | Self::Output(_)
             | Self::Local { .. }
+            | Self::Input(_)
+            | Self::Terminal(_)
             | Self::Signal(_) => exit_code::FAILURE,
         }
     }
@@ -107,7 +115,12 @@ impl CliError {
             return None;
         }
         let mut text = format!("errand: {self}").replace('\n', "\nerrand: ");
-        if let Self::Output(source) | Self::Local { source, .. } | Self::Signal(source) = self {
+        if let Self::Output(source)
+        | Self::Local { source, .. }
+        | Self::Input(source)
+        | Self::Terminal(source)
+        | Self::Signal(source) = self
+        {
             text.extend([": ", &source.to_string()]);
         }
         for (field, description) in self.fields() {
@@ -144,9 +157,13 @@ impl CliError {
             Self::Rpc(status) => status.code(),
             Self::Unreachable { .. } => Code::Unavailable,
             Self::Usage(_) | Self::Settings(_) => Code::InvalidArgument,
-            Self::Server(_) | Self::Unexpected(_) | Self::Output(_) | Self::Local { .. } | Self::Signal(_) => {
-                Code::Internal
-            }
+            Self::Server(_)
+            | Self::Unexpected(_)
+            | Self::Output(_)
+            | Self::Local { .. }
+            | Self::Input(_)
+            | Self::Terminal(_)
+            | Self::Signal(_) => Code::Internal,
         };
         code_name(code)
     }

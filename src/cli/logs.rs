@@ -57,7 +57,7 @@ pub(super) async fn follow(
             console.message(&message).await?;
         }
         match message.event {
-            Some(Event::Output(part)) if !console.is_json() => console.bytes(content(&part)).await?,
+            Some(Event::Output(part)) if !console.is_json() => console.output(&part).await?,
             Some(Event::Finished(task)) => return Ok(task),
             // Printed already, or an event that this program does not know.
             Some(Event::Output(_)) | None => {}
@@ -77,7 +77,7 @@ async fn read(task_id: &str, mut offset: i64, tasks: &mut Tasks, console: &mut C
             console.message(&answer).await?;
         } else {
             for part in &answer.parts {
-                console.bytes(content(part)).await?;
+                console.output(part).await?;
             }
         }
         match answer.parts.last() {

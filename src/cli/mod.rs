@@ -4,6 +4,7 @@
 //! that is asked of the server.
 
 mod args;
+mod attach;
 mod connection;
 mod console;
 mod error;
@@ -11,9 +12,12 @@ mod events;
 pub mod exit_code;
 mod files;
 mod health;
+mod interaction;
 mod json;
+mod keyboard;
 mod logs;
 mod outcome;
+mod process_args;
 mod ps;
 mod run;
 mod sandbox;
@@ -21,6 +25,7 @@ mod serve;
 mod serve_args;
 mod stop;
 mod table;
+mod terminal;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -73,6 +78,7 @@ async fn dispatch(cli: Cli, console: &mut Console) -> Result<u8, CliError> {
     let connection = Connection::open(&globals).await?;
     match command {
         Command::Run(args) => run::run(args, &connection, console).await,
+        Command::Attach(args) => attach::attach(args, &connection, console).await,
         Command::Ps(args) => ps::ps(args, &connection, console).await,
         Command::Logs(args) => logs::logs(args, &connection, console).await,
         Command::Wait(args) => wait::wait(args, &connection, console).await,

@@ -62,6 +62,10 @@ pub(super) async fn report(task: &Task, console: &mut Console) -> u8 {
         if task.output_incomplete {
             console.note("the log lacks some of the output: the sandbox's disk was full").await;
         }
+        if let Some(gap) = task.output_gap {
+            let missing = text::bytes_text(gap.end - gap.start);
+            console.note(&format!("{missing} of the output were not kept, because of its limit")).await;
+        }
     }
     exit_code(task)
 }

@@ -9,7 +9,10 @@ use super::{
     connection::{Connection, Tasks},
     console::Console,
     error::CliError,
-    exit_code, logs, outcome, text,
+    exit_code,
+    interaction::{Interaction, Leave},
+    keyboard::Order,
+    logs, outcome, text,
 };
 use crate::proto::v1::{
     DisconnectAction, RunTaskRequest, SandboxSpec, StartTaskRequest, StopTaskRequest, Task, WaitTaskRequest,
@@ -29,21 +32,51 @@ pub(super) async fn run(args: Box<RunArgs>, connection: &Connection, console: &m
     }
     let stay = args.background_after.is_none();
     let keeps_running = !args.stop_on_disconnect;
+    let interaction = Interaction::begin(args.process.interactive, args.process.tty, Order::Alone)?;
+    if interaction.can_detach() {
+        console.note("Ctrl-P Ctrl-Q detaches\r").await;
+    }
     let request = run_request(*args, console)?;
 
     let (accepted, accepted_id) = watch::channel(None);
-    let followed = tokio::select! {
+    let ended = tokio::select! {
         result = follow(request, stay, tasks.clone(), console, &accepted) => result,
-        result = interrupted(tasks, accepted_id.clone(), ctrl_c) => return result,
+        result = interrupted(tasks.clone(), accepted_id.clone(), ctrl_c), if !interaction.can_detach() => return result,
+        leave = interaction.run(tasks, accepted_id.clone()) => leave.map(End::Left),
     };
-    if let Err(error) = &followed
-        && error.is_connection_loss()
-        && keeps_running
-        && let Some(id) = accepted_id.borrow().as_ref()
-    {
-        console.note(&format!("task {id} runs on without this program; `errand logs -f {id}` shows it again")).await;
+    drop(interaction);
+    let task_id = accepted_id.borrow().clone();
+    match ended {
+        Ok(End::Finished(task)) => Ok(outcome::report(&task, console).await),
+        Ok(End::Backgrounded(task)) => {
+            console.note(&format!("task {} goes on in the background", task.task_id)).await;
+            Ok(exit_code::SUCCESS)
+        }
+        Ok(End::Left(Leave::Detached)) => {
+            if let Some(id) = task_id.filter(|_| keeps_running) {
+                console.detached(&id).await;
+            }
+            Ok(exit_code::SUCCESS)
+        }
+        Ok(End::Left(Leave::Signal(code))) => Ok(code),
+        Err(error) => {
+            if let Some(id) = task_id.filter(|_| keeps_running && error.is_connection_loss()) {
+                let again = format!("`errand logs -f {id}` shows it again");
+                console.note(&format!("task {id} runs on without this program; {again}")).await;
+            }
+            Err(error)
+        }
     }
-    followed
+}
+
+/// How the staying with a command ended.
+enum End {
+    /// The command is over.
+    Finished(Box<Task>),
+    /// It goes on, as was asked for.
+    Backgrounded(Box<Task>),
+    /// Somebody left.
+    Left(Leave),
 }
 
 /// Shows the output from the command's start to its end, over as many streams as that takes.
@@ -53,7 +86,7 @@ async fn follow(
     mut tasks: Tasks,
     console: &mut Console,
     accepted: &watch::Sender<Option<String>>,
-) -> Result<u8, CliError> {
+) -> Result<End, CliError> {
     let mut stream = tasks.run_task(request).await?.into_inner();
     let mut next_offset = 0;
     while let Some(message) = stream.message().await? {
@@ -67,17 +100,15 @@ async fn follow(
             Some(Event::Output(part)) => {
                 next_offset = part.next_offset;
                 if !console.is_json() {
-                    console.bytes(logs::content(&part)).await?;
+                    console.output(&part).await?;
                 }
             }
-            Some(Event::Finished(task)) => return Ok(outcome::report(&task, console).await),
+            Some(Event::Finished(task)) => return Ok(End::Finished(Box::new(task))),
             Some(Event::Backgrounded(task)) if stay => {
-                return stay_to_the_end(&task, next_offset, tasks, console).await;
+                let task = stay_to_the_end(&task, next_offset, tasks, console).await?;
+                return Ok(End::Finished(Box::new(task)));
             }
-            Some(Event::Backgrounded(task)) => {
-                console.note(&format!("task {} goes on in the background", task.task_id)).await;
-                return Ok(exit_code::SUCCESS);
-            }
+            Some(Event::Backgrounded(task)) => return Ok(End::Backgrounded(Box::new(task))),
             // An event that this program does not know.
             None => {}
         }
@@ -86,7 +117,7 @@ async fn follow(
 }
 
 /// Goes on where the first stream left off.
-async fn stay_to_the_end(task: &Task, offset: i64, mut tasks: Tasks, console: &mut Console) -> Result<u8, CliError> {
+async fn stay_to_the_end(task: &Task, offset: i64, mut tasks: Tasks, console: &mut Console) -> Result<Task, CliError> {
     let task = logs::follow(&task.task_id, offset, &mut tasks, console).await?;
     // This stream acknowledges nothing, yet whoever ran the command has seen its end. If it fails, the session is told once
     // more than it needs to be, which is what the protocol promises anyway.
@@ -97,7 +128,7 @@ async fn stay_to_the_end(task: &Task, offset: i64, mut tasks: Tasks, console: &m
         ..WaitTaskRequest::default()
     };
     let _ = tasks.wait_task(acknowledge).await;
-    Ok(outcome::report(&task, console).await)
+    Ok(task)
 }
 
 /// Ctrl-C stops the task, whose end is then reported as any other; a second Ctrl-C leaves at once. Returns only for the latter,
@@ -146,7 +177,7 @@ fn start_request(args: RunArgs) -> Result<StartTaskRequest, CliError> {
     let pairs = |flag, pairs| {
         text::unique_pairs(pairs).map_err(|name| CliError::Usage(format!("{flag}: {name} is given more than once")))
     };
-    Ok(StartTaskRequest {
+    args.process.put_into(StartTaskRequest {
         bot_id: args.owner.bot,
         session_id: args.owner.session,
         command,
@@ -159,6 +190,7 @@ fn start_request(args: RunArgs) -> Result<StartTaskRequest, CliError> {
         labels: pairs("--label", args.label)?,
         request_id: args.request_id,
         sandbox: args.image.map(|image| SandboxSpec { image, ..SandboxSpec::default() }),
+        ..StartTaskRequest::default()
     })
 }
 
@@ -178,7 +210,10 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::cli::args::{Cli, Command};
+    use crate::{
+        cli::args::{Cli, Command},
+        proto::v1::ResourceLimits,
+    };
 
     fn request(words: &[&str]) -> Result<StartTaskRequest, CliError> {
         let cli = Cli::try_parse_from([&["errand", "run"], words].concat()).unwrap();
@@ -218,7 +253,8 @@ mod tests {
     #[test]
     fn every_argument_reaches_the_request() {
         let line = "--bot b --session s --timeout 1m30s --workdir /w --env A=1 --env B= --description d --shell bash \
-                    --label k=v --request-id r --image alpine -- true";
+                    --label k=v --request-id r --image alpine -i --user joe --clean-env --limit open-files=64 \
+                    --limit file-bytes=1MiB --nice 5 --output-limit 1GiB --separate-stderr -- true";
         let request = request(&line.split_whitespace().collect::<Vec<_>>()).unwrap();
         let expected = StartTaskRequest {
             bot_id: "b".to_owned(),
@@ -233,12 +269,34 @@ mod tests {
             labels: [("k".to_owned(), "v".to_owned())].into(),
             request_id: "r".to_owned(),
             sandbox: Some(SandboxSpec { image: "alpine".to_owned(), ..SandboxSpec::default() }),
+            stdin: true,
+            terminal: None,
+            user: "joe".to_owned(),
+            clean_env: true,
+            limits: Some(ResourceLimits {
+                open_files: Some(64),
+                file_bytes: Some(1 << 20),
+                ..ResourceLimits::default()
+            }),
+            nice: 5,
+            output_limit_bytes: 1 << 30,
+            separate_stderr: true,
         };
         assert_eq!(request, expected);
     }
 
     #[test]
+    fn a_terminal_is_input_enough_and_has_a_size() {
+        let request = request(&["-it", "--", "sh"]).unwrap();
+        assert!(!request.stdin);
+        assert!(request.terminal.is_some_and(|size| size.rows > 0 && size.columns > 0));
+        assert!(Cli::try_parse_from(["errand", "run", "-t", "--separate-stderr", "sh"]).is_err());
+    }
+
+    #[test]
     fn a_name_given_twice_is_a_usage_error() {
+        let error = request(&["--limit", "processes=1", "--limit", "processes=2", "true"]).unwrap_err();
+        assert_eq!(error.to_string(), "--limit: processes is given more than once");
         let error = request(&["--env", "A=1", "--env", "A=2", "true"]).unwrap_err();
         assert_eq!((error.exit_code(), error.to_string().as_str()), (64, "--env: A is given more than once"));
     }

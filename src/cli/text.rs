@@ -40,6 +40,18 @@ pub(super) fn parse_mode(text: &str) -> Result<u32, String> {
     mode.ok_or_else(|| "expected permissions in octal, such as 644 or 755".to_owned())
 }
 
+/// Reads a number of bytes, or a size such as `64KiB`.
+pub(super) fn parse_size(text: &str) -> Result<i64, String> {
+    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40)];
+    let found = units.into_iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, shift)));
+    let (digits, shift) = found.unwrap_or((text, 0));
+    let number = digits.parse::<u32>().ok().map(i64::from).or_else(|| digits.parse().ok().filter(|_| shift == 0));
+    number
+        .filter(|number| *number >= 0)
+        .and_then(|number| number.checked_mul(1 << shift))
+        .ok_or_else(|| "expected a number, or a size such as 64KiB, 1MiB or 2GiB".to_owned())
+}
+
 /// Pairs as the protocol wants them, or the name that was given twice.
 pub(super) fn unique_pairs(pairs: Vec<(String, String)>) -> Result<HashMap<String, String>, String> {
     let mut map = HashMap::with_capacity(pairs.len());
@@ -164,6 +176,14 @@ mod tests {
         assert!(parse_duration("30").unwrap_err().contains("such as 30s"));
         assert!(parse_duration("0s").is_ok());
         assert!(parse_positive_duration("0s").is_err());
+    }
+
+    #[test]
+    fn sizes_are_read_with_and_without_a_unit() {
+        assert_eq!((parse_size("0"), parse_size("65536"), parse_size("2GiB")), (Ok(0), Ok(65_536), Ok(2 << 30)));
+        for wrong in ["", "-1", "1.5MiB", "KiB", "1kb"] {
+            assert!(parse_size(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

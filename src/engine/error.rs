@@ -1,7 +1,7 @@
 //! Why the engine did not do it.
 
 use crate::{
-    bridge::{FileError, ReadError},
+    bridge::{FileError, InputError, ReadError},
     runtime::RuntimeError,
     store::StoreError,
     task::{BotId, FileRefusal},
@@ -40,6 +40,45 @@ pub enum EngineError {
     /// The sandbox does not run, so that nothing can be read or written in it.
     #[error("the sandbox is not running: nothing can be read or written in it")]
     SandboxNotRunning,
+    /// The sandbox has a bridge that cannot keep what the request asks for.
+    #[error("{} cannot be kept: the sandbox has only the {bridge} bridge{}", fields.join(", "), reason(why))]
+    BridgeCannot {
+        /// The fields.
+        fields: Vec<&'static str>,
+        /// The bridge that the sandbox has.
+        bridge: &'static str,
+        /// Why it has no other, or empty.
+        why: String,
+    },
+    /// The task was started without input.
+    #[error("the task takes no input: it was started with neither stdin nor a terminal")]
+    InputNotOpen,
+    /// The task was started without a terminal.
+    #[error("the task has no terminal")]
+    NoTerminal,
+    /// Nobody will read it.
+    #[error("the task takes no input any more: its input was ended, the command closed it, or the command is over")]
+    InputClosed,
+    /// The input leaves something out.
+    #[error("offset {offset} is past the end of the input, of which {taken} bytes were taken")]
+    InputPastTheEnd {
+        /// Where it would begin.
+        offset: u64,
+        /// How much was ever taken.
+        taken: u64,
+    },
+    /// The sandbox's bridge gives no input.
+    #[error("the task cannot be given input: {why}")]
+    InputUnsupported {
+        /// Why not.
+        why: String,
+    },
+    /// Another call's input comes first, and the command did not take that in time.
+    #[error("the input of another call has not been taken yet, and comes before this")]
+    InputBusy,
+    /// The command has not been started, which took too long to be waited for.
+    #[error("the command has not started yet")]
+    NotStartedYet,
     /// The request id was used for another command.
     #[error("request_id was used for another command of this bot")]
     RequestIdReused,
@@ -69,6 +108,25 @@ pub enum EngineError {
     /// The runtime did not do it.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+}
+
+/// A reason as the end of a sentence.
+fn reason(why: &str) -> String {
+    if why.is_empty() { String::new() } else { format!(" ({why})") }
+}
+
+impl From<InputError> for EngineError {
+    fn from(error: InputError) -> Self {
+        match error {
+            InputError::NotOpen => Self::InputNotOpen,
+            InputError::Closed => Self::InputClosed,
+            InputError::Unsupported { why } => Self::InputUnsupported { why },
+            InputError::Runtime(RuntimeError::NoSuchSandbox { .. } | RuntimeError::NotRunning { .. }) => {
+                Self::InputClosed
+            }
+            InputError::Runtime(error) => Self::Runtime(error),
+        }
+    }
 }
 
 impl From<ReadError> for EngineError {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::{sync::watch, time::Instant};
 
-use super::{WaitRequest, WaitResult, output::LiveOutput};
-use crate::task::{StopCause, Task};
+use super::{WaitRequest, WaitResult, input::InputState, output::LiveOutput};
+use crate::task::{StopCause, Task, TaskState};
 
 /// How much later output may be seen than it was written: where a log can only be polled, it is once a second.
 const SEEN_WITHIN: Duration = Duration::from_secs(1);
@@ -20,6 +20,7 @@ pub(super) struct StopOrder {
 /// An unfinished task. The supervisor publishes to it, everybody else reads.
 pub(super) struct LiveTask {
     pub(super) output: LiveOutput,
+    pub(super) input: tokio::sync::Mutex<InputState>,
     task: watch::Sender<Task>,
     stop: watch::Sender<Option<StopOrder>>,
 }
@@ -27,7 +28,12 @@ pub(super) struct LiveTask {
 impl LiveTask {
     /// A task whose output is known from byte `output_start` on.
     pub(super) fn new(task: Task, output_start: u64) -> Self {
-        Self { output: LiveOutput::new(output_start), task: watch::Sender::new(task), stop: watch::Sender::new(None) }
+        Self {
+            output: LiveOutput::new(output_start),
+            input: tokio::sync::Mutex::default(),
+            task: watch::Sender::new(task),
+            stop: watch::Sender::new(None),
+        }
     }
 
     /// The record as last committed, with the output as of now.
@@ -55,6 +61,16 @@ impl LiveTask {
     /// The orders to stop, for the supervisor.
     pub(super) fn orders(&self) -> watch::Receiver<Option<StopOrder>> {
         self.stop.subscribe()
+    }
+
+    /// Waits until the command was started, or never will be. Cancel safe.
+    pub(super) async fn launched(&self) {
+        let launched = |task: &Task| match task.state {
+            TaskState::Queued | TaskState::Starting { .. } => false,
+            TaskState::Running { .. } | TaskState::Stopping { .. } | TaskState::Finished { .. } => true,
+        };
+        // The sender lives in `self`: this cannot fail.
+        let _ = self.task.subscribe().wait_for(launched).await;
     }
 
     /// Waits for the task's end. Cancel safe.

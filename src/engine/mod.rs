@@ -5,6 +5,7 @@
 
 mod error;
 mod files;
+mod input;
 mod live;
 mod output;
 mod recovery;
@@ -35,6 +36,7 @@ use crate::{
 pub use crate::bridge::{Abandoned, BridgeState, FileContent, FileReader, FileSource, OutputPiece};
 pub use error::EngineError;
 pub use files::FileRef;
+pub use input::{InputRequest, InputResult};
 pub use requests::{
     OutputSlice, ReadSelection, SandboxState, SandboxView, StartRequest, Started, TaskRef, WaitRequest, WaitResult,
 };

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::{Engine, EngineError, OutputStream, supervisor};
+use super::{Engine, EngineError, Inner, OutputStream, supervisor};
 use crate::{
     bridge::{OutputPiece, Piece},
     runtime::Found,
@@ -161,6 +161,11 @@ impl Engine {
             return self.existing(task, &spec);
         }
         let sandbox = inner.sandboxes.for_task(&owner.tenant, &owner.bot, sandbox).await?;
+        let bridge = inner.bridge.prepare(&sandbox.runtime_id).await?;
+        let fields = spec.resident_only();
+        if !bridge.is_resident() && !fields.is_empty() {
+            return Err(EngineError::BridgeCannot { fields, bridge: bridge.name, why: bridge.detail });
+        }
         let id = TaskId::new();
         let task = Task {
             id,
@@ -366,7 +371,11 @@ impl Engine {
         spec: Option<SandboxSpec>,
     ) -> Result<SandboxView, EngineError> {
         let inner = Arc::clone(&self.inner);
-        self.uncut(async move { inner.sandboxes.ensure(&tenant, &bot, spec).await }).await
+        self.uncut(async move {
+            let view = inner.sandboxes.ensure(&tenant, &bot, spec).await?;
+            Ok(with_bridge(&inner, view).await)
+        })
+        .await
     }
 
     /// Takes a running container as the bot's sandbox.
@@ -380,7 +389,11 @@ impl Engine {
         container: String,
     ) -> Result<SandboxView, EngineError> {
         let inner = Arc::clone(&self.inner);
-        self.uncut(async move { inner.sandboxes.adopt(&tenant, &bot, &container).await }).await
+        self.uncut(async move {
+            let view = inner.sandboxes.adopt(&tenant, &bot, &container).await?;
+            Ok(with_bridge(&inner, view).await)
+        })
+        .await
     }
 
     /// The bot's sandbox as the runtime sees it now.
@@ -459,4 +472,15 @@ impl BotFilter {
             }),
         }
     }
+}
+
+/// A sandbox whose bridge is ready, so that the first command finds it so. A bridge that is not is tried again by that command, and
+/// reported there.
+async fn with_bridge(inner: &Inner, view: SandboxView) -> SandboxView {
+    if view.state == SandboxState::Running
+        && let Err(error) = inner.bridge.prepare(&view.record.runtime_id).await
+    {
+        tracing::warn!(sandbox = %view.record.id, %error, "the bridge is not ready yet");
+    }
+    view
 }

@@ -63,6 +63,9 @@ pub struct NewNotification {
     pub duration: Duration,
     /// What was seen, for [`NotificationKind::Stalled`].
     pub stall: Option<Stall>,
+    /// Whether the command takes input, so that a stall can be answered.
+    #[serde(default)]
+    pub takes_input: bool,
     /// When it happened.
     pub created_at: SystemTime,
 }
@@ -85,6 +88,7 @@ impl NewNotification {
             output_file: task.output_file.clone(),
             duration: task.duration(now),
             stall: task.stall.clone(),
+            takes_input: task.spec.takes_input(),
             created_at: now,
         }
     }

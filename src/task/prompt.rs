@@ -21,6 +21,18 @@ const ENDINGS: [&str; 11] = [
 /// The most of a line that is shown as evidence, in characters.
 const EVIDENCE_LIMIT: usize = 200;
 
+/// The last line of the output that says something, whatever it says.
+pub fn last_line(tail: &[u8]) -> String {
+    let text = text::plain(tail);
+    evidence(text.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default())
+}
+
+/// The end of a line.
+fn evidence(line: &str) -> String {
+    let skip = line.chars().count().saturating_sub(EVIDENCE_LIMIT);
+    line.chars().skip(skip).collect()
+}
+
 /// The last line of the output, if the command left the cursor in it and it ends like a prompt.
 pub fn waiting_line(tail: &[u8]) -> Option<String> {
     let text = text::plain(tail);
@@ -28,10 +40,7 @@ pub fn waiting_line(tail: &[u8]) -> Option<String> {
     let line = text.rsplit('\n').next()?.trim();
     let lower = line.to_lowercase();
     let waits = ENDINGS.iter().any(|ending| lower.ends_with(ending)) || asks_to_enter(&lower) || asks_to_press(&lower);
-    (waits && !line.is_empty()).then(|| {
-        let skip = line.chars().count().saturating_sub(EVIDENCE_LIMIT);
-        line.chars().skip(skip).collect()
-    })
+    (waits && !line.is_empty()).then(|| evidence(line))
 }
 
 /// `Enter your name:` and its kind.
@@ -91,5 +100,12 @@ mod tests {
     fn evidence_is_bounded() {
         let line = format!("{} password:", "x".repeat(1000));
         assert_eq!(waiting_line(line.as_bytes()).map(|line| line.chars().count()), Some(200));
+        assert_eq!(last_line(line.as_bytes()).chars().count(), 200);
+    }
+
+    #[test]
+    fn any_last_line_is_evidence_beside_a_process_that_waits() {
+        assert_eq!(last_line(b"one\ntwo \n\n"), "two");
+        assert_eq!(last_line(b"\n"), "");
     }
 }

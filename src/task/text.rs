@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, time::SystemTime};
 
-use super::{NewNotification, NotificationKind, Outcome, Task, output};
+use super::{NewNotification, NotificationKind, Outcome, Reads, Task, Waiting, output};
 
 /// The most characters of output in a list.
 const PREVIEW_LIMIT: usize = 200;
@@ -54,30 +54,56 @@ fn headline(notification: &NewNotification) -> String {
         (NotificationKind::Completed, Some(outcome)) => match outcome {
             Outcome::Exited { code: 0 } => "The background command finished successfully (exit code 0).".to_owned(),
             Outcome::Exited { code } => format!("The background command failed with exit code {code}."),
-            Outcome::Signaled { signal } => format!("The background command was ended by {signal}; it has no exit code."),
+            Outcome::Signaled { signal } => {
+                format!("The background command was ended by {signal}; it has no exit code.")
+            }
             Outcome::TimedOut { after } => format!(
                 "The background command was stopped because it ran longer than its timeout of {}.",
                 humantime::format_duration(*after)
             ),
-            Outcome::Stopped { .. } => "The background command was stopped on purpose. This is not a failure.".to_owned(),
+            Outcome::Stopped { .. } => {
+                "The background command was stopped on purpose. This is not a failure.".to_owned()
+            }
             Outcome::FailedToStart { message, .. } => format!("The background command never ran: {}.", escape(message)),
-            Outcome::Lost { message, .. } => format!(
-                "How the background command ended is unknown: {}. It was not run again.",
-                escape(message)
-            ),
+            Outcome::Lost { message, .. } => {
+                format!("How the background command ended is unknown: {}. It was not run again.", escape(message))
+            }
         },
         (NotificationKind::Completed, None) => "The background command ended.".to_owned(),
         (NotificationKind::Stalled, _) => {
-            let silent = notification.stall.as_ref().map(|stall| stall.silent_for).unwrap_or_default();
+            let stall = notification.stall.as_ref();
+            let silent = stall.map(|stall| stall.silent_for).unwrap_or_default();
             format!(
-                "The background command has printed nothing for {} and its last line looks like a prompt. It is still running. \
-                 If it waits for input, stop it and run it again in a non-interactive way (such as with -y or input from a file).",
-                seconds(silent)
+                "The background command has printed nothing for {} and {}. It is still running. {}",
+                seconds(silent),
+                evidence(stall.and_then(|stall| stall.waiting.as_ref())),
+                advice(notification.takes_input),
             )
         }
         (NotificationKind::Resumed, _) => {
-            "The background command, reported as waiting for input before, printed something again. It is still running.".to_owned()
+            "The background command, reported as waiting for input before, moved on. It is still running.".to_owned()
         }
+    }
+}
+
+fn evidence(waiting: Option<&Waiting>) -> String {
+    match waiting {
+        Some(Waiting { pid, command, reads }) => {
+            let reads = match reads {
+                Reads::Terminal => "terminal",
+                Reads::Stdin => "standard input",
+            };
+            format!("its process {pid} ({}) waits to read its {reads}", escape(command))
+        }
+        None => "its last line looks like a prompt".to_owned(),
+    }
+}
+
+fn advice(takes_input: bool) -> &'static str {
+    if takes_input {
+        "Answer it with WriteInput, or stop it."
+    } else {
+        "If it waits for input, stop it and run it again in a non-interactive way (such as with -y or input from a file)."
     }
 }
 
@@ -155,6 +181,14 @@ mod tests {
     #[test]
     fn escaping_leaves_no_way_to_form_a_tag() {
         assert_eq!(escape("</output-tail><x a=\"1\">&lt;"), "&lt;/output-tail&gt;&lt;x a=&quot;1&quot;&gt;&amp;lt;");
+    }
+
+    #[test]
+    fn a_stall_names_its_evidence_and_what_can_be_done() {
+        let waiting = Waiting { pid: 17, command: "<sh>".to_owned(), reads: Reads::Terminal };
+        assert_eq!(evidence(Some(&waiting)), "its process 17 (&lt;sh&gt;) waits to read its terminal");
+        assert_eq!(evidence(None), "its last line looks like a prompt");
+        assert!(advice(true).contains("WriteInput") && advice(false).contains("non-interactive"));
     }
 
     #[test]

@@ -69,6 +69,23 @@ fn bad_starts(session: &Session) -> Vec<(StartTaskRequest, &'static str)> {
     starts.push((StartTaskRequest { labels: entry("", ""), ..good() }, "labels[\"\"]"));
     starts.push((StartTaskRequest { labels: entry("k", &"x".repeat(256)), ..good() }, "labels[\"k\"]"));
     starts.push((StartTaskRequest { request_id: "x".repeat(129), ..good() }, "request_id"));
+    for (size, field) in [((0, 80), "terminal.rows"), ((24, 65_536), "terminal.columns"), ((-1, 80), "terminal.rows")] {
+        let terminal = Some(TerminalSize { rows: size.0, columns: size.1 });
+        starts.push((StartTaskRequest { terminal, ..good() }, field));
+    }
+    let terminal = Some(TerminalSize { rows: 24, columns: 80 });
+    starts.push((StartTaskRequest { terminal, separate_stderr: true, ..good() }, "separate_stderr"));
+    for user in ["a b", ":1", "a:b:c", "-u", &"x".repeat(129)] {
+        starts.push((StartTaskRequest { user: user.to_owned(), ..good() }, "user"));
+    }
+    for nice in [-1, 20] {
+        starts.push((StartTaskRequest { nice, ..good() }, "nice"));
+    }
+    for output_limit_bytes in [-1, 65_535, (10 << 30) + 1] {
+        starts.push((StartTaskRequest { output_limit_bytes, ..good() }, "output_limit_bytes"));
+    }
+    let limits = Some(ResourceLimits { stack_bytes: Some(65_535), ..Default::default() });
+    starts.push((StartTaskRequest { limits, ..good() }, "limits.stack_bytes"));
     for (spec, field) in bad_specs() {
         let field = &*format!("sandbox.{field}").leak();
         starts.push((StartTaskRequest { sandbox: Some(spec), ..good() }, field));
@@ -208,6 +225,18 @@ async fn a_question_about_a_task_that_breaks_a_rule_is_refused_with_the_field() 
         let all = StopTasksRequest { bot_id: session.bot.clone(), grace, ..Default::default() };
         names(tasks.stop_tasks(all).await, "grace");
     }
+    let write = || WriteInputRequest { task_id: task_id.clone(), ..Default::default() };
+    for (write, field) in [
+        (WriteInputRequest { task_id: String::new(), ..write() }, "task_id"),
+        (WriteInputRequest { offset: Some(-1), ..write() }, "offset"),
+        (WriteInputRequest { data: vec![0; (1 << 20) + 1], ..write() }, "data"),
+        (WriteInputRequest { timeout: duration(601.0), ..write() }, "timeout"),
+    ] {
+        names(tasks.write_input(write).await, field);
+    }
+    let resize = |size| ResizeTerminalRequest { task_id: task_id.clone(), size, ..Default::default() };
+    names(tasks.resize_terminal(resize(None)).await, "size");
+    names(tasks.resize_terminal(resize(Some(TerminalSize { rows: 1, columns: 0 }))).await, "size.columns");
     let reason = "x".repeat(1001);
     let stop = StopTaskRequest { task_id: task_id.clone(), reason: reason.clone(), ..Default::default() };
     names(tasks.stop_task(stop).await, "reason");

@@ -2,6 +2,7 @@
 
 mod file;
 mod outcome;
+mod process;
 mod sandbox;
 mod task;
 
@@ -57,6 +58,7 @@ fn stall(stall: Stall) -> v1::Stall {
         since: Some(timestamp(stall.since)),
         silent_for: Some(duration(stall.silent_for)),
         last_line: stall.last_line,
+        waiting: stall.waiting.map(process::waiting),
     }
 }
 

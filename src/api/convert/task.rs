@@ -1,9 +1,9 @@
 //! A task on the wire.
 
-use super::{count, duration, outcome, stall, timestamp};
+use super::{count, duration, outcome, process, stall, timestamp};
 use crate::{
     proto::v1::{self, TaskStatus},
-    task::{Program, Status, Task},
+    task::{Program, Status, Stdin, Task},
 };
 
 /// A task.
@@ -40,6 +40,16 @@ pub(in crate::api) fn task(task: Task) -> v1::Task {
         created_at: Some(timestamp(task.created_at)),
         started_at: started_at.map(timestamp),
         finished_at: finished_at.map(timestamp),
+        stdin: task.spec.stdin == Stdin::Open,
+        terminal: task.spec.terminal.map(process::terminal_size),
+        user: task.spec.user.unwrap_or_default(),
+        clean_env: task.spec.clean_env,
+        limits: process::limits(task.spec.limits),
+        nice: i32::from(task.spec.nice),
+        output_limit_bytes: count(task.spec.output_limit),
+        separate_stderr: task.spec.separate_stderr,
+        resource_usage: task.usage.map(process::usage),
+        output_gap: task.output.gap.map(process::gap),
     }
 }
 

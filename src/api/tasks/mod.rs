@@ -10,13 +10,13 @@ use tonic::{Request, Response, Status};
 
 use super::{Parts, auth::Caller, convert, output, page, status, validate};
 use crate::{
-    engine::WaitResult,
+    engine::{InputResult, WaitResult},
     proto::v1::{
         self, GetTaskRequest, GetTaskResponse, ListTasksRequest, ListTasksResponse, ReadOutputRequest,
-        ReadOutputResponse, RunTaskRequest, RunTaskResponse, StartTaskRequest, StartTaskResponse, StopTaskRequest,
-        StopTaskResponse, StopTasksRequest, StopTasksResponse, StreamOutputRequest, StreamOutputResponse,
-        SummarizeTasksRequest, SummarizeTasksResponse, WaitTaskRequest, WaitTaskResponse,
-        task_service_server::TaskService,
+        ReadOutputResponse, ResizeTerminalRequest, ResizeTerminalResponse, RunTaskRequest, RunTaskResponse,
+        StartTaskRequest, StartTaskResponse, StopTaskRequest, StopTaskResponse, StopTasksRequest, StopTasksResponse,
+        StreamOutputRequest, StreamOutputResponse, SummarizeTasksRequest, SummarizeTasksResponse, WaitTaskRequest,
+        WaitTaskResponse, WriteInputRequest, WriteInputResponse, task_service_server::TaskService,
     },
     store::BotFilter,
     task::summarize,
@@ -112,6 +112,26 @@ impl TaskService for Tasks {
         let caller = Caller::of(&request)?;
         let stream = validate::stream(request.get_ref(), &caller)?;
         Ok(Response::new(Box::pin(follow::follow(&self.parts, stream).await?)))
+    }
+
+    async fn write_input(&self, request: Request<WriteInputRequest>) -> Result<Response<WriteInputResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let (task, input) = validate::write_input(request.into_inner(), &caller)?;
+        let written = self.parts.unless_ending(self.parts.engine.write_input(&task, input)).await?;
+        let InputResult { taken, accepted, ended } = written.map_err(status::engine)?;
+        let (taken_bytes, accepted_bytes) = (convert::count(taken), convert::count(accepted));
+        Ok(Response::new(WriteInputResponse { taken_bytes, accepted_bytes, ended }))
+    }
+
+    async fn resize_terminal(
+        &self,
+        request: Request<ResizeTerminalRequest>,
+    ) -> Result<Response<ResizeTerminalResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let (task, size) = validate::resize_terminal(request.get_ref(), &caller)?;
+        let resized = self.parts.unless_ending(self.parts.engine.resize_terminal(&task, size)).await?;
+        resized.map_err(status::engine)?;
+        Ok(Response::new(ResizeTerminalResponse {}))
     }
 
     async fn stop_task(&self, request: Request<StopTaskRequest>) -> Result<Response<StopTaskResponse>, Status> {

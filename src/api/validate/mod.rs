@@ -5,7 +5,9 @@
 
 mod fields;
 mod files;
+mod input;
 mod notifications;
+mod process;
 mod sandbox;
 mod selection;
 mod start;
@@ -20,6 +22,7 @@ pub(super) use files::{
     Listing, Reading, Writing, list as list_directory, only, read as read_file, remove as remove_file,
     stat as stat_file, write as write_file,
 };
+pub(super) use input::{resize_terminal, write_input};
 pub(super) use notifications::{chosen, drain, list as list_notifications, subscribe};
 pub(super) use sandbox::{adopt, bot, ensure, list as list_sandboxes};
 pub(super) use selection::{Stream, read, stream};

@@ -1,10 +1,10 @@
 //! What is to be run: StartTask and RunTask.
 
-use std::time::Duration;
+use std::{mem::take, time::Duration};
 
 use tonic::Status;
 
-use super::{Violations, fields::Span, sandbox};
+use super::{Violations, fields::Span, process, sandbox};
 use crate::{
     api::{auth::Caller, output::Format},
     engine::{Settings, StartRequest},
@@ -84,7 +84,7 @@ pub(in crate::api) fn run(request: RunTaskRequest, caller: &Caller, settings: &S
 }
 
 fn read(
-    request: StartTaskRequest,
+    mut request: StartTaskRequest,
     caller: &Caller,
     settings: &Settings,
     violations: &mut Violations,
@@ -93,7 +93,8 @@ fn read(
     let session = violations.id("session_id", &request.session_id);
     violations.bytes("shell", request.shell.len(), SHELL_LIMIT);
     violations.no_nul("shell", &request.shell);
-    let program = program(request.command, request.argv, request.shell, violations);
+    let (command, argv, shell) = (take(&mut request.command), take(&mut request.argv), take(&mut request.shell));
+    let program = program(command, argv, shell, violations);
     workdir(&request.workdir, violations);
     violations.env("env", &request.env);
     violations.characters("description", &request.description, DESCRIPTION_LIMIT);
@@ -101,6 +102,9 @@ fn read(
     let timeout = violations.duration("timeout", request.timeout, span);
     violations.labels(&request.labels);
     violations.characters("request_id", &request.request_id, REQUEST_ID_LIMIT);
+    // The rest is put over it, the program too.
+    let spec = TaskSpec::new(Program::Argv(Vec::new()), settings.default_timeout);
+    let spec = process::process(&request, spec, violations);
     let sandbox = match request.sandbox {
         Some(spec) => {
             violations.within("sandbox", |violations| sandbox::spec(spec, &settings.sandbox, violations).map(Some))
@@ -110,12 +114,14 @@ fn read(
     Some(StartRequest {
         owner: Owner { tenant: caller.tenant.clone(), bot: bot?, session: session? },
         spec: TaskSpec {
+            program: program?,
             workdir: given(request.workdir),
             env: request.env.into_iter().collect(),
             description: request.description,
+            timeout: timeout?.unwrap_or(settings.default_timeout),
             labels: request.labels.into_iter().collect(),
             request_id: given(request.request_id),
-            ..TaskSpec::new(program?, timeout?.unwrap_or(settings.default_timeout))
+            ..spec?
         },
         sandbox: sandbox?,
     })

@@ -302,3 +302,70 @@ fn notifications_are_chosen_by_sequences_or_by_lease() {
     assert_eq!(choose(vec![1; 1001], ""), ["sequences"]);
     assert_eq!(choose(vec![], "x"), ["lease_id"]);
 }
+
+#[test]
+fn what_kind_of_process_it_becomes_keeps_to_its_rules() {
+    assert_eq!(refused(|start| start.terminal = Some(TerminalSize { rows: 0, columns: 80 })), ["terminal.rows"]);
+    assert_eq!(refused(|start| start.terminal = Some(TerminalSize { rows: 1, columns: 65_536 })), ["terminal.columns"]);
+    for user in ["a b", ":1", "1:", "a:b:c", "-u", "a:-g", &"x".repeat(129)] {
+        assert_eq!(refused(|start| start.user = user.to_owned()), ["user"], "{user:?}");
+    }
+    for user in ["root", "1000", "1000:1000", "www-data:users", "joe.doe@x_y$"] {
+        assert!(refused(|start| start.user = user.to_owned()).is_empty(), "{user:?}");
+    }
+    for nice in [-1, 20, 300] {
+        assert_eq!(refused(|start| start.nice = nice), ["nice"]);
+    }
+    for limit in [-1, 65_535, (10 << 30) + 1] {
+        assert_eq!(refused(|start| start.output_limit_bytes = limit), ["output_limit_bytes"], "{limit}");
+    }
+    let limits = |limits| refused(|start| start.limits = Some(limits));
+    assert_eq!(limits(ResourceLimits { open_files: Some(2), ..Default::default() }), ["limits.open_files"]);
+    assert_eq!(limits(ResourceLimits { cpu_seconds: Some(-1), ..Default::default() }), ["limits.cpu_seconds"]);
+    assert!(limits(ResourceLimits { core_bytes: Some(0), ..Default::default() }).is_empty());
+    let both = refused(|start| {
+        start.terminal = Some(TerminalSize { rows: 24, columns: 80 });
+        start.separate_stderr = true;
+    });
+    assert_eq!(both, ["separate_stderr"]);
+}
+
+#[test]
+fn what_kind_of_process_was_asked_for_reaches_the_specification() {
+    let request = StartTaskRequest {
+        stdin: true,
+        terminal: Some(TerminalSize { rows: 65_535, columns: 1 }),
+        user: "joe:users".to_owned(),
+        clean_env: true,
+        limits: Some(ResourceLimits { processes: Some(7), ..Default::default() }),
+        nice: 19,
+        output_limit_bytes: 65_536,
+        ..request()
+    };
+    let spec = start(request, &Caller::local(), &settings()).unwrap().spec;
+    assert_eq!(spec.resident_only(), ["stdin", "terminal", "user", "clean_env", "limits", "nice"]);
+    assert_eq!(spec.terminal, Some(task::TerminalSize { rows: 65_535, columns: 1 }));
+    assert_eq!((spec.limits.processes, spec.nice, spec.output_limit), (Some(7), 19, 65_536));
+}
+
+#[test]
+fn input_keeps_to_its_rules() {
+    let id = TaskId::new().to_string();
+    let good = || WriteInputRequest { task_id: id.clone(), ..Default::default() };
+    let (_, input) = write_input(good(), &Caller::local()).unwrap();
+    assert_eq!((input.offset, input.timeout, input.end), (None, Duration::from_secs(10), false));
+    for (bad, field) in [
+        (WriteInputRequest { task_id: String::new(), ..good() }, "task_id"),
+        (WriteInputRequest { offset: Some(-1), ..good() }, "offset"),
+        (WriteInputRequest { data: vec![0; (1 << 20) + 1], ..good() }, "data"),
+        (WriteInputRequest { timeout: seconds(601), ..good() }, "timeout"),
+    ] {
+        assert_eq!(fields(&write_input(bad, &Caller::local()).unwrap_err()), [field]);
+    }
+    let resize = |size| {
+        resize_terminal(&ResizeTerminalRequest { task_id: id.clone(), size, ..Default::default() }, &Caller::local())
+    };
+    assert_eq!(fields(&resize(None).unwrap_err()), ["size"]);
+    assert_eq!(fields(&resize(Some(TerminalSize { rows: 1, columns: 0 })).unwrap_err()), ["size.columns"]);
+    assert!(resize(Some(TerminalSize { rows: 1, columns: 1 })).is_ok());
+}

@@ -23,9 +23,6 @@ use crate::{
 };
 use attachment::ScriptAttachment;
 
-/// Its name in the API.
-const NAME: &str = "direct";
-
 const FOLLOW: &str = include_str!("scripts/follow.sh");
 const PROCESS: &str = include_str!("scripts/process.sh");
 const PACK: &str = include_str!("scripts/pack.sh");
@@ -116,11 +113,11 @@ fn program_arguments(spec: &TaskSpec, command_file: &str) -> Vec<String> {
 #[async_trait]
 impl ExecBridge for DirectBridge {
     async fn prepare(&self, _sandbox: &str) -> Result<BridgeState, RuntimeError> {
-        Ok(BridgeState { name: NAME, detail: String::new() })
+        Ok(BridgeState { name: BridgeState::DIRECT, detail: String::new() })
     }
 
     fn state(&self, _sandbox: &str) -> Option<BridgeState> {
-        Some(BridgeState { name: NAME, detail: String::new() })
+        Some(BridgeState { name: BridgeState::DIRECT, detail: String::new() })
     }
 
     fn keeps_time(&self, _sandbox: &str) -> bool {

@@ -30,6 +30,11 @@ impl Ran {
 }
 
 impl Fixture {
+    async fn tasks(&self) -> connection::Tasks {
+        let cli = Cli::try_parse_from(["errand", "--server", &self.url, "ps"]).unwrap();
+        Connection::open(&cli.globals).await.unwrap().tasks()
+    }
+
     async fn run(&self, words: &[&str]) -> Ran {
         run_with(&[&["errand", "--server", &self.url], words].concat()).await
     }
@@ -90,8 +95,7 @@ async fn run_with_background_after_leaves_the_task_running() {
 #[tokio::test]
 async fn the_first_ctrl_c_stops_the_task_once_it_is_known_and_the_second_leaves_at_once() {
     let fixture = Fixture::start().await;
-    let cli = Cli::try_parse_from(["errand", "--server", &fixture.url, "ps"]).unwrap();
-    let tasks = Connection::open(&cli.globals).await.unwrap().tasks();
+    let tasks = fixture.tasks().await;
     let (accepted, accepted_id) = watch::channel(None);
     let (press, mut presses) = tokio::sync::mpsc::channel(2);
     let ctrl_c = async move || {
@@ -111,6 +115,32 @@ async fn the_first_ctrl_c_stops_the_task_once_it_is_known_and_the_second_leaves_
     let (code, ()) = tokio::join!(run::interrupted(tasks, accepted_id, ctrl_c), press_keys);
     assert_eq!(code.unwrap(), 130);
     assert_eq!(fixture.seen(), ["stop \"interrupted from the keyboard\""]);
+}
+
+#[tokio::test]
+async fn input_arrives_in_order_and_whole_however_little_is_taken_at_a_time() {
+    let fixture = Fixture::start().await;
+    for (order, expected) in [
+        (keyboard::Order::Alone, ["Some(0) \"abcdefg\"", "Some(3) \"defg\"", "Some(6) \"g\"", "Some(7) \"\""]),
+        (keyboard::Order::AmongOthers, ["None \"abcdefg\"", "None \"defg\"", "None \"g\"", "None \"\""]),
+    ] {
+        let tasks = fixture.tasks().await;
+        let seen = fixture.seen().len();
+        let left = keyboard::forward(&b"abcdefg"[..], false, order, tasks, ID.to_owned()).await.unwrap();
+        assert_eq!(left, keyboard::Left::Ended);
+        let expected: Vec<String> =
+            expected.iter().map(|call| format!("input {call} end={}", call.ends_with("\"\""))).collect();
+        assert_eq!(fixture.seen()[seen..], expected);
+    }
+}
+
+#[tokio::test]
+async fn the_keys_that_detach_are_not_written() {
+    let fixture = Fixture::start().await;
+    let tasks = fixture.tasks().await;
+    let left = keyboard::forward(&b"\x10\x11"[..], true, keyboard::Order::AmongOthers, tasks, ID.to_owned()).await;
+    assert_eq!(left.unwrap(), keyboard::Left::Detached);
+    assert!(fixture.seen().is_empty());
 }
 
 #[tokio::test]

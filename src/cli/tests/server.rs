@@ -135,6 +135,26 @@ impl TaskService for Script {
         Ok(Response::new(v1::ListTasksResponse { tasks, next_page_token: next_page_token.to_owned() }))
     }
 
+    async fn write_input(
+        &self,
+        request: Request<v1::WriteInputRequest>,
+    ) -> Result<Response<v1::WriteInputResponse>, Status> {
+        let v1::WriteInputRequest { offset, data, end, .. } = request.into_inner();
+        self.saw(format!("input {offset:?} {:?} end={end}", String::from_utf8_lossy(&data)));
+        // Three bytes at a time, so that it takes several calls.
+        let accepted_bytes = i64::try_from(data.len().min(3)).unwrap();
+        let ended = end && data.len() <= 3;
+        Ok(Response::new(v1::WriteInputResponse { taken_bytes: 0, accepted_bytes, ended }))
+    }
+
+    async fn resize_terminal(
+        &self,
+        request: Request<v1::ResizeTerminalRequest>,
+    ) -> Result<Response<v1::ResizeTerminalResponse>, Status> {
+        self.saw(format!("resize {:?}", request.into_inner().size));
+        Ok(Response::new(v1::ResizeTerminalResponse {}))
+    }
+
     async fn stop_task(&self, request: Request<v1::StopTaskRequest>) -> Result<Response<v1::StopTaskResponse>, Status> {
         let request = request.into_inner();
         self.saw(format!("stop {:?}", request.reason));

@@ -16,6 +16,19 @@ const FOLLOW_AFTER: Duration = Duration::from_secs(1);
 /// How long to wait for the log to be complete after the command has ended. Longer only where a daemon holds it open.
 const DRAIN: Duration = Duration::from_secs(1);
 
+/// How long a launch that shows no sign of life may keep others from theirs.
+const PERMIT_LIMIT: Duration = Duration::from_secs(5);
+/// How long after a timeout that the bridge keeps it is kept here: long enough for the bridge to report it first.
+const BEHIND: Duration = Duration::from_secs(5);
+
+/// Waits until then; for ever where there is no such time.
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// What an attachment has told so far, and what is due when.
 struct View {
     attachment: Attachment,
@@ -24,8 +37,11 @@ struct View {
     follow_at: Option<Instant>,
     /// When to stop waiting for the rest of the log.
     drain_by: Option<Instant>,
-    stall_check_at: Instant,
+    /// When to look whether the command stalls; none where the bridge tells.
+    stall_check_at: Option<Instant>,
     silent_since: Instant,
+    /// When to let others launch although this one shows no sign of life.
+    permit_until: Option<Instant>,
     timeout_at: Option<Instant>,
 }
 
@@ -69,8 +85,9 @@ impl Supervisor {
             ending: None,
             follow_at,
             drain_by: None,
-            stall_check_at: now + self.inner.settings.stall_check_interval,
+            stall_check_at: (!self.keeps_time()).then_some(now + self.inner.settings.stall_check_interval),
             silent_since: now,
+            permit_until: self.permit.is_some().then_some(now + PERMIT_LIMIT),
             timeout_at: self.timeout_at(),
         };
         // An order that came before there was something to stop, and a stop that a restart interrupted.
@@ -102,7 +119,7 @@ impl Supervisor {
                     }
                     None
                 }
-                () = tokio::time::sleep_until(due) => self.on_time(&mut view).await?,
+                () = until(due) => self.on_time(&mut view).await?,
             };
             if let Some(step) = step {
                 return Ok(step);
@@ -118,18 +135,24 @@ impl Supervisor {
         }
     }
 
-    /// When the task's time is up, measured from its real start.
+    fn keeps_time(&self) -> bool {
+        self.inner.bridge.keeps_time(&self.sandbox)
+    }
+
+    /// When to stop the task because its time is up, measured from its real start.
     pub(super) fn timeout_at(&self) -> Option<Instant> {
-        let end = self.task.state.started_at()?.checked_add(self.task.spec.timeout)?;
+        let behind = if self.keeps_time() { BEHIND } else { Duration::ZERO };
+        let end = self.task.state.started_at()?.checked_add(self.task.spec.timeout)?.checked_add(behind)?;
         Some(Instant::now() + end.duration_since(SystemTime::now()).unwrap_or_default())
     }
 
-    fn next_due(&self, view: &View) -> Instant {
+    fn next_due(&self, view: &View) -> Option<Instant> {
         // What has ended by itself is neither stopped nor timed out any more, however long its log is held open.
         let runs = view.ending.is_none();
         let signal = self.stopping.as_ref().and_then(Stopping::due).filter(|_| runs);
         let timeout = view.timeout_at.filter(|_| runs && self.stopping.is_none());
-        [view.follow_at, view.drain_by, timeout, signal].into_iter().flatten().fold(view.stall_check_at, Instant::min)
+        let due = [view.follow_at, view.drain_by, view.stall_check_at, view.permit_until, timeout, signal];
+        due.into_iter().flatten().min()
     }
 
     async fn on_time(&mut self, view: &mut View) -> Result<Option<Step>, Left> {
@@ -155,10 +178,12 @@ impl Supervisor {
         if signal.is_some_and(|at| at <= now) && view.ending.is_none() {
             self.send_signal();
         }
-        if view.stall_check_at <= now {
-            view.stall_check_at = now + self.inner.settings.stall_check_interval;
-            self.check_stall(view.silent_since).await?;
-            // A launch that shows no sign of life must not keep others from theirs.
+        if view.stall_check_at.is_some_and(|at| at <= now) {
+            view.stall_check_at = Some(now + self.inner.settings.stall_check_interval);
+            self.check_stall(view.silent_since.elapsed(), None).await?;
+        }
+        if view.permit_until.is_some_and(|at| at <= now) {
+            view.permit_until = None;
             self.permit = None;
         }
         Ok(None)
@@ -171,6 +196,7 @@ impl Supervisor {
 
     async fn report(&mut self, view: &mut View, report: Result<Report, RuntimeError>) -> Result<Option<Step>, Left> {
         self.permit = None;
+        view.permit_until = None;
         match report {
             Ok(Report::Started(process)) => {
                 self.commit(Event::Started { process, at: SystemTime::now() }).await?;
@@ -186,7 +212,10 @@ impl Supervisor {
                 self.check_resumed().await?;
                 Ok(self.complete(view))
             }
-            Ok(Report::Activity(_)) => Ok(None),
+            Ok(Report::Activity(activity)) => {
+                self.check_activity(activity).await?;
+                Ok(None)
+            }
             Ok(Report::Ended { ending, usage }) => {
                 self.task.usage = usage.or(self.task.usage);
                 view.ending = Some(ending);

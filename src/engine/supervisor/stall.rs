@@ -1,31 +1,46 @@
 //! When a silent command counts as stalled, and when it has moved on.
 
-use std::time::SystemTime;
-
-use tokio::time::Instant;
+use std::time::{Duration, SystemTime};
 
 use super::{Left, Supervisor};
-use crate::task::{NotificationKind, Stall, TaskState, prompt};
+use crate::{
+    bridge::Activity,
+    task::{NotificationKind, Stall, TaskState, Waiting, prompt},
+};
 
 /// How much of the end of the output is looked at for a prompt, in bytes.
 const PROMPT_BYTES: usize = 4096;
 
 impl Supervisor {
-    /// Announces a stall when the command has been silent for long enough and its last line looks like a prompt.
-    pub(super) async fn check_stall(&mut self, silent_since: Instant) -> Result<(), Left> {
-        let silent_for = silent_since.elapsed();
+    /// What the bridge saw of a silent command's processes. Without it, silence and the last line are all there is to go by.
+    pub(super) async fn check_activity(&mut self, activity: Activity) -> Result<(), Left> {
+        let Activity { silent_for, busy, waiting } = activity;
+        if let Some(stall) = &self.task.stall {
+            // A process that waited and does not any more has its answer, whatever it does with it.
+            let answered = stall.waiting.is_some() && waiting.is_none();
+            return if busy || answered { self.resume().await } else { Ok(()) };
+        }
+        if busy { Ok(()) } else { self.check_stall(silent_for, waiting).await }
+    }
+
+    /// Announces a stall when the command has been silent for long enough, and either a process waits for input or the last line looks
+    /// like a prompt.
+    pub(super) async fn check_stall(&mut self, silent_for: Duration, waiting: Option<Waiting>) -> Result<(), Left> {
         if self.task.stall.is_some()
             || silent_for < self.inner.settings.stall_after
             || !matches!(self.task.state, TaskState::Running { .. })
         {
             return Ok(());
         }
-        let Some(last_line) = prompt::waiting_line(&self.live.output.tail(PROMPT_BYTES)) else {
-            return Ok(());
+        let tail = self.live.output.tail(PROMPT_BYTES);
+        let last_line = match (prompt::waiting_line(&tail), &waiting) {
+            (Some(line), _) => line,
+            (None, Some(_)) => prompt::last_line(&tail),
+            (None, None) => return Ok(()),
         };
-        tracing::info!(?silent_for, %last_line, "stalled");
+        tracing::info!(?silent_for, %last_line, ?waiting, "stalled");
         let mut task = self.task.clone();
-        task.stall = Some(Stall { since: SystemTime::now(), silent_for, last_line, waiting: None });
+        task.stall = Some(Stall { since: SystemTime::now(), silent_for, last_line, waiting });
         self.commit_record(task, Some(NotificationKind::Stalled)).await
     }
 
@@ -35,6 +50,10 @@ impl Supervisor {
         if self.task.stall.is_none() || self.live.output.end() <= self.task.output.bytes {
             return Ok(());
         }
+        self.resume().await
+    }
+
+    async fn resume(&mut self) -> Result<(), Left> {
         let mut task = self.task.clone();
         task.stall = None;
         self.commit_record(task, Some(NotificationKind::Resumed)).await

@@ -1,0 +1,243 @@
+//! Input, terminals, and what else only the resident bridge can keep.
+
+use errand::proto::v1::*;
+use tonic::{Code, Status};
+
+use crate::{
+    on_both_images,
+    support::{
+        client::{Id, Session, duration, ended, refused},
+        docker::{self, Image},
+        server::Server,
+        wait::eventually,
+    },
+};
+
+on_both_images!(
+    what_is_written_reaches_the_command_and_its_end_too,
+    a_terminal_is_one_and_has_the_size_that_it_is_given,
+    limits_niceness_and_a_clean_environment_are_kept,
+);
+
+/// A server and a session whose sandbox has the resident bridge. None: it has not, and the test is skipped.
+async fn resident(image: Image, flags: &[&str]) -> Option<(Server, Session)> {
+    let server = Server::on(image, flags).await?;
+    let session = server.session("bot", "session");
+    let sandbox = session.ensure(None).await.unwrap();
+    if sandbox.bridge != "resident" {
+        docker::skip(&format!("the sandbox has the {} bridge: {}", sandbox.bridge, sandbox.bridge_detail));
+        return None;
+    }
+    Some((server, session))
+}
+
+fn open(session: &Session, command: &str) -> StartTaskRequest {
+    StartTaskRequest { stdin: true, ..session.request(command) }
+}
+
+async fn try_write(session: &Session, request: WriteInputRequest) -> Result<WriteInputResponse, Status> {
+    Ok(session.tasks().write_input(request).await?.into_inner())
+}
+
+async fn write(session: &Session, task: &Task, offset: Option<i64>, data: &str, end: bool) -> WriteInputResponse {
+    let data = data.as_bytes().to_vec();
+    let request = WriteInputRequest { task_id: task.id(), offset, data, end, ..Default::default() };
+    try_write(session, request).await.unwrap()
+}
+
+fn taken(bytes: i64, accepted: i64, ended: bool) -> WriteInputResponse {
+    WriteInputResponse { taken_bytes: bytes, accepted_bytes: accepted, ended }
+}
+
+async fn what_is_written_reaches_the_command_and_its_end_too(image: Image) {
+    let Some((_server, session)) = resident(image, &[]).await else { return };
+    let task = session.start_as(open(&session, "cat; echo over")).await;
+    assert!(task.stdin);
+    assert_eq!(write(&session, &task, None, "one\n", false).await, taken(4, 4, false));
+    session.until_output(&task, "one\n").await;
+    assert_eq!(write(&session, &task, None, "two\n", true).await, taken(8, 4, true));
+    let task = session.finished(&task).await;
+    assert_eq!((ended(&task).as_str(), session.text(&task).await.as_str()), ("exited 0", "one\ntwo\nover\n"));
+    let late = WriteInputRequest { task_id: task.id(), data: b"late".to_vec(), ..Default::default() };
+    refused(try_write(&session, late).await, Code::FailedPrecondition);
+}
+
+#[tokio::test]
+async fn a_repeated_call_with_its_offset_does_no_harm() {
+    let Some((_server, session)) = resident(Image::Busybox, &[]).await else { return };
+    let task = session.start_as(open(&session, "cat")).await;
+    assert_eq!(write(&session, &task, Some(0), "abc", false).await, taken(3, 3, false));
+    assert_eq!(write(&session, &task, Some(0), "abc", false).await, taken(3, 3, false));
+    assert_eq!(write(&session, &task, Some(1), "bcd", false).await, taken(4, 3, false));
+    assert_eq!(write(&session, &task, None, "", false).await, taken(4, 0, false), "only asks");
+    let beyond = WriteInputRequest { task_id: task.id(), offset: Some(5), data: b"f".to_vec(), ..Default::default() };
+    refused(try_write(&session, beyond).await, Code::OutOfRange);
+    assert_eq!(write(&session, &task, Some(4), "e", true).await, taken(5, 1, true));
+    let task = session.finished(&task).await;
+    assert_eq!(session.text(&task).await, "abcde");
+}
+
+#[tokio::test]
+async fn a_mebibyte_arrives_whole_and_what_nobody_reads_is_taken_in_part() {
+    let Some((_server, session)) = resident(Image::Busybox, &[]).await else { return };
+    let data = vec![b'x'; 1 << 20];
+    let request =
+        |task: &Task, end| WriteInputRequest { task_id: task.id(), data: data.clone(), end, ..Default::default() };
+    let task = session.start_as(open(&session, "wc -c")).await;
+    assert_eq!(try_write(&session, request(&task, true)).await.unwrap(), taken(1 << 20, 1 << 20, true));
+    let task = session.finished(&task).await;
+    assert_eq!(session.text(&task).await.trim(), "1048576");
+
+    let task = session.start_as(open(&session, "until [ -e /tmp/go ]; do sleep 0.1; done; wc -c")).await;
+    let some = try_write(&session, WriteInputRequest { timeout: duration(1.0), ..request(&task, true) }).await.unwrap();
+    assert!(some.accepted_bytes < 1 << 20 && some.accepted_bytes == some.taken_bytes && !some.ended, "{some:?}");
+    session.exec("touch /tmp/go").await;
+    let again = WriteInputRequest { offset: Some(0), ..request(&task, true) };
+    assert_eq!(try_write(&session, again).await.unwrap(), taken(1 << 20, 1 << 20, true));
+    let task = session.finished(&task).await;
+    assert_eq!(session.text(&task).await.trim(), "1048576");
+}
+
+#[tokio::test]
+async fn a_task_without_input_takes_none() {
+    let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
+    let session = server.session("bot", "session");
+    let task = session.running("sleep 60").await;
+    let write = WriteInputRequest { task_id: task.id(), data: b"x".to_vec(), ..Default::default() };
+    assert!(refused(try_write(&session, write).await, Code::FailedPrecondition).contains("takes no input"));
+    let size = Some(TerminalSize { rows: 1, columns: 1 });
+    let resize = ResizeTerminalRequest { task_id: task.id(), size, ..Default::default() };
+    let resized = session.tasks().resize_terminal(resize).await;
+    assert!(refused(resized, Code::FailedPrecondition).contains("no terminal"));
+    session.stop(&task, Some(0.0)).await;
+}
+
+async fn a_terminal_is_one_and_has_the_size_that_it_is_given(image: Image) {
+    let Some((_server, session)) = resident(image, &[]).await else { return };
+    let command =
+        "test -t 0 && test -t 1 && test -t 2 && echo terminal; stty size; read line; stty size; echo \"got $line\"";
+    let terminal = Some(TerminalSize { rows: 31, columns: 117 });
+    let task = session.start_as(StartTaskRequest { terminal, ..session.request(command) }).await;
+    session.until_output(&task, "terminal\r\n31 117\r\n").await;
+    let size = Some(TerminalSize { rows: 50, columns: 200 });
+    let resize = ResizeTerminalRequest { task_id: task.id(), size, ..Default::default() };
+    session.tasks().resize_terminal(resize.clone()).await.unwrap();
+    write(&session, &task, None, "hello\n", false).await;
+    let task = session.finished(&task).await;
+    let text = session.text(&task).await;
+    assert!(text.contains("50 200\r\n") && text.contains("got hello\r\n"), "{text:?}");
+    assert_eq!(task.terminal, terminal, "as it was asked for");
+    refused(session.tasks().resize_terminal(resize).await, Code::FailedPrecondition);
+}
+
+#[tokio::test]
+async fn streams_that_are_told_apart_stay_apart() {
+    let Some((_server, session)) = resident(Image::Busybox, &[]).await else { return };
+    let command = "echo out; sleep 0.3; echo err >&2; sleep 0.3; echo again";
+    let task = session.run_as(StartTaskRequest { separate_stderr: true, ..session.request(command) }).await;
+    let read = ReadOutputRequest { task_id: task.id(), format: OutputFormat::Text.into(), ..Default::default() };
+    let read = session.try_read(read).await.unwrap();
+    let parts: Vec<_> =
+        read.parts.iter().map(|part| (part.offset, part.stream(), crate::support::client::text(part))).collect();
+    let (out, err) = (OutputStream::Stdout, OutputStream::Stderr);
+    let expected = [(0, out, "out\n"), (4, err, "err\n"), (8, out, "again\n")];
+    assert_eq!(parts, expected.map(|(offset, stream, text)| (offset, stream, text.to_owned())));
+}
+
+async fn limits_niceness_and_a_clean_environment_are_kept(image: Image) {
+    let Some((_server, session)) = resident(image, &[]).await else { return };
+    let request = StartTaskRequest {
+        limits: Some(ResourceLimits { open_files: Some(64), core_bytes: Some(0), ..Default::default() }),
+        nice: 7,
+        clean_env: true,
+        env: [("GREETING".to_owned(), "hello".to_owned())].into(),
+        ..session.request("ulimit -n; nice; env | grep -c -e ^GREETING= -e ^ERRAND_TASK_ID=; env | grep -c ^HOME=")
+    };
+    let task = session.run_as(request).await;
+    assert_eq!(session.text(&task).await, "64\n7\n2\n0\n");
+    let usage = task.resource_usage.expect("the resident bridge tells");
+    assert!(usage.peak_memory_bytes > 0, "{usage:?}");
+}
+
+#[tokio::test]
+async fn output_beyond_its_limit_is_counted_and_said_to_be_missing() {
+    let Some((_server, session)) = resident(Image::Busybox, &[]).await else { return };
+    let request = StartTaskRequest {
+        output_limit_bytes: 65_536,
+        ..session.request("echo begin; head -c 1000000 /dev/zero; echo; echo end")
+    };
+    let task = session.run_as(request).await;
+    assert_eq!((ended(&task).as_str(), task.output_bytes), ("exited 0", 6 + 1_000_000 + 5));
+    let gap = task.output_gap.expect("something is missing");
+    assert!(0 < gap.start && gap.start < gap.end && gap.end <= task.output_bytes, "{gap:?}");
+    let read = ReadOutputRequest {
+        task_id: task.id(),
+        selection: Some(read_output_request::Selection::Range(OutputRange { offset: 0, limit: 1 << 20 })),
+        ..Default::default()
+    };
+    let read = session.try_read(read).await.unwrap();
+    assert_eq!((read.total_bytes, read.omitted_bytes), (task.output_bytes, gap.end - gap.start));
+    // A stream over the gap comes to the end.
+    let stream = StreamOutputRequest { task_id: task.id(), ..Default::default() };
+    let mut stream = session.tasks().stream_output(stream).await.unwrap().into_inner();
+    let mut position = 0;
+    while let Some(message) = stream.message().await.unwrap() {
+        match message.event.unwrap() {
+            stream_output_response::Event::Output(part) => {
+                assert!(part.offset == position || (position, part.offset) == (gap.start, gap.end), "{position}");
+                position = part.next_offset;
+            }
+            stream_output_response::Event::Finished(finished) => assert_eq!(finished.output_gap, Some(gap)),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_waits_for_input_is_a_stall_whatever_it_printed() {
+    let flags = ["--stall-after", "2s", "--stall-check-interval", "1s"];
+    let Some((_server, session)) = resident(Image::Busybox, &flags).await else { return };
+    let mut live = session.subscribe(Default::default()).await;
+    let task = session.start_as(open(&session, "echo ready; cat; echo thanks; sleep 1")).await;
+    let stalled = live.next().await;
+    assert_eq!(stalled.kind(), NotificationKind::Stalled);
+    let stall = stalled.stall.unwrap();
+    let waiting = stall.waiting.expect("the process is known");
+    assert_eq!((stall.last_line.as_str(), waiting.command.as_str()), ("ready", "cat"));
+    assert_eq!(waiting.reads(), InputSource::Stdin);
+    assert!(stalled.text.contains("WriteInput") && stalled.text.contains("(cat)"), "{}", stalled.text);
+    write(&session, &task, None, "hello\n", true).await;
+    assert_eq!(live.next().await.kind(), NotificationKind::Resumed);
+    assert_eq!(live.next().await.kind(), NotificationKind::Completed);
+}
+
+#[tokio::test]
+async fn a_command_that_works_in_silence_is_not_stalled() {
+    let flags = ["--stall-after", "2s", "--stall-check-interval", "1s"];
+    let Some((_server, session)) = resident(Image::Busybox, &flags).await else { return };
+    let command = "printf 'Continue? '; end=$(($(date +%s) + 6)); while [ $(date +%s) -lt $end ]; do :; done";
+    let task = session.run(command).await;
+    assert_eq!(session.told_of(&task).await, ["completed"]);
+}
+
+#[tokio::test]
+async fn a_timeout_that_the_sandbox_keeps_is_a_timeout() {
+    let Some((_server, session)) = resident(Image::Busybox, &[]).await else { return };
+    let request = StartTaskRequest { timeout: duration(1.0), ..session.request("sleep 60") };
+    let task = session.run_as(request).await;
+    assert_eq!((ended(&task).as_str(), task.status()), ("timed_out", TaskStatus::TimedOut));
+    eventually("nothing of it is left", async || (session.processes("sleep 60").await == 0).then_some(())).await;
+}
+
+#[tokio::test]
+async fn what_the_direct_bridge_cannot_keep_is_refused_and_nothing_is_accepted() {
+    let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
+    let session = server.session("bot", "session");
+    if session.ensure(None).await.unwrap().bridge != "direct" {
+        return;
+    }
+    let request = StartTaskRequest { nice: 3, ..open(&session, "cat") };
+    let said = refused(session.try_start(request).await, Code::FailedPrecondition);
+    assert!(said.contains("stdin, nice") && said.contains("direct"), "{said}");
+    let listed = session.tasks().list_tasks(ListTasksRequest::default()).await.unwrap().into_inner();
+    assert_eq!(listed.tasks, []);
+}
