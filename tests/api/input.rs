@@ -13,9 +13,11 @@ use crate::{
     },
 };
 
-on_both_images!(what_is_written_reaches_the_command_and_its_end_too);
-on_both_images!(a_terminal_is_one_and_has_the_size_that_it_is_given);
-on_both_images!(limits_niceness_and_a_clean_environment_are_kept);
+on_both_images!(
+    what_is_written_reaches_the_command_and_its_end_too,
+    a_terminal_is_one_and_has_the_size_that_it_is_given,
+    limits_niceness_and_a_clean_environment_are_kept,
+);
 
 /// A server and a session whose sandbox has the resident bridge. None: it has not, and the test is skipped.
 async fn resident(image: Image, flags: &[&str]) -> Option<(Server, Session)> {
