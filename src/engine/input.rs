@@ -5,9 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{Engine, EngineError, TaskRef, live::LiveTask};
+use super::{Engine, EngineError, TaskRef};
 use crate::{
-    bridge::{Input, InputTaken},
+    bridge::{Input, InputError, InputTaken},
     task::{TaskState, TerminalSize},
 };
 
@@ -67,58 +67,8 @@ impl Engine {
         }
         let mut state = timeout_at(deadline, live.input.lock()).await.map_err(|_| EngineError::InputBusy)?;
         let sandbox = self.inner.sandboxes.runtime_id(&task).await?;
-        let written = self.write_in_order(&live, &sandbox, &mut state, request, deadline).await;
-        if written.is_err() {
-            state.taken = None;
-        }
-        written
-    }
-
-    async fn write_in_order(
-        &self,
-        live: &LiveTask,
-        sandbox: &str,
-        state: &mut InputState,
-        request: InputRequest,
-        deadline: Instant,
-    ) -> Result<InputResult, EngineError> {
-        let id = live.snapshot().id;
-        let write = async |input| self.inner.bridge.write_input(sandbox, id, input).await;
-        let mut now = match state.taken {
-            Some(taken) => taken,
-            None => write(Input { offset: None, data: Bytes::new(), end: false }).await?,
-        };
-        let InputRequest { offset, data, end, .. } = request;
-        let begin = offset.unwrap_or(now.taken);
-        let finish = begin + data.len() as u64;
-        if begin > now.taken {
-            return Err(EngineError::InputPastTheEnd { offset: begin, taken: now.taken });
-        }
-        let mut pause = FIRST_PAUSE;
-        loop {
-            state.taken = Some(now);
-            if now.taken >= finish && (now.ended || !end) {
-                break;
-            }
-            if now.ended {
-                return Err(EngineError::InputClosed);
-            }
-            let skip = usize::try_from(now.taken - begin).unwrap_or(usize::MAX).min(data.len());
-            let piece = data.slice(skip..data.len().min(skip + Input::LIMIT));
-            let last = skip + piece.len() == data.len();
-            let before = now;
-            now = write(Input { offset: Some(now.taken), data: piece, end: end && last }).await?;
-            if now != before {
-                pause = FIRST_PAUSE;
-            } else if Instant::now() + pause > deadline {
-                break;
-            } else {
-                sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
-            }
-        }
-        let accepted = now.taken.min(finish).saturating_sub(begin);
-        Ok(InputResult { taken: now.taken, accepted, ended: now.ended })
+        let write = |input| self.inner.bridge.write_input(&sandbox, task.id, input);
+        write_in_order(&mut state, request, deadline, write).await
     }
 
     /// Changes the size of a command's terminal.
@@ -138,5 +88,136 @@ impl Engine {
         }
         let sandbox = self.inner.sandboxes.runtime_id(&task).await?;
         Ok(self.inner.bridge.resize_terminal(&sandbox, task.id, size).await?)
+    }
+}
+
+/// Writes piece after piece, each with its offset, until all was taken or the time is over.
+async fn write_in_order<F: Future<Output = Result<InputTaken, InputError>>>(
+    state: &mut InputState,
+    request: InputRequest,
+    deadline: Instant,
+    mut write: impl FnMut(Input) -> F,
+) -> Result<InputResult, EngineError> {
+    // Until it is known again: a call that fails may have been taken all the same, and so may one that is cut off.
+    let mut now = match state.taken.take() {
+        Some(taken) => taken,
+        None => write(Input { offset: None, data: Bytes::new(), end: false }).await?,
+    };
+    let InputRequest { offset, data, end, .. } = request;
+    let begin = offset.unwrap_or(now.taken);
+    let finish = begin.saturating_add(data.len() as u64);
+    if begin > now.taken {
+        return Err(EngineError::InputPastTheEnd { offset: begin, taken: now.taken });
+    }
+    let mut pause = FIRST_PAUSE;
+    while now.taken < finish || (end && !now.ended) {
+        if now.ended {
+            return Err(EngineError::InputClosed);
+        }
+        let skip = usize::try_from(now.taken - begin).unwrap_or(usize::MAX).min(data.len());
+        let piece = data.slice(skip..data.len().min(skip.saturating_add(Input::LIMIT)));
+        let last = skip + piece.len() == data.len();
+        let before = now;
+        now = write(Input { offset: Some(now.taken), data: piece, end: end && last }).await?;
+        if now != before {
+            pause = FIRST_PAUSE;
+        } else if Instant::now() + pause > deadline {
+            break;
+        } else {
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+    state.taken = Some(now);
+    let accepted = now.taken.min(finish).saturating_sub(begin);
+    Ok(InputResult { taken: now.taken, accepted, ended: now.ended })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+    use std::future::ready;
+
+    use super::*;
+
+    /// A command that takes at most `room` bytes.
+    #[derive(Default)]
+    struct Command {
+        got: Vec<u8>,
+        ended: bool,
+        room: usize,
+        calls: usize,
+    }
+
+    impl Command {
+        fn take(&mut self, input: Input) -> Result<InputTaken, InputError> {
+            self.calls += 1;
+            assert!(input.data.len() <= Input::LIMIT);
+            if self.ended {
+                return Err(InputError::Closed);
+            }
+            let taken = self.got.len() as u64;
+            let skip = usize::try_from(taken - input.offset.unwrap_or(taken)).unwrap();
+            let new = &input.data[skip.min(input.data.len())..];
+            let fits = new.len().min(self.room - self.got.len());
+            self.got.extend_from_slice(&new[..fits]);
+            self.ended = input.end && fits == new.len();
+            Ok(InputTaken { taken: self.got.len() as u64, ended: self.ended })
+        }
+    }
+
+    async fn write(
+        command: &mut Command,
+        state: &mut InputState,
+        offset: Option<u64>,
+        data: impl Into<Bytes>,
+        end: bool,
+    ) -> Result<(u64, u64, bool), EngineError> {
+        let timeout = Duration::from_secs(10);
+        let request = InputRequest { offset, data: data.into(), end, timeout };
+        let written =
+            write_in_order(state, request, Instant::now() + timeout, |input| ready(command.take(input))).await?;
+        Ok((written.taken, written.accepted, written.ended))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_repetition_writes_nothing_twice_and_a_gap_is_refused() {
+        let (mut command, mut state) = (Command { room: 100, ..Command::default() }, InputState::default());
+        assert_eq!(write(&mut command, &mut state, Some(0), "abc", false).await.unwrap(), (3, 3, false));
+        assert_eq!(write(&mut command, &mut state, Some(1), "bcd", false).await.unwrap(), (4, 3, false));
+        assert_eq!(write(&mut command, &mut state, Some(0), "ab", false).await.unwrap(), (4, 2, false));
+        let beyond = write(&mut command, &mut state, Some(5), "f", false).await;
+        assert!(matches!(beyond, Err(EngineError::InputPastTheEnd { offset: 5, taken: 4 })));
+        assert_eq!(write(&mut command, &mut state, None, "e", true).await.unwrap(), (5, 1, true));
+        assert_eq!(write(&mut command, &mut state, Some(4), "e", true).await.unwrap(), (5, 1, true));
+        assert!(matches!(write(&mut command, &mut state, None, "f", false).await, Err(EngineError::InputClosed)));
+        assert_eq!(command.got, b"abcde");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_command_does_not_take_in_time_is_left_and_said() {
+        let (mut command, mut state) = (Command { room: 100_000, ..Command::default() }, InputState::default());
+        let data = Bytes::from(vec![b'x'; 200_000]);
+        let begun = Instant::now();
+        let some = write(&mut command, &mut state, None, data.clone(), true).await.unwrap();
+        assert_eq!(some, (100_000, 100_000, false));
+        assert!(begun.elapsed() <= Duration::from_secs(10), "{:?}", begun.elapsed());
+        assert!(command.calls < 60, "{} calls", command.calls);
+        command.room = usize::MAX;
+        assert_eq!(write(&mut command, &mut state, Some(0), data, true).await.unwrap(), (200_000, 200_000, true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_became_of_a_call_that_failed_is_asked_for() {
+        let (mut command, mut state) = (Command { room: 9, ..Command::default() }, InputState::default());
+        write(&mut command, &mut state, None, "abc", false).await.unwrap();
+        let request = InputRequest { offset: None, data: "def".into(), end: false, timeout: Duration::ZERO };
+        let failed = write_in_order(&mut state, request, Instant::now(), |input| {
+            let taken = command.take(input);
+            ready(taken.and(Err(InputError::Unsupported { why: "the answer was lost".to_owned() })))
+        });
+        assert!(failed.await.is_err());
+        assert_eq!(write(&mut command, &mut state, Some(3), "def", false).await.unwrap(), (6, 3, false));
+        assert_eq!(command.got, b"abcdef");
     }
 }
