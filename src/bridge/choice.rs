@@ -114,6 +114,10 @@ impl ExecBridge for BridgeChoice {
         self.resident.known(sandbox).map(BridgeState::of)
     }
 
+    fn is_connected(&self, sandbox: &str) -> bool {
+        self.resident.is_connected(sandbox)
+    }
+
     fn keeps_time(&self, sandbox: &str) -> bool {
         matches!(self.resident.known(sandbox), Some(Presence::There { .. }))
     }

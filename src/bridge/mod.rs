@@ -40,6 +40,9 @@ pub trait ExecBridge: SandboxFiles {
     /// What [`ExecBridge::prepare`] has found, without asking; none before it was called.
     fn state(&self, sandbox: &str) -> Option<BridgeState>;
 
+    /// Whether there is a connection into the sandbox now. As long as there is, the sandbox is in the same life.
+    fn is_connected(&self, sandbox: &str) -> bool;
+
     /// Whether the bridge itself stops a command at its timeout, and reports [`Activity`]. Whoever waits for either needs no timer of
     /// its own then, but for the case that the bridge fails.
     fn keeps_time(&self, sandbox: &str) -> bool;

@@ -68,7 +68,14 @@ impl Engine {
         let mut state = timeout_at(deadline, live.input.lock()).await.map_err(|_| EngineError::InputBusy)?;
         let sandbox = self.inner.sandboxes.runtime_id(&task).await?;
         let write = |input| self.inner.bridge.write_input(&sandbox, task.id, input);
-        write_in_order(&mut state, request, deadline, write).await
+        let result = write_in_order(&mut state, request, deadline, write).await;
+        if task.spec.terminal.is_some()
+            && let Some(taken) = &mut state.taken
+        {
+            // What a terminal makes an end of does not close it.
+            taken.ended = false;
+        }
+        result
     }
 
     /// Changes the size of a command's terminal.

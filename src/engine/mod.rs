@@ -87,7 +87,8 @@ impl Engine {
         runtime: Arc<dyn Runtime>,
         bridge: Arc<dyn ExecBridge>,
     ) -> Self {
-        let sandboxes = SandboxKeeper::new(Arc::clone(&store), Arc::clone(&runtime), settings.sandbox.clone());
+        let sandboxes =
+            SandboxKeeper::new(Arc::clone(&store), Arc::clone(&runtime), Arc::clone(&bridge), settings.sandbox.clone());
         let launches = Arc::new(Semaphore::new(settings.launch_concurrency));
         Self {
             inner: Arc::new(Inner {

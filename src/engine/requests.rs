@@ -167,12 +167,18 @@ impl Engine {
             return Err(EngineError::BridgeCannot { fields, bridge: bridge.name, why: bridge.detail });
         }
         let id = TaskId::new();
+        // What can be launched at once is accepted as being launched: one commit says both.
+        let permit = Arc::clone(&inner.launches).try_acquire_owned().ok();
+        let state = match permit {
+            Some(_) => TaskState::Starting { incarnation: sandbox.incarnation.clone() },
+            None => TaskState::Queued,
+        };
         let task = Task {
             id,
             owner,
             sandbox: sandbox.id,
             nonce: Nonce::new(),
-            state: TaskState::Queued,
+            state,
             late_outcome: None,
             output_file: inner.bridge.output_file(id),
             output: Default::default(),
@@ -186,7 +192,7 @@ impl Engine {
         match inner.store.create_task(task, inner.settings.caps).await? {
             Created::Existing(task) => self.existing(task, &wanted),
             Created::New(task) => {
-                supervisor::spawn_new(inner, task.clone(), sandbox);
+                supervisor::spawn_new(inner, task.clone(), sandbox, permit);
                 Ok(Started { task, existed: false })
             }
         }

@@ -10,6 +10,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::{EngineError, SandboxState, SandboxView};
 use crate::{
+    bridge::ExecBridge,
     runtime::{CreateSandbox, Found, LABEL_BOT, LABEL_TENANT, Runtime, RuntimeError},
     store::TaskStore,
     task::{BotId, Incarnation, SandboxId, SandboxRecord, SandboxSpec, Task, TenantId},
@@ -17,6 +18,8 @@ use crate::{
 
 /// For how long a sandbox that was found running is taken to be running still.
 const FRESH: Duration = Duration::from_secs(1);
+/// The same while there is a connection into it, which its end would break. It may have been paused.
+const FRESH_WHILE_CONNECTED: Duration = Duration::from_secs(30);
 
 /// A sandbox in which a command can be launched.
 #[derive(Debug, Clone)]
@@ -38,13 +41,23 @@ type Key = (TenantId, BotId);
 pub(super) struct SandboxKeeper {
     store: Arc<dyn TaskStore>,
     runtime: Arc<dyn Runtime>,
+    bridge: Arc<dyn ExecBridge>,
     default: SandboxSpec,
     seen: Mutex<HashMap<Key, Arc<tokio::sync::Mutex<Seen>>>>,
 }
 
 impl SandboxKeeper {
-    pub(super) fn new(store: Arc<dyn TaskStore>, runtime: Arc<dyn Runtime>, default: SandboxSpec) -> Self {
-        Self { store, runtime, default, seen: Mutex::default() }
+    pub(super) fn new(
+        store: Arc<dyn TaskStore>,
+        runtime: Arc<dyn Runtime>,
+        bridge: Arc<dyn ExecBridge>,
+        default: SandboxSpec,
+    ) -> Self {
+        Self { store, runtime, bridge, default, seen: Mutex::default() }
+    }
+
+    fn fresh(&self, place: &Place) -> Duration {
+        if self.bridge.is_connected(&place.runtime_id) { FRESH_WHILE_CONNECTED } else { FRESH }
     }
 
     async fn lock(&self, tenant: &TenantId, bot: &BotId) -> OwnedMutexGuard<Seen> {
@@ -64,7 +77,7 @@ impl SandboxKeeper {
     ) -> Result<Place, EngineError> {
         let mut seen = self.lock(tenant, bot).await;
         if let Some((place, at)) = &seen.place
-            && at.elapsed() < FRESH
+            && at.elapsed() < self.fresh(place)
         {
             return Ok(place.clone());
         }

@@ -42,7 +42,11 @@ impl Input {
                 return Some(self.answer(if repeated { InputRefusal::Unspecified } else { InputRefusal::Closed }));
             };
             if rest.is_empty() {
-                return if request.end && !self.end() { None } else { Some(self.answer(InputRefusal::Unspecified)) };
+                if request.end && !self.end() {
+                    return None;
+                }
+                // A terminal has taken an end and stays open.
+                return Some(InputTaken { ended: request.end || self.ended, ..self.answer(InputRefusal::Unspecified) });
             }
             match rustix::io::write(target, rest) {
                 Ok(written) => self.taken += written as u64,

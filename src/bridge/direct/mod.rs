@@ -120,6 +120,10 @@ impl ExecBridge for DirectBridge {
         Some(BridgeState { name: BridgeState::DIRECT, detail: String::new() })
     }
 
+    fn is_connected(&self, _sandbox: &str) -> bool {
+        false
+    }
+
     fn keeps_time(&self, _sandbox: &str) -> bool {
         false
     }

@@ -49,6 +49,11 @@ impl ResidentBridge {
         self.connections.known(sandbox).map(Presence::of)
     }
 
+    /// Whether there is a connection now.
+    pub(super) fn is_connected(&self, sandbox: &str) -> bool {
+        matches!(self.connections.known(sandbox), Some(Link::Bridge(bridge)) if bridge.wire.is_open())
+    }
+
     /// What there is in a sandbox; the bridge is put there where it can run.
     pub(super) async fn prepare(&self, sandbox: &str) -> Result<Presence, RuntimeError> {
         self.connections.link(sandbox).await.map(Presence::of)

@@ -8,7 +8,7 @@ use super::{FIRST_PAUSE, Left, Step, Supervisor, launch::not_launched, stopping:
 use crate::{
     bridge::{Attachment, Report},
     runtime::RuntimeError,
-    task::{Ending, Event, StopCause, TaskState},
+    task::{Ending, Event, ProcessIdentity, StopCause, TaskState},
 };
 
 /// A launch emits the first output and the last by itself. What runs longer than this is followed in between as well.
@@ -21,6 +21,9 @@ const PERMIT_LIMIT: Duration = Duration::from_secs(5);
 /// How long after a timeout that the bridge keeps it is kept here: long enough for the bridge to report it first.
 const BEHIND: Duration = Duration::from_secs(5);
 
+/// How long a start may wait to be committed. A command that is over by then needs one commit less.
+const SETTLE: Duration = Duration::from_millis(20);
+
 /// Waits until then; for ever where there is no such time.
 async fn until(due: Option<Instant>) {
     match due {
@@ -29,9 +32,18 @@ async fn until(due: Option<Instant>) {
     }
 }
 
+/// A start that is not committed yet.
+#[derive(Debug, Clone, Copy)]
+struct Begun {
+    process: ProcessIdentity,
+    at: SystemTime,
+    commit_by: Instant,
+}
+
 /// What an attachment has told so far, and what is due when.
 struct View {
     attachment: Attachment,
+    begun: Option<Begun>,
     ending: Option<Ending>,
     /// When to ask for what is printed from now on.
     follow_at: Option<Instant>,
@@ -43,6 +55,13 @@ struct View {
     /// When to let others launch although this one shows no sign of life.
     permit_until: Option<Instant>,
     timeout_at: Option<Instant>,
+}
+
+impl View {
+    /// When the command was started, if the record does not say so yet.
+    fn started_at(&self) -> Option<SystemTime> {
+        self.begun.map(|begun| begun.at)
+    }
 }
 
 impl Supervisor {
@@ -82,6 +101,7 @@ impl Supervisor {
         let now = Instant::now();
         let mut view = View {
             attachment,
+            begun: None,
             ending: None,
             follow_at,
             drain_by: None,
@@ -121,10 +141,27 @@ impl Supervisor {
                 }
                 () = until(due) => self.on_time(&mut view).await?,
             };
-            if let Some(step) = step {
-                return Ok(step);
+            match step {
+                // What comes next goes by the record.
+                Some(step @ (Step::Look | Step::Launch | Step::Attach | Step::Follow(_))) => {
+                    self.commit_start(&mut view).await?;
+                    return Ok(step);
+                }
+                Some(step @ (Step::End(..) | Step::Over)) => return Ok(step),
+                None => {}
             }
         }
+    }
+
+    /// Commits a start that has waited for that.
+    async fn commit_start(&mut self, view: &mut View) -> Result<(), Left> {
+        if let Some(Begun { process, at, .. }) = view.begun.take() {
+            self.commit(Event::Started { process, at }).await?;
+            view.timeout_at = self.timeout_at();
+            // An order may have come before there was a process to stop.
+            self.orders.mark_changed();
+        }
+        Ok(())
     }
 
     /// Only what runs can be stopped; an order that comes earlier waits.
@@ -151,7 +188,8 @@ impl Supervisor {
         let runs = view.ending.is_none();
         let signal = self.stopping.as_ref().and_then(Stopping::due).filter(|_| runs);
         let timeout = view.timeout_at.filter(|_| runs && self.stopping.is_none());
-        let due = [view.follow_at, view.drain_by, view.stall_check_at, view.permit_until, timeout, signal];
+        let begun = view.begun.map(|begun| begun.commit_by).filter(|_| runs);
+        let due = [begun, view.follow_at, view.drain_by, view.stall_check_at, view.permit_until, timeout, signal];
         due.into_iter().flatten().min()
     }
 
@@ -160,7 +198,10 @@ impl Supervisor {
         if view.drain_by.is_some_and(|at| at <= now)
             && let Some(ending) = view.ending.take()
         {
-            return Ok(Some(Step::End(ending, None)));
+            return Ok(Some(Step::End(ending, view.started_at())));
+        }
+        if view.ending.is_none() && view.begun.is_some_and(|begun| begun.commit_by <= now) {
+            self.commit_start(view).await?;
         }
         if view.follow_at.is_some_and(|at| at <= now) {
             view.follow_at = None;
@@ -191,7 +232,7 @@ impl Supervisor {
 
     /// The end, once the whole log was read. Output and reports travel apart: the last of one may overtake the last of the other.
     fn complete(&mut self, view: &mut View) -> Option<Step> {
-        if self.all_read() { view.ending.take().map(|ending| Step::End(ending, None)) } else { None }
+        if self.all_read() { view.ending.take().map(|ending| Step::End(ending, view.started_at())) } else { None }
     }
 
     async fn report(&mut self, view: &mut View, report: Result<Report, RuntimeError>) -> Result<Option<Step>, Left> {
@@ -199,11 +240,9 @@ impl Supervisor {
         view.permit_until = None;
         match report {
             Ok(Report::Started(process)) => {
-                self.commit(Event::Started { process, at: SystemTime::now() }).await?;
-                view.timeout_at = self.timeout_at();
-                view.silent_since = Instant::now();
-                // An order may have come before there was a process to stop.
-                self.orders.mark_changed();
+                let now = Instant::now();
+                view.begun = Some(Begun { process, at: SystemTime::now(), commit_by: now + SETTLE });
+                view.silent_since = now;
                 Ok(None)
             }
             Ok(Report::Output(piece)) => {
@@ -213,6 +252,7 @@ impl Supervisor {
                 Ok(self.complete(view))
             }
             Ok(Report::Activity(activity)) => {
+                self.commit_start(view).await?;
                 self.check_activity(activity).await?;
                 Ok(None)
             }
@@ -232,7 +272,7 @@ impl Supervisor {
                 }
             }
             Ok(Report::Broken) => match view.ending.take() {
-                Some(ending) => Ok(Some(Step::End(ending, None))),
+                Some(ending) => Ok(Some(Step::End(ending, view.started_at()))),
                 None => {
                     tracing::debug!("the attachment broke off");
                     Ok(Some(Step::Look))

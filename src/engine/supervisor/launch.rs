@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
 use super::{FIRST_PAUSE, Left, Step, Supervisor};
 use crate::{
     bridge::LaunchSettings,
@@ -18,7 +20,7 @@ impl Supervisor {
             tokio::select! {
                 biased;
                 () = self.inner.leave.cancelled() => return Err(Left),
-                order = ordered(&mut self.orders) => {
+                order = ordered(&mut self.orders), if self.place.is_none() => {
                     if self.task.state == TaskState::Queued {
                         let at = std::time::SystemTime::now();
                         self.commit(Event::StopRequested { cause: order.cause, at }).await?;
@@ -27,9 +29,7 @@ impl Supervisor {
                     // An earlier attempt was begun and failed: after a look nobody launches it any more.
                     return Ok(Step::Look);
                 }
-                permit = Arc::clone(&self.inner.launches).acquire_owned(), if self.permit.is_none() => {
-                    self.permit = permit.ok();
-                }
+                permit = permit(&self.inner.launches, self.permit.take()) => self.permit = permit,
             }
             match self.try_launch().await? {
                 Some(step) => return Ok(step),
@@ -43,7 +43,11 @@ impl Supervisor {
 
     /// One attempt. None: certainly not launched, and worth another.
     async fn try_launch(&mut self) -> Result<Option<Step>, Left> {
-        let place = match self.inner.sandboxes.for_launch(&self.task).await {
+        let place = match self.place.take() {
+            Some(place) => Ok(Some(place)),
+            None => self.inner.sandboxes.for_launch(&self.task).await,
+        };
+        let place = match place {
             Ok(Some(place)) => place,
             Ok(None) => {
                 return Ok(Some(failed(StartFailure::SandboxGone, "the sandbox was deleted before the launch")));
@@ -76,6 +80,14 @@ impl Supervisor {
             }
             Err(error) => Ok(Some(not_launched(&error))),
         }
+    }
+}
+
+/// The permit that there is, or the next one.
+async fn permit(launches: &Arc<Semaphore>, held: Option<OwnedSemaphorePermit>) -> Option<OwnedSemaphorePermit> {
+    match held {
+        Some(permit) => Some(permit),
+        None => Arc::clone(launches).acquire_owned().await.ok(),
     }
 }
 

@@ -66,6 +66,8 @@ pub(super) struct Supervisor {
     sandbox: String,
     orders: watch::Receiver<Option<StopOrder>>,
     stopping: Option<Stopping>,
+    /// Where to launch, while that was seen just now.
+    place: Option<Place>,
     /// Held until a launched command has shown a sign of life.
     permit: Option<OwnedSemaphorePermit>,
     /// Bytes of all output, where more is known of it than what was read.
@@ -74,9 +76,12 @@ pub(super) struct Supervisor {
     whole_log: bool,
 }
 
-/// Takes over a task that was just accepted.
-pub(super) fn spawn_new(inner: &Arc<Inner>, task: Task, place: Place) {
-    Supervisor::new(inner, task, place.runtime_id, 0).spawn(Step::Launch);
+/// Takes over a task that was just accepted, with the permit to launch it if there is one.
+pub(super) fn spawn_new(inner: &Arc<Inner>, task: Task, place: Place, permit: Option<OwnedSemaphorePermit>) {
+    let mut supervisor = Supervisor::new(inner, task, place.runtime_id.clone(), 0);
+    supervisor.place = permit.is_some().then_some(place);
+    supervisor.permit = permit;
+    supervisor.spawn(Step::Launch);
 }
 
 impl Supervisor {
@@ -91,6 +96,7 @@ impl Supervisor {
             task,
             sandbox,
             stopping: None,
+            place: None,
             permit: None,
             log_bytes: output_start,
             whole_log: false,
