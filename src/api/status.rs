@@ -226,9 +226,9 @@ mod tests {
         let cannot = |why: &str| {
             engine(EngineError::BridgeCannot { fields: vec!["stdin", "nice"], bridge: "direct", why: why.to_owned() })
         };
-        let message = "stdin, nice cannot be kept: the sandbox has only the direct bridge";
-        assert_eq!(cannot("").message(), message);
-        assert_eq!(cannot("no exec").message(), format!("{message} (no exec)"));
+        assert_eq!(cannot("").message(), "the sandbox has only the direct bridge, which cannot keep stdin, nice");
+        let with_reason = "the sandbox has only the direct bridge (no exec), which cannot keep stdin, nice";
+        assert_eq!(cannot("no exec").message(), with_reason);
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub enum EngineError {
     #[error("the sandbox is not running: nothing can be read or written in it")]
     SandboxNotRunning,
     /// The sandbox has a bridge that cannot keep what the request asks for.
-    #[error("{} cannot be kept: the sandbox has only the {bridge} bridge{}", fields.join(", "), reason(why))]
+    #[error("the sandbox has only the {bridge} bridge{}, which cannot keep {}", reason(why), fields.join(", "))]
     BridgeCannot {
         /// The fields.
         fields: Vec<&'static str>,
@@ -110,7 +110,7 @@ pub enum EngineError {
     Runtime(#[from] RuntimeError),
 }
 
-/// A reason as the end of a sentence.
+/// A reason behind what it explains.
 fn reason(why: &str) -> String {
     if why.is_empty() { String::new() } else { format!(" ({why})") }
 }
