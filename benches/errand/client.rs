@@ -109,7 +109,7 @@ impl Client {
         let begun = Instant::now();
         let task = self.start(command).await?;
         let mut taken = None;
-        self.follow(&task, |_| drop(taken.get_or_insert_with(|| begun.elapsed()))).await?;
+        self.follow(&task, |_| taken = taken.or_else(|| Some(begun.elapsed()))).await?;
         let notification = self.completion(&task).await?;
         self.acknowledge(&notification).await?;
         taken.context("no output")
