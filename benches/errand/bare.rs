@@ -62,21 +62,29 @@ impl Bare {
         }
     }
 
-    async fn finish(&self, mut exec: Exec) -> Result<String> {
-        let mut text = Vec::new();
+    async fn finish(&self, mut exec: Exec, mut seen: impl FnMut(&[u8])) -> Result<()> {
         while let Some(chunk) = exec.output.next().await {
-            text.extend_from_slice(chunk?.as_ref());
+            seen(chunk?.as_ref());
         }
-        let text = String::from_utf8_lossy(&text).trim().to_owned();
         let code = self.docker.inspect_exec(&exec.id).await?.exit_code;
-        ensure!(code == Some(0), "the command ended with {code:?}: {text}");
-        Ok(text)
+        ensure!(code == Some(0), "the command ended with {code:?}");
+        Ok(())
     }
 
     /// Runs a command to its exit code. Returns what it printed.
     pub async fn run(&self, command: &str) -> Result<String> {
         let exec = self.start(command, false).await?;
-        self.finish(exec).await
+        let mut text = Vec::new();
+        self.finish(exec, |chunk| text.extend_from_slice(chunk)).await?;
+        Ok(String::from_utf8_lossy(&text).trim().to_owned())
+    }
+
+    /// Runs a command to its exit code. Returns how many bytes it printed.
+    pub async fn count(&self, command: &str) -> Result<u64> {
+        let exec = self.start(command, false).await?;
+        let mut bytes = 0;
+        self.finish(exec, |chunk| bytes += chunk.len() as u64).await?;
+        Ok(bytes)
     }
 
     /// Runs a command to its end. Returns how long its first output took.
@@ -85,7 +93,7 @@ impl Bare {
         let mut exec = self.start(command, false).await?;
         exec.output.next().await.context("no output")??;
         let taken = begun.elapsed();
-        self.finish(exec).await?;
+        self.finish(exec, |_| ()).await?;
         Ok(taken)
     }
 
@@ -95,7 +103,7 @@ impl Bare {
         let mut exec = self.start(&command, true).await?;
         exec.input.write_all(program).await?;
         exec.input.flush().await?;
-        self.finish(exec).await.map(drop)
+        self.finish(exec, |_| ()).await
     }
 
     /// How long a byte takes into a process of the container and back, on a stream that is there already.
