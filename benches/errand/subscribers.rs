@@ -50,8 +50,12 @@ pub async fn measure(plan: &Plan, docker: &Docker, table: &mut Table) -> Result<
             client.completion(&task).await.map(drop)
         }
     };
+    let cpu = proc::cpu_time(server.pid())?;
     at_once(AT_A_TIME, count, work).await?;
     let taken = received(receipts).await?;
+    let cpu = proc::cpu_time(server.pid())?.saturating_sub(cpu).div_f64(count as f64);
+    let what = format!("CPU time of a task in the server with {count} subscribers, all but one of them others'");
+    table.note(&what, milliseconds(cpu));
     let p99 = percentile(&taken, 0.99).as_secs_f64() * 1000.0;
     let what = format!("{count} subscribers, one notification each, from the command's end to receipt, p99");
     table.below(&what, p99, "ms", LATENCY_LIMIT);
