@@ -65,7 +65,7 @@ crash: test-images ## Run the tests that kill the server and start it again
 .PHONY: lint
 lint: ## Check formatting, lints, dependencies, protocol and scripts
 	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO_DENY) --locked check --hide-inclusion-graph bans licenses sources
 	$(BUF) lint proto
 	$(SHELLCHECK) $(SANDBOX_RULES) $(SANDBOX_SCRIPTS)

@@ -46,6 +46,10 @@ impl Decoder {
     ///
     /// # Errors
     /// When what arrived is no message. Nothing after it can be understood.
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "an iterator has one type of item, and ends where this only waits"
+    )]
     pub fn next<M: Message + Default>(&mut self) -> Result<Option<M>, FrameError> {
         let Some(head) = self.bytes.first_chunk::<HEAD>() else { return Ok(None) };
         let size = usize::try_from(u32::from_le_bytes(*head)).unwrap_or(usize::MAX);

@@ -36,7 +36,7 @@ struct Wires {
 }
 
 /// Claims the task, starts its command and says how that went. None when there is nothing to keep.
-pub(super) fn launch(links: &mut Vec<Link>, request: LaunchRequest, root: &Path, umask: u32) -> Option<Task> {
+pub(super) fn launch(links: &mut [Link], request: LaunchRequest, root: &Path, umask: u32) -> Option<Task> {
     let link = links.first_mut()?;
     let Some(directory) = TaskDir::new(root, &request.task_id) else {
         link.say(Kind::Ended(failed(&Failure::new("refused", Errno::INVAL, "not a task's id", ""))));
