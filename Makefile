@@ -20,9 +20,19 @@ TOOLS := $(CURDIR)/target/tools
 CARGO_DENY_VERSION := 0.20.2
 BUF_VERSION := 1.75.0
 SHELLCHECK_VERSION := 0.11.0.1
+# What fuzzing needs beside.
+CARGO_FUZZ_VERSION := 0.13.2
 CARGO_DENY := $(TOOLS)/cargo/bin/cargo-deny
 BUF := $(TOOLS)/node/node_modules/.bin/buf
 SHELLCHECK := $(TOOLS)/python/bin/shellcheck
+
+# What is fuzzed, and for how many seconds each. What is found new is kept in target/; fuzz/corpus is what a run begins with.
+FUZZ_TARGETS := sentinel frames task_dir paths
+FUZZ_SECONDS ?= 60
+FUZZ_FOUND := $(CURDIR)/target/fuzz/corpus
+# The sanitizers need a nightly compiler and look for what safe Rust cannot do; there is nothing else in what is fuzzed.
+FUZZ_FLAGS := --fuzz-dir fuzz --sanitizer none --target-dir $(CURDIR)/target/fuzz
+CARGO_FUZZ := PATH="$(TOOLS)/cargo/bin:$$PATH" cargo fuzz
 
 # Scripts that run in sandboxes are POSIX sh. Left out for them: variables shared between scripts that the bridge joins (SC2034,
 # SC2154), words that shall be split (SC2046, SC2086), bash's own options where bash is sh (SC3040), and two that see mistakes in
@@ -67,13 +77,30 @@ audit: ## Look for known vulnerabilities of the dependencies (fetches the adviso
 	$(CARGO_DENY) --locked check advisories
 
 .PHONY: bench
-bench: ## Measure against the bare docker exec API; BENCH_ARGS=--quick for a minute's worth
+bench: ## Measure against docker exec and others; BENCH_ARGS="--quick --only latency,quiet"
 	$(call need-image,$(ERRAND_IMAGE))
 	ERRAND_IMAGE=$(ERRAND_IMAGE) cargo bench --locked --bench errand -- $(BENCH_ARGS)
 
 .PHONY: bench-build
 bench-build: ## Build the benchmark without running it
 	cargo bench --locked --bench errand --no-run
+
+.PHONY: fuzz
+fuzz: $(TOOLS)/cargo-fuzz-$(CARGO_FUZZ_VERSION) ## Fuzz what reads foreign bytes, each target for FUZZ_SECONDS=60
+	for target in $(FUZZ_TARGETS); do \
+		mkdir -p $(FUZZ_FOUND)/$$target fuzz/corpus/$$target; \
+		$(CARGO_FUZZ) run $(FUZZ_FLAGS) $$target $(FUZZ_FOUND)/$$target fuzz/corpus/$$target -- \
+			-max_total_time=$(FUZZ_SECONDS) -max_len=4096 -print_final_stats=1; \
+	done
+
+.PHONY: fuzz-corpus
+fuzz-corpus: $(TOOLS)/cargo-fuzz-$(CARGO_FUZZ_VERSION) ## Take what fuzzing found into fuzz/corpus, as little as covers the same
+	for target in $(FUZZ_TARGETS); do \
+		mkdir -p $(FUZZ_FOUND)/$$target fuzz/corpus/$$target; \
+		cp -n fuzz/corpus/$$target/* $(FUZZ_FOUND)/$$target/ 2>/dev/null || true; \
+		$(CARGO_FUZZ) cmin $(FUZZ_FLAGS) $$target $(FUZZ_FOUND)/$$target; \
+		rm -rf fuzz/corpus/$$target && cp -r $(FUZZ_FOUND)/$$target fuzz/corpus/$$target; \
+	done
 
 .PHONY: image
 image: ## Build the server's container image
@@ -84,6 +111,11 @@ tools: $(TOOLS)/cargo-deny-$(CARGO_DENY_VERSION) $(TOOLS)/buf-$(BUF_VERSION) $(T
 
 $(TOOLS)/cargo-deny-$(CARGO_DENY_VERSION):
 	cargo install --quiet --locked --debug --root $(TOOLS)/cargo --target-dir $(TOOLS)/build cargo-deny@$(CARGO_DENY_VERSION)
+	rm -rf $(TOOLS)/build
+	touch $@
+
+$(TOOLS)/cargo-fuzz-$(CARGO_FUZZ_VERSION):
+	cargo install --quiet --locked --debug --root $(TOOLS)/cargo --target-dir $(TOOLS)/build cargo-fuzz@$(CARGO_FUZZ_VERSION)
 	rm -rf $(TOOLS)/build
 	touch $@
 

@@ -11,6 +11,7 @@ use bollard::{
     models::ExecConfig,
 };
 use futures_util::{Stream, StreamExt as _};
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
 /// Read buffer, in bytes: as large as Errand's own.
 const READ_BUFFER: usize = 32 * 1024;
@@ -33,15 +34,21 @@ pub struct Bare {
     container: String,
 }
 
-type Output = Pin<Box<dyn Stream<Item = Result<LogOutput, Error>> + Send>>;
+/// A command that runs.
+struct Exec {
+    id: String,
+    output: Pin<Box<dyn Stream<Item = Result<LogOutput, Error>> + Send>>,
+    input: Pin<Box<dyn AsyncWrite + Send>>,
+}
 
 impl Bare {
     pub fn new(docker: Docker, container: String) -> Self {
         Self { docker, container }
     }
 
-    async fn start(&self, command: &str) -> Result<(String, Output)> {
+    async fn start(&self, command: &str, input: bool) -> Result<Exec> {
         let config = ExecConfig {
+            attach_stdin: Some(input),
             attach_stdout: Some(true),
             attach_stderr: Some(true),
             cmd: Some(["sh", "-c", command].map(str::to_owned).to_vec()),
@@ -50,34 +57,67 @@ impl Bare {
         let id = self.docker.create_exec(&self.container, config).await?.id;
         let options = StartExecOptions { output_capacity: Some(READ_BUFFER), ..StartExecOptions::default() };
         match self.docker.start_exec(&id, Some(options)).await? {
-            StartExecResults::Attached { output, .. } => Ok((id, output)),
+            StartExecResults::Attached { output, input } => Ok(Exec { id, output, input }),
             StartExecResults::Detached => bail!("the engine did not attach"),
         }
     }
 
-    /// Runs a command to its exit code. Returns how many bytes it printed.
-    pub async fn run(&self, command: &str) -> Result<u64> {
-        let (id, output) = self.start(command).await?;
-        self.finish(&id, output).await
+    async fn finish(&self, mut exec: Exec, mut seen: impl FnMut(&[u8])) -> Result<()> {
+        while let Some(chunk) = exec.output.next().await {
+            seen(chunk?.as_ref());
+        }
+        let code = self.docker.inspect_exec(&exec.id).await?.exit_code;
+        ensure!(code == Some(0), "the command ended with {code:?}");
+        Ok(())
     }
 
-    async fn finish(&self, id: &str, mut output: Output) -> Result<u64> {
+    /// Runs a command to its exit code. Returns what it printed.
+    pub async fn run(&self, command: &str) -> Result<String> {
+        let exec = self.start(command, false).await?;
+        let mut text = Vec::new();
+        self.finish(exec, |chunk| text.extend_from_slice(chunk)).await?;
+        Ok(String::from_utf8_lossy(&text).trim().to_owned())
+    }
+
+    /// Runs a command to its exit code. Returns how many bytes it printed.
+    pub async fn count(&self, command: &str) -> Result<u64> {
+        let exec = self.start(command, false).await?;
         let mut bytes = 0;
-        while let Some(chunk) = output.next().await {
-            bytes += chunk?.as_ref().len() as u64;
-        }
-        let code = self.docker.inspect_exec(id).await?.exit_code;
-        ensure!(code == Some(0), "the command ended with {code:?}");
+        self.finish(exec, |chunk| bytes += chunk.len() as u64).await?;
         Ok(bytes)
     }
 
     /// Runs a command to its end. Returns how long its first output took.
     pub async fn first_byte(&self, command: &str) -> Result<Duration> {
         let begun = Instant::now();
-        let (id, mut output) = self.start(command).await?;
-        output.next().await.context("no output")??;
+        let mut exec = self.start(command, false).await?;
+        exec.output.next().await.context("no output")??;
         let taken = begun.elapsed();
-        self.finish(&id, output).await?;
+        self.finish(exec, |_| ()).await?;
+        Ok(taken)
+    }
+
+    /// Writes a program into the container.
+    pub async fn put(&self, path: &str, program: &[u8]) -> Result<()> {
+        let command = format!("head -c {} >{path} && chmod 700 {path}", program.len());
+        let mut exec = self.start(&command, true).await?;
+        exec.input.write_all(program).await?;
+        exec.input.flush().await?;
+        self.finish(exec, |_| ()).await
+    }
+
+    /// How long a byte takes into a process of the container and back, on a stream that is there already.
+    pub async fn round_trips(&self, count: usize) -> Result<Vec<Duration>> {
+        let mut exec = self.start("exec cat", true).await?;
+        let mut taken = Vec::new();
+        for _ in 0..count {
+            let begun = Instant::now();
+            exec.input.write_all(b"x").await?;
+            exec.input.flush().await?;
+            exec.output.next().await.context("no echo")??;
+            taken.push(begun.elapsed());
+        }
+        exec.input.shutdown().await?;
         Ok(taken)
     }
 }

@@ -1,62 +1,40 @@
-//! Errand beside the bare `docker exec` API: the same commands in the same container in the same run, in turns, so that whatever
-//! else the machine does falls on both. Prints a Markdown table; progress goes to standard error. Asserts nothing.
+//! Errand beside the bare `docker exec` API and what else there is to compare with: the same commands in the same container in the same
+//! run, in turns, so that whatever else the machine does falls on both. Prints a Markdown table; progress goes to standard error. Asserts
+//! nothing but that commands do what they shall.
 //!
-//! Starts the real server on an empty database in the directory for temporary files. `ERRAND_IMAGE` is the sandbox's image, which
-//! must be on the engine. Ends only what it started.
+//! Starts real servers on empty databases. `ERRAND_IMAGE` is the sandboxes' image, which must be on the engine. Ends only what it started.
 
+mod at_once;
 mod bare;
-mod load;
-mod measure;
+mod client;
+mod completions;
+mod floor;
+mod forkloop;
+mod latency;
+mod output;
+mod plan;
+mod proc;
+mod quiet;
+mod recovery;
+mod sandbox;
 mod server;
+mod subscribers;
 mod table;
+mod throughput;
 
-use anyhow::{Context as _, Result};
-use clap::Parser;
+use anyhow::{Context as _, Result, ensure};
+use bollard::Docker;
+use clap::Parser as _;
 
-use bare::Bare;
-use measure::Plan;
-use server::Server;
+use plan::{Args, Group, Plan};
 use table::Table;
-
-/// Measures Errand beside the bare `docker exec` API.
-#[derive(Debug, Parser)]
-struct Args {
-    /// About a minute's worth.
-    #[arg(long)]
-    quick: bool,
-    /// Commands for each latency.
-    #[arg(long, value_name = "N")]
-    latency: Option<usize>,
-    /// Rounds of each throughput.
-    #[arg(long, value_name = "N")]
-    rounds: Option<usize>,
-    /// Size of the output, in MiB.
-    #[arg(long, value_name = "MIB")]
-    output: Option<u64>,
-    /// Running tasks for memory and CPU time.
-    #[arg(long, value_name = "N")]
-    running: Option<usize>,
-    /// What cargo adds.
-    #[arg(long, hide = true)]
-    bench: bool,
-}
-
-impl Args {
-    fn plan(&self) -> Plan {
-        let (latency, rounds, output, running) = if self.quick { (20, 1, 64, 50) } else { (100, 3, 256, 200) };
-        Plan {
-            latency: self.latency.unwrap_or(latency).max(1),
-            rounds: self.rounds.unwrap_or(rounds).max(1),
-            output_bytes: self.output.unwrap_or(output).max(1) << 20,
-            running: self.running.unwrap_or(running).max(1),
-        }
-    }
-}
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let plan = Args::parse().plan();
-    // Dropped on Ctrl-C too: server and containers go in either case.
+    // Each subscriber has a connection.
+    rlimit::increase_nofile_limit(u64::MAX)?;
+    // Dropped on Ctrl-C too: servers and containers go in either case.
     tokio::select! {
         result = run(plan) => result,
         _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
@@ -67,23 +45,26 @@ async fn run(plan: Plan) -> Result<()> {
     let docker = bare::connect()?;
     let machine = table::machine(&docker).await?;
     let mut table = Table::default();
-
-    // A server of its own: what the measurements before left in memory would count as well.
-    let load = {
-        let server = Server::start(&docker).await.context("start a server")?;
-        load::measure(&server, &docker, plan.running).await?
-    };
-
-    let server = Server::start(&docker).await.context("start a server")?;
-    let bare = Bare::new(docker.clone(), server.container().to_owned());
-    measure::warm_up(&server, &bare).await?;
-    measure::first_byte(&plan, &server, &bare, &mut table).await?;
-    measure::completion(&plan, &server, &bare, &mut table).await?;
-    for at_a_time in [1, 8, 32] {
-        measure::tasks_per_second(&plan, at_a_time, &server, &bare, &mut table).await?;
+    let mut failed = Vec::new();
+    for group in &plan.groups {
+        // What was measured before is worth having all the same.
+        if let Err(error) = measure(*group, &plan, &docker, &mut table).await {
+            eprintln!("{group:?} failed: {error:?}");
+            failed.push(format!("{group:?}"));
+        }
     }
-    measure::output(&plan, &server, &bare, &mut table).await?;
-    load.show(&mut table);
     println!("{machine}\n\n{table}");
+    ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
     Ok(())
+}
+
+async fn measure(group: Group, plan: &Plan, docker: &Docker, table: &mut Table) -> Result<()> {
+    match group {
+        Group::Latency => latency::measure(plan, docker, table).await.context("latency"),
+        Group::Throughput => throughput::measure(plan, docker, table).await.context("throughput"),
+        Group::Output => output::measure(plan, docker, table).await.context("output"),
+        Group::Quiet => quiet::measure(plan, docker, table).await.context("quiet tasks"),
+        Group::Subscribers => subscribers::measure(plan, docker, table).await.context("subscribers"),
+        Group::Recovery => recovery::measure(plan, docker, table).await.context("recovery"),
+    }
 }

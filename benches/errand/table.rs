@@ -1,4 +1,4 @@
-//! The result as Markdown: first what has a ratio.
+//! The result as one Markdown table: first what has a ratio, then what has a limit, then what only explains.
 
 use std::{
     fmt, fs, thread,
@@ -11,68 +11,90 @@ use bollard::Docker;
 /// Rows, and goals that were set for some of them.
 #[derive(Default)]
 pub struct Table {
-    compared: Vec<[String; 4]>,
-    alone: Vec<[String; 2]>,
-    goals: Vec<String>,
+    compared: Vec<Row>,
+    limited: Vec<Row>,
+    explaining: Vec<Row>,
+}
+
+/// One line.
+struct Row {
+    what: String,
+    result: String,
+    goal: Option<Goal>,
+    ours: String,
+    theirs: String,
+}
+
+/// What was to be reached.
+struct Goal {
+    rule: String,
+    reached: bool,
 }
 
 impl Table {
-    /// Median and 99th percentile of both sides. `most`: the goal for the ratio of the medians.
-    pub fn latency(&mut self, what: &str, ours: &[Duration], theirs: &[Duration], most: Option<f64>) {
-        for (name, share) in [("p50", 0.50), ("p99", 0.99)] {
-            let [ours, theirs] = [ours, theirs].map(|taken| percentile(taken, share));
-            let ratio = ours.as_secs_f64() / theirs.as_secs_f64();
-            let what = format!("{what}, {name}");
-            if let Some(most) = most.filter(|_| name == "p50") {
-                self.goal(&what, ratio, ratio <= most, &format!("at most {most:.2}"));
-            }
-            self.compared.push([what, milliseconds(ours), milliseconds(theirs), format!("{ratio:.2}")]);
-        }
+    /// How many times the other side's figure ours is, or the other way round where less is better: more than 1 is always better.
+    /// `least`: the goal for it.
+    pub fn times(&mut self, what: &str, ratio: f64, least: Option<f64>, ours: String, theirs: String) {
+        let goal = least.map(|least| Goal { rule: format!("≥ {least}×"), reached: ratio >= least });
+        let result = if ratio < 10.0 { format!("{ratio:.2}×") } else { format!("{ratio:.1}×") };
+        self.compared.push(Row { what: what.to_owned(), result, goal, ours, theirs });
     }
 
-    /// How much of something per second. `least`: the goal for the ratio.
-    pub fn rate(&mut self, what: &str, ours: f64, theirs: f64, unit: &str, least: f64) {
-        let ratio = ours / theirs;
-        self.goal(what, ratio, ratio >= least, &format!("at least {least:.2}"));
-        let [ours, theirs] = [ours, theirs].map(|rate| format!("{rate:.1}{unit}"));
-        self.compared.push([what.to_owned(), ours, theirs, format!("{ratio:.2}")]);
+    /// How many times faster we are, by the value that `share` of all do not exceed.
+    pub fn faster(&mut self, what: &str, share: f64, ours: &[Duration], theirs: &[Duration], least: Option<f64>) {
+        let [ours, theirs] = [ours, theirs].map(|taken| percentile(taken, share));
+        let ratio = theirs.as_secs_f64() / ours.as_secs_f64();
+        let theirs = format!("{}, docker exec", milliseconds(theirs));
+        self.times(&format!("{what}, p{:.0}", share * 100.0), ratio, least, milliseconds(ours), theirs);
     }
 
-    /// What only Errand has.
-    pub fn alone(&mut self, what: &str, ours: &str) {
-        self.alone.push([what.to_owned(), ours.to_owned()]);
+    /// A figure that must stay below another.
+    pub fn below(&mut self, what: &str, value: f64, unit: &str, limit: f64) {
+        let goal = Some(Goal { rule: format!("< {limit} {unit}"), reached: value < limit });
+        let result = format!("{value:.1} {unit}");
+        self.limited.push(Row { what: what.to_owned(), result, goal, ours: String::new(), theirs: String::new() });
     }
 
-    fn goal(&mut self, what: &str, ratio: f64, reached: bool, rule: &str) {
-        let verdict = if reached { "reached" } else { "**missed**" };
-        self.goals.push(format!("- {what}: {ratio:.2}, goal {rule}: {verdict}"));
+    /// A figure without a goal.
+    pub fn note(&mut self, what: &str, result: String) {
+        self.explaining.push(Row {
+            what: what.to_owned(),
+            result,
+            goal: None,
+            ours: String::new(),
+            theirs: String::new(),
+        });
     }
 }
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "| what | errand | bare docker exec | ratio |\n|---|---:|---:|---:|")?;
-        for [what, ours, theirs, ratio] in &self.compared {
-            writeln!(f, "| {what} | {ours} | {theirs} | {ratio} |")?;
+        writeln!(f, "| what | result | goal | | Errand | against |\n|---|---:|---:|---|---:|---:|")?;
+        for row in self.compared.iter().chain(&self.limited).chain(&self.explaining) {
+            let Row { what, result, goal, ours, theirs } = row;
+            let (rule, verdict) = match goal {
+                Some(Goal { rule, reached: true }) => (rule.as_str(), "reached"),
+                Some(Goal { rule, reached: false }) => (rule.as_str(), "**missed**"),
+                None => ("", ""),
+            };
+            writeln!(f, "| {what} | {result} | {rule} | {verdict} | {ours} | {theirs} |")?;
         }
-        for [what, ours] in &self.alone {
-            writeln!(f, "| {what} | {ours} | | |")?;
-        }
-        write!(f, "\n{}", self.goals.join("\n"))
+        Ok(())
     }
 }
 
 /// The smallest value that `share` of all values do not exceed.
-fn percentile(values: &[Duration], share: f64) -> Duration {
+pub fn percentile(values: &[Duration], share: f64) -> Duration {
     let mut values = values.to_vec();
     values.sort();
     let rank = (values.len() as f64 * share).ceil() as usize;
-    values[rank.clamp(1, values.len()) - 1]
+    values.get(rank.max(1) - 1).or(values.last()).copied().unwrap_or_default()
 }
 
 /// A duration with its unit.
 pub fn milliseconds(duration: Duration) -> String {
-    format!("{:.1} ms", duration.as_secs_f64() * 1000.0)
+    let milliseconds = duration.as_secs_f64() * 1000.0;
+    if milliseconds < 1.0 { format!("{milliseconds:.3} ms") } else { format!("{milliseconds:.1} ms") }
 }
 
 /// What it was measured on, and when.

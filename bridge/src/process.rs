@@ -17,7 +17,7 @@ pub struct Stat {
     pub terminal: i32,
     /// One letter, see proc(5).
     pub state: u8,
-    /// CPU time in clock ticks, its own.
+    /// CPU time in clock ticks, its own and that of the children that it has waited for.
     pub cpu_ticks: u64,
     /// When it was made, in clock ticks since boot.
     pub start_ticks: u64,
@@ -41,11 +41,13 @@ impl Stat {
         let parent = fields.next()?.parse().ok()?;
         let session = fields.nth(1)?.parse().ok()?;
         let terminal = fields.next()?.parse().ok()?;
-        // After the terminal (field 7) come 8 to 13; user and system time are 14 and 15, the start is 22.
-        let user: u64 = fields.nth(6)?.parse().ok()?;
-        let system: u64 = fields.next()?.parse().ok()?;
-        let start_ticks = fields.nth(6)?.parse().ok()?;
-        Some(Self { pid, parent, session, terminal, state, cpu_ticks: user + system, start_ticks })
+        // After the terminal (field 7) come 8 to 13; user and system time are 14 and 15, those of children 16 and 17, the start is 22.
+        let mut cpu_ticks = fields.nth(6)?.parse().ok()?;
+        for _ in 0..3 {
+            cpu_ticks += fields.next()?.parse::<u64>().ok()?;
+        }
+        let start_ticks = fields.nth(4)?.parse().ok()?;
+        Some(Self { pid, parent, session, terminal, state, cpu_ticks, start_ticks })
     }
 
     /// False for one that is dead and only not yet reaped.
@@ -145,10 +147,10 @@ mod tests {
 
     #[test]
     fn a_name_with_parentheses_and_blanks_hides_nothing() {
-        let text = b"7 (a) R 1 1 (x) S 3 4 5 34816 7 8 9 10 11 12 13 14 15 16 17 18 19 20 777 22";
+        let text = b"7 (a) R 1 1 (x) S 3 4 5 34816 6 7 8 9 10 11 12 13 14 15 16 17 18 19 777 22";
         let stat = Stat::parse(7, text).expect("a process");
         assert_eq!((stat.state, stat.parent, stat.session, stat.terminal), (b'S', 3, 5, 34816));
-        assert_eq!((stat.cpu_ticks, stat.start_ticks), (27, 777));
+        assert_eq!((stat.cpu_ticks, stat.start_ticks), (12 + 13 + 14 + 15, 777));
     }
 
     #[test]

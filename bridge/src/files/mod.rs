@@ -263,7 +263,7 @@ fn message(part: read_file_response::Part) -> ReadFileResponse {
 
 fn read_piece(file: &OwnedFd, offset: u64, wanted: usize) -> Result<Bytes, Errno> {
     // No file is that long, and the kernel counts with a sign.
-    if i64::try_from(offset).is_err() {
+    if offset.checked_add(wanted as u64).is_none_or(|end| i64::try_from(end).is_err()) {
         return Ok(Bytes::new());
     }
     let mut piece = Vec::with_capacity(wanted);

@@ -12,8 +12,10 @@ use crate::{
     proto::{Activity, Waiting},
 };
 
-/// CPU time between two looks that makes a command a working one, in clock ticks.
-const WORK_TICKS: u64 = 1;
+/// The share of the time between two looks that makes a command a working one: what only looks around now and then uses less.
+const WORK: f64 = 0.03;
+/// Clock ticks in a second as user space sees them (USER_HZ), the same on every Linux architecture in use.
+const TICKS_PER_SECOND: f64 = 100.0;
 
 /// How a process would read its input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,7 +106,7 @@ impl Look {
         if silent < self.quiet_after {
             return None;
         }
-        let busy = processes.iter().any(|stat| stat.state == b'D') || has_worked(&before, &sample);
+        let busy = processes.iter().any(|stat| stat.state == b'D') || has_worked(&before, &sample, self.every);
         if self.told.as_ref().is_some_and(|told| told.busy == busy && told.waiting == waiting) {
             return None;
         }
@@ -154,14 +156,19 @@ fn sample(stat: &Stat, with_io: bool) -> Sample {
     Sample { start_ticks: stat.start_ticks, cpu_ticks: stat.cpu_ticks, io }
 }
 
-fn has_worked(before: &BTreeMap<u32, Sample>, now: &BTreeMap<u32, Sample>) -> bool {
-    now.iter().any(|(pid, now)| match before.get(pid).filter(|before| before.start_ticks == now.start_ticks) {
-        None => true,
-        Some(before) => {
-            let io = matches!((before.io, now.io), (Some(before), Some(now)) if before != now);
-            now.cpu_ticks >= before.cpu_ticks + WORK_TICKS || io
+fn has_worked(before: &BTreeMap<u32, Sample>, now: &BTreeMap<u32, Sample>, span: Duration) -> bool {
+    let mut ticks = 0;
+    for (pid, now) in now {
+        let before = before.get(pid).filter(|before| before.start_ticks == now.start_ticks);
+        if let (Some(before), Some(now)) = (before.and_then(|before| before.io), now.io)
+            && before != now
+        {
+            return true;
         }
-    })
+        // A process that was not there before has used all of its time since.
+        ticks += now.cpu_ticks.saturating_sub(before.map_or(0, |before| before.cpu_ticks));
+    }
+    ticks as f64 >= (span.as_secs_f64() * TICKS_PER_SECOND * WORK).max(1.0)
 }
 
 /// The one descriptor whose input a process is blocked on, from its system call.

@@ -108,10 +108,14 @@ impl Connections {
             }
             Err(error) => {
                 slot.link = None;
-                let pause = slot.failed.as_ref().map_or(FIRST_PAUSE, |(_, pause, _)| *pause);
-                slot.failed = Some((Instant::now() + pause, (pause * 2).min(LONGEST_PAUSE), error.to_string()));
-                if matches!(error, RuntimeError::NoSuchSandbox { .. }) {
-                    self.forget(sandbox);
+                match &error {
+                    RuntimeError::NoSuchSandbox { .. } => self.forget(sandbox),
+                    // Only what may be over at any moment, and must not be asked about all the time, is left alone.
+                    RuntimeError::Unavailable { detail } => {
+                        let pause = slot.failed.as_ref().map_or(FIRST_PAUSE, |(_, pause, _)| *pause);
+                        slot.failed = Some((Instant::now() + pause, (pause * 2).min(LONGEST_PAUSE), detail.clone()));
+                    }
+                    _ => slot.failed = None,
                 }
                 Err(error)
             }

@@ -1,0 +1,77 @@
+//! A sandbox as the engine and the machine see it.
+
+use std::{thread, time::Duration};
+
+use anyhow::{Context as _, Result};
+use bollard::{
+    Docker,
+    query_parameters::{RemoveContainerOptionsBuilder, StatsOptionsBuilder, TopOptionsBuilder},
+};
+use futures_util::StreamExt as _;
+
+use crate::{bare::Bare, proc};
+
+/// A container, removed when dropped.
+pub struct Sandbox {
+    docker: Docker,
+    container: String,
+}
+
+/// Memory of a sandbox's processes, with their shares of what they have in common, in bytes.
+#[derive(Default, Clone, Copy)]
+pub struct Memory {
+    /// Of all.
+    pub all: u64,
+    /// Of those that are Errand's own.
+    pub own: u64,
+}
+
+impl Sandbox {
+    pub fn new(docker: Docker, container: String) -> Self {
+        Self { docker, container }
+    }
+
+    /// Runs commands in it without Errand.
+    pub fn bare(&self) -> Bare {
+        Bare::new(self.docker.clone(), self.container.clone())
+    }
+
+    /// CPU time of all that ever ran in it.
+    pub async fn cpu_time(&self) -> Result<Duration> {
+        let options = StatsOptionsBuilder::default().stream(false).one_shot(true).build();
+        let mut stats = Box::pin(self.docker.stats(&self.container, Some(options)));
+        let stats = stats.next().await.context("no statistics")??;
+        let nanoseconds = stats.cpu_stats.and_then(|cpu| cpu.cpu_usage).and_then(|usage| usage.total_usage);
+        Ok(Duration::from_nanos(nanoseconds.context("no CPU time")?))
+    }
+
+    /// Needs an engine on this machine, and the right to look at its processes.
+    pub async fn memory(&self) -> Result<Memory> {
+        let options = TopOptionsBuilder::default().ps_args("-eo pid,comm").build();
+        let top = self.docker.top_processes(&self.container, Some(options)).await?;
+        let mut memory = Memory::default();
+        for process in top.processes.unwrap_or_default() {
+            let [pid, name] = &process[..] else { continue };
+            // One that has ended since has no memory.
+            let Ok(bytes) = proc::proportional(pid.parse()?) else { continue };
+            memory.all += bytes;
+            memory.own += if name.starts_with("errand-") { bytes } else { 0 };
+        }
+        Ok(memory)
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        let (docker, container) = (self.docker.clone(), self.container.clone());
+        // A destructor cannot wait for the runtime that it runs on.
+        let removal = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+            anyhow::Ok(runtime.block_on(docker.remove_container(&container, Some(options)))?)
+        });
+        if !matches!(removal.join(), Ok(Ok(()))) {
+            eprintln!("the container {} is left", self.container);
+        }
+    }
+}
