@@ -40,7 +40,7 @@ impl Subscription {
         after: i64,
         delivery: Delivery,
     ) -> Self {
-        let notified = store.notified();
+        let notified = store.notified(&scope);
         Self { store, shutdown, notified, scope, after, delivery, lease: LeaseId::new(), read: VecDeque::new() }
     }
 

@@ -4,6 +4,7 @@
 //! engine computes a change and the store commits it, whole or not at all.
 
 mod error;
+mod signs;
 mod sqlite;
 
 use std::{collections::BTreeMap, time::SystemTime};
@@ -149,9 +150,9 @@ pub trait TaskStore: Send + Sync + 'static {
         made_before: SystemTime,
     ) -> Result<u64, StoreError>;
 
-    /// Changes whenever notifications were committed or released: the sign to look again. Starts at any value. The end of a lease changes
+    /// Changes whenever notifications of this scope were committed or released: the sign to look again. Starts at any value. The end of a lease changes
     /// nothing here: see [`TaskStore::next_lease_end`].
-    fn notified(&self) -> watch::Receiver<u64>;
+    fn notified(&self, scope: &Scope) -> watch::Receiver<u64>;
 
     /// Waits until all accepted changes are on disk, then lets go of the database. Later calls fail with [`StoreError::Closed`]. May be
     /// called again.

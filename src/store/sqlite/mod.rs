@@ -165,8 +165,8 @@ impl TaskStore for SqliteStore {
         self.writer.submit(notifications::RemoveOld { acknowledged_before, made_before }).await
     }
 
-    fn notified(&self) -> watch::Receiver<u64> {
-        self.writer.notified()
+    fn notified(&self, scope: &Scope) -> watch::Receiver<u64> {
+        self.writer.notified(scope)
     }
 
     async fn close(&self) {

@@ -141,8 +141,8 @@ impl Change for Release {
         Ok(count(done.rows_affected()))
     }
 
-    fn wakes(&self, released: &u32) -> bool {
-        *released > 0
+    fn wakes(&self, released: &u32) -> Option<Scope> {
+        (*released > 0).then(|| self.scope.clone())
     }
 }
 

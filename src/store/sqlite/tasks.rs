@@ -10,7 +10,7 @@ use super::{
     writer::Change,
 };
 use crate::{
-    store::{BotFilter, Caps, Created, StoreError, TaskQuery},
+    store::{BotFilter, Caps, Created, Scope, StoreError, TaskQuery},
     task::{BotId, NewNotification, Task, TaskId, TenantId},
 };
 
@@ -96,8 +96,9 @@ impl Change for Update {
         Ok(updated)
     }
 
-    fn wakes(&self, _answer: &Task) -> bool {
-        self.notification.is_some()
+    fn wakes(&self, _answer: &Task) -> Option<Scope> {
+        let owner = &self.notification.as_ref()?.owner;
+        Some(Scope { tenant: owner.tenant.clone(), bot: owner.bot.clone(), session: Some(owner.session.clone()) })
     }
 }
 

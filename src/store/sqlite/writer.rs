@@ -18,7 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument as _;
 
 use super::file::Claim;
-use crate::store::StoreError;
+use crate::store::{Scope, StoreError, signs::Signs};
 
 /// The most changes in one commit.
 const GROUP_LIMIT: usize = 256;
@@ -34,9 +34,9 @@ pub(super) trait Change: Send + Sync + 'static {
     fn apply(&self, connection: &mut SqliteConnection)
     -> impl Future<Output = Result<Self::Answer, StoreError>> + Send;
 
-    /// True when subscribers have to look again after this.
-    fn wakes(&self, _answer: &Self::Answer) -> bool {
-        false
+    /// Whose subscribers have to look again after this.
+    fn wakes(&self, _answer: &Self::Answer) -> Option<Scope> {
+        None
     }
 }
 
@@ -44,7 +44,7 @@ pub(super) trait Change: Send + Sync + 'static {
 #[derive(Debug)]
 pub(super) struct Writer {
     queue: mpsc::Sender<Box<dyn Job>>,
-    notified: watch::Sender<u64>,
+    signs: Arc<Signs>,
     commits: Arc<AtomicU64>,
     closing: CancellationToken,
     task: TaskTracker,
@@ -56,12 +56,12 @@ impl Writer {
         let (queue, waiting) = mpsc::channel(QUEUE_LIMIT);
         let writer = Self {
             queue,
-            notified: watch::Sender::new(0),
+            signs: Arc::new(Signs::new()),
             commits: Arc::default(),
             closing: CancellationToken::new(),
             task: TaskTracker::new(),
         };
-        let work = Work { connection, notified: writer.notified.clone(), commits: Arc::clone(&writer.commits) };
+        let work = Work { connection, signs: Arc::clone(&writer.signs), commits: Arc::clone(&writer.commits) };
         let closing = writer.closing.clone();
         writer.task.spawn(work.run(waiting, closing, claim).instrument(tracing::info_span!("store_writer")));
         writer.task.close();
@@ -76,9 +76,9 @@ impl Writer {
         answer.await.map_err(|_| StoreError::Closed)?
     }
 
-    /// Changes after every commit that wakes subscribers.
-    pub(super) fn notified(&self) -> watch::Receiver<u64> {
-        self.notified.subscribe()
+    /// Changes after every commit that wakes subscribers of this scope.
+    pub(super) fn notified(&self, scope: &Scope) -> watch::Receiver<u64> {
+        self.signs.watch(scope)
     }
 
     /// How many commits there were.
@@ -96,7 +96,7 @@ impl Writer {
 /// What the writer task owns beside its queue.
 struct Work {
     connection: SqliteConnection,
-    notified: watch::Sender<u64>,
+    signs: Arc<Signs>,
     commits: Arc<AtomicU64>,
 }
 
@@ -131,8 +131,8 @@ impl Work {
             let _ = query("ROLLBACK").execute(&mut self.connection).await;
         } else {
             self.commits.fetch_add(1, Ordering::Relaxed);
-            if group.iter().any(|job| job.wakes()) {
-                self.notified.send_modify(|count| *count = count.wrapping_add(1));
+            for scope in group.iter().filter_map(|job| job.wakes()) {
+                self.signs.give(&scope);
             }
         }
         for job in group.drain(..) {
@@ -164,7 +164,7 @@ async fn transact(connection: &mut SqliteConnection, group: &mut [Box<dyn Job>])
 trait Job: Send + Sync {
     /// Makes the change and keeps the answer. False when it failed and has to be undone.
     async fn apply(&mut self, connection: &mut SqliteConnection) -> bool;
-    fn wakes(&self) -> bool;
+    fn wakes(&self) -> Option<Scope>;
     /// Tells the caller. `failure` is that of the whole group.
     fn settle(self: Box<Self>, failure: Option<Arc<sqlx::Error>>);
 }
@@ -184,8 +184,11 @@ impl<C: Change> Job for Submitted<C> {
         done
     }
 
-    fn wakes(&self) -> bool {
-        matches!(&self.answer, Some(Ok(answer)) if self.change.wakes(answer))
+    fn wakes(&self) -> Option<Scope> {
+        match &self.answer {
+            Some(Ok(answer)) => self.change.wakes(answer),
+            Some(Err(_)) | None => None,
+        }
     }
 
     fn settle(self: Box<Self>, failure: Option<Arc<sqlx::Error>>) {

@@ -220,7 +220,8 @@ pub async fn a_sequence_is_never_used_twice(place: &impl Place) {
 
 pub async fn commits_and_releases_are_signalled(place: &impl Place) {
     let store = place.open().await;
-    let mut notified = store.notified();
+    let mut notified = store.notified(&scope(&alice()));
+    let other = store.notified(&Scope { session: Some("another".parse().unwrap()), ..scope(&alice()) });
     notified.mark_unchanged();
     let quiet = create(&*store, task(&alice())).await;
     store.update_task(quiet.clone(), None).await.unwrap();
@@ -237,6 +238,7 @@ pub async fn commits_and_releases_are_signalled(place: &impl Place) {
     notified.mark_unchanged();
     store.release(&scope(&alice()), Selection::Lease(lease)).await.unwrap();
     assert!(!notified.has_changed().unwrap());
+    assert!(!other.has_changed().unwrap(), "another session is not disturbed");
 }
 
 pub async fn everything_survives_a_reopen(place: &impl Place) {
