@@ -8,6 +8,7 @@ mod crash {
     mod connection;
     mod engine;
     mod invariants;
+    mod resident;
     mod stages;
     mod torture;
 }

@@ -18,6 +18,7 @@ use rustix::{
         AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
         SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
     },
+    pipe::PipeFlags,
     process::{Pid, Signal, WaitOptions, wait},
 };
 
@@ -78,46 +79,88 @@ fn close_all_but(kept: &OwnedFd) {
     }
 }
 
+/// How many shims wait to be asked: the first request then pays for no fork.
+const SPARES: usize = 2;
+
 fn serve(socket: OwnedFd, root: &Path, umask: u32) {
     let _ = rustix::thread::set_name(c"errand-spawner");
     let _ = rustix::process::set_child_subreaper(Pid::from_raw(1));
+    default_signals();
     let Some(signals) = shim::listen_for_children() else { return };
-    let mut socket = Some(socket);
+    let Ok((taken, take)) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC) else { return };
     let mut shims = HashSet::new();
+    let mut spares = HashSet::new();
+    let mut bridge_is_there = true;
     loop {
-        let mut watched = vec![PollFd::new(&signals, PollFlags::IN)];
-        watched.extend(socket.as_ref().map(|socket| PollFd::new(socket, PollFlags::IN)));
+        while bridge_is_there && spares.len() < SPARES {
+            // SAFETY: there is one thread, so the child may do whatever it likes.
+            #[allow(unsafe_code)]
+            match unsafe { libc::fork() } {
+                0 => {
+                    drop((signals, taken));
+                    wait_to_be_asked(socket, take, root, umask);
+                    std::process::exit(0)
+                }
+                // The limit of processes is reached. A request that nobody takes finds its connection closed when this process ends, or
+                // is taken by a spare that is made later.
+                -1 => break,
+                pid => {
+                    shims.insert(pid);
+                    spares.insert(pid);
+                }
+            }
+        }
+        let mut watched = [
+            PollFd::new(&signals, PollFlags::IN),
+            PollFd::new(&taken, PollFlags::IN),
+            PollFd::new(&socket, if bridge_is_there && spares.is_empty() { PollFlags::IN } else { PollFlags::empty() }),
+        ];
         if poll(&mut watched, None).is_err() {
             continue;
         }
-        let asked = watched.get(1).is_some_and(|socket| !socket.revents().is_empty());
-        let died = !watched[0].revents().is_empty();
-        if asked && let Some(from) = &socket {
-            match receive(from) {
-                // SAFETY: there is one thread, so the child may do whatever it likes.
-                #[allow(unsafe_code)]
-                Ok(Some(control)) => match unsafe { libc::fork() } {
-                    0 => {
-                        drop((socket, signals));
-                        shim::run(control, root, umask);
-                        std::process::exit(0)
-                    }
-                    // The other end of the connection is closed with this one: whoever asked knows.
-                    -1 => {}
-                    pid => {
-                        shims.insert(pid);
-                    }
-                },
-                Ok(None) => socket = None,
-                Err(_) => {}
+        let [died, asked, socket_says] = watched.map(|watched| watched.revents());
+        if !asked.is_empty() {
+            // Each says its number, in one piece.
+            let mut pid = [0; 4];
+            if rustix::io::read(&taken, &mut pid) == Ok(pid.len()) {
+                spares.remove(&i32::from_ne_bytes(pid));
             }
         }
-        if died {
+        if socket_says.contains(PollFlags::IN) && spares.is_empty() {
+            // No shim can be made. Whoever asks is told by the end of its connection.
+            let _ = receive(&socket);
+        }
+        if socket_says.contains(PollFlags::HUP) {
+            // The spares see it too, and end.
+            bridge_is_there = false;
+        }
+        if !died.is_empty() {
             shim::drain(&signals);
             reap(&mut shims);
+            spares.retain(|pid| shims.contains(pid));
         }
-        if socket.is_none() && shims.is_empty() {
+        if !bridge_is_there && shims.is_empty() {
             return;
+        }
+    }
+}
+
+/// A spare: becomes a shim when it is asked, and says so before it does.
+fn wait_to_be_asked(socket: OwnedFd, take: OwnedFd, root: &Path, umask: u32) {
+    let Ok(Some(control)) = rustix::io::retry_on_intr(|| receive(&socket).map_err(|_| Errno::IO)) else { return };
+    let pid = rustix::process::getpid().as_raw_nonzero().get();
+    let _ = rustix::io::write(&take, &pid.to_ne_bytes());
+    drop((socket, take));
+    shim::run(control, root, umask);
+}
+
+/// What is ignored here would be ignored by every command.
+fn default_signals() {
+    // SAFETY: the default handlers are no code of ours.
+    #[allow(unsafe_code)]
+    unsafe {
+        for signal in 1..=64 {
+            libc::signal(signal, libc::SIG_DFL);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A log as a stream: from the log in the sandbox as long as it is behind, from memory when it is not.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     EngineError, Inner,
@@ -9,8 +9,13 @@ use super::{
 };
 use crate::{
     bridge::{LogReader, OutputPiece, Piece},
+    runtime::RuntimeError,
     task::Task,
 };
+
+/// How often a broken way to the log is tried, and how long to wait before the first time; longer each time.
+const BREAKS: u32 = 6;
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What a stream yields.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +35,8 @@ pub struct OutputStream {
     /// An open piece of the log in the sandbox.
     reader: Option<LogReader>,
     position: u64,
+    /// How often the way to the log broke since something was last read.
+    breaks: u32,
     /// Where the memory was last found to begin further on.
     behind_at: Option<u64>,
     follow: bool,
@@ -48,6 +55,7 @@ impl OutputStream {
             follower: None,
             reader: None,
             position: offset,
+            breaks: 0,
             behind_at: None,
             follow,
             end: None,
@@ -85,7 +93,21 @@ impl OutputStream {
         &self.task
     }
 
+    /// The log from here on. While the way to the sandbox is broken, it is tried a few times: whoever follows need not know of that.
     async fn open_log(&mut self) -> Result<LogReader, EngineError> {
+        loop {
+            match self.try_open_log().await {
+                Err(EngineError::Runtime(RuntimeError::Unavailable { detail })) if self.breaks < BREAKS => {
+                    tracing::debug!(detail, "a log cannot be opened; trying again");
+                    self.breaks += 1;
+                    tokio::time::sleep(PAUSE * self.breaks).await;
+                }
+                opened => return opened,
+            }
+        }
+    }
+
+    async fn try_open_log(&mut self) -> Result<LogReader, EngineError> {
         let sandbox = self.inner.sandboxes.runtime_id(&self.task).await?;
         let piece = Piece::From { offset: self.position, limit: i64::MAX as u64 };
         Ok(self.inner.bridge.read(&sandbox, self.task.id, piece).await?)
@@ -114,7 +136,14 @@ impl OutputStream {
             }
             if let Some(reader) = &mut self.reader {
                 match reader.next().await {
+                    Some(Err(RuntimeError::Unavailable { detail })) if self.breaks < BREAKS => {
+                        tracing::debug!(detail, "reading a log broke off; going on from there");
+                        self.breaks += 1;
+                        (self.reader, self.behind_at) = (None, None);
+                        self.reader = Some(self.open_log().await?);
+                    }
                     Some(piece) => {
+                        self.breaks = 0;
                         if let Some(item) = self.output(piece?) {
                             return Ok(Some(item));
                         }

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// How often the log is looked at that no shim keeps.
-const POLL: Duration = Duration::from_millis(250);
+const POLL: Duration = Duration::from_millis(100);
 
 /// Where reports go. It fails when nobody wants them any more.
 pub(super) type Reports = mpsc::Sender<Result<Report, Status>>;
@@ -135,6 +135,14 @@ impl Follower {
                 return Ok(());
             }
             tokio::time::sleep(POLL).await;
+            // A shim that was only just made has its socket by now.
+            if let Ok(mut link) = ShimLink::connect(&self.task) {
+                let known = self.log.as_ref().map_or(self.from, LogReader::position);
+                let _ = link.order(shim_order::Kind::Follow(Follow { known })).await;
+                if let Told::All = self.relay(&mut link).await? {
+                    return Ok(());
+                }
+            }
         }
     }
 

@@ -36,7 +36,7 @@ pub(super) async fn signal(task: &TaskDir, id: &str, leader: Option<Process>, si
 fn members(task: &TaskDir, id: &str, leader: Option<Process>) -> Vec<Stat> {
     let shim = task.process("supervisor").filter(|shim| process::lives(shim.pid, shim.start_ticks));
     if let Some(shim) = shim
-        && task.file("control").exists()
+        && !task.of_direct_bridge()
     {
         // Whatever the command leaves behind is its shim's, wherever it goes.
         return process::descendants(shim.pid);

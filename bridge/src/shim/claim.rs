@@ -3,10 +3,7 @@
 use std::{
     fs::{self, DirBuilder, File},
     io::{self, Write as _},
-    os::{
-        fd::OwnedFd,
-        unix::{fs::DirBuilderExt as _, net::UnixListener},
-    },
+    os::{fd::OwnedFd, unix::fs::DirBuilderExt as _},
     path::Path,
     time::Duration,
 };
@@ -91,7 +88,7 @@ fn prepare(directory: &TaskDir, request: &LaunchRequest, umask: u32) -> Result<(
     let streams =
         if request.separate_stderr { Some(File::create(directory.file("streams")).map_err(write)?) } else { None };
     let log = Log::new(directory, log, streams, request.output_limit);
-    write_identity(directory, "supervisor", std::process::id()).map_err(write)?;
+    write_identity(directory, "supervisor", identity(std::process::id())).map_err(write)?;
     let wires = wire(request).map_err(|errno| Failure::new("refused", errno, "the streams cannot be made", ""))?;
     let command = Command::prepare(directory, request, umask)?;
     // From here on the command counts as launched. Recovery makes the same file to forbid a launch that it cannot find.
@@ -109,12 +106,14 @@ fn prepare(directory: &TaskDir, request: &LaunchRequest, umask: u32) -> Result<(
 fn start(link: &mut Link, directory: &TaskDir, request: &LaunchRequest, prepared: Prepared) -> Option<Task> {
     let Prepared { exit, log, wires, command } = prepared;
     let Wires { streams, outputs, input, source } = wires;
+    // A disk that is full by now keeps nobody from running.
     let started = command.start(streams, |pid| {
-        // A disk that is full by now keeps nobody from running.
-        let _ = write_identity(directory, "pid", pid);
+        let process = identity(pid);
+        let _ = write_identity(directory, "pid", process);
+        process
     });
-    let pid = match started {
-        Ok(pid) => pid,
+    let process = match started {
+        Ok(process) => process,
         Err(failure) => {
             finish(directory, exit, &failure.result());
             link.say(Kind::Ended(failed(&failure)));
@@ -122,8 +121,6 @@ fn start(link: &mut Link, directory: &TaskDir, request: &LaunchRequest, prepared
             return None;
         }
     };
-    let start_ticks = Stat::of(pid).map_or(0, |stat| stat.start_ticks);
-    let process = Process { pid, start_ticks };
     link.say(Kind::Started(process));
     link.follows = Some(0);
     let milliseconds = |value: u64| Duration::from_millis(value);
@@ -134,8 +131,6 @@ fn start(link: &mut Link, directory: &TaskDir, request: &LaunchRequest, prepared
         process,
         outputs,
         input,
-        // A socket that cannot be made costs the way back to this task, not the task: the files still say how it ends.
-        listener: listen(directory).ok(),
         look: Look::new(source, milliseconds(request.quiet_after_ms), milliseconds(request.look_every_ms)),
         timeout: (request.timeout_ms > 0).then(|| milliseconds(request.timeout_ms)),
         grace: milliseconds(request.grace_ms),
@@ -207,16 +202,12 @@ pub(super) fn resize(master: impl std::os::fd::AsFd, size: TerminalSize) -> Resu
     rustix::termios::tcsetwinsize(master, size)
 }
 
-/// The socket at which later bridges find this shim.
-fn listen(directory: &TaskDir) -> io::Result<UnixListener> {
-    let listener = crate::socket::bind(directory.path(), "control")?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
+fn identity(pid: u32) -> Process {
+    Process { pid, start_ticks: Stat::of(pid).map_or(0, |stat| stat.start_ticks) }
 }
 
-fn write_identity(directory: &TaskDir, name: &str, pid: u32) -> io::Result<()> {
-    let start_ticks = Stat::of(pid).map_or(0, |stat| stat.start_ticks);
-    fs::write(directory.file(name), format!("{pid} {start_ticks}\n"))
+fn write_identity(directory: &TaskDir, name: &str, process: Process) -> io::Result<()> {
+    fs::write(directory.file(name), format!("{} {}\n", process.pid, process.start_ticks))
 }
 
 /// Completes the sentinel. It exists only when it is whole.

@@ -122,8 +122,8 @@ impl Command {
         })
     }
 
-    /// Starts the command and returns its process id once the kernel has accepted the program.
-    pub(super) fn start(&self, streams: Streams, started: impl FnOnce(u32)) -> Result<u32, Failure> {
+    /// Starts the command, and returns what `started` made of its process id once the kernel has accepted the program.
+    pub(super) fn start<T>(&self, streams: Streams, started: impl FnOnce(u32) -> T) -> Result<T, Failure> {
         let (mut said, say) = io::pipe().map_err(|error| refused(&error))?;
         // SAFETY: this process has one thread, so the child may do whatever it likes.
         #[allow(unsafe_code)]
@@ -144,10 +144,10 @@ impl Command {
             return Err(refused(&io::Error::last_os_error()));
         };
         drop((say, streams));
-        started(child);
+        let started = started(child);
         let mut message = [0; 5];
         match said.read_exact(&mut message) {
-            Err(_) => Ok(child),
+            Err(_) => Ok(started),
             Ok(()) => {
                 reap(pid);
                 let errno = i32::from_le_bytes([message[1], message[2], message[3], message[4]]);
@@ -370,14 +370,11 @@ fn give_up_capabilities() {
     }
 }
 
-/// A shim ignores and blocks signals that a command must get.
+/// A shim blocks signals that a command must get. What each does is the default: the spawner has seen to that.
 fn restore_signals() {
-    // SAFETY: the set is made by sigemptyset before it is used; the default handler is no code of ours.
+    // SAFETY: the set is made by sigemptyset before it is used.
     #[allow(unsafe_code)]
     unsafe {
-        for signal in 1..=64 {
-            libc::signal(signal, libc::SIG_DFL);
-        }
         let mut none = std::mem::zeroed();
         libc::sigemptyset(&mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());

@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    io,
     os::{
         fd::{AsFd as _, BorrowedFd, OwnedFd},
         unix::net::UnixListener,
@@ -38,6 +39,9 @@ const LARGE_PIPE: usize = 512 * 1024;
 /// How often what is left of a timed-out command is killed again.
 const KILL_AGAIN: Duration = Duration::from_millis(100);
 
+/// A command that is over by then needs no socket at which later bridges find its shim.
+const LISTEN_AFTER: Duration = Duration::from_millis(15);
+
 /// A stream that the command writes to.
 pub(super) struct Output {
     source: Option<OwnedFd>,
@@ -60,7 +64,6 @@ pub(super) struct Parts {
     pub(super) process: Process,
     pub(super) outputs: Vec<Output>,
     pub(super) input: Option<Input>,
-    pub(super) listener: Option<UnixListener>,
     pub(super) look: Look,
     pub(super) timeout: Option<Duration>,
     pub(super) grace: Duration,
@@ -83,6 +86,8 @@ pub(super) struct Task {
     outputs: Vec<Output>,
     input: Option<Input>,
     listener: Option<UnixListener>,
+    /// When to begin to listen.
+    listen_at: Option<Instant>,
     look: Look,
     /// When the command's time is up, and how long it had.
     deadline: Option<(Instant, Duration)>,
@@ -98,7 +103,7 @@ pub(super) struct Task {
 
 impl Task {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { directory, exit, log, process, outputs, input, listener, look, timeout, grace } = parts;
+        let Parts { directory, exit, log, process, outputs, input, look, timeout, grace } = parts;
         Self {
             directory,
             exit: Some(exit),
@@ -106,7 +111,8 @@ impl Task {
             process,
             outputs,
             input,
-            listener,
+            listener: None,
+            listen_at: Some(Instant::now() + LISTEN_AFTER),
             look,
             deadline: timeout.map(|timeout| (Instant::now() + timeout, timeout)),
             grace,
@@ -124,7 +130,9 @@ impl Task {
 
     /// Leaves nothing behind but what later readers need.
     pub(super) fn leave(&self) {
-        let _ = fs::remove_file(self.directory.file("control"));
+        if self.listener.is_some() {
+            let _ = fs::remove_file(self.directory.file("control"));
+        }
     }
 
     /// When there is something to do even if nothing happens.
@@ -136,7 +144,7 @@ impl Task {
             return None;
         }
         let deadline = self.deadline.map(|(deadline, _)| deadline);
-        Some(deadline.map_or(self.look.due(), |deadline| deadline.min(self.look.due())))
+        [deadline, self.listen_at, Some(self.look.due())].into_iter().flatten().min()
     }
 
     pub(super) fn listener(&self) -> Option<BorrowedFd<'_>> {
@@ -149,6 +157,13 @@ impl Task {
 
     pub(super) fn input(&self) -> Option<BorrowedFd<'_>> {
         self.input.as_ref()?.target()
+    }
+
+    /// The socket at which later bridges find this shim.
+    fn listen(&self) -> io::Result<UnixListener> {
+        let listener = crate::socket::bind(self.directory.path(), "control")?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
     }
 
     /// Takes a bridge that has come, and tells it where things stand.
@@ -333,6 +348,11 @@ impl Task {
     /// Does what is due: the timeout and what follows from it, a look at a silent command.
     pub(super) fn on_time(&mut self, links: &mut [Link]) {
         let now = Instant::now();
+        if self.listen_at.is_some_and(|at| at <= now) {
+            self.listen_at = None;
+            // A socket that cannot be made costs the way back to this task, not the task: the files still say how it ends.
+            self.listener = self.listen().ok();
+        }
         if self.stopping.is_none()
             && self.status.is_none()
             && let Some((deadline, after)) = self.deadline

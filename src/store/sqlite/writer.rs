@@ -146,6 +146,9 @@ impl Work {
 /// Plain statements instead of sqlx's transactions: those count nested levels, and lose count for good when SQLite rolls everything back
 /// by itself, as it does when the disk is full.
 async fn transact(connection: &mut SqliteConnection, group: &mut [Box<dyn Job>]) -> Result<(), sqlx::Error> {
+    if let [job] = group {
+        return transact_one(connection, job).await;
+    }
     query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
     for job in group {
         query("SAVEPOINT change").execute(&mut *connection).await?;
@@ -156,6 +159,15 @@ async fn transact(connection: &mut SqliteConnection, group: &mut [Box<dyn Job>])
         query("RELEASE change").execute(&mut *connection).await?;
     }
     query("COMMIT").execute(&mut *connection).await?;
+    Ok(())
+}
+
+/// A change alone needs no savepoint. Each statement less is a way to the database's thread and back less.
+async fn transact_one(connection: &mut SqliteConnection, job: &mut Box<dyn Job>) -> Result<(), sqlx::Error> {
+    query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
+    let end = if job.apply(&mut *connection).await { "COMMIT" } else { "ROLLBACK" };
+    // Fails when there is no transaction any more, because the change broke it: then so did the group.
+    query(end).execute(&mut *connection).await?;
     Ok(())
 }
 

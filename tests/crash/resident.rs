@@ -1,0 +1,104 @@
+//! The bridge's processes are killed in the sandbox while a server supervises. No command notices but the one whose own shim it was.
+
+use errand::proto::v1::{StartTaskRequest, StreamOutputRequest, TaskStatus, stream_output_response::Event};
+
+use super::invariants::Tasks;
+use crate::{
+    on_both_images,
+    support::{
+        client::{Session, bytes, ended},
+        docker::Image,
+        server::Server,
+        wait::{eventually, soon},
+    },
+};
+
+on_both_images!(
+    a_killed_bridge_loses_no_task_and_no_launch,
+    a_killed_shim_is_a_loss_with_its_reason_and_leaves_nothing,
+);
+
+/// Kills every process of this name, as a pattern of grep.
+async fn kill(session: &Session, name: &str) {
+    session
+        .exec(&format!("kill -9 $(grep -lx '{name}' /proc/[0-9]*/comm 2>/dev/null | cut -d/ -f3) 2>/dev/null"))
+        .await;
+}
+
+async fn a_killed_bridge_loses_no_task_and_no_launch(image: Image) {
+    let Some(server) = Server::on(image, &[]).await else { return };
+    let session = server.session("bot", "session");
+    session.ensure(None).await.unwrap();
+    let mut tasks = Tasks::of(&session);
+    let printer = "i=0; until [ -e /workspace/go ]; do i=$((i+1)); echo $i; sleep 0.05; done; exit 4";
+    let printing = tasks.start(printer, "exited 4").await;
+    session.until_output(&printing, "3\n").await;
+    for round in 0..5 {
+        for _ in 0..6 {
+            tasks.start(&format!("exit {round}"), &format!("exited {round}")).await;
+        }
+        // In the middle of those launches: there is no condition to wait for.
+        kill(&session, if round % 2 == 0 { "errand-bridge" } else { "errand-\\(bridge\\|spawner\\)" }).await;
+    }
+    session.exec("touch /workspace/go").await;
+    // A shim that was only just made may go with its spawner's socket: then the launch says so.
+    tasks.excuse_cut_launches(8 * 5).await;
+    tasks.check().await;
+    let output = session.text(&session.get(&printing).await).await;
+    let numbers: Vec<usize> = output.lines().map(|line| line.parse().unwrap()).collect();
+    assert_eq!(numbers, (1..=numbers.len()).collect::<Vec<_>>());
+}
+
+async fn a_killed_shim_is_a_loss_with_its_reason_and_leaves_nothing(image: Image) {
+    let Some(server) = Server::on(image, &[]).await else { return };
+    let session = server.session("bot", "session");
+    let mut tasks = Tasks::of(&session);
+    let task = tasks.start("env -i setsid sleep 7400 & sleep 7400", "lost SUPERVISOR_KILLED").await;
+    let bystander = tasks.start("until [ -e /workspace/go ]; do sleep 0.1; done; exit 5", "exited 5").await;
+    session.until(&bystander, TaskStatus::Running).await;
+    // Where the shell waits itself, it is counted as well.
+    eventually("both sleep", async || (session.processes("sleep 7400").await >= 2).then_some(())).await;
+    session.exec(&format!("kill -9 $(cut -d' ' -f1 /tmp/errand/{}/supervisor)", task.task_id)).await;
+    assert_eq!(ended(&session.finished(&task).await), "lost SUPERVISOR_KILLED");
+    assert_eq!(session.processes("sleep 7400").await, 0, "the tree is gone");
+    session.exec("touch /workspace/go").await;
+    tasks.check().await;
+}
+
+#[tokio::test]
+async fn the_end_of_the_exec_stream_in_the_middle_of_100_megabytes_loses_no_byte() {
+    let Some(server) = Server::on(Image::Debian, &[]).await else { return };
+    let session = server.session("bot", "session");
+    let last = 12_500_000;
+    let request = StartTaskRequest { output_limit_bytes: 1 << 30, ..session.request(&format!("seq 1 {last}; exit 6")) };
+    let task = session.start_as(request).await;
+    let request = StreamOutputRequest { task_id: task.task_id.clone(), ..Default::default() };
+    let mut stream = session.tasks().stream_output(request).await.unwrap().into_inner();
+    let (mut position, mut number, mut line, mut cuts, mut finished) = (0, 0u32, Vec::new(), 0, None);
+    while let Some(event) = soon("more of a stream comes", stream.message()).await.unwrap() {
+        match event.event.unwrap() {
+            Event::Output(part) => {
+                assert_eq!(part.offset, position);
+                let bytes = bytes(&part);
+                position += i64::try_from(bytes.len()).unwrap();
+                for byte in bytes {
+                    if byte == b'\n' {
+                        number += 1;
+                        assert_eq!(line, number.to_string().into_bytes());
+                        line.clear();
+                    } else {
+                        line.push(byte);
+                    }
+                }
+            }
+            Event::Finished(task) => finished = Some(task),
+        }
+        if position > (cuts + 1) * 25_000_000 {
+            cuts += 1;
+            // The process of the exec alone: its name is that of the file, the bridge has one of its own.
+            kill(&session, "errand-bridge-.*").await;
+        }
+    }
+    assert!(number == last && cuts >= 3, "{number} lines, {cuts} cuts");
+    assert_eq!(ended(&finished.unwrap()), "exited 6");
+}
