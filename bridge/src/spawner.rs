@@ -91,6 +91,8 @@ fn serve(socket: OwnedFd, root: &Path, umask: u32) {
     let mut shims = HashSet::new();
     let mut spares = HashSet::new();
     let mut bridge_is_there = true;
+    // Whether somebody asks while there is no spare.
+    let mut asked_in_vain = false;
     loop {
         while bridge_is_there && spares.len() < SPARES {
             // SAFETY: there is one thread, so the child may do whatever it likes.
@@ -101,8 +103,7 @@ fn serve(socket: OwnedFd, root: &Path, umask: u32) {
                     wait_to_be_asked(socket, take, root, umask);
                     std::process::exit(0)
                 }
-                // The limit of processes is reached. A request that nobody takes finds its connection closed when this process ends, or
-                // is taken by a spare that is made later.
+                // The limit of processes is reached.
                 -1 => break,
                 pid => {
                     shims.insert(pid);
@@ -110,15 +111,21 @@ fn serve(socket: OwnedFd, root: &Path, umask: u32) {
                 }
             }
         }
-        let mut watched = [
-            PollFd::new(&signals, PollFlags::IN),
-            PollFd::new(&taken, PollFlags::IN),
-            PollFd::new(&socket, if bridge_is_there && spares.is_empty() { PollFlags::IN } else { PollFlags::empty() }),
-        ];
+        if asked_in_vain && spares.is_empty() {
+            // Nor can one be made. Whoever asks is told by the end of its connection.
+            let _ = receive(&socket);
+        }
+        let mut watched = vec![PollFd::new(&signals, PollFlags::IN), PollFd::new(&taken, PollFlags::IN)];
+        if bridge_is_there {
+            // The spares read from it, and this process only when there is none.
+            let wanted = if spares.is_empty() { PollFlags::IN } else { PollFlags::empty() };
+            watched.push(PollFd::new(&socket, wanted));
+        }
         if poll(&mut watched, None).is_err() {
             continue;
         }
-        let [died, asked, socket_says] = watched.map(|watched| watched.revents());
+        let says = |index: usize| watched.get(index).map_or(PollFlags::empty(), PollFd::revents);
+        let (died, asked, socket_says) = (says(0), says(1), says(2));
         if !asked.is_empty() {
             // Each says its number, in one piece.
             let mut pid = [0; 4];
@@ -126,10 +133,7 @@ fn serve(socket: OwnedFd, root: &Path, umask: u32) {
                 spares.remove(&i32::from_ne_bytes(pid));
             }
         }
-        if socket_says.contains(PollFlags::IN) && spares.is_empty() {
-            // No shim can be made. Whoever asks is told by the end of its connection.
-            let _ = receive(&socket);
-        }
+        asked_in_vain = socket_says.contains(PollFlags::IN);
         if socket_says.contains(PollFlags::HUP) {
             // The spares see it too, and end.
             bridge_is_there = false;

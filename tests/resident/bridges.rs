@@ -218,3 +218,18 @@ async fn a_sandbox_without_shell_or_any_tool_has_the_resident_bridge() {
     // Without a shell, text for one cannot be run, and that is said.
     assert!(matches!(place.run(&text("exit 0")).await.ending, Some(Ending::FailedToStart { .. })));
 }
+
+#[tokio::test]
+async fn a_spawner_without_its_bridge_waits_in_silence() {
+    let Some(place) = Place::on(Image::Debian).await else { return };
+    let launched = place.launch(&text("sleep 600")).await;
+    place.find_until(&launched, "it runs", |finding| finding.alive).await;
+    let spawner = place.named("errand-spawner").await[0];
+    place.sh("kill -9 $(grep -lx errand-bridge /proc/[0-9]*/comm | cut -d/ -f3)").await;
+    // User and system time, over a second of the sandbox's own.
+    let times = format!("cut -d' ' -f14,15 /proc/{spawner}/stat");
+    let printed = place.sh(&format!("{times}; sleep 1; {times}")).await;
+    let ticks: Vec<u64> = printed.split_whitespace().map(|number| number.parse().unwrap()).collect();
+    assert_eq!(ticks.len(), 4, "the spawner keeps its shims: {printed}");
+    assert!(ticks[2] + ticks[3] <= ticks[0] + ticks[1] + 10, "{printed}");
+}
