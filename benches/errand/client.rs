@@ -52,6 +52,8 @@ impl Client {
             command: command.to_owned(),
             // As the other side does.
             shell: "sh".to_owned(),
+            // The whole of it shall come, also where that is a gigabyte.
+            output_limit_bytes: 8 << 30,
             ..StartTaskRequest::default()
         }
     }

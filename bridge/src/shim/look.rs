@@ -12,6 +12,8 @@ use crate::{
     proto::{Activity, Waiting},
 };
 
+/// A silent command without input that does nothing is looked at less and less often, down to so much: it can only begin to work again.
+const LONGEST: u32 = 12;
 /// The share of the time between two looks that makes a command a working one: what only looks around now and then uses less.
 const WORK: f64 = 0.03;
 /// Clock ticks in a second as user space sees them (USER_HZ), the same on every Linux architecture in use.
@@ -47,7 +49,9 @@ pub(super) struct Look {
     every: Duration,
     silent_since: Instant,
     next: Instant,
-    before: Option<BTreeMap<u32, Sample>>,
+    /// Between this look and the next.
+    pause: Duration,
+    before: Option<(Instant, BTreeMap<u32, Sample>)>,
     told: Option<Activity>,
 }
 
@@ -63,15 +67,9 @@ impl Look {
     /// After `quiet_after` of silence, and every `every` then.
     pub(super) fn new(source: Source, quiet_after: Duration, every: Duration) -> Self {
         let now = Instant::now();
-        let mut look = Self {
-            source,
-            quiet_after,
-            every: every.max(Duration::from_millis(10)),
-            silent_since: now,
-            next: now,
-            before: None,
-            told: None,
-        };
+        let every = every.max(Duration::from_millis(10));
+        let mut look =
+            Self { source, quiet_after, every, silent_since: now, next: now, pause: every, before: None, told: None };
         look.sign_of_life();
         look
     }
@@ -81,6 +79,7 @@ impl Look {
         self.silent_since = Instant::now();
         // One look before it counts: what is compared are two.
         self.next = self.silent_since + self.quiet_after.saturating_sub(self.every);
+        self.pause = self.every;
         self.before = None;
         self.told = None;
     }
@@ -96,17 +95,21 @@ impl Look {
         if now < self.next {
             return None;
         }
-        self.next = now + self.every;
         let processes = process::descendants(shim);
         let waiting = processes.iter().find_map(|process| self.waits(process));
         let sample: BTreeMap<u32, Sample> =
             processes.iter().map(|stat| (stat.pid, sample(stat, waiting.is_some()))).collect();
-        let before = self.before.replace(sample.clone())?;
+        let before = self.before.replace((now, sample.clone()));
+        self.next = now + self.pause;
+        let (looked_at, before) = before?;
         let silent = now - self.silent_since;
         if silent < self.quiet_after {
             return None;
         }
-        let busy = processes.iter().any(|stat| stat.state == b'D') || has_worked(&before, &sample, self.every);
+        let busy = processes.iter().any(|stat| stat.state == b'D') || has_worked(&before, &sample, now - looked_at);
+        let idle = !busy && self.source == Source::Nothing;
+        self.pause = if idle { (self.pause * 2).min(self.every * LONGEST) } else { self.every };
+        self.next = now + self.pause;
         if self.told.as_ref().is_some_and(|told| told.busy == busy && told.waiting == waiting) {
             return None;
         }
