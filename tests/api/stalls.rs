@@ -20,12 +20,22 @@ async fn kinds(session: &Session) -> Vec<&'static str> {
     session.told().await.iter().map(|notification| kind(notification.kind())).collect()
 }
 
+/// What a command does to wait for [`pass`], without looking again and again: that would be work.
+fn gate(name: &str) -> String {
+    format!("[ -e /workspace/{name} ] || mkfifo /workspace/{name}; read -r passed </workspace/{name}")
+}
+
+/// Lets a command pass a gate.
+async fn pass(session: &Session, name: &str) {
+    session.exec(&format!("echo go >/workspace/{name}")).await;
+}
+
 async fn a_prompt_in_silence_is_a_stall_and_never_replaces_the_end(image: Image) {
     let Some(server) = Server::on(image, &FLAGS).await else { return };
     let session = server.session("bot", "session");
     let mut live = session.subscribe(Default::default()).await;
-    let command = "echo working; printf 'Enter your name: '; until [ -e /workspace/go ]; do sleep 0.1; done; echo thanks; \
-                   until [ -e /workspace/end ]; do sleep 0.1; done; exit 4";
+    let command =
+        &format!("echo working; printf 'Enter your name: '; {}; echo thanks; {}; exit 4", gate("go"), gate("end"));
     let task = session.start(command).await;
 
     let stalled = live.next().await;
@@ -37,10 +47,10 @@ async fn a_prompt_in_silence_is_a_stall_and_never_replaces_the_end(image: Image)
     assert!(stalled.text.contains("Enter your name:") && stalled.text.contains("kind=\"stalled\""), "{}", stalled.text);
     assert_eq!(session.get(&task).await.stall, Some(stall));
 
-    session.exec("touch /workspace/go").await;
+    pass(&session, "go").await;
     let resumed = live.next().await;
     assert_eq!((resumed.kind(), resumed.stall), (NotificationKind::Resumed, None));
-    session.exec("touch /workspace/end").await;
+    pass(&session, "end").await;
     let completed = live.next().await;
     assert_eq!((completed.kind(), completed.status()), (NotificationKind::Completed, TaskStatus::Failed));
     let task = session.finished(&task).await;
@@ -63,8 +73,7 @@ async fn a_stalled_command_that_is_stopped_is_announced_as_stopped() {
 async fn a_command_stalls_again_at_its_next_prompt() {
     let Some(server) = Server::on(Image::Busybox, &FLAGS).await else { return };
     let session = server.session("bot", "session");
-    let wait = |name: &str| format!("until [ -e /workspace/{name} ]; do sleep 0.1; done");
-    let command = format!("printf 'user> '; {}; printf 'Password: '; {}", wait("1"), wait("2"));
+    let command = format!("printf 'user> '; {}; printf 'Password: '; {}", gate("1"), gate("2"));
     let task = session.start(&command).await;
     let stalls = async |count| {
         eventually("a stall is told", async || {
@@ -73,9 +82,9 @@ async fn a_command_stalls_again_at_its_next_prompt() {
         .await;
     };
     stalls(1).await;
-    session.exec("touch /workspace/1").await;
+    pass(&session, "1").await;
     stalls(2).await;
-    session.exec("touch /workspace/2").await;
+    pass(&session, "2").await;
     session.finished(&task).await;
     assert_eq!(kinds(&session).await, ["stalled", "resumed", "stalled", "completed"]);
 }

@@ -74,7 +74,7 @@ async fn a_wait_ends_at_a_stall_where_asked() {
     let flags = ["--stall-after", "1s", "--stall-check-interval", "200ms"];
     let Some(server) = Server::on(Image::Busybox, &flags).await else { return };
     let session = server.session("bot", "session");
-    let task = session.start("printf 'Password: '; until [ -e /workspace/go ]; do sleep 0.1; done").await;
+    let task = session.start("printf 'Password: '; mkfifo /workspace/go; read -r passed </workspace/go").await;
     let request = WaitTaskRequest { until_stalled: true, ..about(&task) };
     let (result, stalled) = wait(&session, request.clone()).await;
     assert_eq!((result, stalled.status()), (WaitResult::Stalled, TaskStatus::Running));
@@ -85,7 +85,7 @@ async fn a_wait_ends_at_a_stall_where_asked() {
         let (session, task) = (session.clone(), task.clone());
         async move { wait(&session, about(&task)).await }
     });
-    session.exec("touch /workspace/go").await;
+    session.exec("echo go >/workspace/go").await;
     assert_eq!(on.await.unwrap().0, WaitResult::Finished);
 }
 

@@ -15,7 +15,7 @@ use crate::{
 /// A silent command without input that does nothing is looked at less and less often, down to so much: it can only begin to work again.
 const LONGEST: u32 = 12;
 /// The share of the time between two looks that makes a command a working one: what only looks around now and then uses less.
-const WORK: f64 = 0.03;
+const WORK: f64 = 0.1;
 /// Clock ticks in a second as user space sees them (USER_HZ), the same on every Linux architecture in use.
 const TICKS_PER_SECOND: f64 = 100.0;
 
