@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -11,7 +11,7 @@ use tonic::codegen::http::Uri;
 use super::{
     install::{Reached, reach},
     proto::{HelloRequest, bridge_service_client::BridgeServiceClient},
-    wire::{Shared, Wire, locked},
+    wire::Wire,
 };
 use crate::runtime::{Runtime, RuntimeError};
 
@@ -56,7 +56,8 @@ struct Slot {
 pub(super) struct Connections {
     runtime: Arc<dyn Runtime>,
     root: String,
-    slots: Mutex<HashMap<String, Shared<Slot>>>,
+    /// A connection that many wait for is made by one of them.
+    slots: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Slot>>>>,
     /// What is known without asking.
     known: Mutex<HashMap<String, Link>>,
 }
@@ -150,6 +151,11 @@ impl Connections {
             Err(RuntimeError::Unavailable { detail: format!("the bridge did not come up within {LIMIT:?}") })
         })
     }
+}
+
+/// A panic elsewhere leaves nothing half done in it.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// HTTP wants to know whom it speaks to; there is only one.

@@ -2,7 +2,6 @@
 
 use std::{
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -51,7 +50,8 @@ impl Wire {
         let first = loop {
             match next(&mut output).await {
                 // A bridge begins with a frame of settings, whose length leaves the first byte zero; no text begins so.
-                Some(Ok(Chunk::Stdout(bytes))) if words.is_empty() && bytes.first() == Some(&0) => break bytes,
+                // Whatever was said on standard error before it.
+                Some(Ok(Chunk::Stdout(bytes))) if bytes.first() == Some(&0) => break bytes,
                 Some(Ok(Chunk::Stdout(bytes) | Chunk::Stderr(bytes))) => {
                     let room = WORDS.saturating_sub(words.len()).min(bytes.len());
                     words.extend_from_slice(&bytes[..room]);
@@ -164,11 +164,3 @@ impl AsyncWrite for Pipes {
         self.input.as_mut().poll_shutdown(context)
     }
 }
-
-/// For the shared state of connections: a panic elsewhere leaves nothing half done in it.
-pub(super) fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A connection that many wait for is made by one of them.
-pub(super) type Shared<T> = Arc<tokio::sync::Mutex<T>>;
