@@ -3,6 +3,7 @@
 //! A runtime makes and finds sandboxes and runs processes in them. It knows nothing of tasks.
 
 mod docker;
+mod embedded;
 mod exec;
 
 use std::{collections::BTreeMap, fmt};
