@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use crate::task::{BotId, Incarnation, SandboxId, SandboxSpec, TenantId};
 
 pub use docker::DockerRuntime;
+pub use embedded::{Machine, Part, Verdict};
 pub use exec::{Chunk, Collected, Exec, ExecInput, ExecOutput};
 
 /// Makes sandboxes and runs processes in them.

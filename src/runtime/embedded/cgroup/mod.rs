@@ -187,6 +187,12 @@ impl Cgroups {
         self.unusable.iter().find(|limit| limit.resource == resource).map(|limit| &limit.why)
     }
 
+    /// Where a resource is limited, for people.
+    pub(super) fn whereabouts(&self, resource: Resource) -> String {
+        let place = self.places.iter().find(|place| place.resources.contains(&resource));
+        place.map(|place| place.parent().display().to_string()).unwrap_or_default()
+    }
+
     /// Makes the cgroup of a sandbox, or takes up the one that is there, and sets its limits. What cannot be limited is no error: it
     /// is said.
     ///
