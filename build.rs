@@ -35,7 +35,12 @@ fn compile_public_protocol(out: &Path) -> Result<(), Box<dyn Error>> {
 
 fn compile_bridge_protocol() -> Result<(), Box<dyn Error>> {
     let mut compiler = protox::Compiler::new(["proto"])?;
-    compiler.include_imports(true).open_files(["errand/bridge/v1/bridge.proto", "errand/bridge/v1/files.proto"])?;
+    compiler.include_imports(true).open_files([
+        "errand/bridge/v1/bridge.proto",
+        "errand/bridge/v1/files.proto",
+        "errand/init/v1/init.proto",
+        "errand/init/v1/launch.proto",
+    ])?;
     tonic_prost_build::configure()
         .build_server(false)
         .bytes(".errand.bridge.v1")

@@ -4,9 +4,11 @@ use std::error::Error;
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=../proto/errand/bridge");
-    let files = ["bridge", "files", "shim"].map(|name| format!("errand/bridge/v1/{name}.proto"));
+    println!("cargo:rerun-if-changed=../proto/errand/init");
+    let bridge = ["bridge", "files", "shim"].map(|name| format!("errand/bridge/v1/{name}.proto"));
+    let init = ["init", "launch"].map(|name| format!("errand/init/v1/{name}.proto"));
     let mut compiler = protox::Compiler::new(["../proto"])?;
-    compiler.include_imports(true).open_files(files)?;
+    compiler.include_imports(true).open_files(bridge.into_iter().chain(init))?;
     tonic_prost_build::configure()
         .build_client(false)
         .build_transport(false)

@@ -31,7 +31,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("hyper", &["bridge"]),
     ("sqlx", &["store"]),
     ("tonic", &["proto", "bridge", "api", "app", "cli"]),
-    ("prost", &["proto", "bridge", "api", "cli"]),
+    ("prost", &["proto", "bridge", "runtime", "api", "cli"]),
     ("prost_types", &["proto", "api", "cli"]),
     ("tokio", &["runtime", "bridge", "store", "notify", "engine", "api", "app", "cli", "main"]),
 ];

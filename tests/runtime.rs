@@ -1,4 +1,4 @@
-//! The runtime conformance suite on a real Docker engine.
+//! The runtime conformance suite on a real Docker engine, and on the sandboxes that Errand makes itself.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod conformance {
@@ -9,16 +9,38 @@ mod support;
 use std::sync::Arc;
 
 use conformance::runtime::Place;
-use support::docker::{Image, engine, runtime};
+use support::{
+    docker::{self, Image, engine, runtime},
+    embedded::{self, Root},
+};
 
 async fn docker(image: Image) -> Option<Place> {
     engine(image).await?;
-    Some(Place { runtime: Arc::new(runtime()), image: image.name() })
+    Some(Place {
+        runtime: Arc::new(runtime()),
+        image: image.name(),
+        // KILL, SETGID and SETUID, for the bridge.
+        capabilities: "00000000000000e0",
+        root_can_be_written: true,
+        remove: Arc::new(docker::remove),
+    })
+}
+
+async fn embedded(root: Root) -> Option<Place> {
+    let machine = Arc::new(embedded::machine().await?);
+    Some(Place {
+        runtime: machine.runtime(),
+        image: root.image()?,
+        capabilities: "0000000000000000",
+        root_can_be_written: root != Root::Host,
+        remove: Arc::new(move |name| machine.remove(name)),
+    })
 }
 
 runtime_conformance! {
     docker_with_busybox: docker(Image::Busybox);
     docker_with_debian: docker(Image::Debian);
+    embedded_with_this_machine: embedded(Root::Host);
 }
 
 #[tokio::test]

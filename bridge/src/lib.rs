@@ -5,11 +5,15 @@
 //! outlives the bridge, and the bridge outlives the server.
 
 pub mod connect;
+mod exec;
 pub mod files;
 pub mod frame;
+pub mod init;
+pub mod launch;
 pub mod log_reader;
 pub mod process;
 pub mod proto;
+pub mod put;
 mod serve;
 mod service;
 mod shim;

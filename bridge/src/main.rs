@@ -1,8 +1,9 @@
-//! The entry point: what an exec in a sandbox runs.
+//! The entry point: what an exec in a sandbox runs, and what makes embedded sandboxes.
 
 use std::{path::Path, process::ExitCode};
 
-const USAGE: &str = "usage: errand-bridge connect ROOT GENERATION\n       errand-bridge version";
+const USAGE: &str = "usage: errand-bridge connect ROOT GENERATION\n       errand-bridge init LIFE [PROCESSES]\n       \
+errand-bridge launch REQUEST LIFE\n       errand-bridge write PATH SIZE MODE\n       errand-bridge version";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -12,16 +13,31 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         ["connect", root, generation] => match generation.parse() {
-            Ok(generation) => match errand_bridge::connect::run(Path::new(root), generation) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => {
-                    eprintln!("errand-bridge: {error}");
-                    ExitCode::FAILURE
-                }
-            },
+            Ok(generation) => said(errand_bridge::connect::run(Path::new(root), generation)),
             Err(_) => usage(),
         },
+        // The name of the sandbox's life is for whoever looks for its processes.
+        ["init", _life] => said(errand_bridge::init::run(None)),
+        ["init", _life, processes] => match processes.parse() {
+            Ok(processes) => said(errand_bridge::init::run(Some(processes))),
+            Err(_) => usage(),
+        },
+        ["launch", request, _life] => said(errand_bridge::launch::run(Path::new(request)).map(|_| ())),
+        ["write", path, size, mode] => match (size.parse(), u32::from_str_radix(mode, 8)) {
+            (Ok(size), Ok(mode)) => said(errand_bridge::put::run(Path::new(path), size, mode)),
+            _ => usage(),
+        },
         _ => usage(),
+    }
+}
+
+fn said<E: std::fmt::Display>(result: Result<(), E>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("errand-bridge: {error}");
+            ExitCode::FAILURE
+        }
     }
 }
 

@@ -23,6 +23,7 @@ use rustix::{
 };
 
 use crate::{
+    exec,
     process::{self, Stat},
     shim,
 };
@@ -85,7 +86,7 @@ const SPARES: usize = 2;
 fn serve(socket: OwnedFd, root: &Path, umask: u32) {
     let _ = rustix::thread::set_name(c"errand-spawner");
     let _ = rustix::process::set_child_subreaper(Pid::from_raw(1));
-    default_signals();
+    exec::default_signals();
     let Some(signals) = shim::listen_for_children() else { return };
     let Ok((taken, take)) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC) else { return };
     let mut shims = HashSet::new();
@@ -156,17 +157,6 @@ fn wait_to_be_asked(socket: OwnedFd, take: OwnedFd, root: &Path, umask: u32) {
     let _ = rustix::io::write(&take, &pid.to_ne_bytes());
     drop((socket, take));
     shim::run(control, root, umask);
-}
-
-/// What is ignored here would be ignored by every command.
-fn default_signals() {
-    // SAFETY: the default handlers are no code of ours.
-    #[allow(unsafe_code)]
-    unsafe {
-        for signal in 1..=64 {
-            libc::signal(signal, libc::SIG_DFL);
-        }
-    }
 }
 
 /// The next request; none when nobody asks any more.

@@ -1,10 +1,12 @@
-//! Where sandboxes live. [`Runtime`] is the contract; [`DockerRuntime`] keeps it with a Docker engine.
+//! Where sandboxes live. [`Runtime`] is the contract; [`DockerRuntime`] keeps it with a Docker engine, [`EmbeddedRuntime`] with nothing but
+//! this machine's kernel.
 //!
 //! A runtime makes and finds sandboxes and runs processes in them. It knows nothing of tasks.
 
 mod docker;
 mod embedded;
 mod exec;
+mod program;
 
 use std::{collections::BTreeMap, fmt};
 
@@ -13,8 +15,9 @@ use async_trait::async_trait;
 use crate::task::{BotId, Incarnation, SandboxId, SandboxSpec, TenantId};
 
 pub use docker::DockerRuntime;
-pub use embedded::{Machine, Part, Verdict};
+pub use embedded::{EmbeddedOptions, EmbeddedRuntime, Machine, Part, Verdict};
 pub use exec::{Chunk, Collected, Exec, ExecInput, ExecOutput};
+pub use program::{BRIDGE, BRIDGE_NAME};
 
 /// Makes sandboxes and runs processes in them.
 #[async_trait]

@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod docker;
+pub mod embedded;
 pub mod engine;
 pub mod proxy;
 pub mod server;

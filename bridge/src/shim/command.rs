@@ -16,16 +16,13 @@ use rustix::{io::Errno, process::Resource};
 
 use super::user::{self, Identity};
 use crate::{
+    exec::{self, Refusal, SEARCH_PATH},
     proto::{LaunchRequest, ResourceLimits, ShellText, launch_request::Program},
     task_dir::TaskDir,
 };
 
 /// A longer command text is put into a file: the kernel takes no argument over 128 KiB (MAX_ARG_STRLEN).
 const TEXT_LIMIT: usize = 96 * 1024;
-/// Where programs are looked for when the environment does not say; that of execvp(3).
-const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// Runs what has no format that the kernel knows, as execvp(3) does.
-const FALLBACK_SHELL: &str = "/bin/sh";
 /// The most of a name that a message repeats, in bytes.
 const ABOUT_LIMIT: usize = 200;
 
@@ -191,57 +188,23 @@ impl Command {
         if let Some(workdir) = &self.workdir {
             rustix::process::chdir(workdir.as_c_str()).map_err(at(Stage::Workdir))?;
         }
-        restore_signals();
+        // A shim blocks signals that a command must get. What each does is the default: the spawner has seen to that.
+        exec::unblock_signals();
         Ok(())
     }
 
     fn exec(&self) -> (Stage, Errno) {
         let mut last = (Stage::Exec, Errno::NOENT);
         for argv in &self.candidates {
-            last = self.exec_one(argv);
+            last = match exec::exec(argv, &self.path, &self.env) {
+                Refusal::Program(errno) => (Stage::Exec, errno),
+                Refusal::Interpreter(errno) => (Stage::Interpreter, errno),
+            };
             if last != (Stage::Exec, Errno::NOENT) {
                 return last;
             }
         }
         last
-    }
-
-    /// Looks for one program along the search path, as execvp(3) does.
-    fn exec_one(&self, argv: &[CString]) -> (Stage, Errno) {
-        let Some(program) = argv.first() else { return (Stage::Exec, Errno::NOENT) };
-        if program.as_bytes().contains(&b'/') {
-            return self.exec_file(program, argv);
-        }
-        let mut worst = (Stage::Exec, Errno::NOENT);
-        for entry in self.path.split(':') {
-            let entry = if entry.is_empty() { "." } else { entry };
-            let Ok(file) = CString::new([entry.as_bytes(), b"/", program.as_bytes()].concat()) else { continue };
-            match self.exec_file(&file, argv) {
-                (Stage::Exec, Errno::NOENT | Errno::NOTDIR) => {}
-                // Perhaps a later entry has one that may be run.
-                denied @ (Stage::Exec, Errno::ACCESS) => worst = denied,
-                other => return other,
-            }
-        }
-        worst
-    }
-
-    fn exec_file(&self, file: &CString, argv: &[CString]) -> (Stage, Errno) {
-        match execve(file, argv, &self.env) {
-            Errno::NOEXEC => {
-                let mut with_shell = vec![c"/bin/sh".to_owned(), file.clone()];
-                with_shell.extend(argv.iter().skip(1).cloned());
-                let shell = CString::new(FALLBACK_SHELL).unwrap_or_default();
-                match execve(&shell, &with_shell, &self.env) {
-                    Errno::NOENT => (Stage::Exec, Errno::NOEXEC),
-                    errno => (Stage::Exec, errno),
-                }
-            }
-            Errno::NOENT if rustix::fs::access(file.as_c_str(), rustix::fs::Access::EXISTS).is_ok() => {
-                (Stage::Interpreter, Errno::NOENT)
-            }
-            errno => (Stage::Exec, errno),
-        }
     }
 
     fn explain(&self, stage: u8, errno: Errno) -> Failure {
@@ -368,30 +331,6 @@ fn give_up_capabilities() {
         let none = CapabilitySet::empty();
         let _ = set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none });
     }
-}
-
-/// A shim blocks signals that a command must get. What each does is the default: the spawner has seen to that.
-fn restore_signals() {
-    // SAFETY: the set is made by sigemptyset before it is used.
-    #[allow(unsafe_code)]
-    unsafe {
-        let mut none = std::mem::zeroed();
-        libc::sigemptyset(&mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
-    }
-}
-
-fn execve(file: &CString, argv: &[CString], env: &[CString]) -> Errno {
-    let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
-        strings.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
-    };
-    let (argv, env) = (pointers(argv), pointers(env));
-    // SAFETY: both lists end with a null pointer, and what they point to lives until the call returns.
-    #[allow(unsafe_code)]
-    unsafe {
-        libc::execve(file.as_ptr(), argv.as_ptr(), env.as_ptr());
-    }
-    Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::NOENT)
 }
 
 /// Waits for a child that is about to end.

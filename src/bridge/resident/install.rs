@@ -1,21 +1,10 @@
-//! Getting the bridge into a sandbox: its binary is part of the server.
-
-use std::sync::LazyLock;
-
-use sha2::{Digest as _, Sha256};
+//! Getting the bridge into a sandbox.
 
 use super::wire::{First, Wire};
-use crate::runtime::{NotStarted, Runtime, RuntimeError};
+use crate::runtime::{BRIDGE, BRIDGE_NAME, NotStarted, Runtime, RuntimeError};
 
-/// The bridge, for the architecture of the server.
-static BINARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/errand-bridge"));
 /// A bridge that finds itself asked by one of a higher generation makes room for it. Raised with every release that changes the bridge.
 const GENERATION: u32 = 1;
-/// Its file name holds what it is made of: another build is another file, and a running one is never overwritten.
-static NAME: LazyLock<String> = LazyLock::new(|| {
-    let digest: String = Sha256::digest(BINARY).iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-    format!("errand-bridge-{digest}")
-});
 
 /// What came of an attempt to reach the bridge in a sandbox.
 pub(super) enum Reached {
@@ -30,7 +19,7 @@ pub(super) async fn reach(runtime: &dyn Runtime, sandbox: &str, root: &str) -> R
     let mut why = String::new();
     // The second is for a root on a file system from which nothing may be executed.
     for directory in [format!("{root}/.bridge"), "/var/tmp/errand-bridge".to_owned()] {
-        match reach_at(runtime, sandbox, root, &format!("{directory}/{}", *NAME)).await? {
+        match reach_at(runtime, sandbox, root, &format!("{directory}/{}", *BRIDGE_NAME)).await? {
             Reached::Bridge(wire) => return Ok(Reached::Bridge(wire)),
             Reached::Impossible(reason) if why.is_empty() => why = reason,
             Reached::Impossible(_) => {}
@@ -45,8 +34,8 @@ async fn reach_at(runtime: &dyn Runtime, sandbox: &str, root: &str, path: &str) 
         Err(RuntimeError::NotStarted { reason: NotStarted::NotFound, .. }) => {}
         other => return understood(other),
     }
-    tracing::debug!(sandbox, path, bytes = BINARY.len(), "putting the bridge into a sandbox");
-    match runtime.put_file(sandbox, path, BINARY, 0o700).await {
+    tracing::debug!(sandbox, path, bytes = BRIDGE.len(), "putting the bridge into a sandbox");
+    match runtime.put_file(sandbox, path, BRIDGE, 0o700).await {
         Ok(()) => understood(start(runtime, sandbox, root, path).await),
         other => understood(other.map(|()| Reached::Impossible(String::new()))),
     }

@@ -1,0 +1,139 @@
+//! The first process of an embedded sandbox: starts what the server asks for, reaps what ends, and ends the sandbox when it is told to.
+//!
+//! One thread and one loop that never waits for a client. The server reaches it at a socket that was opened outside of the sandbox, so that
+//! nothing inside can speak to it, and it is not to be read or traced from inside. It knows nothing of tasks.
+
+mod child;
+mod client;
+mod signals;
+
+use std::{
+    io,
+    os::{
+        fd::{AsFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
+        unix::net::UnixListener,
+    },
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{DumpableBehavior, Resource, Rlimit, Signal, WaitOptions, wait},
+};
+
+use client::Client;
+use signals::Signals;
+
+/// The descriptor of the listening socket.
+pub const LISTENER: RawFd = 3;
+/// The descriptor that holds the lock by which the sandbox is known to live. It is never used, only kept.
+pub const LOCK: RawFd = 4;
+/// How long processes have to end after SIGTERM before they are killed.
+const GRACE: Duration = Duration::from_secs(2);
+/// The most clients at a time. Others wait to be accepted.
+const CLIENTS: usize = 64;
+
+/// Runs as the sandbox's first process, until it is told to end. `processes` is the most that it and all below it may be, where nothing
+/// else limits that.
+///
+/// # Errors
+/// When it cannot begin.
+pub fn run(processes: Option<u64>) -> io::Result<()> {
+    // SAFETY: the launcher has put the socket there, and nothing else of this process has it.
+    #[allow(unsafe_code)]
+    let listener = unsafe { UnixListener::from_raw_fd(LISTENER) };
+    listener.set_nonblocking(true)?;
+    close_on_exec();
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    let _ = rustix::thread::set_name(c"errand-init");
+    if let Some(processes) = processes {
+        let limit = Rlimit { current: Some(processes), maximum: Some(processes) };
+        rustix::process::setrlimit(Resource::Nproc, limit)?;
+    }
+    let signals = Signals::listen()?;
+    rustix::stdio::dup2_stderr(std::fs::File::options().write(true).open("/dev/null")?)?;
+    Init { listener, signals, clients: Vec::new(), ends: None }.work();
+    Ok(())
+}
+
+/// Makes sure that nothing that is open here is open in what is started.
+fn close_on_exec() {
+    // SAFETY: only flags of descriptors change.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
+    }
+}
+
+struct Init {
+    listener: UnixListener,
+    signals: Signals,
+    clients: Vec<Client>,
+    /// When the sandbox ends, once it was told to.
+    ends: Option<Instant>,
+}
+
+impl Init {
+    fn work(mut self) {
+        loop {
+            self.wait();
+            let now = Instant::now();
+            if self.signals.told_to_end() && self.ends.is_none() {
+                self.ends = Some(now + GRACE);
+                signals::send_to_all(Signal::TERM);
+                // What is held still cannot end.
+                signals::send_to_all(Signal::CONT);
+            }
+            let alone = reap();
+            if self.ends.is_some_and(|ends| alone || ends <= now) {
+                // The kernel kills what is left.
+                return;
+            }
+            self.accept();
+            let stopping = self.ends.is_some();
+            for client in &mut self.clients {
+                client.go_on(stopping);
+            }
+            self.clients.retain(|client| client.is_open(now));
+        }
+    }
+    /// Waits until something can be gone on with.
+    fn wait(&self) {
+        let deadlines = self.clients.iter().map(Client::deadline).chain(self.ends);
+        let timeout = deadlines.min().map(|due| {
+            let wait = due.saturating_duration_since(Instant::now());
+            Timespec { tv_sec: wait.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: wait.subsec_nanos().into() }
+        });
+        let mut watched = vec![PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN)];
+        if self.clients.len() < CLIENTS {
+            watched.push(PollFd::from_borrowed_fd(self.listener.as_fd(), PollFlags::IN));
+        }
+        watched.extend(self.clients.iter().map(|client| {
+            let (descriptor, flags): (BorrowedFd<'_>, _) = client.waits_for();
+            PollFd::from_borrowed_fd(descriptor, flags)
+        }));
+        // Whatever it was, everything is looked at.
+        let _ = poll(&mut watched, timeout.as_ref());
+    }
+
+    fn accept(&mut self) {
+        while self.clients.len() < CLIENTS {
+            match self.listener.accept() {
+                Ok((socket, _)) => self.clients.extend(Client::new(OwnedFd::from(socket))),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+/// Takes note of every process that has ended. True when none is left.
+fn reap() -> bool {
+    loop {
+        match wait(WaitOptions::NOHANG) {
+            Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
+            Ok(None) => return false,
+            Err(_) => return true,
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Writing a file in the sandbox without any of its programs.
+
+use std::{
+    fs,
+    io::{self, Read as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+
+/// What is said when the file is there.
+pub const WRITTEN: &str = "written\n";
+
+/// Writes standard input to a file with these permissions, whole or not at all. The directories above it are made for this user alone.
+///
+/// # Errors
+/// When it cannot be written there. All input is read even then: who sends it also listens.
+pub fn run(path: &Path, size: u64, mode: u32) -> io::Result<()> {
+    let mut input = io::stdin().lock();
+    let written = write(path, size, mode, &mut input);
+    if written.is_err() {
+        io::copy(&mut input, &mut io::sink())?;
+    }
+    written?;
+    io::stdout().write_all(WRITTEN.as_bytes())
+}
+
+fn write(path: &Path, size: u64, mode: u32, input: &mut impl io::Read) -> io::Result<()> {
+    let Some(directory) = path.parent().filter(|_| path.is_absolute()) else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not the absolute path of a file"));
+    };
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    // Two may be writing the same file.
+    let part = PathBuf::from(format!("{}.{}.part", path.display(), std::process::id()));
+    let done = write_part(&part, size, mode, input).and_then(|()| fs::rename(&part, path));
+    if done.is_err() {
+        let _ = fs::remove_file(&part);
+    }
+    done
+}
+
+fn write_part(part: &Path, size: u64, mode: u32, input: &mut impl io::Read) -> io::Result<()> {
+    let mut file = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(part)?;
+    if io::copy(&mut input.take(size), &mut file)? != size {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    file.set_permissions(fs::Permissions::from_mode(mode))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_written_whole_or_not_at_all() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("a/b/file");
+        write(&path, 3, 0o640, &mut &b"abc"[..]).expect("written");
+        assert_eq!(fs::read(&path).expect("read"), b"abc");
+        assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o640);
+        let above = path.parent().expect("a directory");
+        assert_eq!(fs::metadata(above).expect("there").permissions().mode() & 0o777, 0o700);
+
+        assert!(write(&path, 5, 0o600, &mut &b"cut"[..]).is_err(), "less than was promised");
+        assert_eq!(fs::read(&path).expect("read"), b"abc", "what was there stays");
+        assert_eq!(fs::read_dir(above).expect("read").count(), 1, "and no part is left");
+        assert!(write(Path::new("relative"), 0, 0o600, &mut io::empty()).is_err());
+    }
+}

@@ -1,0 +1,77 @@
+//! What bubblewrap is told.
+
+use super::{network::Network, places::Places, record::Record, root::Root};
+
+/// The init inside, for whoever is there.
+pub(super) const INIT: &str = "/run/errand/init";
+/// Descriptors as the launcher places them.
+const INFO: &str = "5";
+const FILTER: &str = "6";
+pub(super) const ARGUMENTS: &str = "7";
+/// What may be in `/dev/shm`, in bytes: as much as container engines give.
+const SHARED_MEMORY: u64 = 64 << 20;
+/// Where programs are looked for.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// The longest name of a machine that the kernel takes.
+const HOSTNAME_LIMIT: usize = 63;
+
+/// Everything but the init's own arguments, each ended by a NUL byte. None: one of them holds such a byte itself.
+pub(super) fn compose(record: &Record, root: &Root, places: &Places, network: Network, filter: bool) -> Option<Vec<u8>> {
+    let (uid, gid) = record.user;
+    let mut all = Vec::new();
+    let mut add = |words: &[&str]| all.extend(words.iter().map(|word| (*word).to_owned()));
+    add(&["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", "--as-pid-1"]);
+    add(&["--uid", &uid.to_string(), "--gid", &gid.to_string(), "--hostname", &hostname(record.bot())]);
+    if network == Network::None {
+        add(&["--unshare-net"]);
+    }
+    add(&["--cap-drop", "ALL", "--info-fd", INFO]);
+    if filter {
+        add(&["--seccomp", FILTER]);
+    }
+    all.extend(root.arguments(&places.etc));
+    let mut add = |words: &[&str]| all.extend(words.iter().map(|word| (*word).to_owned()));
+    add(&["--proc", "/proc", "--dev", "/dev"]);
+    add(&["--perms", "1777", "--size", &SHARED_MEMORY.to_string(), "--tmpfs", "/dev/shm"]);
+    for (path, target) in [(&places.tmp, "/tmp"), (&places.workspace, "/workspace")] {
+        add(&["--bind", &path.to_string_lossy(), target]);
+    }
+    add(&["--dir", "/root", "--dir", "/home", "--dir", "/run"]);
+    add(&["--ro-bind", &places.program.to_string_lossy(), INIT]);
+    // What lies between the others is memory that nothing else limits.
+    add(&["--remount-ro", "/dev", "--remount-ro", "/"]);
+    add(&["--chdir", "/workspace", "--clearenv"]);
+    for (name, value) in [("PATH", PATH), ("HOME", "/workspace"), ("LANG", "C.UTF-8")] {
+        add(&["--setenv", name, value]);
+    }
+    for (name, value) in &record.spec.env {
+        add(&["--setenv", name, value]);
+    }
+    if all.iter().any(|argument| argument.contains('\0')) {
+        return None;
+    }
+    Some(all.into_iter().flat_map(|argument| [argument.into_bytes(), vec![0]].concat()).collect())
+}
+
+/// What the sandbox calls its machine: after the bot, as far as that makes a name.
+pub(super) fn hostname(bot: &str) -> String {
+    let name: String = bot
+        .chars()
+        .map(|letter| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '-' })
+        .take(HOSTNAME_LIMIT)
+        .collect();
+    let name = name.trim_matches('-');
+    if name.is_empty() { "sandbox".to_owned() } else { name.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn machines_are_called_after_their_bots() {
+        assert_eq!(hostname("Bot_1"), "bot-1");
+        assert_eq!(hostname("--"), "sandbox");
+        assert_eq!(hostname(&"x".repeat(200)).len(), HOSTNAME_LIMIT);
+    }
+}

@@ -1,0 +1,91 @@
+//! The programs of this machine as a sandbox's root. What is chosen belongs to the system and to nobody in it.
+
+use std::{fs, path::Path};
+
+/// Where programs are, and what they need.
+const PROGRAMS: [&str; 9] =
+    ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store"];
+
+/// What programs look up in `/etc`. Nothing here can hold a secret; a directory with one, such as that of private keys, is left out.
+const ETC: [&str; 33] = [
+    "ImageMagick-6",
+    "alternatives",
+    "bash.bashrc",
+    "ca-certificates",
+    "ca-certificates.conf",
+    "crypto-policies",
+    "debian_version",
+    "fonts",
+    "gai.conf",
+    "host.conf",
+    "inputrc",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "localtime",
+    "lsb-release",
+    "magic",
+    "mailcap",
+    "mime.types",
+    "os-release",
+    "perl",
+    "pki/ca-trust/extracted",
+    "pki/tls/certs",
+    "pki/tls/openssl.cnf",
+    "profile",
+    "profile.d",
+    "protocols",
+    "services",
+    "shells",
+    "ssl/certs",
+    "ssl/openssl.cnf",
+    "terminfo",
+    "timezone",
+];
+/// The beginnings of names of directories that belong to languages, a version behind each.
+const LANGUAGES: [&str; 3] = ["java", "python", "ruby"];
+
+/// The directories of programs that are there; those that are links, with where they lead.
+pub(super) fn programs() -> Vec<(&'static str, Option<String>)> {
+    let look = |path: &'static str| {
+        let metadata = fs::symlink_metadata(path).ok()?;
+        if metadata.is_symlink() {
+            return Some((path, Some(fs::read_link(path).ok()?.to_str()?.to_owned())));
+        }
+        metadata.is_dir().then_some((path, None))
+    };
+    PROGRAMS.into_iter().filter_map(look).collect()
+}
+
+/// The arguments for the whole root but what every sandbox has.
+pub(super) fn arguments(etc: &Path) -> Vec<String> {
+    let mut arguments = Vec::new();
+    let mut add = |words: &[&str]| arguments.extend(words.iter().map(|word| (*word).to_owned()));
+    for (path, link) in programs() {
+        match link {
+            Some(target) => add(&["--symlink", &target, path]),
+            None => add(&["--ro-bind", path, path]),
+        }
+    }
+    for path in chosen() {
+        add(&["--ro-bind", &path, &path]);
+    }
+    for name in super::etc::NAMES {
+        add(&["--ro-bind", &etc.join(name).to_string_lossy(), &format!("/etc/{name}")]);
+    }
+    arguments
+}
+
+/// What of `/etc` there is to be seen.
+fn chosen() -> Vec<String> {
+    let of_languages = fs::read_dir("/etc").into_iter().flatten().flatten().filter_map(|entry| {
+        let name = entry.file_name().into_string().ok()?;
+        let directory = entry.file_type().ok()?.is_dir();
+        (directory && LANGUAGES.iter().any(|language| name.starts_with(language))).then_some(name)
+    });
+    let mut paths: Vec<String> =
+        ETC.into_iter().map(str::to_owned).chain(of_languages).map(|name| format!("/etc/{name}")).collect();
+    paths.sort();
+    paths.retain(|path| fs::metadata(path).is_ok());
+    paths
+}
