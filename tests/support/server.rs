@@ -62,7 +62,9 @@ impl Server {
         Some(Self {
             docker,
             // No test needs a network, and the engine makes a container faster without one.
-            flags: ["--image", &image.name(), "--network-mode", "none"].map(str::to_owned).to_vec(),
+            flags: ["--runtime", "docker", "--image", &image.name(), "--network-mode", "none"]
+                .map(str::to_owned)
+                .to_vec(),
             directory: TempDir::new().unwrap(),
             // The last part is random; the first is the time.
             prefix: format!("test-{}", &id[id.len() - 12..]),
@@ -127,7 +129,7 @@ impl Server {
         })
         .await;
         let address = line
-            .strip_prefix(&format!("errand {} listening on ", env!("CARGO_PKG_VERSION")))
+            .strip_prefix(&format!("errand {} (docker) listening on ", env!("CARGO_PKG_VERSION")))
             .unwrap_or_else(|| panic!("not what a server says: {line}"));
         self.url = format!("http://{address}");
         let endpoint = Endpoint::from_shared(self.url.clone()).unwrap();

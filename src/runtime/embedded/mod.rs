@@ -250,7 +250,8 @@ impl Runtime for EmbeddedRuntime {
         let id = runtime_id.to_owned();
         let (directory, owner) =
             self.apart(move |shared| shared.find(&id).map(|(directory, record)| (directory, record.owner))).await?;
-        let (ours, its) = streams::make(owner).map_err(|error| RuntimeError::Unavailable { detail: error.to_string() })?;
+        let (ours, its) =
+            streams::make(owner).map_err(|error| RuntimeError::Unavailable { detail: error.to_string() })?;
         init::start(&directory, runtime_id, argv, &its).await?;
         Ok(ours.into_exec())
     }

@@ -23,7 +23,9 @@ impl Network {
             "none" => Ok(Self::None),
             "host" => Ok(Self::Host),
             other => Err(RuntimeError::Refused {
-                detail: format!("network_mode: {other:?} is not known to the embedded runtime; use \"none\" or \"host\""),
+                detail: format!(
+                    "network_mode: {other:?} is not known to the embedded runtime; use \"none\" or \"host\""
+                ),
             }),
         }
     }
