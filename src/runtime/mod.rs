@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use crate::task::{BotId, Incarnation, SandboxId, SandboxSpec, TenantId};
 
 pub use docker::DockerRuntime;
-pub use embedded::{EmbeddedOptions, EmbeddedRuntime};
+pub use embedded::{EmbeddedOptions, EmbeddedRuntime, Machine, Part, Verdict};
 pub use exec::{Chunk, Collected, Exec, ExecInput, ExecOutput};
 pub use program::{BRIDGE, BRIDGE_NAME};
 
