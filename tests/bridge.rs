@@ -1,4 +1,4 @@
-//! The bridge conformance suite on both bridges, in real containers of both images.
+//! The bridge conformance suite on both bridges, in real containers of both images and in sandboxes that need no engine.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -7,41 +7,53 @@ mod conformance {
 }
 mod support;
 
-use std::sync::Arc;
+use std::{any::Any, sync::Arc};
 
 use conformance::bridge::Bench;
 use errand::{
     bridge::{BridgeChoice, DirectBridge, ExecBridge},
     runtime::Runtime,
 };
-use support::docker::{Image, container, engine, runtime};
+use support::{
+    docker::{Image, container, engine, runtime},
+    embedded::{self, Root},
+};
 
 /// Task directories of every bridge here.
 const ROOT: &str = "/tmp/errand";
 
-/// A bridge in a fresh container.
-async fn bench<B: ExecBridge>(image: Image, make: impl FnOnce(Arc<dyn Runtime>) -> B) -> Option<Bench> {
-    let docker = engine(image).await?;
-    let container = container(&docker, image, |_| {}).await;
-    let runtime = Arc::new(runtime());
-    let bridge = Arc::new(make(runtime.clone()));
-    Some(Bench { bridge, runtime, sandbox: container.id.clone(), root: ROOT, _container: container })
+/// Something to run commands in, and what keeps it there.
+type Fresh = (Arc<dyn Runtime>, String, Box<dyn Any + Send + Sync>);
+
+async fn docker(image: Image) -> Option<Fresh> {
+    let container = container(&engine(image).await?, image, |_| {}).await;
+    Some((Arc::new(runtime()), container.id.clone(), Box::new(container)))
 }
 
-async fn direct(image: Image) -> Option<Bench> {
-    bench(image, |runtime| DirectBridge::new(runtime, ROOT)).await
+async fn embedded(root: Root) -> Option<Fresh> {
+    let sandbox = embedded::sandbox(root).await?;
+    Some((sandbox.runtime.clone(), sandbox.id().to_owned(), Box::new(sandbox)))
 }
 
-async fn resident(image: Image) -> Option<Bench> {
-    let bench = bench(image, |runtime| BridgeChoice::new(runtime, ROOT)).await?;
-    let state = bench.bridge.prepare(&bench.sandbox).await.expect("a bridge");
+async fn direct(fresh: impl Future<Output = Option<Fresh>>) -> Option<Bench> {
+    let (runtime, sandbox, keep) = fresh.await?;
+    let bridge = Arc::new(DirectBridge::new(runtime.clone(), ROOT));
+    Some(Bench { bridge, runtime, sandbox, root: ROOT, _keep: keep })
+}
+
+async fn resident(fresh: impl Future<Output = Option<Fresh>>) -> Option<Bench> {
+    let (runtime, sandbox, keep) = fresh.await?;
+    let bridge = Arc::new(BridgeChoice::new(runtime.clone(), ROOT));
+    let state = bridge.prepare(&sandbox).await.expect("a bridge");
     assert_eq!(state.name, "resident", "{}", state.detail);
-    Some(bench)
+    Some(Bench { bridge, runtime, sandbox, root: ROOT, _keep: keep })
 }
 
 bridge_conformance! {
-    direct_on_busybox: direct(Image::Busybox);
-    direct_on_debian: direct(Image::Debian);
-    resident_on_busybox: resident(Image::Busybox);
-    resident_on_debian: resident(Image::Debian);
+    direct_on_busybox: direct(docker(Image::Busybox));
+    direct_on_debian: direct(docker(Image::Debian));
+    direct_embedded: direct(embedded(Root::Host));
+    resident_on_busybox: resident(docker(Image::Busybox));
+    resident_on_debian: resident(docker(Image::Debian));
+    resident_embedded: resident(embedded(Root::Host));
 }

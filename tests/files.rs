@@ -1,4 +1,4 @@
-//! The files conformance suite on both bridges, in real containers of both images.
+//! The files conformance suite on both bridges, in real containers of both images and in sandboxes that need no engine.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -7,7 +7,7 @@ mod conformance {
 }
 mod support;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{any::Any, collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use bollard::models::HostConfig;
@@ -17,41 +17,58 @@ use errand::{
     runtime::{Runtime, RuntimeError},
     task::{FilePath, WriteOptions},
 };
-use support::docker::{self, Image, container, engine, runtime};
+use support::{
+    docker::{self, Image, container, engine, runtime},
+    embedded::{self, Root},
+};
 
 /// Task directories of every bridge here.
 const ROOT: &str = "/tmp/errand";
 
-async fn direct(image: Image) -> Option<Bench> {
-    bench(image, |runtime| DirectBridge::new(runtime, ROOT)).await
-}
+/// Something with files in it, a file system of 1 MiB there if it can have one, and what keeps it.
+type Fresh = (Arc<dyn Runtime>, String, Option<&'static str>, Box<dyn Any + Send>);
 
-async fn resident(image: Image) -> Option<Bench> {
-    bench(image, |runtime| BridgeChoice::new(runtime, ROOT)).await
-}
-
-/// A bridge in a fresh container.
-async fn bench<B: SandboxFiles>(image: Image, make: impl FnOnce(Arc<dyn Runtime>) -> B) -> Option<Bench> {
+async fn docker(image: Image) -> Option<Fresh> {
     let docker = engine(image).await?;
     let container = container(&docker, image, |body| {
         let tmpfs = HashMap::from([("/small".to_owned(), "size=1m,mode=1777".to_owned())]);
         body.host_config = Some(HostConfig { tmpfs: Some(tmpfs), ..docker::host_config() });
     })
     .await;
-    let runtime: Arc<dyn Runtime> = Arc::new(runtime());
-    let files = Arc::new(make(runtime.clone()));
-    let sandbox = container.id.clone();
-    let shell = Arc::new(InContainer { runtime, sandbox: sandbox.clone() });
-    Some(Bench::new(files, shell, sandbox, "/tmp/bench", Some("/small"), container).await)
+    Some((Arc::new(runtime()), container.id.clone(), Some("/small"), Box::new(container)))
 }
 
-struct InContainer {
+async fn embedded(root: Root) -> Option<Fresh> {
+    let sandbox = embedded::sandbox(root).await?;
+    Some((sandbox.runtime.clone(), sandbox.id().to_owned(), None, Box::new(sandbox)))
+}
+
+async fn direct(fresh: impl Future<Output = Option<Fresh>>) -> Option<Bench> {
+    bench(fresh, |runtime| DirectBridge::new(runtime, ROOT)).await
+}
+
+async fn resident(fresh: impl Future<Output = Option<Fresh>>) -> Option<Bench> {
+    bench(fresh, |runtime| BridgeChoice::new(runtime, ROOT)).await
+}
+
+/// A bridge in something fresh.
+async fn bench<B: SandboxFiles>(
+    fresh: impl Future<Output = Option<Fresh>>,
+    make: impl FnOnce(Arc<dyn Runtime>) -> B,
+) -> Option<Bench> {
+    let (runtime, sandbox, small, keep) = fresh.await?;
+    let files = Arc::new(make(runtime.clone()));
+    let shell = Arc::new(Inside { runtime, sandbox: sandbox.clone() });
+    Some(Bench::new(files, shell, sandbox, "/tmp/bench", small, keep).await)
+}
+
+struct Inside {
     runtime: Arc<dyn Runtime>,
     sandbox: String,
 }
 
 #[async_trait]
-impl Shell for InContainer {
+impl Shell for Inside {
     async fn run(&self, script: &str) -> String {
         let argv = ["sh", "-c", script].map(str::to_owned);
         let said = self.runtime.exec(&self.sandbox, &argv).await.unwrap().collect(1 << 20).await.unwrap();
@@ -83,8 +100,10 @@ async fn a_sandbox_without_a_shell_says_so() {
 }
 
 files_conformance! {
-    direct_on_busybox: direct(Image::Busybox);
-    direct_on_debian: direct(Image::Debian);
-    resident_on_busybox: resident(Image::Busybox);
-    resident_on_debian: resident(Image::Debian);
+    direct_on_busybox: direct(docker(Image::Busybox));
+    direct_on_debian: direct(docker(Image::Debian));
+    direct_embedded: direct(embedded(Root::Host));
+    resident_on_busybox: resident(docker(Image::Busybox));
+    resident_on_debian: resident(docker(Image::Debian));
+    resident_embedded: resident(embedded(Root::Host));
 }

@@ -1,6 +1,6 @@
 //! What every bridge must do, in every sandbox. Written against the contract alone; [`bridge_conformance`] makes one test of each case.
 
-use std::{sync::Arc, time::Duration};
+use std::{any::Any, sync::Arc, time::Duration};
 
 use errand::{
     bridge::{Attachment, ExecBridge, Finding, LaunchSettings, Piece, ReadError, Report},
@@ -8,8 +8,6 @@ use errand::{
     task::{Ending, Nonce, ProcessIdentity, Program, Signal, StartFailure, TaskId, TaskSpec, sentinel::Sentinel},
 };
 use tokio::time::{Instant, timeout};
-
-use crate::support::docker::Container;
 
 /// Nothing here takes longer on a machine that works.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -20,7 +18,7 @@ pub struct Bench {
     pub runtime: Arc<dyn Runtime>,
     pub sandbox: String,
     pub root: &'static str,
-    pub _container: Container,
+    pub _keep: Box<dyn Any + Send + Sync>,
 }
 
 /// What came of a command.

@@ -1,8 +1,15 @@
 //! Sandboxes that Errand makes itself, in a data directory that goes when a test ends.
 
-use std::{path::Path, sync::Arc, thread};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+};
 
-use errand::runtime::{EmbeddedOptions, EmbeddedRuntime, Runtime as _};
+use errand::{
+    runtime::{CreateSandbox, EmbeddedOptions, EmbeddedRuntime, Found, Runtime as _},
+    task::{BotId, SandboxId, SandboxSpec, TenantId},
+};
 use tempfile::TempDir;
 
 use super::docker::skip;
@@ -62,5 +69,73 @@ impl Machine {
                 }
             });
         });
+    }
+}
+
+/// What is asked for where a test does not care, of this image.
+pub fn request(image: String) -> CreateSandbox {
+    let id = SandboxId::new();
+    CreateSandbox {
+        name: format!("errand-test-{id}"),
+        id,
+        tenant: TenantId::local(),
+        bot: BotId::new("bot").unwrap(),
+        spec: SandboxSpec {
+            image,
+            memory_bytes: 512 << 20,
+            cpus: 2.0,
+            pids_limit: 512,
+            network_mode: "none".to_owned(),
+            writable_root: false,
+            user: None,
+            env: Default::default(),
+        },
+    }
+}
+
+/// A running sandbox. Removed when dropped.
+pub struct Sandbox {
+    pub machine: Machine,
+    pub runtime: Arc<EmbeddedRuntime>,
+    pub found: Found,
+}
+
+/// A sandbox with this root; none when it cannot be made here, and the test is skipped.
+pub async fn sandbox(root: Root) -> Option<Sandbox> {
+    tuned(root, |_| {}).await
+}
+
+/// The same, made differently.
+pub async fn tuned(root: Root, tune: impl FnOnce(&mut SandboxSpec)) -> Option<Sandbox> {
+    let machine = machine().await?;
+    let mut request = request(root.image()?);
+    tune(&mut request.spec);
+    let runtime = machine.runtime();
+    let found = runtime.create(&request).await.expect("make a sandbox");
+    Some(Sandbox { machine, runtime, found })
+}
+
+impl Sandbox {
+    /// Its id.
+    pub fn id(&self) -> &str {
+        &self.found.runtime_id
+    }
+
+    /// Where it is on the disk.
+    pub fn directory(&self) -> PathBuf {
+        self.machine.data_dir().join("sandboxes").join(&self.found.name)
+    }
+
+    /// Runs a shell script in it and returns what it printed.
+    pub async fn sh(&self, script: &str) -> String {
+        let argv = ["sh", "-c", script].map(str::to_owned);
+        let said = self.runtime.exec(self.id(), &argv).await.unwrap().collect(1 << 20).await.unwrap();
+        format!("{}{}", String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr))
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        self.machine.remove(&self.found.name);
     }
 }

@@ -13,7 +13,7 @@ use std::{
     ffi::CString,
     fs::{self, File},
     io,
-    os::fd::{AsFd, AsRawFd as _, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd as _, RawFd},
     path::Path,
 };
 
@@ -34,7 +34,7 @@ pub const INFO: RawFd = 5;
 pub const FILTER: RawFd = 6;
 /// The descriptor that bubblewrap reads most of its arguments from.
 pub const ARGUMENTS: RawFd = 7;
-/// Descriptors from here on have no meaning for those who come after.
+/// Numbers from here on have no meaning for those who come after.
 const FREE: RawFd = 16;
 
 /// What stood in the way.
@@ -61,7 +61,7 @@ impl<T, E: Into<io::Error>> Tried<T> for Result<T, E> {
 /// # Errors
 /// What stood in the way.
 pub fn run(request: &Path) -> Result<std::convert::Infallible, Trouble> {
-    close_inherited();
+    begin_anew();
     let named = || request.display().to_string();
     let request = fs::read(request).tried(named)?;
     let request = LaunchSandbox::decode(&request[..]).map_err(io::Error::other).tried(named)?;
@@ -84,12 +84,16 @@ pub fn run(request: &Path) -> Result<std::convert::Infallible, Trouble> {
     take_over(&request.command)
 }
 
-/// What whoever started the server has left open is not for a sandbox.
-fn close_inherited() {
+/// Closes what whoever started the server has left open: it is not for a sandbox. Keeps the numbers below [`FREE`] from whatever is opened
+/// from here on.
+fn begin_anew() {
     // SAFETY: this process has opened nothing yet.
     #[allow(unsafe_code)]
     unsafe {
         libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0);
+        for number in 3..FREE {
+            libc::dup3(libc::STDERR_FILENO, number, libc::O_CLOEXEC);
+        }
     }
 }
 
@@ -111,12 +115,11 @@ fn place_descriptors(request: &LaunchSandbox) -> Result<(), Trouble> {
     Ok(())
 }
 
+/// Gives a descriptor a number below [`FREE`], by which it is passed on.
 fn place(descriptor: &impl AsFd, number: RawFd) -> io::Result<()> {
-    // By a detour, so that it is another one than the number that it shall have.
-    let from: OwnedFd = rustix::io::fcntl_dupfd_cloexec(descriptor, FREE)?;
-    // SAFETY: the numbers below FREE that are used here belong to nothing else that is used after this.
+    // SAFETY: nothing else that is used has one of those numbers.
     #[allow(unsafe_code)]
-    let placed = unsafe { libc::dup2(from.as_raw_fd(), number) };
+    let placed = unsafe { libc::dup2(descriptor.as_fd().as_raw_fd(), number) };
     if placed < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 

@@ -29,9 +29,10 @@ const PLACE: &str = "/tmp";
 
 /// Makes the view and goes in for good.
 pub(super) fn enter(view: &View, owner: Option<&Owner>) -> Result<(), Trouble> {
-    let sources = view.binds.iter().map(find).collect::<Result<Vec<_>, _>>()?;
     let disk = (!view.disk.is_empty()).then(|| Disk::attach(Path::new(&view.disk))).transpose()?;
     leave_the_others()?;
+    // Only of mounts of its own can a process make others.
+    let sources = view.binds.iter().map(find).collect::<Result<Vec<_>, _>>()?;
     let root = Path::new(PLACE);
     mount(c"tmpfs", root, c"tmpfs", MountFlags::NOSUID, c"mode=0755,size=1m").tried(|| "a new root".to_owned())?;
     for (bind, source) in view.binds.iter().zip(&sources) {
@@ -49,6 +50,8 @@ pub(super) fn enter(view: &View, owner: Option<&Owner>) -> Result<(), Trouble> {
         directory(&target, 0o755)?;
         disk.mount(&target)?;
     }
+    // There bubblewrap puts its own root together.
+    directory(&root.join("tmp"), 0o755)?;
     for (path, mode) in &view.directories {
         own_directory(&below(root, path), *mode, owner)?;
     }

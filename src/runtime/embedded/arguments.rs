@@ -16,13 +16,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 const HOSTNAME_LIMIT: usize = 63;
 
 /// Everything but the init's own arguments, each ended by a NUL byte. None: one of them holds such a byte itself.
-pub(super) fn compose(
-    record: &Record,
-    root: &Root,
-    places: &Places,
-    network: Network,
-    filter: bool,
-) -> Option<Vec<u8>> {
+pub(super) fn compose(record: &Record, root: &Root, places: &Places, network: Network) -> Option<Vec<u8>> {
     let (uid, gid) = record.user;
     let mut all = Vec::new();
     let mut add = |words: &[&str]| all.extend(words.iter().map(|word| (*word).to_owned()));
@@ -31,10 +25,7 @@ pub(super) fn compose(
     if network == Network::None {
         add(&["--unshare-net"]);
     }
-    add(&["--cap-drop", "ALL", "--info-fd", INFO]);
-    if filter {
-        add(&["--seccomp", FILTER]);
-    }
+    add(&["--cap-drop", "ALL", "--info-fd", INFO, "--seccomp", FILTER]);
     all.extend(root.arguments(&places.etc));
     let mut add = |words: &[&str]| all.extend(words.iter().map(|word| (*word).to_owned()));
     add(&["--proc", "/proc", "--dev", "/dev"]);

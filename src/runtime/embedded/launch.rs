@@ -22,6 +22,7 @@ use super::{
     proto::{LaunchSandbox, Owner},
     record::{Life, Record},
     root::Root,
+    seccomp,
 };
 use crate::runtime::RuntimeError;
 
@@ -31,6 +32,8 @@ const ALIVE: &str = "alive";
 const REQUEST: &str = "launch";
 /// What bubblewrap is told.
 const ARGUMENTS: &str = "arguments";
+/// The filter of system calls.
+const FILTER: &str = "filter";
 /// What both say.
 const LOG: &str = "log";
 /// The most of that which an error repeats, in bytes.
@@ -51,8 +54,6 @@ pub(super) struct Launch<'a> {
     pub(super) bwrap: &'a Path,
     /// Files into which the sandbox's processes are written.
     pub(super) cgroup_procs: Vec<PathBuf>,
-    /// The seccomp filter.
-    pub(super) filter: Option<PathBuf>,
     /// The most processes, where no cgroup limits them.
     pub(super) processes: Option<u64>,
     /// The largest file, where no disk limits them.
@@ -94,9 +95,10 @@ impl Launch<'_> {
     fn prepare(&self, root: &Root, network: Network, life: &Life) -> Result<PathBuf, RuntimeError> {
         let (directory, record) = (self.directory, self.record);
         let places = Places::of(directory, record, root, self.program).map_err(|error| refused("the files", &error))?;
-        let Some(arguments) = arguments::compose(record, root, &places, network, self.filter.is_some()) else {
+        let Some(arguments) = arguments::compose(record, root, &places, network) else {
             return Err(RuntimeError::Refused { detail: "env: a variable holds a NUL byte".to_owned() });
         };
+        let filter = seccomp::program().map_err(|error| refused("the filter of system calls", &error))?;
         let text = |path: &Path| path.to_string_lossy().into_owned();
         let mut command = vec![text(self.bwrap), "--args".to_owned(), arguments::ARGUMENTS.to_owned(), "--".to_owned()];
         command.extend([INIT.to_owned(), "init".to_owned(), life.0.clone()]);
@@ -107,7 +109,7 @@ impl Launch<'_> {
             view: places.view,
             file_bytes: self.file_bytes,
             info: text(&directory.join(INFO)),
-            filter: self.filter.as_deref().map(text).unwrap_or_default(),
+            filter: text(&directory.join(FILTER)),
             arguments: text(&directory.join(ARGUMENTS)),
             connector: Vec::new(),
             command,
@@ -119,6 +121,7 @@ impl Launch<'_> {
             make_readable(&etc)?;
             listed.write(&etc, &arguments::hostname(record.bot()), &network.resolver())?;
             fs::write(directory.join(ARGUMENTS), arguments)?;
+            fs::write(directory.join(FILTER), filter)?;
             fs::write(directory.join(REQUEST), request.encode_to_vec())?;
             Ok(directory.join(REQUEST))
         };

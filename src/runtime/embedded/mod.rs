@@ -9,7 +9,6 @@
 //! starts the *init* in them. What is not safe to do in safe Rust is in the launcher and the init, in the crate of the bridge.
 
 mod arguments;
-#[allow(dead_code, reason = "limits are set next")]
 mod cgroup;
 mod disk;
 mod end;
@@ -26,19 +25,19 @@ mod processes;
 mod proto;
 mod record;
 mod root;
-#[allow(dead_code, reason = "filters are set next")]
 mod seccomp;
 mod streams;
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use async_trait::async_trait;
 
 use super::{BRIDGE, BRIDGE_NAME, CreateSandbox, Exec, Found, Runtime, RuntimeError};
 use arguments::INIT;
+use cgroup::{Cgroups, Limits, Resource};
 use home::{Home, refused};
 use launch::{Launch, is_alive};
 pub use machine::{Machine, Part, Verdict};
@@ -79,6 +78,8 @@ pub struct EmbeddedRuntime {
 struct Shared {
     home: Home,
     disk_bytes: u64,
+    /// What this machine offers, once it has everything that is needed.
+    machine: Mutex<Option<Arc<Machine>>>,
 }
 
 impl EmbeddedRuntime {
@@ -86,7 +87,21 @@ impl EmbeddedRuntime {
     pub fn new(options: EmbeddedOptions) -> Self {
         // What is below it is given to other processes, which have other working directories.
         let data_dir = std::path::absolute(&options.data_dir).unwrap_or(options.data_dir);
-        Self { shared: Arc::new(Shared { home: Home::new(&data_dir), disk_bytes: options.disk_bytes }) }
+        let home = Home::new(&data_dir);
+        Self { shared: Arc::new(Shared { home, disk_bytes: options.disk_bytes, machine: Mutex::default() }) }
+    }
+
+    /// What cannot be limited on this machine, or cannot be had in a sandbox, with the one thing to do about each.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Unavailable`] when no sandbox can be made at all.
+    pub async fn warnings(&self) -> Result<Vec<String>, RuntimeError> {
+        let machine = self.apart(Shared::machine).await?;
+        let said = machine.parts().iter().filter_map(|part| match &part.verdict {
+            Verdict::Degraded { why, remedy } => Some(format!("{}: {why} ({remedy})", part.name)),
+            Verdict::Ok { .. } | Verdict::Missing { .. } => None,
+        });
+        Ok(said.collect())
     }
 
     /// Does work that waits for the disk and for processes where that holds nobody up. It is done to its end, also when nobody waits.
@@ -103,6 +118,21 @@ impl EmbeddedRuntime {
 }
 
 impl Shared {
+    /// What this machine offers, looked at until it has everything that is needed.
+    fn machine(&self) -> Result<Arc<Machine>, RuntimeError> {
+        let mut known = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(machine) = &*known {
+            return Ok(Arc::clone(machine));
+        }
+        let machine = Arc::new(Machine::look());
+        match machine.missing() {
+            Some(Part { name, verdict: Verdict::Missing { why, remedy } }) => {
+                Err(RuntimeError::Unavailable { detail: format!("{name}: {why}. What helps: {remedy}") })
+            }
+            _ => Ok(Arc::clone(known.insert(machine))),
+        }
+    }
+
     /// The record of a sandbox, and its directory.
     fn find(&self, runtime_id: &str) -> Result<(PathBuf, Record), RuntimeError> {
         let wanted = Wanted::parse(runtime_id);
@@ -122,6 +152,7 @@ impl Shared {
     }
 
     fn create(&self, request: &CreateSandbox) -> Result<Found, RuntimeError> {
+        self.machine()?;
         // What cannot be is said before anything is made, or removed.
         let root = Root::of(&request.spec)?;
         Network::of(&request.spec.network_mode)?;
@@ -160,17 +191,35 @@ impl Shared {
     fn begin(&self, directory: &Path, record: &Record) -> Result<Found, RuntimeError> {
         let program =
             self.home.program(&BRIDGE_NAME, BRIDGE).map_err(|error| refused("the program of the init", &error))?;
+        let machine = self.machine()?;
+        let Some(bwrap) = machine.bwrap() else {
+            return Err(RuntimeError::Unavailable { detail: "bubblewrap is gone".to_owned() });
+        };
+        let spec = &record.spec;
+        let limits = Limits { memory_bytes: spec.memory_bytes, cpus: spec.cpus, pids: spec.pids_limit };
+        let made = Cgroups::detect()
+            .make(&record.runtime_id(), &limits)
+            .map_err(|error| refused("the sandbox's cgroup", &error))?;
+        for limit in &made.unenforced {
+            tracing::debug!(sandbox = %record.name, %limit, "not limited by a cgroup");
+        }
+        let uncounted = made.unenforced.iter().any(|limit| limit.resource == Resource::Pids);
         let launch = Launch {
             directory,
             record,
             program: &program,
-            bwrap: Path::new("/usr/bin/bwrap"),
-            cgroup_procs: Vec::new(),
-            filter: None,
-            processes: None,
+            bwrap,
+            cgroup_procs: made.procs,
+            processes: uncounted.then_some(spec.pids_limit),
             file_bytes: if record.disk.is_some() { 0 } else { self.disk_bytes },
         };
-        launch.run()?;
+        if let Err(failure) = launch.run() {
+            // The failure is the answer.
+            if let Err(error) = Cgroups::detect().remove(&record.runtime_id()) {
+                tracing::warn!(sandbox = %record.name, %error, "the cgroup of a sandbox that was not made is left");
+            }
+            return Err(failure);
+        }
         Ok(record.found(true, Life::read(directory)))
     }
 
@@ -194,7 +243,11 @@ impl Shared {
     }
 
     fn end(&self, directory: &Path, record: &Record) -> Result<(), RuntimeError> {
-        end::end(directory, record)
+        end::end(directory, record)?;
+        // Whatever is left of it there, and of what was started beside it, ends now.
+        Cgroups::detect()
+            .remove(&record.runtime_id())
+            .map_err(|error| RuntimeError::Unavailable { detail: format!("the sandbox {:?}: {error}", record.name) })
     }
 
     fn remove(&self, runtime_id: &str) -> Result<(), RuntimeError> {
@@ -218,7 +271,7 @@ impl Runtime for EmbeddedRuntime {
     }
 
     async fn ping(&self) -> Result<(), RuntimeError> {
-        Ok(())
+        self.apart(Shared::machine).await.map(drop)
     }
 
     async fn create(&self, request: &CreateSandbox) -> Result<Found, RuntimeError> {
