@@ -29,7 +29,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 const CRATES: &[(&str, &[&str])] = &[
     ("bollard", &["runtime"]),
     ("hyper", &["bridge"]),
-    ("sqlx", &["store"]),
+    ("rusqlite", &["store"]),
     ("tonic", &["proto", "bridge", "api", "app", "cli"]),
     ("prost", &["proto", "bridge", "runtime", "api", "cli"]),
     ("prost_types", &["proto", "api", "cli"]),

@@ -8,7 +8,6 @@ use errand::{
     task::{NotificationKind, Status},
 };
 use futures_util::future::join_all;
-use sqlx::{Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
 
 #[path = "conformance/store.rs"]
@@ -33,12 +32,8 @@ impl SqlitePlace {
     }
 
     /// Runs SQL past the store.
-    async fn execute(&self, sql: &'static str) -> Result<(), sqlx::Error> {
-        let options = SqliteConnectOptions::new().filename(self.file()).create_if_missing(true);
-        let mut connection = SqliteConnection::connect_with(&options).await?;
-        let result = sqlx::raw_sql(sql).execute(&mut connection).await;
-        connection.close().await?;
-        result.map(|_| ())
+    fn execute(&self, sql: &str) -> Result<(), rusqlite::Error> {
+        rusqlite::Connection::open(self.file())?.execute_batch(sql)
     }
 }
 
@@ -58,7 +53,7 @@ store_conformance!(SqlitePlace);
 async fn a_newer_schema_is_refused_and_left_as_it_was() {
     let place = SqlitePlace::new();
     place.store().await.close().await;
-    place.execute("PRAGMA user_version = 99").await.unwrap();
+    place.execute("PRAGMA user_version = 99").unwrap();
     let before = std::fs::read(place.file()).unwrap();
     let error = SqliteStore::open(&place.file()).await.unwrap_err();
     assert!(matches!(error, StoreError::TooNew { found: 99, known: 1 }), "{error:?}");
@@ -89,7 +84,7 @@ async fn a_damaged_database_is_refused_and_left_as_it_was() {
 #[tokio::test]
 async fn the_database_of_another_program_is_refused_and_left_as_it_was() {
     let place = SqlitePlace::new();
-    place.execute("CREATE TABLE bookmarks (url TEXT)").await.unwrap();
+    place.execute("CREATE TABLE bookmarks (url TEXT)").unwrap();
     let before = std::fs::read(place.file()).unwrap();
     let error = SqliteStore::open(&place.file()).await.unwrap_err();
     assert!(matches!(error, StoreError::NotADatabase { .. }), "{error:?}");
@@ -155,10 +150,10 @@ async fn the_database_itself_keeps_a_terminal_status() {
     let place = SqlitePlace::new();
     let store = place.store().await;
     let queued = create(&store, task(&owner("a", "bot", "s"))).await;
-    place.execute("UPDATE tasks SET status = 'running'").await.unwrap();
+    place.execute("UPDATE tasks SET status = 'running'").unwrap();
     store.update_task(exited(queued, 0, at(1)), None).await.unwrap();
     for sql in ["UPDATE tasks SET status = 'failed'", "UPDATE tasks SET status = 'running', finished_at = NULL"] {
-        let error = place.execute(sql).await.unwrap_err();
+        let error = place.execute(sql).unwrap_err();
         assert!(error.to_string().contains("a terminal status is final"), "{error}");
     }
     assert_eq!(store.tasks(all_tasks("a")).await.unwrap()[0].status(), Status::Succeeded);
@@ -173,7 +168,6 @@ async fn a_change_that_fails_midway_is_undone_and_harms_no_neighbour() {
             "CREATE TRIGGER sabotage BEFORE INSERT ON notifications WHEN NEW.bot = 'broken' \
          BEGIN SELECT RAISE(ABORT, 'sabotage'); END",
         )
-        .await
         .unwrap();
     let broken = create(&store, task(&owner("a", "broken", "s"))).await;
     let sound = create(&store, task(&owner("a", "sound", "s"))).await;
@@ -200,7 +194,7 @@ async fn expect_the_group_to_fail(place: &SqlitePlace, store: &SqliteStore) {
     assert_eq!(store.commits(), before);
     assert!(store.tasks(all_tasks("a")).await.unwrap().is_empty());
     // The writer is none the worse for it.
-    place.execute("DROP TRIGGER sabotage").await.unwrap();
+    place.execute("DROP TRIGGER sabotage").unwrap();
     let made = create(store, task(&owners[1])).await;
     assert_eq!(ids(&store.tasks(all_tasks("a")).await.unwrap()), [made.id]);
 }
@@ -215,7 +209,6 @@ async fn a_commit_that_fails_is_told_to_all_in_it() {
          CREATE TABLE child (parent INTEGER REFERENCES parent (id) DEFERRABLE INITIALLY DEFERRED);
          CREATE TRIGGER sabotage AFTER INSERT ON tasks WHEN NEW.bot = 'broken' BEGIN INSERT INTO child VALUES (1); END",
         )
-        .await
         .unwrap();
     expect_the_group_to_fail(&place, &store).await;
 }
@@ -229,7 +222,6 @@ async fn a_group_that_the_database_rolled_back_by_itself_does_not_go_on() {
             "CREATE TRIGGER sabotage BEFORE INSERT ON tasks WHEN NEW.bot = 'broken' \
          BEGIN SELECT RAISE(ROLLBACK, 'sabotage'); END",
         )
-        .await
         .unwrap();
     expect_the_group_to_fail(&place, &store).await;
 }

@@ -60,7 +60,8 @@ pub fn run(root: &Path, generation: u32) -> io::Result<()> {
             started = true;
         }
         if Instant::now() > deadline {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "the bridge does not come up"));
+            let why = serve::last_note(&directory).map_or(String::new(), |note| format!(": {note}"));
+            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("the bridge does not come up{why}")));
         }
         std::thread::sleep(PAUSE);
     }

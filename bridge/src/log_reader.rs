@@ -38,6 +38,22 @@ impl LogReader {
         self.position
     }
 
+    /// Whether there is more to come than so many bytes, with what the log has not kept.
+    pub fn is_behind(&self, bytes: u64) -> bool {
+        self.end() > self.position.saturating_add(bytes)
+    }
+
+    /// Goes on with the last bytes that there are by now, and returns where they end.
+    pub fn skip_to_tail(&mut self, bytes: u64) -> u64 {
+        let end = self.end();
+        self.position = self.position.max(end.saturating_sub(bytes));
+        end
+    }
+
+    fn end(&self) -> u64 {
+        self.log.metadata().map_or(0, |metadata| metadata.len())
+    }
+
     /// The next piece, of one stream, at most `limit` bytes; none when there is no more yet. Jumps over what the log has not kept.
     ///
     /// # Errors
@@ -61,7 +77,7 @@ impl LogReader {
             }
             let offset = self.position;
             self.position += data.len() as u64;
-            return Ok(Some(Output { offset, data: Bytes::from(data), stream: stream.into() }));
+            return Ok(Some(Output { offset, data: Bytes::from(data), stream: stream.into(), unpacked: 0 }));
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io,
+    io::{self, Write as _},
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
     sync::Arc,
@@ -40,6 +40,8 @@ const GOODBYE: Duration = Duration::from_millis(200);
 /// What may be sent before it is acknowledged, in bytes: on all of a connection, and on one call.
 const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 const STREAM_WINDOW: u32 = 1024 * 1024;
+/// What bridges have to say, in the bridge's directory.
+const LOG: &str = "log";
 /// Calls at the same time: one for each followed task, and some.
 const CALLS: u32 = 100_000;
 
@@ -53,12 +55,34 @@ pub(crate) fn start(root: &Path, generation: u32) -> io::Result<()> {
     match unsafe { libc::fork() } {
         0 => {
             let _ = rustix::process::setsid();
-            let code = i32::from(run(root, generation).is_err());
-            std::process::exit(code)
+            let result = run(root, generation);
+            // That there is another one by now is no reason that anybody waits for.
+            if let Err(error) = &result
+                && error.kind() != io::ErrorKind::AddrInUse
+            {
+                note(&directory(root), error);
+            }
+            std::process::exit(i32::from(result.is_err()))
         }
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
     }
+}
+
+/// Writes down why this bridge ends, for whoever waits for it.
+fn note(directory: &Path, error: &io::Error) {
+    // Where not even that can be written, there is nobody else to tell.
+    let _ = open_log(directory).and_then(|mut log| writeln!(log, "{error}"));
+}
+
+/// What a bridge wrote down last.
+pub(crate) fn last_note(directory: &Path) -> Option<String> {
+    let log = fs::read_to_string(directory.join(LOG)).ok()?;
+    log.lines().last().map(str::to_owned)
+}
+
+fn open_log(directory: &Path) -> io::Result<File> {
+    File::options().create(true).append(true).open(directory.join(LOG))
 }
 
 fn run(root: &Path, generation: u32) -> io::Result<()> {
@@ -70,11 +94,24 @@ fn run(root: &Path, generation: u32) -> io::Result<()> {
     let _ = fs::remove_file(directory.join(SOCKET));
     let listener = socket::bind(&directory, SOCKET)?;
     listener.set_nonblocking(true)?;
+    remove_others(&directory);
     let spawner = Spawner::start(root, umask)?;
     // What is written for others is as open as the sandbox wants it.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(umask));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(accept(root.to_owned(), generation, listener, spawner))
+}
+
+/// Removes the binaries of other bridges. What runs of them goes on, and a server that wants one puts it there again.
+fn remove_others(directory: &Path) {
+    let own = std::env::current_exe().ok();
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    for path in entries.map(|entry| entry.path()).filter(|path| Some(path) != own.as_ref()) {
+        if path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"errand-bridge-")) {
+            // One that stays costs its room on the disk, nothing else.
+            let _ = fs::remove_file(path);
+        }
+    }
 }
 
 /// Whoever holds the lock is the sandbox's one bridge.
@@ -95,7 +132,7 @@ fn lock(directory: &Path) -> io::Result<File> {
 /// Lets go of the exec that started this process.
 fn detach(directory: &Path) -> io::Result<()> {
     let nothing = File::options().read(true).write(true).open("/dev/null")?;
-    let log = File::options().create(true).append(true).open(directory.join("log"))?;
+    let log = open_log(directory)?;
     rustix::stdio::dup2_stdin(&nothing)?;
     rustix::stdio::dup2_stdout(&nothing)?;
     rustix::stdio::dup2_stderr(&log)?;

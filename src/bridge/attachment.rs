@@ -63,6 +63,11 @@ pub enum Report {
     Started(ProcessIdentity),
     /// More of the log.
     Output(OutputPiece),
+    /// The output up to a position comes faster than it can be carried, and is left out here. The log has it.
+    Skipped {
+        /// Position of the byte that is reported next.
+        to: u64,
+    },
     /// The processes of a silent command were looked at, and what was seen is news.
     Activity(Activity),
     /// The command is over, or never ran. Some of its output may still be on its way.

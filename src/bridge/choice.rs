@@ -114,6 +114,10 @@ impl ExecBridge for BridgeChoice {
         self.resident.known(sandbox).map(BridgeState::of)
     }
 
+    fn forget(&self, sandbox: &str) {
+        self.resident.forget(sandbox);
+    }
+
     fn is_connected(&self, sandbox: &str) -> bool {
         self.resident.is_connected(sandbox)
     }

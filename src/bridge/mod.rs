@@ -40,6 +40,9 @@ pub trait ExecBridge: SandboxFiles {
     /// What [`ExecBridge::prepare`] has found, without asking; none before it was called.
     fn state(&self, sandbox: &str) -> Option<BridgeState>;
 
+    /// Forgets what was kept of a sandbox that is gone.
+    fn forget(&self, sandbox: &str);
+
     /// Whether there is a connection into the sandbox now. As long as there is, the sandbox is in the same life.
     fn is_connected(&self, sandbox: &str) -> bool;
 

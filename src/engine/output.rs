@@ -81,6 +81,15 @@ impl LiveOutput {
         }
     }
 
+    /// Goes on at `position` without what is before it, which is in the log: whoever follows reads it there.
+    pub(super) fn leave_out(&self, position: u64) {
+        if position > self.end() {
+            self.window().leave_out(position);
+            self.shared.grown.notify_waiters();
+            self.shared.taken.notify_waiters();
+        }
+    }
+
     /// Goes on at `position`, since what is before it was not kept. Nothing to do where output has come that far.
     pub(super) fn skip_to(&self, position: u64) {
         if position > self.end() {
@@ -297,6 +306,21 @@ mod tests {
         output.finish();
         assert_eq!(follower.next(13).await, Next::End);
         assert_eq!(output.end(), 20);
+    }
+
+    #[tokio::test]
+    async fn what_is_left_out_is_read_in_the_log() {
+        let output = LiveOutput::new(0);
+        let mut follower = output.follower(0);
+        push(&output, "abc").await;
+        assert_eq!(follower.next(0).await, Next::Output(OutputPiece::both(0, "abc")));
+        output.leave_out(10);
+        output.leave_out(5);
+        assert_eq!((output.end(), output.tail(9)), (10, Vec::new()));
+        assert_eq!(follower.next(3).await, Next::Behind);
+        assert_eq!(output.piece(Piece::From { offset: 0, limit: 20 }), None);
+        push(&output, "xyz").await;
+        assert_eq!(output.follower(10).next(10).await, Next::Output(OutputPiece::both(10, "xyz")));
     }
 
     #[tokio::test]

@@ -159,6 +159,7 @@ impl SandboxKeeper {
             }
             Err(RuntimeError::NoSuchSandbox { .. }) => {
                 tracing::info!(sandbox = %record.id, bot = %record.bot, "the sandbox is gone; making a new one");
+                self.bridge.forget(&record.runtime_id);
                 self.store.remove_sandbox(&record.tenant, &record.bot).await?;
                 self.make(&record.tenant, &record.bot, record.spec).await
             }
@@ -327,6 +328,7 @@ impl SandboxKeeper {
         if !record.adopted {
             self.runtime.remove(&record.runtime_id).await?;
         }
+        self.bridge.forget(&record.runtime_id);
         self.store.remove_sandbox(tenant, bot).await?;
         Ok(())
     }

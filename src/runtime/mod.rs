@@ -25,6 +25,9 @@ pub trait Runtime: Send + Sync + 'static {
     /// Its name in records and in the API, such as `docker`.
     fn name(&self) -> &'static str;
 
+    /// Whether the bytes of processes pass through an engine, to which each of them costs more than to pack it.
+    fn is_through_engine(&self) -> bool;
+
     /// Checks that the engine answers.
     ///
     /// # Errors

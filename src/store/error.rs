@@ -1,6 +1,6 @@
 //! Why the store did not do something, by what the caller can do about it.
 
-use std::sync::Arc;
+use std::{error::Error, sync::Arc};
 
 /// Why the store did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -62,19 +62,10 @@ pub enum StoreError {
     Closed,
     /// The database failed. Shared, because one failed commit is the failure of every change in it.
     #[error("the database failed")]
-    Database(#[source] Arc<sqlx::Error>),
+    Database(#[source] Arc<dyn Error + Send + Sync>),
     /// A record cannot be understood.
     #[error("a stored record cannot be understood")]
     Record(#[source] serde_json::Error),
-}
-
-impl From<sqlx::Error> for StoreError {
-    fn from(error: sqlx::Error) -> Self {
-        match error {
-            sqlx::Error::PoolClosed => Self::Closed,
-            other => Self::Database(Arc::new(other)),
-        }
-    }
 }
 
 impl From<serde_json::Error> for StoreError {

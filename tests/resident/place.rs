@@ -46,6 +46,8 @@ pub struct Launched {
 pub struct Ran {
     pub process: Option<ProcessIdentity>,
     pub pieces: Vec<OutputPiece>,
+    /// Where reports went on after output was left out.
+    pub skips: Vec<u64>,
     pub activities: Vec<Activity>,
     pub ending: Option<Ending>,
     pub usage: Option<ResourceUsage>,
@@ -172,6 +174,7 @@ impl Launched {
                 match self.attachment.next().await.unwrap() {
                     Report::Started(process) => ran.process = Some(process),
                     Report::Output(piece) => ran.pieces.push(piece),
+                    Report::Skipped { to } => ran.skips.push(to),
                     Report::Activity(activity) => ran.activities.push(activity),
                     Report::Ended { ending, usage } => (ran.ending, ran.usage) = (Some(ending), usage),
                     Report::Over { bytes, gap, .. } => (ran.bytes, ran.gap) = (Some(bytes), gap),

@@ -2,18 +2,25 @@
 
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tonic::Status;
 
 use super::link::ShimLink;
 use crate::{
     log_reader::LogReader,
-    proto::{Ended, Follow, Over, Report, report::Kind, shim_order, shim_report},
+    proto::{Ended, Follow, Over, Report, Skipped, report::Kind, shim_order, shim_report},
     task_dir::TaskDir,
 };
 
 /// How often the log is looked at that no shim keeps.
 const POLL: Duration = Duration::from_millis(100);
+
+/// Whoever is so many bytes behind gets the tail only, if that was allowed: the log has the rest for those who want it.
+const FAR_BEHIND: u64 = 4 * 1024 * 1024;
+/// The tail, in bytes: what the server holds in memory.
+const TAIL: u64 = 128 * 1024;
+/// How long nothing is reported of a command's output then.
+const REST: Duration = Duration::from_millis(100);
 
 /// Where reports go. It fails when nobody wants them any more.
 pub(super) type Reports = mpsc::Sender<Result<Report, Status>>;
@@ -36,6 +43,9 @@ pub(super) struct Follower {
     reports: Reports,
     log: Option<LogReader>,
     from: u64,
+    may_skip: bool,
+    /// Until when output is not reported, after some was skipped.
+    rest: Option<Instant>,
     ended: bool,
     /// Whether anything was reported.
     said: bool,
@@ -43,8 +53,8 @@ pub(super) struct Follower {
 
 impl Follower {
     /// Reports on a launch, with its output from byte `from` on.
-    pub(super) fn new(task: TaskDir, nonce: String, reports: Reports, from: u64) -> Self {
-        Self { task, nonce, reports, log: None, from, ended: false, said: false }
+    pub(super) fn new(task: TaskDir, nonce: String, reports: Reports, from: u64, may_skip: bool) -> Self {
+        Self { task, nonce, reports, log: None, from, may_skip, rest: None, ended: false, said: false }
     }
 
     /// Follows a launch that a shim was just asked for.
@@ -89,7 +99,15 @@ impl Follower {
     }
 
     async fn relay(&mut self, link: &mut ShimLink) -> Result<Told, Unheard> {
-        while let Some(said) = link.next().await {
+        loop {
+            let said = tokio::select! {
+                said = link.next() => said,
+                () = rested(self.rest) => {
+                    self.ask_for_growth(link).await;
+                    continue;
+                }
+            };
+            let Some(said) = said else { return Ok(Told::NotTheEnd) };
             match said {
                 shim_report::Kind::Claimed(claimed) => {
                     self.send(Kind::Claimed(claimed)).await?;
@@ -99,9 +117,9 @@ impl Follower {
                 shim_report::Kind::Activity(activity) => self.send(Kind::Activity(activity)).await?,
                 shim_report::Kind::Grew(_) => {
                     self.send_output().await?;
-                    let known = self.log.as_ref().map_or(self.from, LogReader::position);
-                    // A shim that is gone may have said more before it went.
-                    let _ = link.order(shim_order::Kind::Follow(Follow { known })).await;
+                    if self.rest.is_none() {
+                        self.ask_for_growth(link).await;
+                    }
                 }
                 shim_report::Kind::Ended(ended) => self.send_end(ended).await?,
                 shim_report::Kind::Over(over) => {
@@ -113,7 +131,14 @@ impl Follower {
                 shim_report::Kind::InputTaken(_) | shim_report::Kind::Resized(_) => {}
             }
         }
-        Ok(Told::NotTheEnd)
+    }
+
+    /// Lets a shim say when there is more.
+    async fn ask_for_growth(&mut self, link: &mut ShimLink) {
+        self.rest = None;
+        let known = self.log.as_ref().map_or(self.from, LogReader::position);
+        // A shim that is gone may have said more before it went.
+        let _ = link.order(shim_order::Kind::Follow(Follow { known })).await;
     }
 
     /// Tells what the files of a task say that has no shim: one of the direct bridge, or one that is over. Ends without a word where nothing
@@ -137,8 +162,7 @@ impl Follower {
             tokio::time::sleep(POLL).await;
             // A shim that was only just made has its socket by now.
             if let Ok(mut link) = ShimLink::connect(&self.task) {
-                let known = self.log.as_ref().map_or(self.from, LogReader::position);
-                let _ = link.order(shim_order::Kind::Follow(Follow { known })).await;
+                self.ask_for_growth(&mut link).await;
                 if let Told::All = self.relay(&mut link).await? {
                     return Ok(());
                 }
@@ -155,16 +179,26 @@ impl Follower {
         self.send(Kind::Ended(ended)).await
     }
 
-    /// Sends all that the log holds by now.
+    /// Sends what the log holds by now: all of it, or its tail where that is far ahead.
     async fn send_output(&mut self) -> Result<(), Unheard> {
         if self.log.is_none() {
             // A log that cannot be read does not keep the end from being told.
             self.log = LogReader::open(&self.task, self.from).ok();
         }
-        while let Some(log) = &mut self.log
-            && let Ok(Some(output)) = log.next(u64::MAX)
-        {
-            self.send(Kind::Output(output)).await?;
+        let mut until = u64::MAX;
+        while let Some(log) = &mut self.log {
+            if self.may_skip && until == u64::MAX && log.is_behind(FAR_BEHIND) {
+                until = log.skip_to_tail(TAIL);
+                let to = log.position();
+                self.rest = Some(Instant::now() + REST);
+                self.send(Kind::Skipped(Skipped { to })).await?;
+                continue;
+            }
+            let left = until.saturating_sub(log.position());
+            match log.next(left) {
+                Ok(Some(output)) if left > 0 => self.send(Kind::Output(output)).await?,
+                Ok(_) | Err(_) => break,
+            }
         }
         Ok(())
     }
@@ -172,5 +206,13 @@ impl Follower {
     async fn send(&mut self, kind: Kind) -> Result<(), Unheard> {
         self.said = true;
         self.reports.send(Ok(Report { kind: Some(kind) })).await.map_err(|_| Unheard)
+    }
+}
+
+/// Waits until then; for ever where there is no such time.
+async fn rested(rest: Option<Instant>) {
+    match rest {
+        Some(rest) => tokio::time::sleep_until(rest).await,
+        None => std::future::pending().await,
     }
 }

@@ -3,6 +3,7 @@
 mod follow;
 mod input;
 mod link;
+mod read;
 mod signal;
 
 use std::{path::PathBuf, pin::Pin, sync::Arc};
@@ -22,7 +23,6 @@ use crate::{
         bridge_service_server::{BridgeService, BridgeServiceServer},
         file_service_server::FileServiceServer,
         read_log_request::From,
-        read_log_response::Part,
         shim_order,
     },
     spawner::Spawner,
@@ -110,17 +110,17 @@ impl BridgeService for Bridge {
         let (mut link, control) = ShimLink::pair().map_err(lost)?;
         self.spawner.spawn(&control).map_err(lost)?;
         drop(control);
-        let nonce = request.nonce.clone();
+        let (nonce, may_skip) = (request.nonce.clone(), request.may_skip);
         // Without a shim at the other end this fails, and so will what follows.
         let _ = link.order(shim_order::Kind::Launch(request)).await;
         let (reports, stream) = mpsc::channel(QUEUE);
-        tokio::spawn(Follower::new(task, nonce, reports, 0).follow_launch(link));
+        tokio::spawn(Follower::new(task, nonce, reports, 0, may_skip).follow_launch(link));
         let stream = ReceiverStream::new(stream);
         Ok(Response::new(Box::pin(stream.map(|report| report.map(|report| LaunchResponse { report: Some(report) })))))
     }
 
     async fn attach(&self, request: Request<AttachRequest>) -> Result<Response<Self::AttachStream>, Status> {
-        let AttachRequest { task_id, from, nonce } = request.into_inner();
+        let AttachRequest { task_id, from, nonce, may_skip } = request.into_inner();
         let task = self.task(&task_id)?;
         let (reports, stream) = mpsc::channel(QUEUE);
         let mut link = ShimLink::connect(&task).ok();
@@ -129,7 +129,7 @@ impl BridgeService for Bridge {
         {
             link = None;
         }
-        tokio::spawn(Follower::new(task, nonce, reports, from).follow(link));
+        tokio::spawn(Follower::new(task, nonce, reports, from, may_skip).follow(link));
         let stream = ReceiverStream::new(stream);
         Ok(Response::new(Box::pin(stream.map(|report| report.map(|report| AttachResponse { report: Some(report) })))))
     }
@@ -173,7 +173,7 @@ impl BridgeService for Bridge {
     }
 
     async fn read_log(&self, request: Request<ReadLogRequest>) -> Result<Response<Self::ReadLogStream>, Status> {
-        let ReadLogRequest { task_id, from, limit } = request.into_inner();
+        let ReadLogRequest { task_id, from, limit, may_pack } = request.into_inner();
         let task = self.task(&task_id)?;
         let gap = task.gap();
         let size = task.output_bytes(gap.as_ref());
@@ -182,23 +182,12 @@ impl BridgeService for Bridge {
             Some(From::Offset(offset)) => (offset, offset.saturating_add(limit).min(size)),
             None => (0, size),
         };
-        let mut log = LogReader::open(&task, start).map_err(|error| match error.kind() {
+        let log = LogReader::open(&task, start).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => Status::not_found("there is no log"),
             _ => Status::internal(format!("the log cannot be read: {error}")),
         })?;
-        let (parts, stream) = mpsc::channel(QUEUE);
-        tokio::spawn(async move {
-            let mut part = Ok(ReadLogResponse { part: Some(Part::Head(LogHead { size, start, gap })) });
-            while parts.send(part).await.is_ok() && log.position() < end {
-                part = match log.next(end - log.position()) {
-                    // Beyond a gap there may be nothing left of the piece.
-                    Ok(Some(output)) if output.offset < end => Ok(ReadLogResponse { part: Some(Part::Output(output)) }),
-                    Ok(Some(_) | None) => return,
-                    Err(error) => Err(Status::data_loss(format!("the log cannot be read: {error}"))),
-                };
-            }
-        });
-        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+        let parts = read::send(LogHead { size, start, gap }, log, end, may_pack);
+        Ok(Response::new(Box::pin(ReceiverStream::new(parts))))
     }
 
     async fn remove(&self, request: Request<RemoveRequest>) -> Result<Response<RemoveResponse>, Status> {

@@ -120,6 +120,8 @@ impl ExecBridge for DirectBridge {
         Some(BridgeState { name: BridgeState::DIRECT, detail: String::new() })
     }
 
+    fn forget(&self, _sandbox: &str) {}
+
     fn is_connected(&self, _sandbox: &str) -> bool {
         false
     }

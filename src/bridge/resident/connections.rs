@@ -45,37 +45,66 @@ pub(super) enum Link {
     Impossible(Arc<str>),
 }
 
+/// One sandbox.
 #[derive(Default)]
 struct Slot {
-    link: Option<(Link, Instant)>,
-    /// When to try again after a failure, how long to wait after the next, and what went wrong.
-    failed: Option<(Instant, Duration, String)>,
+    /// What was found there last and when, though it may have broken since.
+    link: Mutex<Option<(Link, Instant)>>,
+    /// Held by whoever connects, while the others wait.
+    connecting: tokio::sync::Mutex<Option<Failed>>,
+}
+
+/// An attempt to connect that failed.
+struct Failed {
+    /// When to try again.
+    again_at: Instant,
+    /// How long to wait after the next failure.
+    pause: Duration,
+    /// What went wrong.
+    detail: String,
+}
+
+impl Slot {
+    fn known(&self) -> Option<Link> {
+        locked(&self.link).as_ref().map(|(link, _)| link.clone())
+    }
+
+    /// What was found last, as long as that holds.
+    fn current(&self) -> Option<Link> {
+        let (link, found_at) = locked(&self.link).clone()?;
+        let holds = match &link {
+            Link::Bridge(bridge) => bridge.wire.is_open(),
+            Link::Impossible(_) => found_at.elapsed() < IMPOSSIBLE_FOR,
+        };
+        holds.then_some(link)
+    }
 }
 
 /// All connections.
 pub(super) struct Connections {
     runtime: Arc<dyn Runtime>,
     root: String,
-    /// A connection that many wait for is made by one of them.
-    slots: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Slot>>>>,
-    /// What is known without asking.
-    known: Mutex<HashMap<String, Link>>,
+    slots: Mutex<HashMap<String, Arc<Slot>>>,
 }
 
 impl Connections {
     pub(super) fn new(runtime: Arc<dyn Runtime>, root: String) -> Self {
-        Self { runtime, root, slots: Mutex::default(), known: Mutex::default() }
+        Self { runtime, root, slots: Mutex::default() }
     }
 
-    /// What is known of a sandbox without asking.
+    /// Whether everything passes through an engine, see [`Runtime::is_through_engine`].
+    pub(super) fn through_engine(&self) -> bool {
+        self.runtime.is_through_engine()
+    }
+
+    /// What was last found in a sandbox, without asking.
     pub(super) fn known(&self, sandbox: &str) -> Option<Link> {
-        locked(&self.known).get(sandbox).cloned()
+        locked(&self.slots).get(sandbox)?.known()
     }
 
     /// Forgets a sandbox that is gone.
     pub(super) fn forget(&self, sandbox: &str) {
         locked(&self.slots).remove(sandbox);
-        locked(&self.known).remove(sandbox);
     }
 
     /// The bridge in a sandbox. One caller connects while the others wait for it.
@@ -83,44 +112,35 @@ impl Connections {
     /// # Errors
     /// [`RuntimeError::Unavailable`] while a connection that broke is left alone, and whatever connecting fails with.
     pub(super) async fn link(&self, sandbox: &str) -> Result<Link, RuntimeError> {
-        if let Some(Link::Bridge(bridge)) = self.known(sandbox)
-            && bridge.wire.is_open()
-        {
-            return Ok(Link::Bridge(bridge));
-        }
         let slot = Arc::clone(locked(&self.slots).entry(sandbox.to_owned()).or_default());
-        let mut slot = slot.lock().await;
-        match &slot.link {
-            Some((link @ Link::Bridge(bridge), _)) if bridge.wire.is_open() => return Ok(link.clone()),
-            Some((link @ Link::Impossible(_), at)) if at.elapsed() < IMPOSSIBLE_FOR => return Ok(link.clone()),
-            Some(_) | None => {}
+        if let Some(link) = slot.current() {
+            return Ok(link);
         }
-        if let Some((until, _, detail)) = &slot.failed
-            && *until > Instant::now()
+        let mut failed = slot.connecting.lock().await;
+        if let Some(link) = slot.current() {
+            return Ok(link);
+        }
+        if let Some(failed) = &*failed
+            && failed.again_at > Instant::now()
         {
-            return Err(RuntimeError::Unavailable { detail: detail.clone() });
+            return Err(RuntimeError::Unavailable { detail: failed.detail.clone() });
         }
-        match self.connect(sandbox).await {
+        let connected = self.connect(sandbox).await;
+        match &connected {
             Ok(link) => {
-                slot.failed = None;
-                slot.link = Some((link.clone(), Instant::now()));
-                locked(&self.known).insert(sandbox.to_owned(), link.clone());
-                Ok(link)
+                *failed = None;
+                *locked(&slot.link) = Some((link.clone(), Instant::now()));
             }
-            Err(error) => {
-                slot.link = None;
-                match &error {
-                    RuntimeError::NoSuchSandbox { .. } => self.forget(sandbox),
-                    // Only what may be over at any moment, and must not be asked about all the time, is left alone.
-                    RuntimeError::Unavailable { detail } => {
-                        let pause = slot.failed.as_ref().map_or(FIRST_PAUSE, |(_, pause, _)| *pause);
-                        slot.failed = Some((Instant::now() + pause, (pause * 2).min(LONGEST_PAUSE), detail.clone()));
-                    }
-                    _ => slot.failed = None,
-                }
-                Err(error)
+            Err(RuntimeError::NoSuchSandbox { .. }) => self.forget(sandbox),
+            // Only what may be over at any moment, and must not be asked about all the time, is left alone.
+            Err(RuntimeError::Unavailable { detail }) => {
+                let pause = failed.as_ref().map_or(FIRST_PAUSE, |failed| failed.pause);
+                let next = (pause * 2).min(LONGEST_PAUSE);
+                *failed = Some(Failed { again_at: Instant::now() + pause, pause: next, detail: detail.clone() });
             }
+            Err(_) => *failed = None,
         }
+        connected
     }
 
     async fn connect(&self, sandbox: &str) -> Result<Link, RuntimeError> {

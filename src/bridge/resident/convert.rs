@@ -5,11 +5,15 @@ use std::time::Duration;
 use super::{connections::Bridge, proto};
 use crate::{
     bridge::{Activity, Finding, LaunchSettings, OutputPiece, Report},
+    runtime::RuntimeError,
     task::{
         Gap, Nonce, ProcessIdentity, Program, Reads, ResourceUsage, Stdin, Stream, TaskId, TaskSpec, TerminalSize,
         Waiting, sentinel,
     },
 };
+
+/// The most that a block of packed output holds, in bytes.
+const UNPACKED_LIMIT: usize = 1024 * 1024;
 
 pub(super) fn launch(task: TaskId, nonce: Nonce, spec: &TaskSpec, settings: LaunchSettings) -> proto::LaunchRequest {
     use proto::launch_request::Program as Wire;
@@ -44,6 +48,7 @@ pub(super) fn launch(task: TaskId, nonce: Nonce, spec: &TaskSpec, settings: Laun
         grace_ms: milliseconds(settings.grace),
         quiet_after_ms: milliseconds(settings.quiet_after),
         look_every_ms: milliseconds(settings.look_every),
+        may_skip: true,
     }
 }
 
@@ -62,6 +67,7 @@ pub(super) fn report(report: proto::Report) -> Option<Report> {
         Kind::Claimed(_) => Report::Claimed,
         Kind::Started(process) => Report::Started(identity(process)),
         Kind::Output(piece) => Report::Output(output(piece)),
+        Kind::Skipped(skipped) => Report::Skipped { to: skipped.to },
         Kind::Activity(activity) => Report::Activity(Activity {
             silent_for: Duration::from_millis(activity.silent_ms),
             busy: activity.busy,
@@ -78,7 +84,18 @@ pub(super) fn report(report: proto::Report) -> Option<Report> {
     })
 }
 
-pub(super) fn output(output: proto::Output) -> OutputPiece {
+/// Output as it was printed.
+pub(super) fn unpacked(mut output: proto::Output) -> Result<OutputPiece, RuntimeError> {
+    let size = output.unpacked as usize;
+    if size > 0 {
+        let bytes = (size <= UNPACKED_LIMIT).then(|| lz4_flex::block::decompress(&output.data, size).ok());
+        let detail = || "the bridge's packed output cannot be understood".to_owned();
+        output.data = bytes.flatten().ok_or_else(|| RuntimeError::Refused { detail: detail() })?.into();
+    }
+    Ok(self::output(output))
+}
+
+fn output(output: proto::Output) -> OutputPiece {
     let stream = match output.stream() {
         proto::Stream::Unspecified => Stream::Both,
         proto::Stream::Stdout => Stream::Stdout,
@@ -126,4 +143,24 @@ fn usage(usage: proto::Usage) -> ResourceUsage {
 
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+    use super::*;
+
+    #[test]
+    fn packed_output_is_unpacked_and_nonsense_refused() {
+        let line = b"one of many lines\n".repeat(100);
+        let output = |data: Vec<u8>, unpacked| proto::Output { offset: 7, data: data.into(), stream: 1, unpacked };
+        let size = u32::try_from(line.len()).unwrap();
+        let packed = lz4_flex::block::compress(&line);
+        let wanted = OutputPiece { offset: 7, stream: Stream::Stdout, bytes: line.clone().into() };
+        assert_eq!(unpacked(output(packed.clone(), size)).unwrap(), wanted);
+        assert_eq!(unpacked(output(line, 0)).unwrap(), wanted);
+        for bad in [output(b"nonsense".to_vec(), size), output(packed.clone(), 1), output(packed, u32::MAX)] {
+            assert!(matches!(unpacked(bad), Err(RuntimeError::Refused { .. })));
+        }
+    }
 }

@@ -49,6 +49,11 @@ impl ResidentBridge {
         self.connections.known(sandbox).map(Presence::of)
     }
 
+    /// Forgets a sandbox that is gone.
+    pub(super) fn forget(&self, sandbox: &str) {
+        self.connections.forget(sandbox);
+    }
+
     /// Whether there is a connection now.
     pub(super) fn is_connected(&self, sandbox: &str) -> bool {
         matches!(self.connections.known(sandbox), Some(Link::Bridge(bridge)) if bridge.wire.is_open())
@@ -111,7 +116,8 @@ impl ResidentBridge {
         from: u64,
     ) -> Result<Attachment, RuntimeError> {
         let bridge = self.bridge(sandbox).await?;
-        let request = proto::AttachRequest { task_id: task.to_string(), from, nonce: nonce.to_string() };
+        let request =
+            proto::AttachRequest { task_id: task.to_string(), from, nonce: nonce.to_string(), may_skip: true };
         let reports = answer(client(&bridge.wire).attach(request)).await?;
         Ok(Attachment::new(Follow(reports)))
     }
@@ -189,7 +195,8 @@ impl ResidentBridge {
             Piece::From { offset, limit } => (From::Offset(offset), limit),
             Piece::Tail { limit } => (From::Tail(limit), 0),
         };
-        let request = proto::ReadLogRequest { task_id: task.to_string(), from: Some(from), limit };
+        let may_pack = self.connections.through_engine();
+        let request = proto::ReadLogRequest { task_id: task.to_string(), from: Some(from), limit, may_pack };
         let mut parts = match client(&bridge.wire).read_log(request).await {
             Ok(parts) => parts.into_inner(),
             Err(status) if status.code() == tonic::Code::NotFound => return Err(ReadError::Gone),
@@ -201,7 +208,7 @@ impl ResidentBridge {
         };
         let pieces = parts.filter_map(|part| async {
             match part {
-                Ok(proto::ReadLogResponse { part: Some(Part::Output(output)) }) => Some(Ok(convert::output(output))),
+                Ok(proto::ReadLogResponse { part: Some(Part::Output(output)) }) => Some(convert::unpacked(output)),
                 Ok(_) => None,
                 Err(status) => Some(Err(meaning(&status))),
             }

@@ -98,6 +98,15 @@ impl Window {
         self.gap = Some(gap);
     }
 
+    /// Begins anew after output that did not come here although it was kept. Whoever has not read that far is behind.
+    pub(super) fn leave_out(&mut self, position: u64) {
+        self.followers.clear();
+        self.bytes.clear();
+        self.runs.clear();
+        (self.start, self.gap) = (position, None);
+        self.last_growth = Some(Instant::now());
+    }
+
     fn drop_before(&mut self, start: u64) {
         let excess = usize::try_from(start.saturating_sub(self.start)).unwrap_or(usize::MAX).min(self.bytes.len());
         self.bytes.drain(..excess);

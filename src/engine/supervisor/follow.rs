@@ -251,6 +251,12 @@ impl Supervisor {
                 self.check_resumed().await?;
                 Ok(self.complete(view))
             }
+            Ok(Report::Skipped { to }) => {
+                self.live.output.leave_out(to);
+                view.silent_since = Instant::now();
+                self.check_resumed().await?;
+                Ok(None)
+            }
             Ok(Report::Activity(activity)) => {
                 self.commit_start(view).await?;
                 self.check_activity(activity).await?;

@@ -168,6 +168,10 @@ impl Runtime for DockerRuntime {
         "docker"
     }
 
+    fn is_through_engine(&self) -> bool {
+        true
+    }
+
     async fn ping(&self) -> Result<(), RuntimeError> {
         match tokio::time::timeout(PING_TIMEOUT, self.docker()?.ping()).await {
             Ok(Ok(_)) => Ok(()),

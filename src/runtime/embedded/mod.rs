@@ -270,6 +270,10 @@ impl Runtime for EmbeddedRuntime {
         "embedded"
     }
 
+    fn is_through_engine(&self) -> bool {
+        false
+    }
+
     async fn ping(&self) -> Result<(), RuntimeError> {
         self.apart(Shared::machine).await.map(drop)
     }

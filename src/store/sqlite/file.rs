@@ -9,6 +9,8 @@ use std::{
     path::Path,
 };
 
+use rusqlite::ErrorCode;
+
 use crate::store::StoreError;
 
 /// How every SQLite database begins.
@@ -68,13 +70,9 @@ fn unwritable(path: &Path, source: std::io::Error) -> StoreError {
 }
 
 /// Tells a file that is no database, or a damaged one, from any other failure.
-pub(super) fn refused(path: &Path, error: sqlx::Error) -> StoreError {
-    const CORRUPT: i64 = 11;
-    const NOT_A_DATABASE: i64 = 26;
-    let code = error.as_database_error().and_then(|error| error.code()).and_then(|code| code.parse::<i64>().ok());
-    // The low byte is the code; the rest says more about it.
-    match code.map(|code| code & 0xff) {
-        Some(CORRUPT | NOT_A_DATABASE) => {
+pub(super) fn refused(path: &Path, error: rusqlite::Error) -> StoreError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             StoreError::NotADatabase { path: path.display().to_string(), detail: error.to_string() }
         }
         _ => error.into(),

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection, query_scalar, raw_sql};
+use rusqlite::Connection;
 
 use super::file::refused;
 use crate::store::StoreError;
@@ -25,28 +25,27 @@ fn known_version() -> i64 {
 ///
 /// # Errors
 /// [`StoreError::NotADatabase`], [`StoreError::TooNew`], or when a step fails; the steps before it stay done.
-pub(super) async fn migrate(connection: &mut SqliteConnection, path: &Path) -> Result<(), StoreError> {
-    let found = recognise(connection, path).await?;
+pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+    let found = recognise(connection, path)?;
     // Not earlier: switching to WAL writes to the file. Outside a transaction, because it has no effect inside one.
-    raw_sql("PRAGMA journal_mode = WAL").execute(&mut *connection).await?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
     for (step, version) in STEPS.iter().zip(1_i64..).filter(|(_, version)| *version > found) {
-        let mut transaction = connection.begin().await?;
-        raw_sql(*step).execute(&mut *transaction).await?;
-        // A pragma takes no bound values; these are numbers of our own.
-        let marks = format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {version}");
-        raw_sql(AssertSqlSafe(marks)).execute(&mut *transaction).await?;
-        transaction.commit().await?;
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(step)?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", version)?;
+        transaction.commit()?;
     }
     Ok(())
 }
 
 /// The schema version of the file; 0 when it is new.
-async fn recognise(connection: &mut SqliteConnection, path: &Path) -> Result<i64, StoreError> {
-    let refuse = |error| refused(path, error);
-    let application: i64 = query_scalar("PRAGMA application_id").fetch_one(&mut *connection).await.map_err(refuse)?;
-    let version: i64 = query_scalar("PRAGMA user_version").fetch_one(&mut *connection).await.map_err(refuse)?;
-    let objects: i64 =
-        query_scalar("SELECT count(*) FROM sqlite_schema").fetch_one(&mut *connection).await.map_err(refuse)?;
+fn recognise(connection: &Connection, path: &Path) -> Result<i64, StoreError> {
+    let number =
+        |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(|error| refused(path, error));
+    let application = number("PRAGMA application_id")?;
+    let version = number("PRAGMA user_version")?;
+    let objects = number("SELECT count(*) FROM sqlite_schema")?;
     if application != APPLICATION_ID && (objects > 0 || version > 0) {
         return Err(StoreError::NotADatabase {
             path: path.display().to_string(),

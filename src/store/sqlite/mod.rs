@@ -6,36 +6,37 @@
 mod file;
 mod migrate;
 mod notifications;
+mod readers;
 mod sandboxes;
+mod statement;
 mod tasks;
 mod values;
 mod writer;
 
 use std::{
     path::Path,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
-use sqlx::{
-    Connection as _, SqliteConnection, SqlitePool,
-    sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteSynchronous},
-};
+use rusqlite::{Connection, OpenFlags};
 use tokio::sync::watch;
 
 use super::{Caps, Created, LeaseRequest, NotificationQuery, Scope, Selection, StoreError, TaskQuery, TaskStore};
 use crate::task::{BotId, NewNotification, Notification, SandboxId, SandboxRecord, Task, TaskId, TenantId};
+use readers::Readers;
 use writer::Writer;
 
-/// Readers at a time. More would wait for the same disk.
-const READERS: u32 = 4;
 /// How long to wait for a lock that somebody outside holds, such as a backup.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Statements that a connection keeps prepared. More than there are of fixed form.
+const PREPARED: usize = 64;
 
 /// Tasks, sandboxes and notifications in one SQLite file.
 #[derive(Debug)]
 pub struct SqliteStore {
-    readers: SqlitePool,
+    readers: Readers,
     writer: Writer,
 }
 
@@ -48,27 +49,42 @@ impl SqliteStore {
     /// is left as it was. [`StoreError::Database`] for anything else.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         let claim = file::claim(path)?;
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(BUSY_TIMEOUT);
-        let mut connection =
-            SqliteConnection::connect_with(&options).await.map_err(|error| file::refused(path, error))?;
-        migrate::migrate(&mut connection, path).await?;
-        let readers = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .test_before_acquire(false)
-            .connect_with(options.read_only(true))
-            .await?;
-        Ok(Self { readers, writer: Writer::start(connection, claim) })
+        let (opened, claim) = {
+            let path = path.to_owned();
+            tokio::task::spawn_blocking(move || open(&path).map(|connection| (connection, claim)))
+                .await
+                .map_err(|error| StoreError::Database(Arc::new(error)))??
+        };
+        Ok(Self { readers: Readers::new(path), writer: Writer::start(opened, claim) })
     }
 
     /// How many commits there were since the store was opened: fewer than changes, where changes shared one.
     pub fn commits(&self) -> u64 {
         self.writer.commits()
+    }
+}
+
+/// Opens the connection that writes, and brings the schema up to date.
+fn open(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags).map_err(|error| file::refused(path, error))?;
+    configure(&connection).map_err(|error| file::refused(path, error))?;
+    migrate::migrate(&mut connection, path)?;
+    Ok(connection)
+}
+
+/// What every connection is set to. Nothing of it touches the file.
+fn configure(connection: &Connection) -> Result<(), rusqlite::Error> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.set_prepared_statement_cache_capacity(PREPARED);
+    Ok(())
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Database(Arc::new(error))
     }
 }
 
@@ -83,7 +99,8 @@ impl TaskStore for SqliteStore {
     }
 
     async fn task(&self, tenant: &TenantId, id: TaskId) -> Result<Option<Task>, StoreError> {
-        tasks::get(&self.readers, tenant, id).await
+        let tenant = tenant.clone();
+        self.readers.read(move |connection| tasks::get(connection, &tenant, id)).await
     }
 
     async fn task_by_request(
@@ -92,15 +109,16 @@ impl TaskStore for SqliteStore {
         bot: &BotId,
         request_id: &str,
     ) -> Result<Option<Task>, StoreError> {
-        tasks::get_by_request(&self.readers, tenant, bot, request_id).await
+        let (tenant, bot, request_id) = (tenant.clone(), bot.clone(), request_id.to_owned());
+        self.readers.read(move |connection| tasks::get_by_request(connection, &tenant, &bot, &request_id)).await
     }
 
     async fn tasks(&self, query: TaskQuery) -> Result<Vec<Task>, StoreError> {
-        tasks::list(&self.readers, query).await
+        self.readers.read(move |connection| tasks::list(connection, &query)).await
     }
 
     async fn unfinished_tasks(&self) -> Result<Vec<Task>, StoreError> {
-        tasks::unfinished(&self.readers).await
+        self.readers.read(tasks::unfinished).await
     }
 
     async fn remove_finished_tasks(&self, before: SystemTime, limit: u32) -> Result<Vec<Task>, StoreError> {
@@ -112,7 +130,8 @@ impl TaskStore for SqliteStore {
     }
 
     async fn sandbox(&self, tenant: &TenantId, bot: &BotId) -> Result<Option<SandboxRecord>, StoreError> {
-        sandboxes::get(&self.readers, tenant, bot).await
+        let (tenant, bot) = (tenant.clone(), bot.clone());
+        self.readers.read(move |connection| sandboxes::get(connection, &tenant, &bot)).await
     }
 
     async fn sandboxes(
@@ -121,7 +140,8 @@ impl TaskStore for SqliteStore {
         after: Option<SandboxId>,
         limit: u32,
     ) -> Result<Vec<SandboxRecord>, StoreError> {
-        sandboxes::list(&self.readers, tenant, after, limit).await
+        let tenant = tenant.cloned();
+        self.readers.read(move |connection| sandboxes::list(connection, tenant.as_ref(), after, limit)).await
     }
 
     async fn remove_sandbox(&self, tenant: &TenantId, bot: &BotId) -> Result<(), StoreError> {
@@ -129,7 +149,7 @@ impl TaskStore for SqliteStore {
     }
 
     async fn notifications(&self, query: NotificationQuery) -> Result<Vec<Notification>, StoreError> {
-        notifications::list(&self.readers, query).await
+        self.readers.read(move |connection| notifications::list(connection, &query)).await
     }
 
     async fn lease(&self, scope: &Scope, request: LeaseRequest) -> Result<Vec<Notification>, StoreError> {
@@ -137,7 +157,8 @@ impl TaskStore for SqliteStore {
     }
 
     async fn next_lease_end(&self, scope: &Scope, after: i64) -> Result<Option<SystemTime>, StoreError> {
-        notifications::next_lease_end(&self.readers, scope, after).await
+        let scope = scope.clone();
+        self.readers.read(move |connection| notifications::next_lease_end(connection, &scope, after)).await
     }
 
     async fn acknowledge(&self, scope: &Scope, which: Selection, now: SystemTime) -> Result<u32, StoreError> {

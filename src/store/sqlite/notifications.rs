@@ -2,10 +2,11 @@
 
 use std::time::SystemTime;
 
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection, SqlitePool, query};
+use rusqlite::{Connection, Row};
 
 use super::{
-    values::{micros, time},
+    statement::Statement,
+    values::{decode, micros, time},
     writer::Change,
 };
 use crate::{
@@ -15,38 +16,41 @@ use crate::{
 
 const COLUMNS: &str = "sequence, record, acknowledged_at, deliveries";
 
-/// [`COLUMNS`] of one notification.
-type Row = (i64, String, Option<i64>, u32);
+/// A notification from its [`COLUMNS`].
+fn notification(row: &Row<'_>) -> Result<Notification, StoreError> {
+    Ok(Notification {
+        sequence: row.get(0)?,
+        body: decode(row, 1)?,
+        acknowledged_at: row.get::<_, Option<i64>>(2)?.map(time),
+        deliveries: row.get(3)?,
+    })
+}
 
-fn decode(rows: Vec<Row>) -> Result<Vec<Notification>, StoreError> {
-    let decode_row = |(sequence, record, acknowledged_at, deliveries): Row| {
-        Ok(Notification {
-            sequence,
-            body: serde_json::from_str(&record)?,
-            acknowledged_at: acknowledged_at.map(time),
-            deliveries,
-        })
-    };
-    rows.into_iter().map(decode_row).collect()
+/// The notifications that a statement returns, which asks for their [`COLUMNS`].
+fn notifications(sql: &Statement, connection: &Connection) -> Result<Vec<Notification>, StoreError> {
+    let mut statement = sql.prepare(connection)?;
+    let mut rows = statement.query(&sql.bound()[..])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(notification(row)?);
+    }
+    Ok(found)
 }
 
 /// Adds a notification, inside the transaction of the change it tells of.
-pub(super) async fn insert(
-    connection: &mut SqliteConnection,
-    notification: &NewNotification,
-) -> Result<(), StoreError> {
-    query(
+pub(super) fn insert(connection: &Connection, notification: &NewNotification) -> Result<(), StoreError> {
+    let mut statement = connection.prepare_cached(
         "INSERT INTO notifications (tenant, bot, session, task, kind, created_at, record) VALUES (?, ?, ?, ?, ?, ?, ?)",
-    )
-    .bind(notification.owner.tenant.as_str())
-    .bind(notification.owner.bot.as_str())
-    .bind(notification.owner.session.as_str())
-    .bind(notification.task.to_string())
-    .bind(notification.kind.word())
-    .bind(micros(notification.created_at))
-    .bind(serde_json::to_string(notification)?)
-    .execute(connection)
-    .await?;
+    )?;
+    statement.execute((
+        notification.owner.tenant.as_str(),
+        notification.owner.bot.as_str(),
+        notification.owner.session.as_str(),
+        notification.task.to_string(),
+        notification.kind.word(),
+        micros(notification.created_at),
+        serde_json::to_string(notification)?,
+    ))?;
     Ok(())
 }
 
@@ -59,20 +63,20 @@ pub(super) struct Lease {
 impl Change for Lease {
     type Answer = Vec<Notification>;
 
-    async fn apply(&self, connection: &mut SqliteConnection) -> Result<Vec<Notification>, StoreError> {
+    fn apply(&self, connection: &Connection) -> Result<Vec<Notification>, StoreError> {
         let LeaseRequest { lease, after, limit, now, until } = self.request;
-        let mut sql = QueryBuilder::new("UPDATE notifications SET lease = ");
-        sql.push_bind(lease.to_string()).push(", lease_until = ").push_bind(micros(until));
+        let mut sql = Statement::new("UPDATE notifications SET lease = ");
+        sql.bind(lease.to_string()).push(", lease_until = ").bind(micros(until));
         sql.push(", deliveries = deliveries + 1 WHERE sequence IN (SELECT sequence FROM notifications WHERE ");
         push_scope(&mut sql, &self.scope);
-        sql.push(" AND acknowledged_at IS NULL AND sequence > ").push_bind(after);
-        sql.push(" AND (lease IS NULL OR lease_until <= ").push_bind(micros(now)).push(")");
-        sql.push(" ORDER BY sequence LIMIT ").push_bind(limit);
+        sql.push(" AND acknowledged_at IS NULL AND sequence > ").bind(after);
+        sql.push(" AND (lease IS NULL OR lease_until <= ").bind(micros(now)).push(")");
+        sql.push(" ORDER BY sequence LIMIT ").bind(limit);
         sql.push(") RETURNING ").push(COLUMNS);
-        let mut rows: Vec<Row> = sql.build_query_as().fetch_all(connection).await?;
+        let mut leased = notifications(&sql, connection)?;
         // SQLite returns changed rows in no particular order.
-        rows.sort_unstable_by_key(|(sequence, ..)| *sequence);
-        decode(rows)
+        leased.sort_unstable_by_key(|notification| notification.sequence);
+        Ok(leased)
     }
 }
 
@@ -86,12 +90,11 @@ pub(super) struct Acknowledge {
 impl Change for Acknowledge {
     type Answer = u32;
 
-    async fn apply(&self, connection: &mut SqliteConnection) -> Result<u32, StoreError> {
+    fn apply(&self, connection: &Connection) -> Result<u32, StoreError> {
         let mut sql = acknowledging(self.now);
         push_scope(&mut sql, &self.scope);
         push_selection(&mut sql, &self.which)?;
-        let done = sql.build().execute(connection).await?;
-        Ok(count(done.rows_affected()))
+        Ok(count(sql.execute(connection)?))
     }
 }
 
@@ -105,20 +108,19 @@ pub(super) struct AcknowledgeCompletion {
 impl Change for AcknowledgeCompletion {
     type Answer = u32;
 
-    async fn apply(&self, connection: &mut SqliteConnection) -> Result<u32, StoreError> {
+    fn apply(&self, connection: &Connection) -> Result<u32, StoreError> {
         let mut sql = acknowledging(self.now);
-        sql.push("tenant = ").push_bind(self.tenant.as_str().to_owned());
-        sql.push(" AND task = ").push_bind(self.task.to_string());
-        sql.push(" AND kind = ").push_bind(NotificationKind::Completed.word());
-        let done = sql.build().execute(connection).await?;
-        Ok(count(done.rows_affected()))
+        sql.push("tenant = ").bind(self.tenant.as_str().to_owned());
+        sql.push(" AND task = ").bind(self.task.to_string());
+        sql.push(" AND kind = ").bind(NotificationKind::Completed.word().to_owned());
+        Ok(count(sql.execute(connection)?))
     }
 }
 
 /// An acknowledgement of those unacknowledged for which what is pushed next holds.
-fn acknowledging(now: SystemTime) -> QueryBuilder<Sqlite> {
-    let mut sql = QueryBuilder::new("UPDATE notifications SET lease = NULL, lease_until = NULL, acknowledged_at = ");
-    sql.push_bind(micros(now)).push(" WHERE acknowledged_at IS NULL AND ");
+fn acknowledging(now: SystemTime) -> Statement {
+    let mut sql = Statement::new("UPDATE notifications SET lease = NULL, lease_until = NULL, acknowledged_at = ");
+    sql.bind(micros(now)).push(" WHERE acknowledged_at IS NULL AND ");
     sql
 }
 
@@ -131,14 +133,13 @@ pub(super) struct Release {
 impl Change for Release {
     type Answer = u32;
 
-    async fn apply(&self, connection: &mut SqliteConnection) -> Result<u32, StoreError> {
-        let mut sql = QueryBuilder::new(
+    fn apply(&self, connection: &Connection) -> Result<u32, StoreError> {
+        let mut sql = Statement::new(
             "UPDATE notifications SET lease = NULL, lease_until = NULL WHERE acknowledged_at IS NULL AND lease IS NOT NULL AND ",
         );
         push_scope(&mut sql, &self.scope);
         push_selection(&mut sql, &self.which)?;
-        let done = sql.build().execute(connection).await?;
-        Ok(count(done.rows_affected()))
+        Ok(count(sql.execute(connection)?))
     }
 
     fn wakes(&self, released: &u32) -> Option<Scope> {
@@ -155,62 +156,59 @@ pub(super) struct RemoveOld {
 impl Change for RemoveOld {
     type Answer = u64;
 
-    async fn apply(&self, connection: &mut SqliteConnection) -> Result<u64, StoreError> {
-        let done = query("DELETE FROM notifications WHERE acknowledged_at < ? OR created_at < ?")
-            .bind(micros(self.acknowledged_before))
-            .bind(micros(self.made_before))
-            .execute(connection)
-            .await?;
-        Ok(done.rows_affected())
+    fn apply(&self, connection: &Connection) -> Result<u64, StoreError> {
+        let mut statement =
+            connection.prepare_cached("DELETE FROM notifications WHERE acknowledged_at < ? OR created_at < ?")?;
+        Ok(statement.execute((micros(self.acknowledged_before), micros(self.made_before)))? as u64)
     }
 }
 
-pub(super) async fn list(pool: &SqlitePool, wanted: NotificationQuery) -> Result<Vec<Notification>, StoreError> {
-    let mut sql = QueryBuilder::new(format!("SELECT {COLUMNS} FROM notifications WHERE "));
+pub(super) fn list(connection: &Connection, wanted: &NotificationQuery) -> Result<Vec<Notification>, StoreError> {
+    let mut sql = Statement::new(format!("SELECT {COLUMNS} FROM notifications WHERE "));
     push_scope(&mut sql, &wanted.scope);
-    sql.push(" AND sequence > ").push_bind(wanted.after);
+    sql.push(" AND sequence > ").bind(wanted.after);
     if let Some(task) = wanted.task {
-        sql.push(" AND task = ").push_bind(task.to_string());
+        sql.push(" AND task = ").bind(task.to_string());
     }
     if !wanted.acknowledged {
         sql.push(" AND acknowledged_at IS NULL");
     }
-    sql.push(" ORDER BY sequence LIMIT ").push_bind(wanted.limit);
-    decode(sql.build_query_as().fetch_all(pool).await?)
+    sql.push(" ORDER BY sequence LIMIT ").bind(wanted.limit);
+    notifications(&sql, connection)
 }
 
-pub(super) async fn next_lease_end(
-    pool: &SqlitePool,
+pub(super) fn next_lease_end(
+    connection: &Connection,
     scope: &Scope,
     after: i64,
 ) -> Result<Option<SystemTime>, StoreError> {
-    let mut sql = QueryBuilder::new("SELECT min(lease_until) FROM notifications WHERE ");
+    let mut sql = Statement::new("SELECT min(lease_until) FROM notifications WHERE ");
     push_scope(&mut sql, scope);
-    sql.push(" AND acknowledged_at IS NULL AND sequence > ").push_bind(after);
-    let end: Option<i64> = sql.build_query_scalar().fetch_one(pool).await?;
+    sql.push(" AND acknowledged_at IS NULL AND sequence > ").bind(after);
+    let end: Option<i64> = sql.prepare(connection)?.query_row(&sql.bound()[..], |row| row.get(0))?;
     Ok(end.map(time))
 }
 
-fn push_scope(sql: &mut QueryBuilder<Sqlite>, scope: &Scope) {
-    sql.push("tenant = ").push_bind(scope.tenant.as_str().to_owned());
-    sql.push(" AND bot = ").push_bind(scope.bot.as_str().to_owned());
+fn push_scope(sql: &mut Statement, scope: &Scope) {
+    sql.push("tenant = ").bind(scope.tenant.as_str().to_owned());
+    sql.push(" AND bot = ").bind(scope.bot.as_str().to_owned());
     if let Some(session) = &scope.session {
-        sql.push(" AND session = ").push_bind(session.as_str().to_owned());
+        sql.push(" AND session = ").bind(session.as_str().to_owned());
     }
 }
 
-fn push_selection(sql: &mut QueryBuilder<Sqlite>, which: &Selection) -> Result<(), StoreError> {
+fn push_selection(sql: &mut Statement, which: &Selection) -> Result<(), StoreError> {
     match which {
         // One bound value however many there are: SQLite limits how many a statement may have.
         Selection::Sequences(sequences) => sql
             .push(" AND sequence IN (SELECT value FROM json_each(")
-            .push_bind(serde_json::to_string(sequences)?)
+            .bind(serde_json::to_string(sequences)?)
             .push("))"),
-        Selection::Lease(lease) => sql.push(" AND lease = ").push_bind(lease.to_string()),
+        Selection::Lease(lease) => sql.push(" AND lease = ").bind(lease.to_string()),
     };
     Ok(())
 }
 
-fn count(rows: u64) -> u32 {
+fn count(rows: usize) -> u32 {
     u32::try_from(rows).unwrap_or(u32::MAX)
 }

@@ -1,8 +1,9 @@
 //! The table of sandboxes.
 
-use sqlx::{QueryBuilder, SqliteConnection, SqlitePool, query, query_scalar};
+use rusqlite::{Connection, ffi, params};
 
 use super::{
+    statement::Statement,
     values::{decode_all, decode_one, micros},
     writer::Change,
 };
@@ -17,27 +18,32 @@ pub(super) struct Put(pub(super) SandboxRecord);
 impl Change for Put {
     type Answer = ();
 
-    async fn apply(&self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    fn apply(&self, connection: &Connection) -> Result<(), StoreError> {
         let Self(sandbox) = self;
-        let done = query(
+        let mut statement = connection.prepare_cached(
             "INSERT INTO sandboxes (id, tenant, bot, created_at, record) VALUES (?, ?, ?, ?, ?) \
              ON CONFLICT (id) DO UPDATE SET created_at = excluded.created_at, record = excluded.record \
              WHERE tenant = excluded.tenant AND bot = excluded.bot",
-        )
-        .bind(sandbox.id.to_string())
-        .bind(sandbox.tenant.as_str())
-        .bind(sandbox.bot.as_str())
-        .bind(micros(sandbox.created_at))
-        .bind(serde_json::to_string(sandbox)?)
-        .execute(connection)
-        .await;
+        )?;
+        let done = statement.execute(params![
+            sandbox.id.to_string(),
+            sandbox.tenant.as_str(),
+            sandbox.bot.as_str(),
+            micros(sandbox.created_at),
+            serde_json::to_string(sandbox)?,
+        ]);
         match done {
-            Ok(done) if done.rows_affected() == 1 => Ok(()),
+            Ok(1) => Ok(()),
             Ok(_) => Err(StoreError::Conflict),
-            Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Err(StoreError::Conflict),
+            Err(error) if is_unique_violation(&error) => Err(StoreError::Conflict),
             Err(error) => Err(error.into()),
         }
     }
+}
+
+fn is_unique_violation(error: &rusqlite::Error) -> bool {
+    const CODES: [i32; 2] = [ffi::SQLITE_CONSTRAINT_UNIQUE, ffi::SQLITE_CONSTRAINT_PRIMARYKEY];
+    error.sqlite_error().is_some_and(|error| CODES.contains(&error.extended_code))
 }
 
 /// Forgets a bot's sandbox.
@@ -49,43 +55,35 @@ pub(super) struct Remove {
 impl Change for Remove {
     type Answer = ();
 
-    async fn apply(&self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
-        query("DELETE FROM sandboxes WHERE tenant = ? AND bot = ?")
-            .bind(self.tenant.as_str())
-            .bind(self.bot.as_str())
-            .execute(connection)
-            .await?;
+    fn apply(&self, connection: &Connection) -> Result<(), StoreError> {
+        let mut statement = connection.prepare_cached("DELETE FROM sandboxes WHERE tenant = ? AND bot = ?")?;
+        statement.execute((self.tenant.as_str(), self.bot.as_str()))?;
         Ok(())
     }
 }
 
-pub(super) async fn get(
-    pool: &SqlitePool,
+pub(super) fn get(
+    connection: &Connection,
     tenant: &TenantId,
     bot: &BotId,
 ) -> Result<Option<SandboxRecord>, StoreError> {
-    let record = query_scalar("SELECT record FROM sandboxes WHERE tenant = ? AND bot = ?")
-        .bind(tenant.as_str())
-        .bind(bot.as_str())
-        .fetch_optional(pool)
-        .await?;
-    decode_one(record)
+    let mut statement = connection.prepare_cached("SELECT record FROM sandboxes WHERE tenant = ? AND bot = ?")?;
+    decode_one(statement.query((tenant.as_str(), bot.as_str()))?)
 }
 
-pub(super) async fn list(
-    pool: &SqlitePool,
+pub(super) fn list(
+    connection: &Connection,
     tenant: Option<&TenantId>,
     after: Option<SandboxId>,
     limit: u32,
 ) -> Result<Vec<SandboxRecord>, StoreError> {
-    let mut sql = QueryBuilder::new("SELECT record FROM sandboxes WHERE TRUE");
+    let mut sql = Statement::new("SELECT record FROM sandboxes WHERE TRUE");
     if let Some(tenant) = tenant {
-        sql.push(" AND tenant = ").push_bind(tenant.as_str().to_owned());
+        sql.push(" AND tenant = ").bind(tenant.as_str().to_owned());
     }
     if let Some(after) = after {
-        sql.push(" AND id > ").push_bind(after.to_string());
+        sql.push(" AND id > ").bind(after.to_string());
     }
-    sql.push(" ORDER BY id LIMIT ").push_bind(limit);
-    let records: Vec<String> = sql.build_query_scalar().fetch_all(pool).await?;
-    decode_all(&records)
+    sql.push(" ORDER BY id LIMIT ").bind(limit);
+    decode_all(sql.prepare(connection)?.query(&sql.bound()[..])?)
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rusqlite::{Row, Rows};
 use serde::de::DeserializeOwned;
 
 use crate::store::StoreError;
@@ -21,14 +22,24 @@ pub(super) fn time(micros: i64) -> SystemTime {
     time.unwrap_or(UNIX_EPOCH)
 }
 
-/// The records of a result.
-pub(super) fn decode_all<T: DeserializeOwned>(records: &[String]) -> Result<Vec<T>, StoreError> {
-    records.iter().map(|record| Ok(serde_json::from_str(record)?)).collect()
+/// The records of a result: the first column of its rows.
+pub(super) fn decode_all<T: DeserializeOwned>(mut rows: Rows<'_>) -> Result<Vec<T>, StoreError> {
+    let mut records = Vec::new();
+    while let Some(row) = rows.next()? {
+        records.push(decode(row, 0)?);
+    }
+    Ok(records)
 }
 
 /// The record of a result, if there is one.
-pub(super) fn decode_one<T: DeserializeOwned>(record: Option<String>) -> Result<Option<T>, StoreError> {
-    record.map(|record| Ok(serde_json::from_str(&record)?)).transpose()
+pub(super) fn decode_one<T: DeserializeOwned>(mut rows: Rows<'_>) -> Result<Option<T>, StoreError> {
+    rows.next()?.map(|row| decode(row, 0)).transpose()
+}
+
+/// The record in a column.
+pub(super) fn decode<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> Result<T, StoreError> {
+    let record = row.get_ref(column)?.as_str().map_err(rusqlite::Error::from)?;
+    Ok(serde_json::from_str(record)?)
 }
 
 #[cfg(test)]

@@ -1,19 +1,19 @@
 //! The one writer: takes the changes that are waiting and commits them together, so that they share the cost of reaching the disk.
 //!
 //! Owns the only connection that writes, the task that uses it, and the claim on the database file. Knows nothing of what a change does.
-//! It never waits for a group to fill: while one commit is under way, the next group gathers by itself.
+//! It never waits for a group to fill: while one commit is under way, the next group gathers by itself. A whole group is written in one go
+//! on a thread that may wait for the disk: each way to another thread and back costs more than most statements.
 
-use std::{
-    future::Future,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
-use async_trait::async_trait;
-use sqlx::{Connection as _, SqliteConnection, query};
-use tokio::sync::{mpsc, oneshot, watch};
+use rusqlite::Connection;
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::spawn_blocking,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument as _;
 
@@ -26,13 +26,12 @@ const GROUP_LIMIT: usize = 256;
 const QUEUE_LIMIT: usize = 1024;
 
 /// Something to be written.
-pub(super) trait Change: Send + Sync + 'static {
+pub(super) trait Change: Send + 'static {
     /// What the caller is told once it is on disk.
-    type Answer: Send + Sync + 'static;
+    type Answer: Send + 'static;
 
     /// Makes the change within the group's transaction. On an error everything it did is undone.
-    fn apply(&self, connection: &mut SqliteConnection)
-    -> impl Future<Output = Result<Self::Answer, StoreError>> + Send;
+    fn apply(&self, connection: &Connection) -> Result<Self::Answer, StoreError>;
 
     /// Whose subscribers have to look again after this.
     fn wakes(&self, _answer: &Self::Answer) -> Option<Scope> {
@@ -52,7 +51,7 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Starts the writer task. It ends with [`Writer::close`], or when the writer is dropped.
-    pub(super) fn start(connection: SqliteConnection, claim: Claim) -> Self {
+    pub(super) fn start(connection: Connection, claim: Claim) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE_LIMIT);
         let writer = Self {
             queue,
@@ -95,15 +94,15 @@ impl Writer {
 
 /// What the writer task owns beside its queue.
 struct Work {
-    connection: SqliteConnection,
+    connection: Connection,
     signs: Arc<Signs>,
     commits: Arc<AtomicU64>,
 }
 
 impl Work {
     async fn run(mut self, mut waiting: mpsc::Receiver<Box<dyn Job>>, closing: CancellationToken, claim: Claim) {
-        let mut group = Vec::with_capacity(GROUP_LIMIT);
         loop {
+            let mut group = Vec::new();
             tokio::select! {
                 biased;
                 // What was accepted before stays in the queue and is still written.
@@ -112,30 +111,35 @@ impl Work {
                     if taken == 0 {
                         break;
                     }
-                    self.commit(&mut group).await;
+                    match spawn_blocking(move || { self.commit(group); self }).await {
+                        Ok(work) => self = work,
+                        Err(error) => {
+                            tracing::error!(%error, "the database's writer broke down");
+                            return;
+                        }
+                    }
                 }
             }
         }
         // A failure here loses nothing: every commit is on disk already.
-        if let Err(error) = self.connection.close().await {
+        if let Err((_, error)) = self.connection.close() {
             tracing::warn!(%error, "the database was not closed cleanly");
         }
         drop(claim);
     }
 
-    async fn commit(&mut self, group: &mut Vec<Box<dyn Job>>) {
-        let result = transact(&mut self.connection, group).await;
-        let failure = result.err().map(Arc::new);
+    fn commit(&self, mut group: Vec<Box<dyn Job>>) {
+        let failure = transact(&self.connection, &mut group).err().map(Arc::new);
         if failure.is_some() {
             // Fails when SQLite has rolled back by itself, which is as good.
-            let _ = query("ROLLBACK").execute(&mut self.connection).await;
+            let _ = run(&self.connection, "ROLLBACK");
         } else {
             self.commits.fetch_add(1, Ordering::Relaxed);
             for scope in group.iter().filter_map(|job| job.wakes()) {
                 self.signs.give(&scope);
             }
         }
-        for job in group.drain(..) {
+        for job in group {
             job.settle(failure.clone());
         }
     }
@@ -143,42 +147,37 @@ impl Work {
 
 /// Runs a group in one transaction, each change in its own savepoint, so that one that fails harms no other.
 ///
-/// Plain statements instead of sqlx's transactions: those count nested levels, and lose count for good when SQLite rolls everything back
-/// by itself, as it does when the disk is full.
-async fn transact(connection: &mut SqliteConnection, group: &mut [Box<dyn Job>]) -> Result<(), sqlx::Error> {
+/// Plain statements instead of rusqlite's transactions: SQLite rolls everything back by itself when the disk is full, and then there is
+/// nothing to be undone any more.
+fn transact(connection: &Connection, group: &mut [Box<dyn Job>]) -> Result<(), rusqlite::Error> {
+    run(connection, "BEGIN IMMEDIATE")?;
     if let [job] = group {
-        return transact_one(connection, job).await;
+        // A change alone needs no savepoint. The end fails when there is no transaction any more, because the change broke it: then
+        // so did the group.
+        return run(connection, if job.apply(connection) { "COMMIT" } else { "ROLLBACK" });
     }
-    query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
     for job in group {
-        query("SAVEPOINT change").execute(&mut *connection).await?;
-        if !job.apply(&mut *connection).await {
+        run(connection, "SAVEPOINT change")?;
+        if !job.apply(connection) {
             // Fails when there is no transaction any more: the group must not go on without one.
-            query("ROLLBACK TO change").execute(&mut *connection).await?;
+            run(connection, "ROLLBACK TO change")?;
         }
-        query("RELEASE change").execute(&mut *connection).await?;
+        run(connection, "RELEASE change")?;
     }
-    query("COMMIT").execute(&mut *connection).await?;
-    Ok(())
+    run(connection, "COMMIT")
 }
 
-/// A change alone needs no savepoint. Each statement less is a way to the database's thread and back less.
-async fn transact_one(connection: &mut SqliteConnection, job: &mut Box<dyn Job>) -> Result<(), sqlx::Error> {
-    query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
-    let end = if job.apply(&mut *connection).await { "COMMIT" } else { "ROLLBACK" };
-    // Fails when there is no transaction any more, because the change broke it: then so did the group.
-    query(end).execute(&mut *connection).await?;
-    Ok(())
+fn run(connection: &Connection, sql: &str) -> Result<(), rusqlite::Error> {
+    connection.prepare_cached(sql)?.execute([]).map(drop)
 }
 
 /// A change of any type, with its caller.
-#[async_trait]
-trait Job: Send + Sync {
+trait Job: Send {
     /// Makes the change and keeps the answer. False when it failed and has to be undone.
-    async fn apply(&mut self, connection: &mut SqliteConnection) -> bool;
+    fn apply(&mut self, connection: &Connection) -> bool;
     fn wakes(&self) -> Option<Scope>;
     /// Tells the caller. `failure` is that of the whole group.
-    fn settle(self: Box<Self>, failure: Option<Arc<sqlx::Error>>);
+    fn settle(self: Box<Self>, failure: Option<Arc<rusqlite::Error>>);
 }
 
 struct Submitted<C: Change> {
@@ -187,10 +186,9 @@ struct Submitted<C: Change> {
     reply: oneshot::Sender<Result<C::Answer, StoreError>>,
 }
 
-#[async_trait]
 impl<C: Change> Job for Submitted<C> {
-    async fn apply(&mut self, connection: &mut SqliteConnection) -> bool {
-        let answer = self.change.apply(connection).await;
+    fn apply(&mut self, connection: &Connection) -> bool {
+        let answer = self.change.apply(connection);
         let done = answer.is_ok();
         self.answer = Some(answer);
         done
@@ -203,7 +201,7 @@ impl<C: Change> Job for Submitted<C> {
         }
     }
 
-    fn settle(self: Box<Self>, failure: Option<Arc<sqlx::Error>>) {
+    fn settle(self: Box<Self>, failure: Option<Arc<rusqlite::Error>>) {
         let result = match (failure, self.answer) {
             (None, Some(answer)) => answer,
             // The change that broke the group knows more than what followed from it.
