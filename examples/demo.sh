@@ -30,6 +30,12 @@ show() { # prints a command as one would type it, then runs it
   "$@"
 }
 
+start() { # shows and runs what starts a task, whose id is the last line
+  show "$@" | tee "$work/started"
+  task=$(tail -n 1 "$work/started")
+  [ -n "$task" ] || fail "no task was started"
+}
+
 fail() {
   printf '\ndemo: %s\n' "$*" >&2
   if [ -s "$work/server.log" ]; then
@@ -123,8 +129,7 @@ grep -q 'uid=' "$work/output" || fail "the command did not run"
 say "Start a command in the background; this returns the task's id at once"
 # shellcheck disable=SC2016 # the sandbox's shell expands it
 count='for i in 1 2 3 4 5; do echo "step $i of 5"; sleep 1; done'
-task=$(show errand run -d --bot demo --session chat --description 'count to five' -- "$count" | tee /dev/stderr | tail -n 1)
-[ -n "$task" ] || fail "no task was started"
+start errand run -d --bot demo --session chat --description 'count to five' -- "$count"
 
 say "It runs"
 sleep 1
@@ -140,8 +145,9 @@ show errand events --bot demo --session chat | tee "$work/events"
 grep -Eq "completed +$task .*exited 0" "$work/events" || fail "the completion was not announced"
 
 say "A command asks a question that nobody answers: the session is told that it waits"
+# shellcheck disable=SC2016 # the sandbox's shell expands it
 ask='printf "Delete it? [y/N] "; read -r answer; echo "you said $answer"'
-task=$(show errand run -d -i --bot demo --session chat -- "$ask" | tee /dev/stderr | tail -n 1)
+start errand run -d -i --bot demo --session chat -- "$ask"
 told=
 for _ in $(seq 150); do
   errand events --bot demo --session chat >"$work/events"
@@ -158,7 +164,7 @@ grep -q 'you said yes' "$work/output" || fail "the answer did not arrive"
 show errand wait "$task"
 
 say "The last command fails; wait passes its exit code on"
-task=$(show errand run -d --bot demo --session chat -- 'echo "no such luck"; exit 3' | tee /dev/stderr | tail -n 1)
+start errand run -d --bot demo --session chat -- 'echo "no such luck"; exit 3'
 code=0
 show errand wait "$task" || code=$?
 echo "exit code: $code"
