@@ -6,6 +6,7 @@
 //! Its standard input is the init's listening socket, its standard output the file whose lock says that the sandbox lives, its standard
 //! error the sandbox's log.
 
+mod copy;
 mod disk;
 mod view;
 
@@ -77,6 +78,9 @@ pub fn run(request: &Path) -> Result<std::convert::Infallible, Trouble> {
     }
     if let Some(view) = &request.view {
         view::enter(view, request.owner.as_ref())?;
+    }
+    if let Some(wanted) = &request.copy {
+        copy::make(Path::new(&wanted.source), Path::new(&wanted.target), request.owner.as_ref())?;
     }
     if let Some(owner) = &request.owner {
         become_owner(owner).tried(|| format!("changing to the user {}", owner.uid))?;
