@@ -21,13 +21,13 @@ const HOSTNAME_LIMIT: usize = 63;
 ///
 /// # Errors
 /// When an argument holds such a byte itself, or an image cannot be read.
-pub(super) fn compose(record: &Record, places: &Places, network: Network) -> io::Result<Vec<u8>> {
+pub(super) fn compose(record: &Record, places: &Places, network: &Network) -> io::Result<Vec<u8>> {
     let (uid, gid) = record.user;
     let mut all = Vec::new();
     let mut add = |words: &[&str]| all.extend(words.iter().map(|word| (*word).to_owned()));
     add(&["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", "--as-pid-1"]);
     add(&["--uid", &uid.to_string(), "--gid", &gid.to_string(), "--hostname", &hostname(record.bot())]);
-    if network == Network::None {
+    if *network == Network::None {
         add(&["--unshare-net"]);
     }
     add(&["--cap-drop", "ALL", "--info-fd", INFO, "--seccomp", FILTER]);

@@ -19,7 +19,7 @@ use super::{
     network::Network,
     places::{Places, etc_directory},
     processes::{INFO, Process},
-    proto::{LaunchSandbox, Owner},
+    proto::{LaunchSandbox, Owner, View},
     record::{Life, Record},
     seccomp,
 };
@@ -75,7 +75,7 @@ impl Launch<'_> {
         let directory = self.directory;
         let network = Network::of(&self.record.spec.network_mode)?;
         let life = Life::begin(directory).map_err(|error| refused("the name of a life", &error))?;
-        let request = self.prepare(network, &life)?;
+        let request = self.prepare(&network, &life)?;
         let begun = self.begin(&request, &life).map_err(|error| refused("the launcher", &error));
         let alive = begun.and_then(|()| {
             init::greet(directory, LIMIT).map_err(|error| RuntimeError::Refused { detail: words(directory, &error) })
@@ -90,7 +90,7 @@ impl Launch<'_> {
     }
 
     /// Writes what the launcher and bubblewrap read, and returns where.
-    fn prepare(&self, network: Network, life: &Life) -> Result<PathBuf, RuntimeError> {
+    fn prepare(&self, network: &Network, life: &Life) -> Result<PathBuf, RuntimeError> {
         let (directory, record) = (self.directory, self.record);
         let places = Places::of(directory, record, self.program).map_err(|error| refused("the files", &error))?;
         let arguments =
@@ -103,12 +103,12 @@ impl Launch<'_> {
         let request = LaunchSandbox {
             cgroup_procs: self.cgroup_procs.iter().map(|path| text(path)).collect(),
             owner: record.owner.map(|number| Owner { uid: number, gid: number }),
-            view: places.view,
+            view: places.view.map(|view| View { tun: matches!(network, Network::Bridge(_)), ..view }),
             file_bytes: self.file_bytes,
             info: text(&directory.join(INFO)),
             filter: text(&directory.join(FILTER)),
             arguments: text(&directory.join(ARGUMENTS)),
-            connector: Vec::new(),
+            connector: network.connector(),
             command,
             copy: places.copy,
         };

@@ -20,6 +20,8 @@ const FILES: &str = "files";
 const ETC: &str = "etc";
 /// Where a view keeps what is the sandbox's.
 const STAGE: &str = "/errand";
+/// Where the connector to the network looks how the machine resolves names.
+const RESOLVER: &str = "/etc/resolv.conf";
 /// The name of an image there.
 const IMAGE_SEEN: &str = "image";
 /// The directories that a sandbox can write, with their permissions. They last as long as it does.
@@ -88,6 +90,8 @@ impl Places {
                 None => binds.push(bind(Path::new(path), Path::new(path), true)),
             }
         }
+        // Where it is a link, it leads out of what is seen.
+        binds.extend(fs::canonicalize(RESOLVER).ok().filter(|path| !path.starts_with("/etc")).map(|path| bind(&path, &path, false)));
         binds.extend(root.directory().map(|image| bind(image, &stage.join(IMAGE_SEEN), true)));
         let mut disk = String::new();
         match record.disk {
@@ -98,7 +102,7 @@ impl Places {
         let directories =
             WRITABLE.map(|(name, mode)| (files.join(name).to_string_lossy().into_owned(), mode)).into_iter().collect();
         let disk_target = files.to_string_lossy().into_owned();
-        let view = View { binds, links, disk, disk_target, directories };
+        let view = View { binds, links, disk, disk_target, directories, tun: false };
         Ok(Self::among(&files, root, &stage.join(IMAGE_SEEN), stage.join(ETC), stage.join("init"), Some(view)))
     }
 
