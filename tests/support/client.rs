@@ -55,7 +55,7 @@ pub type Service = InterceptedService<Channel, Bearer>;
 /// A session of a bot.
 #[derive(Clone)]
 pub struct Session {
-    pub docker: Docker,
+    pub ground: Ground,
     pub bot: String,
     pub session: String,
     link: Link,
@@ -86,8 +86,8 @@ impl Id for String {
 }
 
 impl Session {
-    pub fn new(docker: Docker, link: Link, bot: String, session: String, token: Option<String>) -> Self {
-        Self { docker, bot, session, link, token }
+    pub fn new(ground: Ground, link: Link, bot: String, session: String, token: Option<String>) -> Self {
+        Self { ground, bot, session, link, token }
     }
 
     fn service(&self) -> Service {
@@ -282,7 +282,7 @@ impl Session {
     /// Runs a script in the bot's sandbox, past the server.
     pub async fn exec(&self, script: &str) -> String {
         let sandbox = self.sandbox().await.unwrap();
-        docker::exec(&self.docker, &sandbox.container_id, script).await
+        self.ground.exec(&sandbox.container_id, script).await
     }
 
     /// How many live processes of the sandbox have this among their arguments, joined by blanks.

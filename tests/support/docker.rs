@@ -49,6 +49,11 @@ pub fn skip(missing: &str) {
     writeln!(std::io::stderr(), "SKIPPED: {missing}").expect("stderr takes a line");
 }
 
+/// Says that a test does not apply to what is tested.
+pub fn left_out(why: &str) {
+    writeln!(std::io::stderr(), "LEFT OUT: {why}").expect("stderr takes a line");
+}
+
 /// The engine with the test image on it, or none: then the test is skipped, and says so. In CI that is a failure.
 pub async fn engine(image: Image) -> Option<Docker> {
     let missing = match client() {

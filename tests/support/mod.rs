@@ -5,6 +5,7 @@ pub mod client;
 pub mod docker;
 pub mod embedded;
 pub mod engine;
+pub mod ground;
 pub mod proxy;
 pub mod server;
 pub mod wait;

@@ -10,22 +10,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bollard::{Docker, query_parameters::ListContainersOptionsBuilder};
-use errand::{runtime::LABEL_BOT, task::TaskId};
+use errand::task::TaskId;
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 use super::{
     client::{Link, Session},
-    docker::{self, Image},
+    docker::Image,
+    ground::Ground,
     wait::{LIMIT, eventually, within},
 };
 
 /// A server. It is killed when dropped, and its sandboxes are removed.
 pub struct Server {
-    /// The engine, to look at what the server did there.
-    pub docker: Docker,
+    /// Where its sandboxes are, to look at what the server did there.
+    pub ground: Ground,
     /// The arguments after `serve` and its own two.
     pub flags: Vec<String>,
     directory: TempDir,
@@ -33,6 +33,8 @@ pub struct Server {
     prefix: String,
     child: Option<Child>,
     link: Link,
+    /// The runtime that it said it has.
+    pub runtime: String,
     url: String,
     log: Arc<Mutex<String>>,
 }
@@ -57,19 +59,21 @@ impl Server {
 
     /// A server that does not run yet.
     pub async fn prepare(image: Image) -> Option<Self> {
-        let docker = docker::engine(image).await?;
+        let directory = TempDir::new().unwrap();
+        let ground = Ground::of(image, &data_dir(&directory)).await?;
         let id = TaskId::new().to_string();
         Some(Self {
-            docker,
-            // No test needs a network, and the engine makes a container faster without one.
-            flags: ["--runtime", "docker", "--image", &image.name(), "--network-mode", "none"]
+            // No test needs a network, and an engine makes a container faster without one.
+            flags: ["--runtime", ground.name(), "--image", &ground.image(image), "--network-mode", "none"]
                 .map(str::to_owned)
                 .to_vec(),
-            directory: TempDir::new().unwrap(),
+            ground,
+            directory,
             // The last part is random; the first is the time.
             prefix: format!("test-{}", &id[id.len() - 12..]),
             child: None,
             link: Link::default(),
+            runtime: String::new(),
             url: String::new(),
             log: Arc::default(),
         })
@@ -81,7 +85,7 @@ impl Server {
     }
 
     fn data_dir(&self) -> PathBuf {
-        self.directory.path().join("data")
+        data_dir(&self.directory)
     }
 
     /// The file of its database.
@@ -100,6 +104,14 @@ impl Server {
         command.env("ERRAND_LOG_LEVEL", "info,errand=debug");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
+    }
+
+    /// Gives a flag another value from its next start on.
+    pub fn set(&mut self, flag: &str, value: &str) {
+        match self.flags.iter().position(|word| word == flag) {
+            Some(position) => self.flags[position + 1] = value.to_owned(),
+            None => self.flags.extend([flag, value].map(str::to_owned)),
+        }
     }
 
     /// Starts it and waits until it serves.
@@ -129,8 +141,10 @@ impl Server {
         })
         .await;
         let address = line
-            .strip_prefix(&format!("errand {} (docker) listening on ", env!("CARGO_PKG_VERSION")))
-            .unwrap_or_else(|| panic!("not what a server says: {line}"));
+            .strip_prefix(&format!("errand {} (", env!("CARGO_PKG_VERSION")))
+            .and_then(|rest| rest.split_once(") listening on "));
+        let (runtime, address) = address.unwrap_or_else(|| panic!("not what a server says: {line}"));
+        self.runtime = runtime.to_owned();
         self.url = format!("http://{address}");
         let endpoint = Endpoint::from_shared(self.url.clone()).unwrap();
         self.link.set(endpoint.connect_lazy());
@@ -214,17 +228,17 @@ impl Server {
 
     /// A session of a bot. It goes on working when the server is started again.
     pub fn session(&self, bot: &str, session: &str) -> Session {
-        Session::new(self.docker.clone(), self.link.clone(), self.bot(bot), session.to_owned(), None)
+        Session::new(self.ground.clone(), self.link.clone(), self.bot(bot), session.to_owned(), None)
     }
 
     /// A session that shows a token.
     pub fn session_with(&self, token: &str, bot: &str, session: &str) -> Session {
-        Session::new(self.docker.clone(), self.link.clone(), self.bot(bot), session.to_owned(), Some(token.to_owned()))
+        Session::new(self.ground.clone(), self.link.clone(), self.bot(bot), session.to_owned(), Some(token.to_owned()))
     }
 
     /// The names of this server's containers, running or not.
     pub async fn containers(&self) -> Vec<String> {
-        containers(&self.docker, &self.prefix).await
+        self.ground.sandboxes(&self.prefix, &self.data_dir()).await
     }
 
     /// Puts a file beside the database and returns its path.
@@ -243,15 +257,8 @@ fn keep(mut from: impl Read, log: &Mutex<String>) {
     }
 }
 
-async fn containers(docker: &Docker, prefix: &str) -> Vec<String> {
-    let filters = [("label".to_owned(), vec![LABEL_BOT.to_owned()])].into();
-    let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
-    let listed = docker.list_containers(Some(options)).await.unwrap_or_default();
-    let ours = listed.into_iter().filter(|container| {
-        let bot = container.labels.as_ref().and_then(|labels| labels.get(LABEL_BOT));
-        bot.is_some_and(|bot| bot.starts_with(prefix))
-    });
-    ours.filter_map(|container| container.id).collect()
+fn data_dir(directory: &TempDir) -> PathBuf {
+    directory.path().join("data")
 }
 
 impl Drop for Server {
@@ -266,20 +273,19 @@ impl Drop for Server {
             let skip = (skip..=log.len()).find(|at| log.is_char_boundary(*at)).unwrap_or_default();
             eprintln!("--- the server's log ---\n{}--- end ---", &log[skip..]);
         }
-        let prefix = self.prefix.clone();
+        let (ground, prefix, data) = (self.ground.clone(), self.prefix.clone(), self.data_dir());
         // A destructor cannot wait for the runtime that it runs on.
-        let listing = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+        let removal = thread::spawn(move || {
+            let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
             runtime.block_on(async {
-                let docker = docker::client()?;
-                Some(containers(&docker, &prefix).await)
-            })
+                // A client of its own: the test's may belong to the other runtime.
+                let ground = ground.again();
+                let sandboxes = ground.sandboxes(&prefix, &data).await;
+                futures_util::future::join_all(sandboxes.iter().map(|sandbox| ground.clear(sandbox))).await;
+            });
         });
-        let containers = listing.join().ok().flatten().unwrap_or_default();
-        thread::scope(|scope| {
-            for container in &containers {
-                scope.spawn(|| docker::remove(container));
-            }
-        });
+        if removal.join().is_err() {
+            eprintln!("a sandbox was not removed");
+        }
     }
 }

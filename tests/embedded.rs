@@ -1,0 +1,8 @@
+//! What only sandboxes do that need no container engine.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod embedded {
+    mod network;
+}
+mod support;

@@ -1,0 +1,173 @@
+//! Where a server keeps its sandboxes, and ways to them past the server.
+
+use std::{fs, path::Path, sync::Arc, time::Duration};
+
+use bollard::{
+    Docker,
+    query_parameters::{
+        ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, RestartContainerOptionsBuilder,
+        StopContainerOptionsBuilder,
+    },
+};
+use errand::runtime::{EmbeddedOptions, EmbeddedRuntime, LABEL_BOT, Runtime as _};
+
+use super::docker::{self, Image, left_out, skip};
+
+/// Says which runtime servers are tested with: `docker`, which is the default, or `embedded`.
+const VARIABLE: &str = "ERRAND_TEST_RUNTIME";
+
+/// Where a server keeps its sandboxes.
+#[derive(Clone)]
+pub enum Ground {
+    /// On a Docker engine.
+    Docker(Docker),
+    /// In its own data directory.
+    Embedded(Arc<EmbeddedRuntime>),
+}
+
+impl Ground {
+    /// The ground of a server with this data directory. None: it cannot be had here, and the test is skipped.
+    pub async fn of(image: Image, data: &Path) -> Option<Self> {
+        match std::env::var(VARIABLE).as_deref() {
+            Err(_) | Ok("" | "docker") => docker::engine(image).await.map(Self::Docker),
+            Ok("embedded") => {
+                let runtime = EmbeddedRuntime::new(EmbeddedOptions::new(data));
+                match runtime.ping().await {
+                    Ok(()) => Some(Self::Embedded(Arc::new(runtime))),
+                    Err(error) => {
+                        skip(&error.to_string());
+                        None
+                    }
+                }
+            }
+            Ok(other) => panic!("{VARIABLE} is docker or embedded, not {other}"),
+        }
+    }
+
+    /// The runtime's name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Docker(_) => "docker",
+            Self::Embedded(_) => "embedded",
+        }
+    }
+
+    /// What sandboxes are made of: an engine's image, or the programs of this machine.
+    pub fn image(&self, image: Image) -> String {
+        match self {
+            Self::Docker(_) => image.name(),
+            Self::Embedded(_) => "host".to_owned(),
+        }
+    }
+
+    /// Whether sandboxes made of this have bash.
+    pub fn has_bash(&self, image: Image) -> bool {
+        matches!(self, Self::Embedded(_)) || image == Image::Debian
+    }
+
+    /// The engine, for what is about containers; none where there are none, and the test is left out.
+    pub fn docker(&self) -> Option<&Docker> {
+        match self {
+            Self::Docker(docker) => Some(docker),
+            Self::Embedded(_) => {
+                left_out("it is about containers of an engine");
+                None
+            }
+        }
+    }
+
+    /// Runs a script in a sandbox.
+    pub async fn exec(&self, sandbox: &str, script: &str) -> String {
+        match self {
+            Self::Docker(docker) => docker::exec(docker, sandbox, script).await,
+            Self::Embedded(runtime) => {
+                let argv = ["sh", "-c", script].map(str::to_owned);
+                let said = runtime.exec(sandbox, &argv).await.unwrap().collect(1 << 20).await.unwrap();
+                String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned()
+            }
+        }
+    }
+
+    /// Stops a sandbox and starts it again.
+    pub async fn restart(&self, sandbox: &str) {
+        match self {
+            Self::Docker(docker) => {
+                let options = RestartContainerOptionsBuilder::default().t(0).build();
+                docker.restart_container(sandbox, Some(options)).await.unwrap();
+            }
+            Self::Embedded(runtime) => {
+                runtime.stop(sandbox).await.unwrap();
+                runtime.start(sandbox).await.unwrap();
+            }
+        }
+    }
+
+    /// Stops a sandbox.
+    pub async fn stop(&self, sandbox: &str) {
+        match self {
+            Self::Docker(docker) => {
+                let options = StopContainerOptionsBuilder::default().t(0).build();
+                docker.stop_container(sandbox, Some(options)).await.unwrap();
+            }
+            Self::Embedded(runtime) => runtime.stop(sandbox).await.unwrap(),
+        }
+    }
+
+    /// Removes a sandbox.
+    pub async fn remove(&self, sandbox: &str) {
+        match self {
+            Self::Docker(docker) => {
+                let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+                docker.remove_container(sandbox, Some(options)).await.unwrap();
+            }
+            Self::Embedded(runtime) => runtime.remove(sandbox).await.unwrap(),
+        }
+    }
+
+    /// The same for another asynchronous runtime.
+    pub fn again(self) -> Self {
+        match self {
+            Self::Docker(docker) => Self::Docker(docker::client().unwrap_or(docker)),
+            Self::Embedded(runtime) => Self::Embedded(runtime),
+        }
+    }
+
+    /// Removes a sandbox when a test is over, whatever state it is in.
+    pub async fn clear(&self, sandbox: &str) {
+        let removal = async {
+            match self {
+                Self::Docker(docker) => {
+                    let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+                    docker.remove_container(sandbox, Some(options)).await.map_err(|error| error.to_string())
+                }
+                Self::Embedded(runtime) => runtime.remove(sandbox).await.map_err(|error| error.to_string()),
+            }
+        };
+        if !matches!(tokio::time::timeout(Duration::from_secs(30), removal).await, Ok(Ok(()))) {
+            eprintln!("the sandbox {sandbox} was not removed, or is gone already");
+        }
+    }
+
+    /// The sandboxes of a server, running or not: those of bots whose names begin so, and all in its data directory.
+    pub async fn sandboxes(&self, prefix: &str, data: &Path) -> Vec<String> {
+        match self {
+            Self::Docker(docker) => containers(docker, prefix).await,
+            Self::Embedded(_) => {
+                let entries = fs::read_dir(data.join("sandboxes")).into_iter().flatten().flatten();
+                let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+                names.filter(|name| !name.starts_with('.')).collect()
+            }
+        }
+    }
+}
+
+async fn containers(docker: &Docker, prefix: &str) -> Vec<String> {
+    let filters = [("label".to_owned(), vec![LABEL_BOT.to_owned()])].into();
+    let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+    let listed = docker.list_containers(Some(options)).await.unwrap_or_default();
+    let ours = listed.into_iter().filter(|container| {
+        let bot = container.labels.as_ref().and_then(|labels| labels.get(LABEL_BOT));
+        bot.is_some_and(|bot| bot.starts_with(prefix))
+    });
+    ours.filter_map(|container| container.id).collect()
+}
