@@ -28,7 +28,8 @@ fn small_tmp(body: &mut ContainerCreateBody) {
 
 async fn nothing_starts_on_a_full_disk_and_the_reason_is_said(image: Image) {
     let Some(server) = Server::on(image, &[]).await else { return };
-    let container = docker::container(&server.docker, image, small_tmp).await;
+    let Some(docker) = server.ground.docker() else { return };
+    let container = docker::container(&docker, image, small_tmp).await;
     let session = server.session("bot", "session");
     session.adopt(&container.name).await.unwrap();
     session.exec("cat /dev/zero >/tmp/fill 2>/dev/null").await;
@@ -47,7 +48,8 @@ async fn nothing_starts_on_a_full_disk_and_the_reason_is_said(image: Image) {
 
 async fn a_disk_that_fills_up_does_not_falsify_the_exit_code(image: Image) {
     let Some(server) = Server::on(image, &[]).await else { return };
-    let container = docker::container(&server.docker, image, small_tmp).await;
+    let Some(docker) = server.ground.docker() else { return };
+    let container = docker::container(&docker, image, small_tmp).await;
     let session = server.session("bot", "session");
     session.adopt(&container.id).await.unwrap();
     for (command, end) in [
@@ -66,11 +68,12 @@ async fn a_disk_that_fills_up_does_not_falsify_the_exit_code(image: Image) {
 
 async fn nothing_starts_where_nothing_can_be_written(image: Image) {
     let Some(server) = Server::on(image, &[]).await else { return };
+    let Some(docker) = server.ground.docker() else { return };
     let read_only = |body: &mut ContainerCreateBody| {
         let host = HostConfig { readonly_rootfs: Some(true), ..docker::host_config() };
         body.host_config = Some(host);
     };
-    let container = docker::container(&server.docker, image, read_only).await;
+    let container = docker::container(&docker, image, read_only).await;
     let session = server.session("bot", "session");
     session.adopt(&container.id).await.unwrap();
     let task = session.run("echo ran").await;

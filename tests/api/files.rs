@@ -375,7 +375,8 @@ async fn a_removal_follows_no_link(image: Image) {
 
 async fn a_full_disk_keeps_the_old_file(image: Image) {
     let Some(server) = Server::on(image, &[]).await else { return };
-    let container = docker::container(&server.docker, image, |body| {
+    let Some(docker) = server.ground.docker() else { return };
+    let container = docker::container(&docker, image, |body| {
         let tmpfs = HashMap::from([("/small".to_owned(), "size=1m,mode=1777".to_owned())]);
         body.host_config = Some(HostConfig { tmpfs: Some(tmpfs), ..docker::host_config() });
     })

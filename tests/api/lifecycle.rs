@@ -107,7 +107,7 @@ async fn what_a_launch_must_survive_it_survives(image: Image) {
 async fn the_shell_is_bash_where_there_is_one_or_as_asked(image: Image) {
     let Some(server) = Server::on(image, &[]).await else { return };
     let session = server.session("bot", "session");
-    let is_bash = if image == Image::Debian { "yes\n" } else { "no\n" };
+    let is_bash = if server.ground.has_bash(image) { "yes\n" } else { "no\n" };
     for (shell, expected) in [("", is_bash), ("sh", "no\n"), ("/bin/sh", "no\n")] {
         let request = session.request("[ -n \"$BASH_VERSION\" ] && echo yes || echo no");
         let task = session.run_as(StartTaskRequest { shell: shell.to_owned(), ..request }).await;

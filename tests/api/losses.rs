@@ -1,35 +1,17 @@
 //! Ends that nobody can know: each with its own reason, none with an invented number, and nothing run again.
 
-use bollard::{
-    Docker,
-    query_parameters::{RemoveContainerOptionsBuilder, RestartContainerOptionsBuilder, StopContainerOptionsBuilder},
-};
 use errand::proto::v1::{Task, TaskStatus};
 
 use crate::{
     on_both_images,
     support::{
         client::{Session, ended},
-        docker::{self, Image},
+        docker::Image,
         server::Server,
     },
 };
 
 on_both_images!(each_loss_while_no_server_ran_has_its_own_reason);
-
-async fn restart(docker: &Docker, container: &str) {
-    let options = RestartContainerOptionsBuilder::default().t(0).build();
-    docker.restart_container(container, Some(options)).await.unwrap();
-}
-
-async fn stop(docker: &Docker, container: &str) {
-    docker.stop_container(container, Some(StopContainerOptionsBuilder::default().t(0).build())).await.unwrap();
-}
-
-async fn remove(docker: &Docker, container: &str) {
-    let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
-    docker.remove_container(container, Some(options)).await.unwrap();
-}
 
 /// A command that leaves a mark whenever it is run, and the container that it runs in.
 async fn begun(server: &Server, bot: &str) -> (Session, Task, String) {
@@ -64,12 +46,12 @@ async fn each_loss_while_no_server_ran_has_its_own_reason(image: Image) {
     let unsupervised = begun(&server, "unsupervised").await;
     server.kill();
 
-    restart(&server.docker, &restarted.2).await;
-    remove(&server.docker, &removed.2).await;
-    stop(&server.docker, &stopped.2).await;
+    server.ground.restart(&restarted.2).await;
+    server.ground.remove(&removed.2).await;
+    server.ground.stop(&stopped.2).await;
     let directory = |begun: &(Session, Task, String)| format!("/tmp/errand/{}", begun.1.task_id);
-    docker::exec(&server.docker, &no_directory.2, &format!("rm -r {}", directory(&no_directory))).await;
-    docker::exec(&server.docker, &unreadable.2, &format!("echo garbage >{}/exit", directory(&unreadable))).await;
+    server.ground.exec(&no_directory.2, &format!("rm -r {}", directory(&no_directory))).await;
+    server.ground.exec(&unreadable.2, &format!("echo garbage >{}/exit", directory(&unreadable))).await;
     for begun in [&unreadable, &unsupervised] {
         let (_, task, container) = begun;
         // All of them stand still before the first is killed, so that none can write down how another ended.
@@ -82,7 +64,7 @@ async fn each_loss_while_no_server_ran_has_its_own_reason(image: Image) {
             task.task_id,
             directory(begun)
         );
-        docker::exec(&server.docker, container, &script).await;
+        server.ground.exec(container, &script).await;
     }
     server.launch().await;
     check(&restarted.0, &restarted.1, "SANDBOX_RESTARTED").await;
@@ -99,9 +81,9 @@ async fn each_loss_under_a_running_server_has_its_own_reason() {
     let restarted = begun(&server, "restarted").await;
     let removed = begun(&server, "removed").await;
     let stopped = begun(&server, "stopped").await;
-    restart(&server.docker, &restarted.2).await;
-    remove(&server.docker, &removed.2).await;
-    stop(&server.docker, &stopped.2).await;
+    server.ground.restart(&restarted.2).await;
+    server.ground.remove(&removed.2).await;
+    server.ground.stop(&stopped.2).await;
     check(&restarted.0, &restarted.1, "SANDBOX_RESTARTED").await;
     check(&removed.0, &removed.1, "SANDBOX_REMOVED").await;
     check(&stopped.0, &stopped.1, "SANDBOX_STOPPED").await;
@@ -115,8 +97,8 @@ async fn a_command_that_ended_before_its_sandbox_was_restarted_keeps_its_exit_co
     let container = session.sandbox().await.unwrap().container_id;
     server.kill();
     let wait = format!("touch /workspace/go; until [ -e /tmp/errand/{}/exit ]; do sleep 0.1; done", task.task_id);
-    docker::exec(&server.docker, &container, &wait).await;
-    restart(&server.docker, &container).await;
+    server.ground.exec(&container, &wait).await;
+    server.ground.restart(&container).await;
     server.launch().await;
     let task = session.finished(&task).await;
     assert_eq!(ended(&task), "exited 8");

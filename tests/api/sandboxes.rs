@@ -1,6 +1,6 @@
 //! Sandboxes: made as asked, found again, adopted, stopped, deleted; never half-made.
 
-use bollard::query_parameters::{RemoveContainerOptionsBuilder, StopContainerOptionsBuilder};
+use bollard::{Docker, query_parameters::StopContainerOptionsBuilder};
 use errand::proto::v1::*;
 use futures_util::future::join_all;
 use tonic::Code;
@@ -10,6 +10,7 @@ use crate::{
     support::{
         client::{Session, ended, refused},
         docker::{self, Image},
+        ground::Ground,
         server::Server,
     },
 };
@@ -20,24 +21,9 @@ fn about(session: &Session) -> (StopSandboxRequest, DeleteSandboxRequest) {
     (StopSandboxRequest { bot_id: session.bot.clone() }, DeleteSandboxRequest { bot_id: session.bot.clone() })
 }
 
-async fn a_sandbox_is_limited_as_asked(image: Image) {
-    let Some(server) = Server::on(image, &[]).await else { return };
-    let session = server.session("bot", "session");
-    let spec = SandboxSpec {
-        image: image.name(),
-        memory_bytes: 96 << 20,
-        cpus: 0.5,
-        pids_limit: 48,
-        network_mode: "none".to_owned(),
-        env: [("GREETING".to_owned(), "hello".to_owned())].into(),
-        ..Default::default()
-    };
-    let sandbox = session.ensure(Some(spec.clone())).await.unwrap();
-    assert_eq!((sandbox.state(), sandbox.adopted), (SandboxState::Running, false));
-    assert_eq!((sandbox.runtime.as_str(), sandbox.bridge.as_str()), ("docker", "resident"));
-    assert_eq!(sandbox.spec, Some(spec));
-
-    let found = server.docker.inspect_container(&sandbox.container_id, None).await.unwrap();
+/// What the engine says of a container that was made for a bot.
+async fn check_container(docker: &Docker, session: &Session, sandbox: &Sandbox) {
+    let found = docker.inspect_container(&sandbox.container_id, None).await.unwrap();
     let host = found.host_config.unwrap();
     assert_eq!((host.memory, host.memory_swap), (Some(96 << 20), Some(96 << 20)));
     assert_eq!((host.nano_cpus, host.pids_limit), (Some(500_000_000), Some(48)));
@@ -50,7 +36,28 @@ async fn a_sandbox_is_limited_as_asked(image: Image) {
     let labels = found.config.unwrap().labels.unwrap();
     assert_eq!((labels["errand.tenant"].as_str(), &labels["errand.bot"]), ("local", &session.bot));
     assert_eq!(labels["errand.sandbox"], sandbox.sandbox_id);
+}
 
+async fn a_sandbox_is_limited_as_asked(image: Image) {
+    let Some(server) = Server::on(image, &[]).await else { return };
+    let session = server.session("bot", "session");
+    let spec = SandboxSpec {
+        image: server.ground.image(image),
+        memory_bytes: 96 << 20,
+        cpus: 0.5,
+        pids_limit: 48,
+        network_mode: "none".to_owned(),
+        env: [("GREETING".to_owned(), "hello".to_owned())].into(),
+        ..Default::default()
+    };
+    let sandbox = session.ensure(Some(spec.clone())).await.unwrap();
+    assert_eq!((sandbox.state(), sandbox.adopted), (SandboxState::Running, false));
+    assert_eq!((sandbox.runtime.as_str(), sandbox.bridge.as_str()), (server.ground.name(), "resident"));
+    assert_eq!(sandbox.spec, Some(spec));
+
+    if let Ground::Docker(docker) = &server.ground {
+        check_container(docker, &session, &sandbox).await;
+    }
     // What the kernel says to a command.
     let command = "grep -E '^(CapEff|CapPrm|NoNewPrivs)' /proc/self/status | sort | tr -d '\\t'; echo $GREETING; \
                    touch /x 2>/dev/null || echo read-only; ls /sys/class/net";
@@ -151,9 +158,10 @@ async fn what_cannot_be_made_is_refused_with_the_reason_and_leaves_nothing() {
 #[tokio::test]
 async fn a_running_container_is_adopted_by_name_or_id_and_never_removed() {
     let Some(mut server) = Server::on(Image::Debian, &[]).await else { return };
+    let Some(docker) = server.ground.docker() else { return };
     let (by_name, by_id) = (server.session("by-name", "session"), server.session("by-id", "session"));
     for (session, short) in [(&by_name, false), (&by_id, true)] {
-        let container = docker::container(&server.docker, Image::Debian, |_| {}).await;
+        let container = docker::container(&docker, Image::Debian, |_| {}).await;
         let name = if short { &container.id[..12] } else { &container.name };
         let sandbox = session.adopt(name).await.unwrap();
         assert_eq!((&sandbox.container_id, &sandbox.container_name), (&container.id, &container.name));
@@ -161,7 +169,7 @@ async fn a_running_container_is_adopted_by_name_or_id_and_never_removed() {
         assert_eq!(sandbox.spec.unwrap().image, Image::Debian.name());
         // Twice is no error; another container is.
         assert_eq!(session.adopt(&container.name).await.unwrap().sandbox_id, sandbox.sandbox_id);
-        let another = docker::container(&server.docker, Image::Debian, |_| {}).await;
+        let another = docker::container(&docker, Image::Debian, |_| {}).await;
         refused(session.adopt(&another.name).await, Code::AlreadyExists);
 
         assert_eq!(ended(&session.run("touch /by-a-task; exit 4").await), "exited 4");
@@ -175,20 +183,21 @@ async fn a_running_container_is_adopted_by_name_or_id_and_never_removed() {
         assert_eq!(ended(&session.get(&task).await), "stopped sandbox_stopped 15");
         session.sandboxes().delete_sandbox(delete).await.unwrap();
         refused(session.sandbox().await, Code::NotFound);
-        assert_eq!(docker::exec(&server.docker, &container.id, "ls /by-a-task").await, "/by-a-task\n");
+        assert_eq!(server.ground.exec(&container.id, "ls /by-a-task").await, "/by-a-task\n");
     }
 }
 
 #[tokio::test]
 async fn what_is_no_running_container_of_nobody_is_not_adopted() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
+    let Some(docker) = server.ground.docker() else { return };
     let (session, other) = (server.session("bot", "session"), server.session("other", "session"));
     let words = refused(session.adopt("no-such-container").await, Code::NotFound);
     assert!(words.contains("no-such-container"), "{words}");
 
-    let container = docker::container(&server.docker, Image::Busybox, |_| {}).await;
+    let container = docker::container(&docker, Image::Busybox, |_| {}).await;
     let options = StopContainerOptionsBuilder::default().t(0).build();
-    server.docker.stop_container(&container.id, Some(options)).await.unwrap();
+    docker.stop_container(&container.id, Some(options)).await.unwrap();
     let words = refused(session.adopt(&container.name).await, Code::FailedPrecondition);
     assert!(words.contains("not running"), "{words}");
 
@@ -196,7 +205,7 @@ async fn what_is_no_running_container_of_nobody_is_not_adopted() {
     let made = other.ensure(None).await.unwrap().container_name;
     refused(session.adopt(&made).await, Code::FailedPrecondition);
     let third = server.session("third", "session");
-    let container = docker::container(&server.docker, Image::Busybox, |_| {}).await;
+    let container = docker::container(&docker, Image::Busybox, |_| {}).await;
     third.adopt(&container.name).await.unwrap();
     refused(session.adopt(&container.id).await, Code::FailedPrecondition);
     refused(session.sandbox().await, Code::NotFound);
@@ -205,11 +214,12 @@ async fn what_is_no_running_container_of_nobody_is_not_adopted() {
 #[tokio::test]
 async fn an_adopted_container_that_stopped_is_not_started_and_that_is_said() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
+    let Some(docker) = server.ground.docker() else { return };
     let session = server.session("bot", "session");
-    let container = docker::container(&server.docker, Image::Busybox, |_| {}).await;
+    let container = docker::container(&docker, Image::Busybox, |_| {}).await;
     session.adopt(&container.name).await.unwrap();
     let options = StopContainerOptionsBuilder::default().t(0).build();
-    server.docker.stop_container(&container.id, Some(options)).await.unwrap();
+    docker.stop_container(&container.id, Some(options)).await.unwrap();
     assert_eq!(session.sandbox().await.unwrap().state(), SandboxState::Stopped);
     let words = refused(session.try_start(session.request("echo")).await, Code::FailedPrecondition);
     assert!(words.contains(&container.name) && words.contains("not running"), "{words}");
@@ -250,8 +260,7 @@ async fn a_sandbox_that_vanished_is_made_anew_for_the_next_task() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let session = server.session("bot", "session");
     let first = session.ensure(None).await.unwrap();
-    let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
-    server.docker.remove_container(&first.container_id, Some(options)).await.unwrap();
+    server.ground.remove(&first.container_id).await;
     assert_eq!(session.sandbox().await.unwrap().state(), SandboxState::Gone);
     let task = session.run("exit 3").await;
     let second = session.sandbox().await.unwrap();

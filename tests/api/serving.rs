@@ -114,7 +114,7 @@ async fn a_server_that_is_told_to_end_leaves_its_commands_running_and_finds_them
     assert_eq!(ended_stream.unwrap_err().code(), Code::Unavailable);
     assert_eq!(waiting.await.unwrap().unwrap_err().code(), Code::Unavailable);
 
-    crate::support::docker::exec(&server.docker, &sandbox, "touch /workspace/two").await;
+    server.ground.exec(&sandbox, "touch /workspace/two").await;
     server.launch().await;
     assert_eq!(session.get(&task).await.status(), TaskStatus::Running);
     session.until_output(&task, "one\ntwo\n").await;
@@ -135,7 +135,7 @@ async fn a_server_that_was_told_to_stops_its_commands_when_it_ends() {
     let (status, took) = server.terminate().await;
     assert_eq!(status.code(), Some(0));
     assert!(took < Duration::from_secs(10), "{took:?}");
-    let left = crate::support::docker::exec(&server.docker, &sandbox, "cat /proc/[0-9]*/cmdline | tr '\\0' ' '").await;
+    let left = server.ground.exec(&sandbox, "cat /proc/[0-9]*/cmdline | tr '\\0' ' '").await;
     assert!(!left.contains("7400") && !left.contains("0.74"), "{left}");
     server.launch().await;
     assert_eq!(ended(&session.get(&polite).await), "stopped server_shutdown 15");

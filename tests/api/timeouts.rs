@@ -58,7 +58,7 @@ async fn time_that_ran_out_while_no_server_ran_is_out_at_once() {
     let sandbox = session.sandbox().await.unwrap().container_id;
     server.kill();
     // The sandbox's own clock says when the time has passed.
-    crate::support::docker::exec(&server.docker, &sandbox, "sleep 2.5").await;
+    server.ground.exec(&sandbox, "sleep 2.5").await;
     server.launch().await;
     let task = session.finished(&task).await;
     assert_eq!(ended(&task), "timed_out");

@@ -8,7 +8,7 @@ use tonic::Code;
 use super::invariants::Tasks;
 use crate::support::{
     client::{Session, refused},
-    docker::{self, Image},
+    docker::Image,
     proxy::Proxy,
     server::Server,
     wait::eventually,
@@ -27,7 +27,7 @@ fn gate(name: &str) -> String {
 }
 
 async fn pass(server: &Server, container: &str, name: &str) {
-    docker::exec(&server.docker, container, &format!("touch /workspace/{name}")).await;
+    server.ground.exec(container, &format!("touch /workspace/{name}")).await;
 }
 
 /// Tasks that end before, during and after an outage, and one that prints all the time.

@@ -9,7 +9,7 @@ use crate::{
     on_both_images,
     support::{
         client::{Session, bytes, duration, ended, kind},
-        docker::{self, Image},
+        docker::Image,
         server::Server,
         wait::{eventually, soon},
     },
@@ -29,7 +29,7 @@ fn gate(name: &str) -> String {
 
 /// Lets commands pass a gate. Works while no server runs.
 async fn pass(server: &Server, container: &str, name: &str) {
-    docker::exec(&server.docker, container, &format!("touch /workspace/{name}")).await;
+    server.ground.exec(container, &format!("touch /workspace/{name}")).await;
 }
 
 /// The same for a command that shall do nothing while it waits: looking again and again would be work.
@@ -38,7 +38,7 @@ fn silent_gate(name: &str) -> String {
 }
 
 async fn pass_silent(server: &Server, container: &str, name: &str) {
-    docker::exec(&server.docker, container, &format!("echo go >/workspace/{name}")).await;
+    server.ground.exec(container, &format!("echo go >/workspace/{name}")).await;
 }
 
 async fn statuses(session: &Session) -> Vec<TaskStatus> {
@@ -102,7 +102,7 @@ async fn a_running_command_is_followed_again_without_a_gap(image: Image) {
     server.kill();
     pass(&server, &container, "1").await;
     let written = format!("until tail -n 1 {} | grep -q 80000; do sleep 0.1; done", task.output_file);
-    soon("the output goes on without a server", docker::exec(&server.docker, &container, &written)).await;
+    soon("the output goes on without a server", server.ground.exec(&container, &written)).await;
     server.launch().await;
     assert_eq!(session.get(&task).await.status(), TaskStatus::Running);
 
@@ -144,7 +144,7 @@ async fn a_command_that_ended_while_no_server_ran_has_its_real_end_and_one_notic
     pass(&server, &container, "go").await;
     for task in &started {
         let over = format!("until [ -e /tmp/errand/{}/exit ]; do sleep 0.1; done", task.task_id);
-        soon("it ends without a server", docker::exec(&server.docker, &container, &over)).await;
+        soon("it ends without a server", server.ground.exec(&container, &over)).await;
     }
     server.launch().await;
     // Known as soon as the server serves.

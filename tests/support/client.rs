@@ -5,7 +5,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use bollard::Docker;
 use errand::proto::v1::{self, notification_service_client::NotificationServiceClient, outcome::Kind, *};
 use errand::proto::v1::{sandbox_service_client::SandboxServiceClient, task_service_client::TaskServiceClient};
 use tonic::{
@@ -16,7 +15,7 @@ use tonic::{
 };
 
 use super::{
-    docker,
+    ground::Ground,
     wait::{eventually, soon},
 };
 

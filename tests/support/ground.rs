@@ -66,9 +66,9 @@ impl Ground {
     }
 
     /// The engine, for what is about containers; none where there are none, and the test is left out.
-    pub fn docker(&self) -> Option<&Docker> {
+    pub fn docker(&self) -> Option<Docker> {
         match self {
-            Self::Docker(docker) => Some(docker),
+            Self::Docker(docker) => Some(docker.clone()),
             Self::Embedded(_) => {
                 left_out("it is about containers of an engine");
                 None
