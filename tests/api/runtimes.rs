@@ -16,7 +16,8 @@ const NOWHERE: &str = "unix:///no/engine/here.sock";
 /// A server on Docker that could as well make sandboxes itself. None: something is missing, and the test is skipped.
 async fn on_docker() -> Option<Server> {
     embedded::machine().await?;
-    Server::on(Image::Debian, &[]).await
+    let server = Server::on(Image::Debian, &[]).await?;
+    server.ground.docker().map(|_| server)
 }
 
 async fn again(server: &mut Server, runtime: &str) {

@@ -64,15 +64,15 @@ async fn a_data_directory_has_one_server() {
 
 #[tokio::test]
 async fn all_bad_settings_are_said_at_once() {
-    let Some(server) = Server::prepare(Image::Busybox).await else { return };
+    let Some(mut server) = Server::prepare(Image::Busybox).await else { return };
     let config = server.file("errand.toml", "colour = \"red\"\nstall_after = \"soon\"\n");
-    let ended = server
-        .fails(&["--config", &config, "--max-running-per-bot", "0", "--runtime", "vms", "--default-timeout", "48h"])
-        .await;
+    server.set("--runtime", "vms");
+    let ended = server.fails(&["--config", &config, "--max-running-per-bot", "0", "--default-timeout", "48h"]).await;
     assert_eq!(ended.status.code(), Some(64), "{}", ended.stderr);
     for part in ["colour", "stall_after", "soon", "--max-running-per-bot", "--runtime", "vms", "default_timeout 2d"] {
         assert!(ended.stderr.contains(part), "{part} is not in: {}", ended.stderr);
     }
+    server.set("--runtime", server.ground.name());
     let ended = server.fails(&["--no-such-flag"]).await;
     assert_eq!(ended.status.code(), Some(64), "{}", ended.stderr);
     let tokens = server.file("tokens.toml", "[[tokens]]\nsha256 = 1\n");
@@ -146,6 +146,7 @@ async fn a_server_that_was_told_to_stops_its_commands_when_it_ends() {
 #[tokio::test]
 async fn a_server_starts_without_an_engine_and_says_what_is_wrong() {
     let Some(mut server) = Server::prepare(Image::Busybox).await else { return };
+    let Some(_) = server.ground.docker() else { return };
     let proxy = crate::support::proxy::Proxy::open();
     proxy.cut();
     server.flags.extend(["--docker-host".to_owned(), proxy.url()]);

@@ -19,7 +19,11 @@ const OUTAGE: Duration = Duration::from_secs(4);
 
 async fn server(proxy: &Proxy) -> Option<Server> {
     let url = proxy.url();
-    Server::on(Image::Debian, &["--docker-host", &url]).await
+    let mut server = Server::prepare(Image::Debian).await?;
+    server.ground.docker()?;
+    server.flags.extend(["--docker-host".to_owned(), url]);
+    server.launch().await;
+    Some(server)
 }
 
 fn gate(name: &str) -> String {

@@ -5,8 +5,9 @@ use errand::proto::v1::TaskStatus;
 
 #[tokio::test]
 async fn commands_and_their_truth_outlive_a_kill_of_the_container_engine() {
-    let Some(mut engine) = PrivateEngine::with(Image::Busybox).await else { return };
     let Some(mut server) = Server::prepare(Image::Busybox).await else { return };
+    let Some(_) = server.ground.docker() else { return };
+    let Some(mut engine) = PrivateEngine::with(Image::Busybox).await else { return };
     server.flags.push(format!("--docker-host={}", engine.url()));
     server.launch().await;
     let session = server.session("a", "s");

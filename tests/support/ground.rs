@@ -1,6 +1,11 @@
 //! Where a server keeps its sandboxes, and ways to them past the server.
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use bollard::{
     Docker,
@@ -11,7 +16,12 @@ use bollard::{
 };
 use errand::runtime::{EmbeddedOptions, EmbeddedRuntime, LABEL_BOT, Runtime as _};
 
-use super::docker::{self, Image, left_out, skip};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{
+    docker::{self, Image, left_out, skip},
+    wait::eventually,
+};
 
 /// Says which runtime servers are tested with: `docker`, which is the default, or `embedded`.
 const VARIABLE: &str = "ERRAND_TEST_RUNTIME";
@@ -22,7 +32,7 @@ pub enum Ground {
     /// On a Docker engine.
     Docker(Docker),
     /// In its own data directory.
-    Embedded(Arc<EmbeddedRuntime>),
+    Embedded(Arc<EmbeddedRuntime>, PathBuf),
 }
 
 impl Ground {
@@ -33,7 +43,7 @@ impl Ground {
             Ok("embedded") => {
                 let runtime = EmbeddedRuntime::new(EmbeddedOptions::new(data));
                 match runtime.ping().await {
-                    Ok(()) => Some(Self::Embedded(Arc::new(runtime))),
+                    Ok(()) => Some(Self::Embedded(Arc::new(runtime), data.to_owned())),
                     Err(error) => {
                         skip(&error.to_string());
                         None
@@ -48,7 +58,7 @@ impl Ground {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Docker(_) => "docker",
-            Self::Embedded(_) => "embedded",
+            Self::Embedded(..) => "embedded",
         }
     }
 
@@ -56,20 +66,28 @@ impl Ground {
     pub fn image(&self, image: Image) -> String {
         match self {
             Self::Docker(_) => image.name(),
-            Self::Embedded(_) => "host".to_owned(),
+            Self::Embedded(..) => "host".to_owned(),
         }
     }
 
     /// Whether sandboxes made of this have bash.
     pub fn has_bash(&self, image: Image) -> bool {
-        matches!(self, Self::Embedded(_)) || image == Image::Debian
+        matches!(self, Self::Embedded(..)) || image == Image::Debian
+    }
+
+    /// The user of commands where nobody asks for another.
+    pub fn usual_uid(&self) -> &'static str {
+        match self {
+            Self::Docker(_) => "0",
+            Self::Embedded(..) => "1000",
+        }
     }
 
     /// The engine, for what is about containers; none where there are none, and the test is left out.
     pub fn docker(&self) -> Option<Docker> {
         match self {
             Self::Docker(docker) => Some(docker.clone()),
-            Self::Embedded(_) => {
+            Self::Embedded(..) => {
                 left_out("it is about containers of an engine");
                 None
             }
@@ -80,7 +98,7 @@ impl Ground {
     pub async fn exec(&self, sandbox: &str, script: &str) -> String {
         match self {
             Self::Docker(docker) => docker::exec(docker, sandbox, script).await,
-            Self::Embedded(runtime) => {
+            Self::Embedded(runtime, _) => {
                 let argv = ["sh", "-c", script].map(str::to_owned);
                 let said = runtime.exec(sandbox, &argv).await.unwrap().collect(1 << 20).await.unwrap();
                 String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned()
@@ -88,28 +106,28 @@ impl Ground {
         }
     }
 
-    /// Stops a sandbox and starts it again.
+    /// Stops a sandbox at once, as a crash would, and starts it again.
     pub async fn restart(&self, sandbox: &str) {
         match self {
             Self::Docker(docker) => {
                 let options = RestartContainerOptionsBuilder::default().t(0).build();
                 docker.restart_container(sandbox, Some(options)).await.unwrap();
             }
-            Self::Embedded(runtime) => {
-                runtime.stop(sandbox).await.unwrap();
+            Self::Embedded(runtime, data) => {
+                crash(runtime, data, sandbox).await;
                 runtime.start(sandbox).await.unwrap();
             }
         }
     }
 
-    /// Stops a sandbox.
+    /// Stops a sandbox at once, as a crash would.
     pub async fn stop(&self, sandbox: &str) {
         match self {
             Self::Docker(docker) => {
                 let options = StopContainerOptionsBuilder::default().t(0).build();
                 docker.stop_container(sandbox, Some(options)).await.unwrap();
             }
-            Self::Embedded(runtime) => runtime.stop(sandbox).await.unwrap(),
+            Self::Embedded(runtime, data) => crash(runtime, data, sandbox).await,
         }
     }
 
@@ -120,7 +138,7 @@ impl Ground {
                 let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
                 docker.remove_container(sandbox, Some(options)).await.unwrap();
             }
-            Self::Embedded(runtime) => runtime.remove(sandbox).await.unwrap(),
+            Self::Embedded(runtime, _) => runtime.remove(sandbox).await.unwrap(),
         }
     }
 
@@ -128,7 +146,7 @@ impl Ground {
     pub fn again(self) -> Self {
         match self {
             Self::Docker(docker) => Self::Docker(docker::client().unwrap_or(docker)),
-            Self::Embedded(runtime) => Self::Embedded(runtime),
+            embedded @ Self::Embedded(..) => embedded,
         }
     }
 
@@ -140,7 +158,7 @@ impl Ground {
                     let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
                     docker.remove_container(sandbox, Some(options)).await.map_err(|error| error.to_string())
                 }
-                Self::Embedded(runtime) => runtime.remove(sandbox).await.map_err(|error| error.to_string()),
+                Self::Embedded(runtime, _) => runtime.remove(sandbox).await.map_err(|error| error.to_string()),
             }
         };
         if !matches!(tokio::time::timeout(Duration::from_secs(30), removal).await, Ok(Ok(()))) {
@@ -152,13 +170,32 @@ impl Ground {
     pub async fn sandboxes(&self, prefix: &str, data: &Path) -> Vec<String> {
         match self {
             Self::Docker(docker) => containers(docker, prefix).await,
-            Self::Embedded(_) => {
+            Self::Embedded(..) => {
                 let entries = fs::read_dir(data.join("sandboxes")).into_iter().flatten().flatten();
                 let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
                 names.filter(|name| !name.starts_with('.')).collect()
             }
         }
     }
+}
+
+/// Kills the processes of this machine that make up a sandbox.
+async fn crash(runtime: &EmbeddedRuntime, data: &Path, sandbox: &str) {
+    let name = sandbox.rsplit('@').next().unwrap();
+    // Its init and whoever waits for that carry the name of the life that the sandbox is in.
+    let life = fs::read_to_string(data.join("sandboxes").join(name).join("life")).unwrap();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw) else {
+            continue;
+        };
+        let arguments = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        if String::from_utf8_lossy(&arguments).contains(life.trim()) {
+            // One that is gone by now is as good.
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+    eventually("the sandbox is stopped", async || (!runtime.inspect(sandbox).await.unwrap().running).then_some(()))
+        .await;
 }
 
 async fn containers(docker: &Docker, prefix: &str) -> Vec<String> {

@@ -119,5 +119,5 @@ fn network(mode: &str, violations: &mut Violations) {
 /// What container engines allow as the name of a container or a network.
 fn is_engine_name(name: &str) -> bool {
     name.starts_with(|first: char| first.is_ascii_alphanumeric())
-        && name.chars().all(|character| character.is_ascii_alphanumeric() || "_.-".contains(character))
+        && name.chars().all(|character| character.is_ascii_alphanumeric() || "_.-@".contains(character))
 }
