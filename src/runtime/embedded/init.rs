@@ -70,7 +70,12 @@ pub(super) fn greet(directory: &Path, limit: Duration) -> io::Result<()> {
 ///
 /// # Errors
 /// As for [`crate::runtime::Runtime::exec`].
-pub(super) async fn start(directory: &Path, id: &str, argv: &[String], streams: &[OwnedFd; 3]) -> Result<(), RuntimeError> {
+pub(super) async fn start(
+    directory: &Path,
+    id: &str,
+    argv: &[String],
+    streams: &[OwnedFd; 3],
+) -> Result<(), RuntimeError> {
     let not_running = || RuntimeError::NotRunning { id: id.to_owned() };
     let mut socket = match connect(directory).await {
         Ok(socket) => socket,
@@ -139,9 +144,7 @@ fn not_started(failed: &Failed, argv: &[String]) -> RuntimeError {
     let program = argv.first().map(String::as_str).unwrap_or_default();
     let (reason, what) = match (failed.stage(), errno) {
         (Stage::Exec, Errno::NOENT | Errno::NOTDIR) => (NotStarted::NotFound, format!("{program:?} is not there")),
-        (Stage::Interpreter, _) => {
-            (NotStarted::NotExecutable, format!("what {program:?} needs to run is not there"))
-        }
+        (Stage::Interpreter, _) => (NotStarted::NotExecutable, format!("what {program:?} needs to run is not there")),
         (Stage::Exec, Errno::AGAIN | Errno::NOMEM | Errno::TOOBIG) => {
             (NotStarted::Other, format!("{program:?} cannot be executed"))
         }

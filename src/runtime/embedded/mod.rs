@@ -263,9 +263,9 @@ impl Shared {
     fn end(&self, directory: &Path, record: &Record) -> Result<(), RuntimeError> {
         end::end(directory, record)?;
         // Whatever is left of it there, and of what was started beside it, ends now.
-        Cgroups::detect().remove(&record.runtime_id()).map_err(|error| RuntimeError::Unavailable {
-            detail: format!("the sandbox {:?}: {error}", record.name),
-        })
+        Cgroups::detect()
+            .remove(&record.runtime_id())
+            .map_err(|error| RuntimeError::Unavailable { detail: format!("the sandbox {:?}: {error}", record.name) })
     }
 
     fn remove(&self, runtime_id: &str) -> Result<(), RuntimeError> {
@@ -321,7 +321,8 @@ impl Runtime for EmbeddedRuntime {
         let id = runtime_id.to_owned();
         let (directory, owner) =
             self.apart(move |shared| shared.find(&id).map(|(directory, record)| (directory, record.owner))).await?;
-        let (ours, its) = streams::make(owner).map_err(|error| RuntimeError::Unavailable { detail: error.to_string() })?;
+        let (ours, its) =
+            streams::make(owner).map_err(|error| RuntimeError::Unavailable { detail: error.to_string() })?;
         init::start(&directory, runtime_id, argv, &its).await?;
         Ok(ours.into_exec())
     }

@@ -19,8 +19,7 @@ pub(super) fn choose(home: &Home) -> Option<u32> {
     }
     let map = |name: &str| fs::read_to_string(format!("/proc/self/{name}")).unwrap_or_default();
     let (first, count) = range(&map("uid_map"), &map("gid_map"))?;
-    let taken: Vec<u32> =
-        home.all().iter().filter_map(|path| Record::read(path).ok().flatten()?.owner).collect();
+    let taken: Vec<u32> = home.all().iter().filter_map(|path| Record::read(path).ok().flatten()?.owner).collect();
     let start = u32::try_from(uuid::Uuid::new_v4().as_u128() % u128::from(count)).unwrap_or_default();
     (0..count).map(|step| first + (start + step) % count).find(|uid| !taken.contains(uid))
 }

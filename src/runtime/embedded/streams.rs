@@ -60,10 +60,7 @@ impl Ours {
 }
 
 /// What comes from a pipe until its other end is closed.
-fn chunks(
-    from: Receiver,
-    chunk: impl Fn(Bytes) -> Chunk + Copy,
-) -> impl Stream<Item = Result<Chunk, RuntimeError>> {
+fn chunks(from: Receiver, chunk: impl Fn(Bytes) -> Chunk + Copy) -> impl Stream<Item = Result<Chunk, RuntimeError>> {
     stream::try_unfold(from, move |mut from| async move {
         let mut buffer = BytesMut::with_capacity(READ);
         match from.read_buf(&mut buffer).await {

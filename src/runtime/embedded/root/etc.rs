@@ -68,7 +68,12 @@ impl Etc {
     }
 
     /// Writes all files into a directory. `resolver`: the content of `resolv.conf`.
-    pub(in crate::runtime::embedded) fn write(&self, directory: &Path, hostname: &str, resolver: &str) -> io::Result<()> {
+    pub(in crate::runtime::embedded) fn write(
+        &self,
+        directory: &Path,
+        hostname: &str,
+        resolver: &str,
+    ) -> io::Result<()> {
         let hosts = format!("127.0.0.1 localhost {hostname}\n::1 localhost ip6-localhost ip6-loopback\n");
         let hostname = format!("{hostname}\n");
         let lookups = "passwd: files\ngroup: files\nhosts: files dns\nservices: files\nprotocols: files\n";
