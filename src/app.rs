@@ -1,5 +1,8 @@
 //! The composition root: builds the server from its settings, runs it, and takes it down in order.
 
+pub mod checkup;
+mod choice;
+
 use std::{
     fs,
     io::{self, Write as _},
@@ -20,14 +23,16 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     api::{self, Api, ApiError, Readiness, Tokens, TokensError},
     bridge::BridgeChoice,
-    config::{Config, RuntimeKind},
+    config::Config,
     engine::{Engine, EngineError, Settings},
     notify::Notifier,
-    runtime::{DockerRuntime, Runtime},
     store::{Caps, SqliteStore, StoreError, TaskStore},
     task::SandboxSpec,
     telemetry,
 };
+
+use choice::Chosen;
+pub use choice::Hindrance;
 
 /// How long running tasks have to end when the server stops them.
 const STOP_LIMIT: Duration = Duration::from_secs(8);
@@ -65,6 +70,12 @@ pub enum ServeError {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(StoreError),
+    /// No runtime that may be used works here.
+    #[error("sandboxes cannot be made on this machine\n{}", lines(hindrances))]
+    NoRuntime {
+        /// Why not, of each that was tried.
+        hindrances: Vec<Hindrance>,
+    },
     /// The address cannot be listened on.
     #[error("cannot listen on {address}")]
     Listen {
@@ -88,6 +99,10 @@ pub enum ServeError {
     Broken(#[source] JoinError),
 }
 
+fn lines(hindrances: &[Hindrance]) -> String {
+    hindrances.iter().map(Hindrance::to_string).collect::<Vec<_>>().join("\n")
+}
+
 impl ServeError {
     /// True when it is the settings that have to be changed.
     pub fn is_configuration(&self) -> bool {
@@ -95,6 +110,7 @@ impl ServeError {
             Self::Tokens(_) | Self::LogLevel { .. } => true,
             Self::DataDir { .. }
             | Self::Store(_)
+            | Self::NoRuntime { .. }
             | Self::Listen { .. }
             | Self::Signals(_)
             | Self::Recover(_)
@@ -134,10 +150,11 @@ async fn serve_with(
     store: Arc<dyn TaskStore>,
     ending: &mut Ending,
 ) -> Result<(), ServeError> {
-    let runtime = connect(config).await;
-    let bridge = Arc::new(BridgeChoice::new(Arc::clone(&runtime), &config.task_root));
-    let engine = Engine::new(settings(config), Arc::clone(&store), runtime, bridge);
-    let listener = listen(config.listen).await?;
+    let chosen = choice::choose(config, store.as_ref()).await?;
+    let bridge = Arc::new(BridgeChoice::new(Arc::clone(&chosen.runtime), &config.task_root));
+    let name = chosen.runtime.name();
+    let engine = Engine::new(settings(config, &chosen), Arc::clone(&store), chosen.runtime, bridge);
+    let listener = listen(config.listen, name).await?;
     let server = Running::start(config, tokens, engine, store, listener).await;
     server.until_told(ending, config.stop_tasks_on_exit).await
 }
@@ -177,25 +194,14 @@ async fn open_store(config: &Config) -> Result<Arc<dyn TaskStore>, ServeError> {
     Ok(Arc::new(store))
 }
 
-/// The runtime. One that does not answer yet is no hindrance: what is stored can be read, and it may come back.
-async fn connect(config: &Config) -> Arc<dyn Runtime> {
-    let runtime = match config.runtime {
-        RuntimeKind::Docker => DockerRuntime::new(config.docker_host.as_deref()),
-    };
-    if let Err(error) = runtime.ping().await {
-        tracing::warn!(error = %api::chain(&error), "the container engine does not answer yet");
-    }
-    Arc::new(runtime)
-}
-
-/// Binds the address and says so: the line is what a caller that chose port 0 waits for.
-async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
+/// Binds the address and says so, and where sandboxes live: the line is what a caller that chose port 0 waits for.
+async fn listen(address: SocketAddr, runtime: &str) -> Result<TcpListener, ServeError> {
     let failed = |source| ServeError::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     let mut stdout = io::stdout().lock();
-    let said =
-        writeln!(stdout, "errand {} listening on {bound}", env!("CARGO_PKG_VERSION")).and_then(|()| stdout.flush());
+    let said = writeln!(stdout, "errand {} ({runtime}) listening on {bound}", env!("CARGO_PKG_VERSION"))
+        .and_then(|()| stdout.flush());
     if let Err(error) = said {
         tracing::warn!(%error, "standard output cannot be written");
     }
@@ -203,15 +209,15 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
 }
 
 /// The part of the configuration that is the engine's.
-fn settings(config: &Config) -> Settings {
+fn settings(config: &Config, chosen: &Chosen) -> Settings {
     Settings {
         sandbox: SandboxSpec {
-            image: config.image.clone(),
+            image: config.image.clone().unwrap_or_else(|| chosen.image.to_owned()),
             // The configuration refuses negative numbers.
             memory_bytes: config.memory_bytes.unsigned_abs(),
             cpus: config.cpus,
             pids_limit: config.pids_limit.unsigned_abs(),
-            network_mode: config.network_mode.clone(),
+            network_mode: config.network_mode.clone().unwrap_or_else(|| chosen.network_mode.to_owned()),
             writable_root: false,
             user: None,
             env: Default::default(),

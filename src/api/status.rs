@@ -29,6 +29,7 @@ pub(super) fn engine(error: EngineError) -> Status {
         EngineError::OtherSpec { .. }
         | EngineError::NotYours
         | EngineError::AdoptedNotRunning { .. }
+        | EngineError::OtherRuntime { .. }
         | EngineError::SandboxNotRunning
         | EngineError::BridgeCannot { .. }
         | EngineError::InputNotOpen

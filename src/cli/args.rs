@@ -64,6 +64,8 @@ pub enum Command {
     Files(FilesArgs),
     /// Ask whether the server is serving: exit code 0 if so, else 1.
     Health,
+    /// Say what this machine offers to a server with these settings, what is missing, and what to do: exit code 0 if a runtime works.
+    Doctor(ServeArgs),
 }
 
 /// The bot and the session that a new task belongs to.

@@ -7,6 +7,7 @@ mod args;
 mod attach;
 mod connection;
 mod console;
+mod doctor;
 mod error;
 mod events;
 pub mod exit_code;
@@ -72,6 +73,7 @@ async fn dispatch(cli: Cli, console: &mut Console) -> Result<u8, CliError> {
     let globals = cli.globals;
     let command = match cli.command {
         Command::Serve(args) => return serve::serve(args).await,
+        Command::Doctor(args) => return doctor::doctor(args, console).await,
         Command::Health => return health::health(&globals, console).await,
         command => command,
     };
@@ -86,6 +88,6 @@ async fn dispatch(cli: Cli, console: &mut Console) -> Result<u8, CliError> {
         Command::Events(args) => events::events(args, &connection, console).await,
         Command::Sandbox(args) => sandbox::sandbox(args.action, &connection, console).await,
         Command::Files(args) => files::files(args.action, &connection, console).await,
-        Command::Serve(_) | Command::Health => unreachable!("handled above, without a connection"),
+        Command::Serve(_) | Command::Doctor(_) | Command::Health => unreachable!("handled above, without a connection"),
     }
 }

@@ -6,11 +6,15 @@ use crate::{
     config::{Config, SettingsFile},
 };
 
+/// The settings that a server has with these arguments.
+pub(super) fn settings(args: &ServeArgs) -> Result<Config, CliError> {
+    let file = args.config.as_deref().map(SettingsFile::read);
+    Config::load(&args.flags, std::env::vars_os(), file).map_err(CliError::Settings)
+}
+
 /// Runs the server until it ends.
 pub(super) async fn serve(args: ServeArgs) -> Result<u8, CliError> {
-    let file = args.config.as_deref().map(SettingsFile::read);
-    let config = Config::load(&args.flags, std::env::vars_os(), file).map_err(CliError::Settings)?;
-    app::serve(config).await.map_err(|error| match error.is_configuration() {
+    app::serve(settings(&args)?).await.map_err(|error| match error.is_configuration() {
         true => CliError::Usage(error.with_sources()),
         false => CliError::Server(error.with_sources()),
     })?;

@@ -26,22 +26,22 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Directory of the database. Default `./errand-data`.
     pub data_dir: PathBuf,
-    /// Where sandboxes live. Default docker.
+    /// Where sandboxes live. Default auto.
     pub runtime: RuntimeKind,
     /// Address of the Docker engine. Default: `DOCKER_HOST`; when that is unset too, `None`: the engine's usual socket.
     pub docker_host: Option<String>,
     /// File of the tokens that clients must show. Default `None`: no token is asked for.
     pub tokens_file: Option<PathBuf>,
-    /// Container image of a new sandbox. Default `debian:bookworm-slim`.
-    pub image: String,
+    /// Image of a new sandbox. Default `None`: the one of the runtime, which is `debian:bookworm-slim` with Docker and `host` without.
+    pub image: Option<String>,
     /// Memory limit of a new sandbox, in bytes. Default 2 GiB.
     pub memory_bytes: i64,
     /// CPU limit of a new sandbox, in cores. Default 2.
     pub cpus: f64,
     /// The most processes at a time in a new sandbox. Default 2048.
     pub pids_limit: i64,
-    /// Network of a new sandbox: `bridge`, `none`, or the name of a network of the engine. Default `bridge`.
-    pub network_mode: String,
+    /// Network of a new sandbox: `bridge`, `none`, or the name of a network of the engine. Default `None`: `bridge` where it can be made.
+    pub network_mode: Option<String>,
     /// Directory inside the sandbox that holds the task directories: an absolute path without a trailing slash. Default
     /// `/tmp/errand`.
     pub task_root: String,
@@ -78,8 +78,12 @@ pub struct Config {
 /// Where sandboxes live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RuntimeKind {
+    /// Docker where its engine answers, else this machine itself; and always the one that the store has sandboxes of.
+    Auto,
     /// Containers of a Docker engine.
     Docker,
+    /// Sandboxes that the server makes itself.
+    Embedded,
 }
 
 /// Shape of the server's own log lines.

@@ -72,10 +72,26 @@ macro_rules! setting {
 /// Every setting, in the order of the help.
 pub static SETTINGS: &[Setting] = &[
     setting!("listen", "ADDR", Some("127.0.0.1:7543"), "Address to listen on", listen, value::socket_addr),
-    setting!("data-dir", "DIR", Some("./errand-data"), "Directory of the database", data_dir, value::path),
-    setting!("runtime", "NAME", Some("docker"), "Where sandboxes live: docker", runtime, |text| {
-        value::one_of(text, &[("docker", RuntimeKind::Docker)])
-    }),
+    setting!(
+        "data-dir",
+        "DIR",
+        Some("./errand-data"),
+        "Directory of the database and of embedded sandboxes",
+        data_dir,
+        value::path
+    ),
+    setting!(
+        "runtime",
+        "NAME",
+        Some("auto"),
+        "Where sandboxes live: docker, embedded, or auto, docker where it answers, else embedded",
+        runtime,
+        |text| {
+            let names =
+                [("auto", RuntimeKind::Auto), ("docker", RuntimeKind::Docker), ("embedded", RuntimeKind::Embedded)];
+            value::one_of(text, &names)
+        }
+    ),
     setting!(
         "docker-host",
         "URL",
@@ -88,15 +104,27 @@ pub static SETTINGS: &[Setting] = &[
     setting!("tokens-file", "FILE", None, "File of the tokens that clients must show", tokens_file, |text| {
         value::path(text).map(Some)
     }),
-    setting!("image", "IMAGE", Some("debian:bookworm-slim"), "Container image of a new sandbox", image, |text| {
-        value::word(text, "the name of an image")
-    }),
+    setting!(
+        "image",
+        "IMAGE",
+        None,
+        "Image of a new sandbox [default: docker: debian:bookworm-slim, embedded: host]",
+        image,
+        |text| { value::word(text, "the name of an image").map(Some) }
+    ),
     setting!("memory-bytes", "SIZE", Some("2GiB"), "Memory limit of a new sandbox", memory_bytes, value::memory),
     setting!("cpus", "CORES", Some("2"), "CPU limit of a new sandbox", cpus, value::cores),
     setting!("pids-limit", "N", Some("2048"), "The most processes in a new sandbox", pids_limit, |text| {
         value::whole(text, 8..=4_194_304)
     }),
-    setting!("network-mode", "NETWORK", Some("bridge"), "Network of a new sandbox", network_mode, value::network),
+    setting!(
+        "network-mode",
+        "NETWORK",
+        None,
+        "Network of a new sandbox [default: bridge where it can be made, else none]",
+        network_mode,
+        |text| { value::network(text).map(Some) }
+    ),
     setting!(
         "task-root",
         "PATH",
@@ -210,14 +238,14 @@ impl Default for Config {
         let mut config = Self {
             listen: ([127, 0, 0, 1], 0).into(),
             data_dir: Default::default(),
-            runtime: RuntimeKind::Docker,
+            runtime: RuntimeKind::Auto,
             docker_host: None,
             tokens_file: None,
-            image: String::new(),
+            image: None,
             memory_bytes: 0,
             cpus: 0.0,
             pids_limit: 0,
-            network_mode: String::new(),
+            network_mode: None,
             task_root: String::new(),
             stop_tasks_on_exit: false,
             max_running_per_bot: 0,

@@ -28,14 +28,14 @@ fn without_any_source_every_setting_has_its_documented_default() {
         Config {
             listen: "127.0.0.1:7543".parse().unwrap(),
             data_dir: "./errand-data".into(),
-            runtime: RuntimeKind::Docker,
+            runtime: RuntimeKind::Auto,
             docker_host: None,
             tokens_file: None,
-            image: "debian:bookworm-slim".to_owned(),
+            image: None,
             memory_bytes: 2 << 30,
             cpus: 2.0,
             pids_limit: 2048,
-            network_mode: "bridge".to_owned(),
+            network_mode: None,
             task_root: "/tmp/errand".to_owned(),
             stop_tasks_on_exit: false,
             max_running_per_bot: 64,
@@ -103,7 +103,7 @@ fn a_flag_wins_over_the_environment_and_that_over_the_file() {
     let text = "image = 'from-file'\ncpus = 4\npids_limit = 300\n";
     let env = || env(&[("ERRAND_IMAGE", "from-env"), ("ERRAND_CPUS", "3"), ("ERRAND_PIDS_LIMIT", "")]);
     let config = Config::load(&flags(&[("image", "from-flag")]), env(), file(text)).unwrap();
-    assert_eq!(config.image, "from-flag");
+    assert_eq!(config.image.as_deref(), Some("from-flag"));
     assert_eq!(config.cpus, 3.0);
     assert_eq!(config.pids_limit, 300, "an empty variable counts as unset");
 }

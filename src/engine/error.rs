@@ -37,6 +37,17 @@ pub enum EngineError {
         /// Its name.
         name: String,
     },
+    /// The bot's sandbox is kept by another runtime than this server's, and is not touched.
+    #[error(
+        "the sandbox {name} is one of the runtime {runtime}, and this server runs with another: it is not touched; \
+         start the server with --runtime {runtime}"
+    )]
+    OtherRuntime {
+        /// Its name.
+        name: String,
+        /// The runtime that keeps it.
+        runtime: String,
+    },
     /// The sandbox does not run, so that nothing can be read or written in it.
     #[error("the sandbox is not running: nothing can be read or written in it")]
     SandboxNotRunning,

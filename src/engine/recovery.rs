@@ -24,10 +24,16 @@ impl Engine {
     /// answer as long as there is a task to be reconciled.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// When the store cannot be read. [`EngineError::OtherRuntime`] when a task's sandbox is one of another runtime, where nobody can look:
+    /// then nothing was judged.
     pub async fn recover(&self) -> Result<(), EngineError> {
         let tasks = self.inner.store.unfinished_tasks().await?;
         let unfinished = tasks.len();
+        for task in &tasks {
+            if let Err(error @ EngineError::OtherRuntime { .. }) = self.inner.sandboxes.runtime_id(task).await {
+                return Err(error);
+            }
+        }
         let mut by_sandbox: HashMap<SandboxId, Vec<Task>> = HashMap::new();
         for task in tasks {
             by_sandbox.entry(task.sandbox).or_default().push(task);

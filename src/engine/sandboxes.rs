@@ -101,10 +101,21 @@ impl SandboxKeeper {
         Ok((place.id == task.sandbox).then_some(place))
     }
 
+    /// That a sandbox is one of this server's runtime. Another runtime's id would lead nowhere in this one, which is no sign of its end.
+    fn check(&self, record: &SandboxRecord) -> Result<(), EngineError> {
+        if record.runtime == self.runtime.name() {
+            return Ok(());
+        }
+        Err(EngineError::OtherRuntime { name: record.runtime_name.clone(), runtime: record.runtime.clone() })
+    }
+
     /// The runtime's id of a task's sandbox.
     pub(super) async fn runtime_id(&self, task: &Task) -> Result<String, EngineError> {
         match self.store.sandbox(&task.owner.tenant, &task.owner.bot).await? {
-            Some(record) if record.id == task.sandbox => Ok(record.runtime_id),
+            Some(record) if record.id == task.sandbox => {
+                self.check(&record)?;
+                Ok(record.runtime_id)
+            }
             Some(_) | None => Err(EngineError::SandboxNotRunning),
         }
     }
@@ -132,6 +143,7 @@ impl SandboxKeeper {
 
     /// Finds the sandbox running, starts it, or makes it again when the runtime has lost it.
     async fn bring_up(&self, record: SandboxRecord) -> Result<(SandboxRecord, Found), EngineError> {
+        self.check(&record)?;
         match self.runtime.inspect(&record.runtime_id).await {
             Ok(found) if found.running => Ok((self.complete(record, &found).await?, found)),
             Ok(_) | Err(RuntimeError::NoSuchSandbox { .. }) if record.adopted => {
@@ -259,10 +271,15 @@ impl SandboxKeeper {
 
     /// The runtime's id of a bot's sandbox, whether it runs or not.
     pub(super) async fn of_bot(&self, tenant: &TenantId, bot: &BotId) -> Result<String, EngineError> {
-        Ok(self.record(tenant, bot).await?.runtime_id)
+        let record = self.record(tenant, bot).await?;
+        self.check(&record)?;
+        Ok(record.runtime_id)
     }
 
     async fn look(&self, record: SandboxRecord) -> SandboxView {
+        if self.check(&record).is_err() {
+            return SandboxView { record, state: SandboxState::Unknown };
+        }
         let state = match self.runtime.inspect(&record.runtime_id).await {
             Ok(found) => SandboxState::of(&found),
             Err(RuntimeError::NoSuchSandbox { .. }) => SandboxState::Gone,
@@ -292,6 +309,7 @@ impl SandboxKeeper {
         let mut seen = self.lock(tenant, bot).await;
         seen.place = None;
         let record = self.record(tenant, bot).await?;
+        self.check(&record)?;
         if !record.adopted {
             match self.runtime.stop(&record.runtime_id).await {
                 Ok(()) | Err(RuntimeError::NoSuchSandbox { .. }) => {}
@@ -305,6 +323,7 @@ impl SandboxKeeper {
         let mut seen = self.lock(tenant, bot).await;
         seen.place = None;
         let record = self.record(tenant, bot).await?;
+        self.check(&record)?;
         if !record.adopted {
             self.runtime.remove(&record.runtime_id).await?;
         }

@@ -1,0 +1,181 @@
+//! What this machine offers to a server with these settings, what is missing, and the one thing to do about each.
+
+use std::{io, os::unix::net::UnixStream, path::Path};
+
+use rustix::fs::{Access, access};
+
+use crate::{
+    api::chain,
+    config::{Config, RuntimeKind},
+    runtime::{DockerRuntime, Machine, Runtime as _, Verdict},
+};
+
+/// The engine's usual socket.
+const SOCKET: &str = "/var/run/docker.sock";
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// Its name, such as `bubblewrap`.
+    pub name: &'static str,
+    /// How it is.
+    pub state: State,
+    /// What was found.
+    pub detail: String,
+    /// The one thing to do about it; none when there is nothing to do.
+    pub remedy: Option<String>,
+}
+
+/// How something is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// As it should be.
+    Ok,
+    /// Something does not hold.
+    Degraded,
+    /// It does not work.
+    Missing,
+    /// The settings do not ask for it.
+    NotConfigured,
+}
+
+impl State {
+    /// Its name, such as `not configured`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Degraded => "degraded",
+            Self::Missing => "missing",
+            Self::NotConfigured => "not configured",
+        }
+    }
+}
+
+/// Everything that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkup {
+    /// In the order in which people read it.
+    pub checks: Vec<Check>,
+    /// The runtime that a server with an empty store would have; none when it would not start, or would wait.
+    pub runtime: Option<&'static str>,
+    /// Whether any runtime works.
+    pub works: bool,
+}
+
+/// Looks at this machine.
+pub async fn look(config: &Config) -> Checkup {
+    let docker = engine(config).await;
+    let machine = tokio::task::spawn_blocking(Machine::look).await;
+    let (parts, embedded) = match &machine {
+        Ok(machine) => (machine.parts(), machine.missing().is_none()),
+        Err(_) => (&[][..], false),
+    };
+    let has_docker = docker.state == State::Ok;
+    let mut checks = vec![docker];
+    checks.extend(parts.iter().map(|part| of(part.name, &part.verdict)));
+    checks.push(of("data-directory", &data_directory(&config.data_dir)));
+    for (name, what) in [("postgresql", "tasks are kept in SQLite"), ("kubernetes", "sandboxes are of this machine")] {
+        checks.push(Check { name, state: State::NotConfigured, detail: what.to_owned(), remedy: None });
+    }
+    let runtime = match config.runtime {
+        RuntimeKind::Auto | RuntimeKind::Docker if has_docker => Some("docker"),
+        RuntimeKind::Auto | RuntimeKind::Embedded if embedded => Some("embedded"),
+        RuntimeKind::Auto | RuntimeKind::Docker | RuntimeKind::Embedded => None,
+    };
+    Checkup { checks, runtime, works: has_docker || embedded }
+}
+
+fn of(name: &'static str, verdict: &Verdict) -> Check {
+    let (state, detail, remedy) = match verdict {
+        Verdict::Ok { detail } => (State::Ok, detail, None),
+        Verdict::Degraded { why, remedy } => (State::Degraded, why, Some(remedy)),
+        Verdict::Missing { why, remedy } => (State::Missing, why, Some(remedy)),
+    };
+    Check { name, state, detail: detail.clone(), remedy: remedy.cloned() }
+}
+
+async fn engine(config: &Config) -> Check {
+    let host = config.docker_host.as_deref();
+    let verdict = match DockerRuntime::new(host).ping().await {
+        Ok(()) => Verdict::Ok { detail: format!("answers at {}", host.unwrap_or(SOCKET)) },
+        Err(error) => Verdict::Missing { why: chain(&error), remedy: engine_remedy(host) },
+    };
+    of("docker", &verdict)
+}
+
+/// What to do about an engine that does not answer.
+pub(super) fn engine_remedy(host: Option<&str>) -> String {
+    let path = match host {
+        None => SOCKET,
+        Some(host) => host.strip_prefix("unix://").unwrap_or_default(),
+    };
+    if path.is_empty() {
+        return "start the engine at that address, or say another with --docker-host".to_owned();
+    }
+    match UnixStream::connect(path).map_err(|error| error.kind()) {
+        Err(io::ErrorKind::PermissionDenied) => "sudo usermod -aG docker \"$USER\", then log in again".to_owned(),
+        Err(io::ErrorKind::NotFound) => {
+            "install and start a Docker engine: https://docs.docker.com/engine/install".to_owned()
+        }
+        Ok(_) | Err(_) => "sudo systemctl restart docker".to_owned(),
+    }
+}
+
+/// Whether the server can keep its files there.
+fn data_directory(directory: &Path) -> Verdict {
+    // It is made when the server starts: until then its place has to be writable.
+    let absolute = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
+    let there = absolute.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    let remedy = || "choose another directory with --data-dir".to_owned();
+    if !there.is_dir() {
+        return Verdict::Missing { why: format!("{} is no directory", there.display()), remedy: remedy() };
+    }
+    match access(there, Access::WRITE_OK | Access::EXEC_OK) {
+        Ok(()) if there == absolute => Verdict::Ok { detail: format!("{} can be written", there.display()) },
+        Ok(()) => Verdict::Ok { detail: format!("{} can be made", absolute.display()) },
+        Err(error) => {
+            Verdict::Missing { why: format!("{} cannot be written: {error}", there.display()), remedy: remedy() }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+    use super::*;
+
+    #[test]
+    fn a_data_directory_is_there_can_be_made_or_cannot_be() {
+        let directory = tempfile::tempdir().unwrap();
+        let detail = |path: &Path| match data_directory(path) {
+            Verdict::Ok { detail } => detail,
+            other => panic!("{other:?}"),
+        };
+        assert!(detail(directory.path()).ends_with("can be written"));
+        assert!(detail(&directory.path().join("a/b")).ends_with("can be made"));
+        let file = directory.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        assert!(
+            matches!(data_directory(&file.join("a")), Verdict::Missing { why, .. } if why.ends_with("is no directory"))
+        );
+    }
+
+    #[test]
+    fn what_to_do_about_an_engine_depends_on_why_it_does_not_answer() {
+        assert!(engine_remedy(Some("tcp://127.0.0.1:1")).contains("--docker-host"));
+        assert!(engine_remedy(Some("unix:///no/such/socket")).contains("install"));
+    }
+
+    #[tokio::test]
+    async fn a_checkup_agrees_with_itself() {
+        let config = Config { docker_host: Some("unix:///no/such/socket".to_owned()), ..Config::default() };
+        let checkup = look(&config).await;
+        assert_eq!(checkup.checks[0].state, State::Missing);
+        assert_eq!(checkup.runtime.is_some(), checkup.works);
+        for check in &checkup.checks {
+            let to_do = matches!(check.state, State::Degraded | State::Missing);
+            assert_eq!(check.remedy.is_some(), to_do, "{check:?}");
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Which runtime the server has: the one that was asked for, or, where that was left open, the one that its store depends on, else the
+//! first that works here.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
+
+use super::{ServeError, checkup};
+use crate::{
+    api::chain,
+    config::{Config, RuntimeKind},
+    runtime::{DockerRuntime, EmbeddedOptions, EmbeddedRuntime, Machine, Runtime, Verdict},
+    store::TaskStore,
+    task::SandboxId,
+};
+
+/// Names of runtimes in records.
+const DOCKER: &str = "docker";
+const EMBEDDED: &str = "embedded";
+/// How many sandboxes are read at a time.
+const PAGE: u32 = 1000;
+
+/// A runtime, and what a new sandbox is by default in it.
+pub(super) struct Chosen {
+    pub(super) runtime: Arc<dyn Runtime>,
+    pub(super) image: &'static str,
+    pub(super) network_mode: &'static str,
+}
+
+/// Why a runtime does not work here, and the one thing to do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hindrance {
+    /// Its name.
+    pub runtime: &'static str,
+    /// Why it does not work.
+    pub why: String,
+    /// What to do about that.
+    pub remedy: String,
+}
+
+impl fmt::Display for Hindrance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}\n{0}: to use it: {}", self.runtime, self.why, self.remedy)
+    }
+}
+
+/// Chooses the runtime, and says which and why.
+pub(super) async fn choose(config: &Config, store: &dyn TaskStore) -> Result<Chosen, ServeError> {
+    let docker = DockerRuntime::new(config.docker_host.as_deref());
+    match config.runtime {
+        RuntimeKind::Docker => Ok(wait_for(docker, "it was asked for").await),
+        RuntimeKind::Embedded => {
+            embedded(config, "it was asked for").await.map_err(|no| ServeError::NoRuntime { hindrances: vec![no] })
+        }
+        RuntimeKind::Auto => match bound(store).await? {
+            // A change would leave them behind: nobody could say what became of their tasks.
+            Some(DOCKER) => Ok(wait_for(docker, "the store has sandboxes of it").await),
+            Some(_) => embedded(config, "the store has sandboxes of it")
+                .await
+                .map_err(|no| ServeError::NoRuntime { hindrances: vec![no] }),
+            None => first_that_works(config, docker).await,
+        },
+    }
+}
+
+async fn first_that_works(config: &Config, docker: DockerRuntime) -> Result<Chosen, ServeError> {
+    let error = match docker.ping().await {
+        Ok(()) => return Ok(with_docker(docker, "its engine answers")),
+        Err(error) => error,
+    };
+    tracing::info!(error = %chain(&error), "no Docker engine answers");
+    embedded(config, "no Docker engine answers").await.map_err(|no| {
+        let remedy = checkup::engine_remedy(config.docker_host.as_deref());
+        ServeError::NoRuntime { hindrances: vec![Hindrance { runtime: DOCKER, why: chain(&error), remedy }, no] }
+    })
+}
+
+fn with_docker(docker: DockerRuntime, why: &str) -> Chosen {
+    tracing::info!(runtime = DOCKER, why, "sandboxes are containers");
+    Chosen { runtime: Arc::new(docker), image: "debian:bookworm-slim", network_mode: "bridge" }
+}
+
+/// An engine that does not answer yet is no hindrance: what is stored can be read, and it may come back.
+async fn wait_for(docker: DockerRuntime, why: &str) -> Chosen {
+    if let Err(error) = docker.ping().await {
+        tracing::warn!(why, error = %chain(&error), "the container engine does not answer yet");
+    }
+    with_docker(docker, why)
+}
+
+async fn embedded(config: &Config, why: &str) -> Result<Chosen, Hindrance> {
+    let broken = |why: String| Hindrance { runtime: EMBEDDED, why, remedy: "errand doctor".to_owned() };
+    let machine = tokio::task::spawn_blocking(Machine::look).await.map_err(|error| broken(error.to_string()))?;
+    if let Some(Verdict::Missing { why, remedy }) = machine.missing().map(|part| &part.verdict) {
+        return Err(Hindrance { runtime: EMBEDDED, why: why.clone(), remedy: remedy.clone() });
+    }
+    tracing::info!(runtime = EMBEDDED, why, "sandboxes are made by this server");
+    for part in machine.parts() {
+        if let Verdict::Degraded { why, remedy } = &part.verdict {
+            tracing::warn!(part = part.name, remedy, "{why}");
+        }
+    }
+    Ok(Chosen {
+        runtime: Arc::new(EmbeddedRuntime::new(EmbeddedOptions::new(&config.data_dir))),
+        image: "host",
+        network_mode: if machine.has_network() { "bridge" } else { "none" },
+    })
+}
+
+/// The runtime that the store depends on, if it is one.
+async fn bound(store: &dyn TaskStore) -> Result<Option<&'static str>, ServeError> {
+    let mut runtimes: BTreeMap<SandboxId, &'static str> = BTreeMap::new();
+    let mut after = None;
+    loop {
+        let page = store.sandboxes(None, after, PAGE).await.map_err(ServeError::Store)?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.id);
+        let known = |name: &str| [DOCKER, EMBEDDED].into_iter().find(|known| *known == name);
+        runtimes.extend(page.iter().filter_map(|record| Some((record.id, known(&record.runtime)?))));
+    }
+    let tasks = store.unfinished_tasks().await.map_err(ServeError::Store)?;
+    let busy = tasks.iter().filter_map(|task| runtimes.get(&task.sandbox).copied()).collect();
+    Ok(only(&busy).or_else(|| only(&runtimes.into_values().collect())))
+}
+
+/// The only one.
+fn only(runtimes: &BTreeSet<&'static str>) -> Option<&'static str> {
+    if runtimes.len() == 1 { runtimes.first().copied() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_one_is_the_only_one() {
+        assert_eq!(only(&BTreeSet::from([DOCKER])), Some(DOCKER));
+        assert_eq!(only(&BTreeSet::from([DOCKER, EMBEDDED])), None);
+        assert_eq!(only(&BTreeSet::new()), None);
+    }
+
+    #[test]
+    fn a_hindrance_is_said_with_what_to_do() {
+        let hindrance = Hindrance { runtime: EMBEDDED, why: "no bwrap".to_owned(), remedy: "get it".to_owned() };
+        assert_eq!(hindrance.to_string(), "embedded: no bwrap\nembedded: to use it: get it");
+    }
+}

@@ -1,0 +1,80 @@
+//! `errand doctor`: what this machine offers to a server, what is missing, and the one thing to do about each.
+
+use serde_json::json;
+
+use super::{console::Console, error::CliError, exit_code, serve, serve_args::ServeArgs};
+use crate::app::checkup::{self, Check, Checkup};
+
+/// Width of the column of states.
+const STATES: usize = 16;
+/// Width of the column of names.
+const NAMES: usize = 17;
+
+/// Looks, and says what was found. Exit code 0 when at least one runtime works, else 1.
+pub(super) async fn doctor(args: ServeArgs, console: &mut Console) -> Result<u8, CliError> {
+    let config = serve::settings(&args)?;
+    let checkup = checkup::look(&config).await;
+    for check in &checkup.checks {
+        let text = if console.is_json() { json_line(check) } else { lines(check) };
+        console.line(&text).await?;
+    }
+    let last = if console.is_json() { json_end(&checkup) } else { format!("\n{}", end(&checkup)) };
+    console.line(&last).await?;
+    Ok(if checkup.works { exit_code::SUCCESS } else { exit_code::FAILURE })
+}
+
+/// A check as a line, and another for what to do.
+fn lines(check: &Check) -> String {
+    let line = format!("{:STATES$}{:NAMES$}{}", check.state.name(), check.name, check.detail);
+    match &check.remedy {
+        Some(remedy) => format!("{line}\n{:1$}do: {remedy}", "", STATES + NAMES),
+        None => line,
+    }
+}
+
+fn json_line(check: &Check) -> String {
+    json!({
+        "name": check.name,
+        "state": check.state.name().replace(' ', "_"),
+        "detail": check.detail,
+        "remedy": check.remedy,
+    })
+    .to_string()
+}
+
+/// What it comes to.
+fn end(checkup: &Checkup) -> String {
+    match (checkup.runtime, checkup.works) {
+        (Some(runtime), _) => format!("errand serve makes its sandboxes with the runtime {runtime}"),
+        (None, true) => "the runtime that is asked for does not work; another one does".to_owned(),
+        (None, false) => "no runtime works: do what is said of docker or of the first thing that is missing".to_owned(),
+    }
+}
+
+fn json_end(checkup: &Checkup) -> String {
+    json!({ "runtime": checkup.runtime, "works": checkup.works }).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::checkup::State;
+
+    #[test]
+    fn what_to_do_stands_below_what_is_missing() {
+        let mut check = Check {
+            name: "bubblewrap",
+            state: State::Missing,
+            detail: "bwrap is not installed".to_owned(),
+            remedy: Some("apk add bubblewrap".to_owned()),
+        };
+        let expected = "missing         bubblewrap       bwrap is not installed\n                                 do: apk add bubblewrap";
+        assert_eq!(lines(&check), expected);
+        check.remedy = None;
+        assert_eq!(lines(&check).lines().count(), 1);
+        assert_eq!(
+            json_line(&check),
+            r#"{"detail":"bwrap is not installed","name":"bubblewrap","remedy":null,"state":"missing"}"#
+        );
+    }
+}
