@@ -72,8 +72,8 @@ async fn nothing_of_a_removed_sandbox_is_left() {
     let life = life(&sandbox);
     sandbox.runtime.remove(sandbox.id()).await.unwrap();
 
-    assert_eq!(processes(&life), [0; 0]);
-    assert_eq!(cgroups(&sandbox.found.name), [PathBuf::new(); 0]);
+    assert!(processes(&life).is_empty());
+    assert!(cgroups(&sandbox.found.name).is_empty());
     assert_eq!(mounts(), before);
     let left: Vec<_> = fs::read_dir(sandbox.machine.data_dir().join("sandboxes")).unwrap().flatten().collect();
     let left: Vec<_> = left.iter().map(|entry| entry.file_name()).filter(|name| name != ".bin").collect();
