@@ -222,6 +222,19 @@ async fn without_a_server_the_error_says_where_it_was_looked_for() {
 }
 
 #[tokio::test]
+async fn doctor_looks_without_a_server_and_its_exit_code_says_whether_anything_works() {
+    let ran = run_with(&["errand", "--json", "doctor", "--docker-host", "unix:///no/engine/here.sock"]).await;
+    let lines: Vec<serde_json::Value> = ran.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (end, checks) = lines.split_last().unwrap();
+    assert_eq!((&checks[0]["name"], &checks[0]["state"]), (&"docker".into(), &"missing".into()));
+    assert!(checks[0]["remedy"].is_string());
+    let state = |name: &str| checks.iter().find(|check| check["name"] == name).unwrap()["state"].clone();
+    assert_eq!([state("postgresql"), state("kubernetes")], ["not_configured", "not_configured"]);
+    assert_eq!(ran.code, if end["works"].as_bool().unwrap() { 0 } else { 1 });
+    assert_eq!(run_with(&["errand", "doctor", "--cpus", "-1"]).await.code, 64);
+}
+
+#[tokio::test]
 async fn serve_reports_wrong_settings_with_64_before_anything_starts() {
     let words = ["errand", "serve", "--cpus", "-1", "--listen=0.0.0.0:1", "--stop-tasks-on-exit"];
     let ran = run_with(&words).await;
