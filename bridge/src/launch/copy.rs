@@ -33,9 +33,8 @@ fn directory(source: &Path, target: &Path, metadata: &Metadata, owner: Option<&O
     fs::create_dir(target)?;
     for entry in fs::read_dir(source)? {
         let entry = entry?;
-        one(&entry, &target.join(entry.file_name()), owner).map_err(|error| {
-            io::Error::new(error.kind(), format!("{}: {error}", entry.path().display()))
-        })?;
+        one(&entry, &target.join(entry.file_name()), owner)
+            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", entry.path().display())))?;
     }
     settle(target, Some(metadata), owner)
 }

@@ -24,7 +24,8 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// Makes the network and has it connected.
 pub(super) fn connect(connector: &[String]) -> Result<(), Trouble> {
     let own = std::process::id();
-    let places = ["--userns".to_owned(), format!("/proc/{own}/ns/user"), "--netns".to_owned(), format!("/proc/{own}/ns/net")];
+    let places =
+        ["--userns".to_owned(), format!("/proc/{own}/ns/user"), "--netns".to_owned(), format!("/proc/{own}/ns/net")];
     let argv = c_strings(&[connector, &places].concat())?;
     // The change of the user has made this process one that nobody may look at, not even its own child.
     rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable).tried(|| "being looked at".to_owned())?;

@@ -55,12 +55,16 @@ impl Network {
             "host" => Ok(Self::Host),
             "bridge" => match Machine::program(CONNECTOR) {
                 Some(program) if Path::new(TUN).exists() => Ok(Self::Bridge(program)),
-                Some(_) => refuse(&format!("\"bridge\" needs {TUN}, which is not there (modprobe tun); \"none\" works without")),
+                Some(_) => refuse(&format!(
+                    "\"bridge\" needs {TUN}, which is not there (modprobe tun); \"none\" works without"
+                )),
                 None => refuse(&format!(
                     "\"bridge\" needs {CONNECTOR}, which is not there (install the package passt); \"none\" works without"
                 )),
             },
-            other => refuse(&format!("{other:?} is not known to the embedded runtime; use \"none\", \"bridge\" or \"host\"")),
+            other => {
+                refuse(&format!("{other:?} is not known to the embedded runtime; use \"none\", \"bridge\" or \"host\""))
+            }
         }
     }
 

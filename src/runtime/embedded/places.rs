@@ -91,7 +91,12 @@ impl Places {
             }
         }
         // Where it is a link, it leads out of what is seen.
-        binds.extend(fs::canonicalize(RESOLVER).ok().filter(|path| !path.starts_with("/etc")).map(|path| bind(&path, &path, false)));
+        binds.extend(
+            fs::canonicalize(RESOLVER)
+                .ok()
+                .filter(|path| !path.starts_with("/etc"))
+                .map(|path| bind(&path, &path, false)),
+        );
         binds.extend(root.directory().map(|image| bind(image, &stage.join(IMAGE_SEEN), true)));
         let mut disk = String::new();
         match record.disk {

@@ -99,7 +99,8 @@ impl Images {
         let parts = entries.flatten().filter(|entry| entry.file_name().as_encoded_bytes().starts_with(PART.as_bytes()));
         // Whoever is still at it holds the lock.
         let is_left = |path: &PathBuf| {
-            File::open(path).is_ok_and(|part| rustix::fs::flock(&part, FlockOperation::NonBlockingLockExclusive).is_ok())
+            File::open(path)
+                .is_ok_and(|part| rustix::fs::flock(&part, FlockOperation::NonBlockingLockExclusive).is_ok())
         };
         parts.map(|entry| entry.path()).filter(is_left).collect()
     }
@@ -165,6 +166,8 @@ pub(super) fn over_etc(root: &Path, etc: &Path) -> Vec<String> {
     }
     let there = etc::NAMES.into_iter().filter(|name| is_file(root.join("etc").join(name)));
     there
-        .flat_map(|name| ["--ro-bind".to_owned(), etc.join(name).to_string_lossy().into_owned(), format!("/etc/{name}")])
+        .flat_map(|name| {
+            ["--ro-bind".to_owned(), etc.join(name).to_string_lossy().into_owned(), format!("/etc/{name}")]
+        })
         .collect()
 }

@@ -34,11 +34,7 @@ pub(super) fn is_compressed(beginning: &[u8]) -> io::Result<bool> {
 /// Unpacks an archive over what is there, compressed or not. Device nodes and pipes are passed over: nothing in a sandbox could use them.
 pub(super) fn unpack(tree: &Tree, layer: impl Read) -> io::Result<()> {
     let mut layer = BufReader::new(layer);
-    if is_compressed(layer.fill_buf()?)? {
-        put(tree, MultiGzDecoder::new(layer))
-    } else {
-        put(tree, layer)
-    }
+    if is_compressed(layer.fill_buf()?)? { put(tree, MultiGzDecoder::new(layer)) } else { put(tree, layer) }
 }
 
 fn put(tree: &Tree, layer: impl Read) -> io::Result<()> {
@@ -58,7 +54,8 @@ fn put(tree: &Tree, layer: impl Read) -> io::Result<()> {
         } else if let Some(hidden) = name.strip_prefix(WHITEOUT) {
             tree.remove(&above.join(std::ffi::OsStr::from_bytes(hidden)))?;
         } else {
-            put_entry(tree, &path, &mut entry).map_err(|error| io::Error::other(format!("{}: {error}", path.display())))?;
+            put_entry(tree, &path, &mut entry)
+                .map_err(|error| io::Error::other(format!("{}: {error}", path.display())))?;
             remember(&mut brought, &path);
         }
     }

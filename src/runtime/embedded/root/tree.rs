@@ -9,7 +9,9 @@ use std::{
 
 use rustix::{
     fd::OwnedFd,
-    fs::{AtFlags, Dir, Mode, OFlags, ResolveFlags, fchmod, linkat, mkdirat, open, openat, openat2, symlinkat, unlinkat},
+    fs::{
+        AtFlags, Dir, Mode, OFlags, ResolveFlags, fchmod, linkat, mkdirat, open, openat, openat2, symlinkat, unlinkat,
+    },
     io::Errno,
 };
 
