@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod embedded {
+    mod inside;
+    mod life;
     mod network;
 }
 mod support;

@@ -102,8 +102,11 @@ async fn embedded(config: &Config, why: &str) -> Result<Chosen, Hindrance> {
             tracing::warn!(part = part.name, remedy, "{why}");
         }
     }
+    let mut options = EmbeddedOptions::new(&config.data_dir);
+    // Whoever chose it has access to it; callers can ask for no other path but those in the directory of images.
+    options.images.extend(config.image.as_deref().filter(|image| image.starts_with('/')).map(Into::into));
     Ok(Chosen {
-        runtime: Arc::new(EmbeddedRuntime::new(EmbeddedOptions::new(&config.data_dir))),
+        runtime: Arc::new(EmbeddedRuntime::new(options)),
         image: "host",
         network_mode: if machine.has_network() { "bridge" } else { "none" },
     })

@@ -127,31 +127,31 @@ pub const LABEL_SANDBOX: &str = "errand.sandbox";
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
     /// The engine does not answer, or broke off.
-    #[error("the container engine does not answer: {detail}")]
+    #[error("the runtime does not answer: {detail}")]
     Unavailable {
         /// What was tried and what came of it.
         detail: String,
     },
-    /// The image is not on the engine.
-    #[error("the image {image:?} is not on the container engine")]
+    /// The runtime does not have the image.
+    #[error("the runtime has no image {image:?}")]
     NoSuchImage {
         /// The image.
         image: String,
     },
     /// There is no such sandbox.
-    #[error("the container {id:?} does not exist")]
+    #[error("the sandbox {id:?} does not exist")]
     NoSuchSandbox {
         /// What was looked for.
         id: String,
     },
     /// The sandbox is there and not running.
-    #[error("the container {id:?} is not running")]
+    #[error("the sandbox {id:?} is not running")]
     NotRunning {
         /// Which one.
         id: String,
     },
     /// The engine broke off while it was starting a process: nobody knows whether it runs.
-    #[error("the container engine broke off while it was starting a process: {detail}")]
+    #[error("the runtime broke off while it was starting a process: {detail}")]
     Uncertain {
         /// What came of the request.
         detail: String,
@@ -173,7 +173,7 @@ pub enum RuntimeError {
         detail: String,
     },
     /// The engine refused.
-    #[error("the container engine refused: {detail}")]
+    #[error("the runtime refused: {detail}")]
     Refused {
         /// The engine's words.
         detail: String,

@@ -8,9 +8,10 @@ use errand::{
     task::{Ending, Nonce, Signal, TaskId, sentinel::Sentinel},
 };
 
-use super::place::{Place, ROOT, SETTINGS, bridge, text};
+use super::place::{EVERYWHERE, Place, ROOT, SETTINGS, Where, sh, text};
 use crate::support::{
-    docker::{self, Image, host_config},
+    docker::{Image, host_config},
+    embedded::Root,
     wait::eventually,
 };
 
@@ -18,21 +19,23 @@ const GATE: &str = "until [ -e /tmp/end ]; do sleep 0.05; done";
 
 #[tokio::test]
 async fn two_servers_that_arrive_at_once_share_one_bridge() {
-    let Some(place) = Place::on(Image::Debian).await else { return };
-    let others: Vec<_> = (0..4).map(|_| bridge()).collect();
-    let states = futures_util::future::join_all(others.iter().map(|bridge| bridge.prepare(&place.container.id))).await;
-    for state in states {
-        assert_eq!(state.unwrap().name, "resident");
+    for place in [Where::Docker(Image::Debian), Where::Embedded(Root::Host)] {
+        let Some(place) = Place::on(place).await else { continue };
+        let others: Vec<_> = (0..4).map(|_| place.another()).collect();
+        let states = futures_util::future::join_all(others.iter().map(|bridge| bridge.prepare(&place.sandbox))).await;
+        for state in states {
+            assert_eq!(state.unwrap().name, "resident");
+        }
+        assert_eq!(place.named("errand-bridge").await.len(), 1);
+        let launched = place.launch(&text("echo hi; exit 3")).await;
+        assert_eq!(launched.ran().await.ending, Some(Ending::Exited(3)));
     }
-    assert_eq!(place.named("errand-bridge").await.len(), 1);
-    let launched = place.launch(&text("echo hi; exit 3")).await;
-    assert_eq!(launched.ran().await.ending, Some(Ending::Exited(3)));
 }
 
 #[tokio::test]
 async fn a_killed_bridge_disturbs_no_command() {
-    for image in [Image::Busybox, Image::Debian] {
-        let Some(place) = Place::on(image).await else { return };
+    for place in EVERYWHERE {
+        let Some(place) = Place::on(place).await else { continue };
         let mut launched = place.launch(&text(&format!("echo before; {GATE}; echo after; exit 4"))).await;
         launched.until_output("before").await;
         let first = place.named("errand-bridge").await;
@@ -42,7 +45,7 @@ async fn a_killed_bridge_disturbs_no_command() {
         })
         .await;
         let again = eventually("another bridge", async || {
-            place.bridge.attach(&place.container.id, launched.id, launched.nonce, 7).await.ok()
+            place.bridge.attach(&place.sandbox, launched.id, launched.nonce, 7).await.ok()
         })
         .await;
         let second = place.named("errand-bridge").await;
@@ -57,24 +60,28 @@ async fn a_killed_bridge_disturbs_no_command() {
 
 #[tokio::test]
 async fn commands_that_end_without_any_bridge_are_found_with_their_results() {
-    let Some(place) = Place::on(Image::Debian).await else { return };
-    let launched = place.launch(&text(&format!("{GATE}; kill -15 $$"))).await;
-    place.find_until(&launched, "the command runs", |finding| finding.alive).await;
-    place.sh("kill -9 $(grep -lxE 'errand-(bridge|spawner)' /proc/[0-9]*/comm | cut -d/ -f3); touch /tmp/end").await;
-    let found = eventually("the result", async || {
-        let asked = [(launched.id, launched.nonce)];
-        let mut findings = place.bridge.probe(&place.container.id, &asked, false).await.ok()?;
-        Some(findings.remove(0)).filter(|finding| finding.sentinel != Sentinel::Absent)
-    })
-    .await;
-    assert_eq!(found.sentinel, Sentinel::Complete(Ending::Signaled(Signal::TERM)));
-    assert!(found.usage.is_some());
+    for place in [Where::Docker(Image::Debian), Where::Embedded(Root::Host)] {
+        let Some(place) = Place::on(place).await else { continue };
+        let launched = place.launch(&text(&format!("{GATE}; kill -15 $$"))).await;
+        place.find_until(&launched, "the command runs", |finding| finding.alive).await;
+        place
+            .sh("kill -9 $(grep -lxE 'errand-(bridge|spawner)' /proc/[0-9]*/comm | cut -d/ -f3); touch /tmp/end")
+            .await;
+        let found = eventually("the result", async || {
+            let asked = [(launched.id, launched.nonce)];
+            let mut findings = place.bridge.probe(&place.sandbox, &asked, false).await.ok()?;
+            Some(findings.remove(0)).filter(|finding| finding.sentinel != Sentinel::Absent)
+        })
+        .await;
+        assert_eq!(found.sentinel, Sentinel::Complete(Ending::Signaled(Signal::TERM)));
+        assert!(found.usage.is_some());
+    }
 }
 
 #[tokio::test]
 async fn a_killed_shim_takes_its_whole_tree_along_and_invents_no_result() {
-    for image in [Image::Busybox, Image::Debian] {
-        let Some(place) = Place::on(image).await else { return };
+    for place in EVERYWHERE {
+        let Some(place) = Place::on(place).await else { continue };
         // A child of its own session, without the task's mark, that nobody waits for.
         let command = "env -i setsid sh -c 'sleep 777 & sleep 778' >/dev/null 2>&1 & sleep 779";
         let launched = place.launch(&text(command)).await;
@@ -89,57 +96,59 @@ async fn a_killed_shim_takes_its_whole_tree_along_and_invents_no_result() {
 
 #[tokio::test]
 async fn a_newer_bridge_replaces_an_older_one_under_load() {
-    let Some(place) = Place::on(Image::Debian).await else { return };
-    let command = "i=0; until [ -e /tmp/end ]; do i=$((i+1)); echo $i; done; echo last; exit 6";
-    let mut running = Vec::new();
-    for _ in 0..4 {
-        running.push(place.launch(&text(command)).await);
-    }
-    for launched in &mut running {
-        launched.until_output("100\n").await;
-    }
-    let old = place.named("errand-bridge").await;
-    let newer = format!("exec {ROOT}/.bridge/errand-bridge-* connect {ROOT} 1000");
-    // Stays connected to the newer bridge, as another server would.
-    let (docker, container) = (place.docker.clone(), place.container.id.clone());
-    let other = tokio::spawn(async move { docker::exec(&docker, &container, &newer).await });
-    eventually("the newer bridge", async || {
-        let now = place.named("errand-bridge").await;
-        (!now.contains(&old[0]) && !now.is_empty()).then_some(())
-    })
-    .await;
-    // Launches go on, and what ran before goes on being followed.
-    let launched = eventually("a launch through the newer bridge", async || {
-        let (id, nonce) = (TaskId::new(), Nonce::new());
-        place.bridge.launch(&place.container.id, id, nonce, &text("exit 5"), SETTINGS).await.ok()
-    })
-    .await;
-    let mut launched = super::place::Launched { id: TaskId::new(), nonce: Nonce::new(), attachment: launched };
-    let ending = launched.until("its end", |report| match report {
-        Report::Ended { ending, .. } => Some(ending),
-        _ => None,
-    });
-    assert_eq!(ending.await, Ending::Exited(5));
-    place.sh("touch /tmp/end").await;
-    for launched in running {
-        let ran = place.attach(&launched, 0).await.ran().await;
-        assert_eq!(ran.ending, Some(Ending::Exited(6)));
-        let text = ran.text();
-        let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines.last(), Some(&"last"));
-        for (index, line) in lines[..lines.len() - 1].iter().enumerate() {
-            assert_eq!(*line, (index + 1).to_string());
+    for place in [Where::Docker(Image::Debian), Where::Embedded(Root::Host)] {
+        let Some(place) = Place::on(place).await else { continue };
+        let command = "i=0; until [ -e /tmp/end ]; do i=$((i+1)); echo $i; done; echo last; exit 6";
+        let mut running = Vec::new();
+        for _ in 0..4 {
+            running.push(place.launch(&text(command)).await);
         }
+        for launched in &mut running {
+            launched.until_output("100\n").await;
+        }
+        let old = place.named("errand-bridge").await;
+        let newer = format!("exec {ROOT}/.bridge/errand-bridge-* connect {ROOT} 1000");
+        // Stays connected to the newer bridge, as another server would.
+        let (runtime, sandbox) = (place.runtime.clone(), place.sandbox.clone());
+        let other = tokio::spawn(async move { sh(&*runtime, &sandbox, &newer).await });
+        eventually("the newer bridge", async || {
+            let now = place.named("errand-bridge").await;
+            (!now.contains(&old[0]) && !now.is_empty()).then_some(())
+        })
+        .await;
+        // Launches go on, and what ran before goes on being followed.
+        let launched = eventually("a launch through the newer bridge", async || {
+            let (id, nonce) = (TaskId::new(), Nonce::new());
+            place.bridge.launch(&place.sandbox, id, nonce, &text("exit 5"), SETTINGS).await.ok()
+        })
+        .await;
+        let mut launched = super::place::Launched { id: TaskId::new(), nonce: Nonce::new(), attachment: launched };
+        let ending = launched.until("its end", |report| match report {
+            Report::Ended { ending, .. } => Some(ending),
+            _ => None,
+        });
+        assert_eq!(ending.await, Ending::Exited(5));
+        place.sh("touch /tmp/end").await;
+        for launched in running {
+            let ran = place.attach(&launched, 0).await.ran().await;
+            assert_eq!(ran.ending, Some(Ending::Exited(6)));
+            let text = ran.text();
+            let lines: Vec<&str> = text.lines().collect();
+            assert_eq!(lines.last(), Some(&"last"));
+            for (index, line) in lines[..lines.len() - 1].iter().enumerate() {
+                assert_eq!(*line, (index + 1).to_string());
+            }
+        }
+        other.abort();
     }
-    other.abort();
 }
 
 #[tokio::test]
 async fn each_bridge_reads_what_the_other_launched() {
-    for image in [Image::Busybox, Image::Debian] {
-        let Some(place) = Place::on(image).await else { return };
-        let sandbox = &place.container.id;
-        let direct = DirectBridge::new(Arc::new(docker::runtime()), ROOT);
+    for place in EVERYWHERE {
+        let Some(place) = Place::on(place).await else { continue };
+        let sandbox = &place.sandbox;
+        let direct = DirectBridge::new(Arc::clone(&place.runtime), ROOT);
         let command = text(&format!("echo before; {GATE}; echo after; exit 9"));
 
         let by_resident = place.launch(&command).await;
@@ -161,7 +170,7 @@ async fn each_bridge_reads_what_the_other_launched() {
             let asked = [(launched, if launched == id { nonce } else { by_resident.nonce })];
             for bridge in [&direct as &dyn ExecBridge, &place.bridge] {
                 let found = bridge.probe(sandbox, &asked, false).await.unwrap().remove(0);
-                assert_eq!(found.sentinel, Sentinel::Complete(Ending::Exited(9)), "{image:?}");
+                assert_eq!(found.sentinel, Sentinel::Complete(Ending::Exited(9)), "{launched}");
                 assert_eq!(found.output_bytes, 13);
             }
         }
@@ -178,27 +187,32 @@ async fn where_nothing_may_be_executed_the_direct_bridge_is_taken_and_says_why()
         });
     };
     let Some(place) = Place::tuned(Image::Debian, tune).await else { return };
-    let state = place.bridge.prepare(&place.container.id).await.unwrap();
+    let state = place.bridge.prepare(&place.sandbox).await.unwrap();
     assert_eq!(state.name, "direct");
     assert!(state.detail.to_lowercase().contains("permission denied"), "{state:?}");
-    assert_eq!(place.bridge.state(&place.container.id), Some(state));
+    assert_eq!(place.bridge.state(&place.sandbox), Some(state));
     let ran = place.run(&text("echo hi; exit 3")).await;
     assert_eq!((ran.text().as_str(), ran.ending), ("hi\n", Some(Ending::Exited(3))));
 }
 
 #[tokio::test]
-async fn a_restarted_container_gets_a_new_bridge() {
-    let Some(place) = Place::on(Image::Debian).await else { return };
-    let launched = place.launch(&text("sleep 600")).await;
-    place.find_until(&launched, "it runs", |finding| finding.alive).await;
-    place.docker.restart_container(&place.container.id, None).await.unwrap();
-    let found = eventually("an answer", async || {
-        let asked = [(launched.id, launched.nonce)];
-        Some(place.bridge.probe(&place.container.id, &asked, false).await.ok()?.remove(0))
-    })
-    .await;
-    assert!(!found.alive && !found.supervised && found.sentinel == Sentinel::Absent, "{found:?}");
-    assert_eq!(place.run(&text("exit 2")).await.ending, Some(Ending::Exited(2)));
+async fn a_restarted_sandbox_gets_a_new_bridge() {
+    for place in [Where::Docker(Image::Debian), Where::Embedded(Root::Host)] {
+        let Some(place) = Place::on(place).await else { continue };
+        let launched = place.launch(&text("sleep 600")).await;
+        place.find_until(&launched, "it runs", |finding| finding.alive).await;
+        place.runtime.stop(&place.sandbox).await.unwrap();
+        place.runtime.start(&place.sandbox).await.unwrap();
+        let found = eventually("an answer", async || {
+            let asked = [(launched.id, launched.nonce)];
+            Some(place.bridge.probe(&place.sandbox, &asked, false).await.ok()?.remove(0))
+        })
+        .await;
+        // Killed with everything else, or ended by the signal before that: nothing else can have come of it.
+        let known = matches!(found.sentinel, Sentinel::Absent | Sentinel::Complete(Ending::Signaled(_)));
+        assert!(!found.alive && !found.supervised && known, "{found:?}");
+        assert_eq!(place.run(&text("exit 2")).await.ending, Some(Ending::Exited(2)));
+    }
 }
 
 #[tokio::test]
@@ -209,7 +223,7 @@ async fn a_sandbox_without_shell_or_any_tool_has_the_resident_bridge() {
     };
     let Some(place) = Place::tuned(Image::Busybox, bare).await else { return };
     eventually("no shell is left", async || place.sh("true").await.contains("not found").then_some(())).await;
-    let state = place.bridge.prepare(&place.container.id).await.unwrap();
+    let state = place.bridge.prepare(&place.sandbox).await.unwrap();
     assert_eq!(state.name, "resident", "{state:?}");
     let argv = ["/bin/busybox", "echo", "hi"].map(str::to_owned).to_vec();
     let spec = errand::task::TaskSpec::new(errand::task::Program::Argv(argv), std::time::Duration::from_secs(60));
@@ -221,15 +235,17 @@ async fn a_sandbox_without_shell_or_any_tool_has_the_resident_bridge() {
 
 #[tokio::test]
 async fn a_spawner_without_its_bridge_waits_in_silence() {
-    let Some(place) = Place::on(Image::Debian).await else { return };
-    let launched = place.launch(&text("sleep 600")).await;
-    place.find_until(&launched, "it runs", |finding| finding.alive).await;
-    let spawner = place.named("errand-spawner").await[0];
-    place.sh("kill -9 $(grep -lx errand-bridge /proc/[0-9]*/comm | cut -d/ -f3)").await;
-    // User and system time, over a second of the sandbox's own.
-    let times = format!("cut -d' ' -f14,15 /proc/{spawner}/stat");
-    let printed = place.sh(&format!("{times}; sleep 1; {times}")).await;
-    let ticks: Vec<u64> = printed.split_whitespace().map(|number| number.parse().unwrap()).collect();
-    assert_eq!(ticks.len(), 4, "the spawner keeps its shims: {printed}");
-    assert!(ticks[2] + ticks[3] <= ticks[0] + ticks[1] + 10, "{printed}");
+    for place in [Where::Docker(Image::Debian), Where::Embedded(Root::Host)] {
+        let Some(place) = Place::on(place).await else { continue };
+        let launched = place.launch(&text("sleep 600")).await;
+        place.find_until(&launched, "it runs", |finding| finding.alive).await;
+        let spawner = place.named("errand-spawner").await[0];
+        place.sh("kill -9 $(grep -lx errand-bridge /proc/[0-9]*/comm | cut -d/ -f3)").await;
+        // User and system time, over a second of the sandbox's own.
+        let times = format!("cut -d' ' -f14,15 /proc/{spawner}/stat");
+        let printed = place.sh(&format!("{times}; sleep 1; {times}")).await;
+        let ticks: Vec<u64> = printed.split_whitespace().map(|number| number.parse().unwrap()).collect();
+        assert_eq!(ticks.len(), 4, "the spawner keeps its shims: {printed}");
+        assert!(ticks[2] + ticks[3] <= ticks[0] + ticks[1] + 10, "{printed}");
+    }
 }

@@ -6,8 +6,8 @@ use errand::{
     task::{Ending, Stdin, TaskSpec, TerminalSize},
 };
 
-use super::place::{Place, bridge, text};
-use crate::support::docker::Image;
+use super::place::{EVERYWHERE, Place, Where, text};
+use crate::support::{docker::Image, embedded::Root};
 
 fn open(command: &str) -> TaskSpec {
     TaskSpec { stdin: Stdin::Open, ..text(command) }
@@ -19,8 +19,8 @@ fn on_terminal(command: &str) -> TaskSpec {
 
 #[tokio::test]
 async fn input_reaches_the_command_and_so_does_its_end() {
-    for image in [Image::Busybox, Image::Debian] {
-        let Some(place) = Place::on(image).await else { return };
+    for place in EVERYWHERE {
+        let Some(place) = Place::on(place).await else { continue };
         let mut launched = place.launch(&open("while read -r line; do echo \"got $line\"; done; exit 3")).await;
         assert_eq!(place.write(&launched, "one\n", false).await.unwrap().taken, 4);
         launched.until_output("got one").await;
@@ -33,34 +33,38 @@ async fn input_reaches_the_command_and_so_does_its_end() {
 
 #[tokio::test]
 async fn input_survives_the_server_and_the_bridge() {
-    let Some(mut place) = Place::on(Image::Debian).await else { return };
-    let launched = place.launch(&open("cat")).await;
-    place.write(&launched, "one ", false).await.unwrap();
-    place.sh("kill -9 $(grep -lx errand-bridge /proc/[0-9]*/comm | cut -d/ -f3)").await;
-    place.bridge = bridge();
-    // Whether the answer to this was lost nobody can tell the sender: it sends from the same position again.
-    let data = Bytes::from_static(b"two\n");
-    for _ in 0..2 {
-        let input = Input { offset: Some(4), data: data.clone(), end: false };
-        assert_eq!(place.bridge.write_input(&place.container.id, launched.id, input).await.unwrap().taken, 8);
+    for place in [Where::Docker(Image::Debian), Where::Embedded(Root::Host)] {
+        let Some(mut place) = Place::on(place).await else { continue };
+        let launched = place.launch(&open("cat")).await;
+        place.write(&launched, "one ", false).await.unwrap();
+        place.sh("kill -9 $(grep -lx errand-bridge /proc/[0-9]*/comm | cut -d/ -f3)").await;
+        place.bridge = place.another();
+        // Whether the answer to this was lost nobody can tell the sender: it sends from the same position again.
+        let data = Bytes::from_static(b"two\n");
+        for _ in 0..2 {
+            let input = Input { offset: Some(4), data: data.clone(), end: false };
+            assert_eq!(place.bridge.write_input(&place.sandbox, launched.id, input).await.unwrap().taken, 8);
+        }
+        place.write(&launched, "", true).await.unwrap();
+        let ran = place.attach(&launched, 0).await.ran().await;
+        assert_eq!((ran.text().as_str(), ran.ending), ("one two\n", Some(Ending::Exited(0))));
     }
-    place.write(&launched, "", true).await.unwrap();
-    let ran = place.attach(&launched, 0).await.ran().await;
-    assert_eq!((ran.text().as_str(), ran.ending), ("one two\n", Some(Ending::Exited(0))));
 }
 
 #[tokio::test]
 async fn what_a_command_does_not_read_is_not_taken() {
-    let Some(place) = Place::on(Image::Debian).await else { return };
-    let launched = place.launch(&open("until [ -e /tmp/go ]; do sleep 0.05; done; wc -c")).await;
-    let much = "x".repeat(Input::LIMIT);
-    // A pipe holds 64 KiB.
-    assert_eq!(place.write(&launched, &much, false).await.unwrap().taken, 65536);
-    assert_eq!(place.write(&launched, &much, false).await.unwrap().taken, 65536);
-    place.sh("touch /tmp/go").await;
-    let taken = place.write(&launched, &much, true).await.unwrap();
-    assert_eq!((taken.taken, taken.ended), (131_072, true));
-    assert_eq!(launched.ran().await.text(), "131072\n");
+    for place in [Where::Docker(Image::Debian), Where::Embedded(Root::Host)] {
+        let Some(place) = Place::on(place).await else { continue };
+        let launched = place.launch(&open("until [ -e /tmp/go ]; do sleep 0.05; done; wc -c")).await;
+        let much = "x".repeat(Input::LIMIT);
+        // A pipe holds 64 KiB.
+        assert_eq!(place.write(&launched, &much, false).await.unwrap().taken, 65536);
+        assert_eq!(place.write(&launched, &much, false).await.unwrap().taken, 65536);
+        place.sh("touch /tmp/go").await;
+        let taken = place.write(&launched, &much, true).await.unwrap();
+        assert_eq!((taken.taken, taken.ended), (131_072, true));
+        assert_eq!(launched.ran().await.text(), "131072\n");
+    }
 }
 
 #[tokio::test]
@@ -69,26 +73,26 @@ async fn a_command_without_input_refuses_it() {
     let closed = place.launch(&text("cat; sleep 600")).await;
     assert!(matches!(place.write(&closed, "x", false).await, Err(InputError::NotOpen)));
     let size = TerminalSize { rows: 1, columns: 1 };
-    let resized = place.bridge.resize_terminal(&place.container.id, closed.id, size).await;
+    let resized = place.bridge.resize_terminal(&place.sandbox, closed.id, size).await;
     assert!(matches!(resized, Err(InputError::NotOpen)), "{resized:?}");
     let over = place.launch(&open("exit 0")).await;
     let (id, nonce) = (over.id, over.nonce);
     over.ran().await;
-    let attachment = place.bridge.attach(&place.container.id, id, nonce, 0).await.unwrap();
+    let attachment = place.bridge.attach(&place.sandbox, id, nonce, 0).await.unwrap();
     let over = super::place::Launched { id, nonce, attachment };
     assert!(matches!(place.write(&over, "x", false).await, Err(InputError::Closed)));
 }
 
 #[tokio::test]
 async fn a_terminal_is_one_and_takes_another_size() {
-    for image in [Image::Busybox, Image::Debian] {
-        let Some(place) = Place::on(image).await else { return };
+    for place in EVERYWHERE {
+        let Some(place) = Place::on(place).await else { continue };
         let command = "test -t 0 && test -t 1 && test -t 2 && echo terminal; stty size; \
                        read -r line; echo \"<$line>\"; stty size; read -r line; exit 7";
         let mut launched = place.launch(&on_terminal(command)).await;
         launched.until_output("terminal\r\n30 120\r\n").await;
         let size = TerminalSize { rows: 50, columns: 99 };
-        place.bridge.resize_terminal(&place.container.id, launched.id, size).await.unwrap();
+        place.bridge.resize_terminal(&place.sandbox, launched.id, size).await.unwrap();
         place.write(&launched, "hello\n", false).await.unwrap();
         launched.until_output("<hello>\r\n50 99\r\n").await;
         place.write(&launched, "\n", false).await.unwrap();
@@ -98,19 +102,23 @@ async fn a_terminal_is_one_and_takes_another_size() {
 
 #[tokio::test]
 async fn control_c_on_a_terminal_interrupts() {
-    let Some(place) = Place::on(Image::Debian).await else { return };
-    let mut launched = place.launch(&on_terminal("echo ready; exec sleep 600")).await;
-    launched.until_output("ready").await;
-    place.write(&launched, "\x03", false).await.unwrap();
-    let ran = launched.ran().await;
-    assert!(matches!(ran.ending, Some(Ending::Signaled(signal)) if signal.number() == 2), "{:?}", ran.ending);
+    for place in [Where::Docker(Image::Debian), Where::Embedded(Root::Host)] {
+        let Some(place) = Place::on(place).await else { continue };
+        let mut launched = place.launch(&on_terminal("echo ready; exec sleep 600")).await;
+        launched.until_output("ready").await;
+        place.write(&launched, "\x03", false).await.unwrap();
+        let ran = launched.ran().await;
+        assert!(matches!(ran.ending, Some(Ending::Signaled(signal)) if signal.number() == 2), "{:?}", ran.ending);
+    }
 }
 
 #[tokio::test]
 async fn the_end_of_input_on_a_terminal_is_the_command_s_to_see() {
-    let Some(place) = Place::on(Image::Debian).await else { return };
-    let mut launched = place.launch(&on_terminal("echo ready; cat; exit 4")).await;
-    launched.until_output("ready").await;
-    place.write(&launched, "line\n", true).await.unwrap();
-    assert_eq!(launched.ran().await.ending, Some(Ending::Exited(4)));
+    for place in [Where::Docker(Image::Debian), Where::Embedded(Root::Host)] {
+        let Some(place) = Place::on(place).await else { continue };
+        let mut launched = place.launch(&on_terminal("echo ready; cat; exit 4")).await;
+        launched.until_output("ready").await;
+        place.write(&launched, "line\n", true).await.unwrap();
+        assert_eq!(launched.ran().await.ending, Some(Ending::Exited(4)));
+    }
 }

@@ -5,13 +5,13 @@ use errand::{
     task::{Ending, Stream, TaskSpec, sentinel::Sentinel},
 };
 
-use super::place::{Place, text};
-use crate::support::docker::Image;
+use super::place::{EVERYWHERE, Place, Where, text};
+use crate::support::{docker::Image, embedded::Root};
 
 #[tokio::test]
 async fn streams_are_told_apart_live_and_in_the_log() {
-    for image in [Image::Busybox, Image::Debian] {
-        let Some(place) = Place::on(image).await else { return };
+    for place in EVERYWHERE {
+        let Some(place) = Place::on(place).await else { continue };
         // Each waits until the one before was read.
         let command = "echo one; sleep 0.2; echo two >&2; sleep 0.2; echo three";
         let launched = place.launch(&TaskSpec { separate_stderr: true, ..text(command) }).await;
@@ -23,11 +23,11 @@ async fn streams_are_told_apart_live_and_in_the_log() {
         let launched = super::place::Launched {
             id,
             nonce,
-            attachment: place.bridge.attach(&place.container.id, id, nonce, 0).await.unwrap(),
+            attachment: place.bridge.attach(&place.sandbox, id, nonce, 0).await.unwrap(),
         };
         assert_eq!(place.log(&launched).await, ran.pieces);
         let piece = Piece::From { offset: 5, limit: 5 };
-        let part = place.bridge.read(&place.container.id, id, piece).await.unwrap().collect().await.unwrap();
+        let part = place.bridge.read(&place.sandbox, id, piece).await.unwrap().collect().await.unwrap();
         let seen: Vec<_> = part.iter().map(|piece| (piece.offset, piece.stream, piece.bytes.as_ref())).collect();
         assert_eq!(seen, [(5, Stream::Stderr, b"wo\n".as_slice()), (8, Stream::Stdout, b"th".as_slice())]);
     }
@@ -35,17 +35,19 @@ async fn streams_are_told_apart_live_and_in_the_log() {
 
 #[tokio::test]
 async fn merged_output_keeps_the_order_of_every_write() {
-    let Some(place) = Place::on(Image::Debian).await else { return };
-    let command = "i=0; while [ $i -lt 1000 ]; do echo o$i; echo e$i >&2; i=$((i+1)); done";
-    let ran = place.run(&text(command)).await;
-    let wanted: String = (0..1000).map(|i| format!("o{i}\ne{i}\n")).collect();
-    assert_eq!(ran.text(), wanted);
+    for place in [Where::Docker(Image::Debian), Where::Embedded(Root::Host)] {
+        let Some(place) = Place::on(place).await else { continue };
+        let command = "i=0; while [ $i -lt 1000 ]; do echo o$i; echo e$i >&2; i=$((i+1)); done";
+        let ran = place.run(&text(command)).await;
+        let wanted: String = (0..1000).map(|i| format!("o{i}\ne{i}\n")).collect();
+        assert_eq!(ran.text(), wanted);
+    }
 }
 
 #[tokio::test]
 async fn the_output_limit_keeps_head_and_tail_and_says_what_is_missing() {
-    for image in [Image::Busybox, Image::Debian] {
-        let Some(place) = Place::on(image).await else { return };
+    for place in EVERYWHERE {
+        let Some(place) = Place::on(place).await else { continue };
         let limit = 1 << 20;
         let spec = TaskSpec { output_limit: limit, ..text("seq 1 2000000; exit 3") };
         let launched = place.launch(&spec).await;
@@ -55,7 +57,7 @@ async fn the_output_limit_keeps_head_and_tail_and_says_what_is_missing() {
         assert_eq!((ran.ending.clone(), ran.bytes), (Some(Ending::Exited(3)), Some(whole.len() as u64)));
         let gap = ran.gap.expect("a gap");
         assert!(gap.start >= limit / 2 && whole.len() as u64 - gap.end >= limit * 3 / 8, "{gap:?}");
-        let attachment = place.bridge.attach(&place.container.id, id, nonce, 0).await.unwrap();
+        let attachment = place.bridge.attach(&place.sandbox, id, nonce, 0).await.unwrap();
         let pieces = place.log(&super::place::Launched { id, nonce, attachment }).await;
         for piece in pieces.iter().chain(&ran.pieces) {
             let start = usize::try_from(piece.offset).unwrap();
@@ -80,32 +82,36 @@ fn check_numbers(pieces: &[OutputPiece]) -> (u64, u64) {
 
 #[tokio::test]
 async fn a_whole_log_passes_unchanged_however_large() {
-    let Some(place) = Place::on(Image::Debian).await else { return };
-    let launched = place.launch(&TaskSpec { output_limit: 0, ..text("seq 1 3000000") }).await;
-    place.find_until(&launched, "the end", |finding| !matches!(finding.sentinel, Sentinel::Absent)).await;
-    let pieces = place.log(&launched).await;
-    assert!(pieces.windows(2).all(|pair| pair[0].end() == pair[1].offset));
-    let (begin, end) = check_numbers(&pieces);
-    assert_eq!((begin, pieces.last().map(OutputPiece::end)), (0, Some(end)));
+    for place in [Where::Docker(Image::Debian), Where::Embedded(Root::Host)] {
+        let Some(place) = Place::on(place).await else { continue };
+        let launched = place.launch(&TaskSpec { output_limit: 0, ..text("seq 1 3000000") }).await;
+        place.find_until(&launched, "the end", |finding| !matches!(finding.sentinel, Sentinel::Absent)).await;
+        let pieces = place.log(&launched).await;
+        assert!(pieces.windows(2).all(|pair| pair[0].end() == pair[1].offset));
+        let (begin, end) = check_numbers(&pieces);
+        assert_eq!((begin, pieces.last().map(OutputPiece::end)), (0, Some(end)));
+    }
 }
 
 #[tokio::test]
 async fn whoever_falls_far_behind_gets_the_end_at_once_and_the_tail_before_it() {
-    let Some(place) = Place::on(Image::Debian).await else { return };
-    let launched = place.launch(&TaskSpec { output_limit: 0, ..text("seq 1 3000000") }).await;
-    // Nothing is taken from the attachment before all of it was printed.
-    place.find_until(&launched, "the end", |finding| !matches!(finding.sentinel, Sentinel::Absent)).await;
-    let ran = launched.ran().await;
-    let (_, end) = check_numbers(&ran.pieces);
-    assert_eq!((ran.ending, ran.bytes), (Some(Ending::Exited(0)), Some(end)));
-    let skip = *ran.skips.last().expect("something was left out");
-    assert!(end - skip <= 256 * 1024, "{} bytes after the last skip", end - skip);
-    let carried: usize = ran.pieces.iter().map(|piece| piece.bytes.len()).sum();
-    assert!(carried < 12 << 20, "{carried} of {end} bytes were carried");
-    let mut position = 0;
-    for piece in &ran.pieces {
-        assert!(piece.offset == position || ran.skips.contains(&piece.offset), "{position}: {piece:?}");
-        position = piece.end();
+    for place in [Where::Docker(Image::Debian), Where::Embedded(Root::Host)] {
+        let Some(place) = Place::on(place).await else { continue };
+        let launched = place.launch(&TaskSpec { output_limit: 0, ..text("seq 1 3000000") }).await;
+        // Nothing is taken from the attachment before all of it was printed.
+        place.find_until(&launched, "the end", |finding| !matches!(finding.sentinel, Sentinel::Absent)).await;
+        let ran = launched.ran().await;
+        let (_, end) = check_numbers(&ran.pieces);
+        assert_eq!((ran.ending, ran.bytes), (Some(Ending::Exited(0)), Some(end)));
+        let skip = *ran.skips.last().expect("something was left out");
+        assert!(end - skip <= 256 * 1024, "{} bytes after the last skip", end - skip);
+        let carried: usize = ran.pieces.iter().map(|piece| piece.bytes.len()).sum();
+        assert!(carried < 12 << 20, "{carried} of {end} bytes were carried");
+        let mut position = 0;
+        for piece in &ran.pieces {
+            assert!(piece.offset == position || ran.skips.contains(&piece.offset), "{position}: {piece:?}");
+            position = piece.end();
+        }
+        assert_eq!(position, end);
     }
-    assert_eq!(position, end);
 }

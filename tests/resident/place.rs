@@ -1,19 +1,21 @@
-//! A container with the resident bridge in it, and commands run through that.
+//! A sandbox with the resident bridge in it, and commands run through that.
 
-use std::{sync::Arc, time::Duration};
+use std::{any::Any, sync::Arc, time::Duration};
 
-use bollard::{Docker, models::ContainerCreateBody};
+use bollard::models::ContainerCreateBody;
 use bytes::Bytes;
 use errand::{
     bridge::{
         Activity, Attachment, BridgeChoice, ExecBridge, Finding, Input, InputError, InputTaken, LaunchSettings,
         OutputPiece, Piece, Report,
     },
+    runtime::Runtime,
     task::{Ending, Gap, Nonce, ProcessIdentity, Program, ResourceUsage, TaskId, TaskSpec},
 };
 
 use crate::support::{
-    docker::{self, Container, Image},
+    docker::{self, Image},
+    embedded::{self, Root},
     wait::{eventually, soon},
 };
 
@@ -27,11 +29,32 @@ pub const SETTINGS: LaunchSettings = LaunchSettings {
     look_every: Duration::from_millis(200),
 };
 
-/// A running container and a bridge to it.
+/// Where a sandbox can be.
+#[derive(Debug, Clone, Copy)]
+pub enum Where {
+    /// A container of this image.
+    Docker(Image),
+    /// One that needs no engine.
+    Embedded(Root),
+}
+
+/// Every kind of sandbox.
+pub const EVERYWHERE: [Where; 3] =
+    [Where::Docker(Image::Busybox), Where::Docker(Image::Debian), Where::Embedded(Root::Host)];
+
+impl From<Image> for Where {
+    fn from(image: Image) -> Self {
+        Self::Docker(image)
+    }
+}
+
+/// A running sandbox and a bridge to it.
 pub struct Place {
-    pub docker: Docker,
+    pub runtime: Arc<dyn Runtime>,
     pub bridge: BridgeChoice,
-    pub container: Container,
+    /// The runtime's id of the sandbox.
+    pub sandbox: String,
+    _keep: Box<dyn Any + Send + Sync>,
 }
 
 /// A launched command.
@@ -66,32 +89,43 @@ pub fn text(command: &str) -> TaskSpec {
     TaskSpec::new(Program::Shell { text: command.to_owned(), shell: None }, Duration::from_secs(60))
 }
 
-/// A new bridge, as another server would have it.
-pub fn bridge() -> BridgeChoice {
-    BridgeChoice::new(Arc::new(docker::runtime()), ROOT)
-}
-
 impl Place {
-    /// A container of this image; none, and the test is skipped, without an engine.
-    pub async fn on(image: Image) -> Option<Self> {
-        Self::tuned(image, |_| {}).await
+    /// A sandbox there; none, and the test is skipped, where it cannot be made.
+    pub async fn on(place: impl Into<Where>) -> Option<Self> {
+        match place.into() {
+            Where::Docker(image) => Self::tuned(image, |_| {}).await,
+            Where::Embedded(root) => {
+                let sandbox = embedded::sandbox(root).await?;
+                Some(Self::of(sandbox.runtime.clone(), sandbox.id().to_owned(), sandbox))
+            }
+        }
     }
 
-    /// The same, made differently.
+    /// A container of this image, made differently.
     pub async fn tuned(image: Image, tune: impl FnOnce(&mut ContainerCreateBody)) -> Option<Self> {
         let docker = docker::engine(image).await?;
         let container = docker::container(&docker, image, tune).await;
-        Some(Self { docker, bridge: bridge(), container })
+        Some(Self::of(Arc::new(docker::runtime()), container.id.clone(), container))
+    }
+
+    fn of(runtime: Arc<dyn Runtime>, sandbox: String, keep: impl Any + Send + Sync) -> Self {
+        let bridge = BridgeChoice::new(Arc::clone(&runtime), ROOT);
+        Self { runtime, bridge, sandbox, _keep: Box::new(keep) }
+    }
+
+    /// A new bridge, as another server would have it.
+    pub fn another(&self) -> BridgeChoice {
+        BridgeChoice::new(Arc::clone(&self.runtime), ROOT)
     }
 
     /// Runs a script beside the bridge and returns what it prints.
     pub async fn sh(&self, script: &str) -> String {
-        docker::exec(&self.docker, &self.container.id, script).await
+        sh(&*self.runtime, &self.sandbox, script).await
     }
 
     pub async fn launch(&self, spec: &TaskSpec) -> Launched {
         let (id, nonce) = (TaskId::new(), Nonce::new());
-        let attachment = self.bridge.launch(&self.container.id, id, nonce, spec, SETTINGS).await.unwrap();
+        let attachment = self.bridge.launch(&self.sandbox, id, nonce, spec, SETTINGS).await.unwrap();
         Launched { id, nonce, attachment }
     }
 
@@ -101,13 +135,13 @@ impl Place {
     }
 
     pub async fn attach(&self, launched: &Launched, from: u64) -> Launched {
-        let attachment = self.bridge.attach(&self.container.id, launched.id, launched.nonce, from).await.unwrap();
+        let attachment = self.bridge.attach(&self.sandbox, launched.id, launched.nonce, from).await.unwrap();
         Launched { attachment, ..*launched }
     }
 
     pub async fn find(&self, launched: &Launched) -> Finding {
         let asked = [(launched.id, launched.nonce)];
-        self.bridge.probe(&self.container.id, &asked, false).await.unwrap().remove(0)
+        self.bridge.probe(&self.sandbox, &asked, false).await.unwrap().remove(0)
     }
 
     pub async fn find_until(&self, launched: &Launched, what: &str, done: impl Fn(&Finding) -> bool) -> Finding {
@@ -116,12 +150,12 @@ impl Place {
 
     pub async fn write(&self, launched: &Launched, data: &str, end: bool) -> Result<InputTaken, InputError> {
         let input = Input { offset: None, data: Bytes::copy_from_slice(data.as_bytes()), end };
-        self.bridge.write_input(&self.container.id, launched.id, input).await
+        self.bridge.write_input(&self.sandbox, launched.id, input).await
     }
 
     pub async fn log(&self, launched: &Launched) -> Vec<OutputPiece> {
         let piece = Piece::From { offset: 0, limit: 1 << 40 };
-        self.bridge.read(&self.container.id, launched.id, piece).await.unwrap().collect().await.unwrap()
+        self.bridge.read(&self.sandbox, launched.id, piece).await.unwrap().collect().await.unwrap()
     }
 
     /// How many processes run this, a pattern of grep for program and arguments.
@@ -137,6 +171,13 @@ impl Place {
         let script = format!("grep -lx '{name}' /proc/[0-9]*/comm 2>/dev/null | cut -d/ -f3");
         self.sh(&script).await.lines().map(|pid| pid.parse().unwrap()).collect()
     }
+}
+
+/// Runs a script in a sandbox and returns what it prints.
+pub async fn sh(runtime: &dyn Runtime, sandbox: &str, script: &str) -> String {
+    let argv = ["sh", "-c", script].map(str::to_owned);
+    let said = runtime.exec(sandbox, &argv).await.unwrap().collect(1 << 20).await.unwrap();
+    String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned()
 }
 
 impl Launched {

@@ -5,8 +5,8 @@ use errand::{
     task::{Reads, Stdin, TaskSpec, TerminalSize},
 };
 
-use super::place::{Launched, Place, text};
-use crate::support::docker::Image;
+use super::place::{EVERYWHERE, Launched, Place, Where, text};
+use crate::support::{docker::Image, embedded::Root};
 
 async fn activity(launched: &mut Launched, what: &str, wanted: impl Fn(&Activity) -> bool) -> Activity {
     launched
@@ -19,8 +19,8 @@ async fn activity(launched: &mut Launched, what: &str, wanted: impl Fn(&Activity
 
 #[tokio::test]
 async fn a_process_that_reads_its_input_is_named() {
-    for image in [Image::Busybox, Image::Debian] {
-        let Some(place) = Place::on(image).await else { return };
+    for place in EVERYWHERE {
+        let Some(place) = Place::on(place).await else { continue };
         let spec = TaskSpec { stdin: Stdin::Open, ..text("printf 'go on? '; read -r answer; sleep 600") };
         let mut launched = place.launch(&spec).await;
         let seen = activity(&mut launched, "a reader", |activity| activity.waiting.is_some()).await;
@@ -35,8 +35,8 @@ async fn a_process_that_reads_its_input_is_named() {
 
 #[tokio::test]
 async fn a_process_that_reads_its_terminal_is_named() {
-    for image in [Image::Busybox, Image::Debian] {
-        let Some(place) = Place::on(image).await else { return };
+    for place in EVERYWHERE {
+        let Some(place) = Place::on(place).await else { continue };
         let terminal = Some(TerminalSize { rows: 24, columns: 80 });
         for command in ["cat", "head -n 1 </dev/tty"] {
             let mut launched = place.launch(&TaskSpec { terminal, ..text(command) }).await;
@@ -49,11 +49,13 @@ async fn a_process_that_reads_its_terminal_is_named() {
 
 #[tokio::test]
 async fn a_silent_worker_is_busy_and_a_sleeper_is_not() {
-    let Some(place) = Place::on(Image::Debian).await else { return };
-    let mut worker = place.launch(&TaskSpec { stdin: Stdin::Open, ..text("while :; do :; done") }).await;
-    let seen = activity(&mut worker, "a worker", |_| true).await;
-    assert!(seen.busy && seen.waiting.is_none(), "{seen:?}");
-    let mut sleeper = place.launch(&TaskSpec { stdin: Stdin::Open, ..text("exec sleep 600") }).await;
-    let seen = activity(&mut sleeper, "a sleeper", |_| true).await;
-    assert!(!seen.busy && seen.waiting.is_none(), "{seen:?}");
+    for place in [Where::Docker(Image::Debian), Where::Embedded(Root::Host)] {
+        let Some(place) = Place::on(place).await else { continue };
+        let mut worker = place.launch(&TaskSpec { stdin: Stdin::Open, ..text("while :; do :; done") }).await;
+        let seen = activity(&mut worker, "a worker", |_| true).await;
+        assert!(seen.busy && seen.waiting.is_none(), "{seen:?}");
+        let mut sleeper = place.launch(&TaskSpec { stdin: Stdin::Open, ..text("exec sleep 600") }).await;
+        let seen = activity(&mut sleeper, "a sleeper", |_| true).await;
+        assert!(!seen.busy && seen.waiting.is_none(), "{seen:?}");
+    }
 }

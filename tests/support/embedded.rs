@@ -64,12 +64,16 @@ fn archive() -> Option<PathBuf> {
 
 /// A data directory on a machine that can make sandboxes.
 pub struct Machine {
-    data: TempDir,
+    /// What each sandbox can hold on the disk.
+    pub disk_bytes: u64,
+    data_dir: PathBuf,
+    _data: TempDir,
 }
 
 /// A new data directory; none when this machine cannot make sandboxes, and the test is skipped.
 pub async fn machine() -> Option<Machine> {
-    let machine = Machine { data: TempDir::new().unwrap() };
+    let data = TempDir::new().unwrap();
+    let machine = Machine { disk_bytes: 1 << 30, data_dir: data.path().to_owned(), _data: data };
     match machine.runtime().ping().await {
         Ok(()) => Some(machine),
         Err(error) => {
@@ -82,13 +86,22 @@ pub async fn machine() -> Option<Machine> {
 impl Machine {
     /// Where everything is.
     pub fn data_dir(&self) -> &Path {
-        self.data.path()
+        &self.data_dir
+    }
+
+    /// Goes on in a directory below.
+    pub fn deepen(&mut self, below: &str) {
+        self.data_dir = self.data_dir.join(below);
     }
 
     /// The runtime, as a server that has just been started has it.
     pub fn runtime(&self) -> Arc<EmbeddedRuntime> {
         let images = archive().into_iter().collect();
-        Arc::new(EmbeddedRuntime::new(EmbeddedOptions { images, ..EmbeddedOptions::new(self.data_dir()) }))
+        Arc::new(EmbeddedRuntime::new(EmbeddedOptions {
+            images,
+            disk_bytes: self.disk_bytes,
+            ..EmbeddedOptions::new(self.data_dir())
+        }))
     }
 
     /// Removes a sandbox by its name or id, whatever state it is in.

@@ -89,7 +89,7 @@ mod tests {
             here = openat(&here, "deep", READ, Mode::empty()).unwrap();
         }
         drop(here);
-        fs::set_permissions(gone.join("shut"), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(gone.join("shut"), fs::Permissions::from_mode(0o000)).unwrap();
         clear(&gone).unwrap();
         clear(&gone).unwrap();
         assert!(!gone.exists() && kept.join("file").exists());
