@@ -63,6 +63,10 @@ test: test-images ## Run all tests but the crash tests
 crash: test-images ## Run the tests that kill the server and start it again
 	cargo test --locked --no-fail-fast $(addprefix --test ,$(CRASH_TESTS))
 
+.PHONY: test-embedded
+test-embedded: ## Run the tests of API and crashes once more, with sandboxes that need no container engine
+	ERRAND_TEST_RUNTIME=embedded cargo test --locked --no-fail-fast --test api --test crash
+
 .PHONY: lint
 lint: ## Check formatting, lints, dependencies, protocol and scripts
 	cargo fmt --all --check
