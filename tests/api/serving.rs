@@ -64,15 +64,15 @@ async fn a_data_directory_has_one_server() {
 
 #[tokio::test]
 async fn all_bad_settings_are_said_at_once() {
-    let Some(mut server) = Server::prepare(Image::Busybox).await else { return };
+    let Some(server) = Server::prepare(Image::Busybox).await else { return };
     let config = server.file("errand.toml", "colour = \"red\"\nstall_after = \"soon\"\n");
-    server.set("--runtime", "vms");
-    let ended = server.fails(&["--config", &config, "--max-running-per-bot", "0", "--default-timeout", "48h"]).await;
+    let ended = server
+        .fails(&["--config", &config, "--max-running-per-bot", "0", "--runtime", "vms", "--default-timeout", "48h"])
+        .await;
     assert_eq!(ended.status.code(), Some(64), "{}", ended.stderr);
     for part in ["colour", "stall_after", "soon", "--max-running-per-bot", "--runtime", "vms", "default_timeout 2d"] {
         assert!(ended.stderr.contains(part), "{part} is not in: {}", ended.stderr);
     }
-    server.set("--runtime", server.ground.name());
     let ended = server.fails(&["--no-such-flag"]).await;
     assert_eq!(ended.status.code(), Some(64), "{}", ended.stderr);
     let tokens = server.file("tokens.toml", "[[tokens]]\nsha256 = 1\n");

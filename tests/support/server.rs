@@ -64,9 +64,7 @@ impl Server {
         let id = TaskId::new().to_string();
         Some(Self {
             // No test needs a network, and an engine makes a container faster without one.
-            flags: ["--runtime", ground.name(), "--image", &ground.image(image), "--network-mode", "none"]
-                .map(str::to_owned)
-                .to_vec(),
+            flags: ["--image", &ground.image(image), "--network-mode", "none"].map(str::to_owned).to_vec(),
             ground,
             directory,
             // The last part is random; the first is the time.
@@ -101,6 +99,8 @@ impl Server {
             }
         }
         command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(self.data_dir()).args(&self.flags);
+        // A flag overrides it.
+        command.env("ERRAND_RUNTIME", self.ground.name());
         command.env("ERRAND_LOG_LEVEL", "info,errand=debug");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
