@@ -1,8 +1,8 @@
-//! The part of Errand that lives inside a sandbox.
+//! The part of Errand that lives inside a sandbox, and makes those that no container engine makes.
 //!
-//! One binary, four kinds of process: `connect` is what the server starts through an exec, and finds or starts the *bridge*, which speaks
+//! One binary, several kinds of process: `connect` is what the server starts through an exec, and finds or starts the *bridge*, which speaks
 //! gRPC to the server; the *spawner* makes processes for it; and one *shim* for each task keeps its command, its log and its exit file. A shim
-//! outlives the bridge, and the bridge outlives the server.
+//! outlives the bridge, and the bridge outlives the server. Where there is no engine, `launch` makes the sandbox and `init` is its first process.
 
 pub mod connect;
 mod exec;

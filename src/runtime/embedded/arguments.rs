@@ -17,11 +17,11 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// The longest name of a machine that the kernel takes.
 const HOSTNAME_LIMIT: usize = 63;
 
-/// Everything but the init's own arguments, each ended by a NUL byte.
+/// Everything but the init's own arguments, each ended by a NUL byte. `sizes`: whether this bubblewrap can limit what memory holds.
 ///
 /// # Errors
 /// When an argument holds such a byte itself, or an image cannot be read.
-pub(super) fn compose(record: &Record, places: &Places, network: &Network) -> io::Result<Vec<u8>> {
+pub(super) fn compose(record: &Record, places: &Places, network: &Network, sizes: bool) -> io::Result<Vec<u8>> {
     let (uid, gid) = record.user;
     let mut all = Vec::new();
     let mut add = |words: &[&str]| all.extend(words.iter().map(|word| (*word).to_owned()));
@@ -34,7 +34,10 @@ pub(super) fn compose(record: &Record, places: &Places, network: &Network) -> io
     all.extend(record.root.arguments(&places.root, &places.etc)?);
     let mut add = |words: &[&str]| all.extend(words.iter().map(|word| (*word).to_owned()));
     add(&["--proc", "/proc", "--dev", "/dev"]);
-    add(&["--perms", "1777", "--size", &SHARED_MEMORY.to_string(), "--tmpfs", "/dev/shm"]);
+    if sizes {
+        add(&["--size", &SHARED_MEMORY.to_string()]);
+    }
+    add(&["--tmpfs", "/dev/shm"]);
     for (path, target) in [(&places.tmp, "/tmp"), (&places.workspace, "/workspace")] {
         add(&["--bind", &path.to_string_lossy(), target]);
     }
@@ -43,7 +46,7 @@ pub(super) fn compose(record: &Record, places: &Places, network: &Network) -> io
         // What lies between the others is memory that nothing else limits.
         add(&["--remount-ro", "/"]);
     }
-    add(&["--chdir", "/workspace", "--clearenv"]);
+    add(&["--chdir", "/workspace"]);
     let usual = [("PATH", PATH), ("HOME", "/workspace"), ("LANG", "C.UTF-8")];
     let mut env: BTreeMap<String, String> =
         usual.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();

@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::fs::Access;
+
 use super::machine::Machine;
 use crate::runtime::RuntimeError;
 
@@ -54,7 +56,10 @@ impl Network {
             "none" => Ok(Self::None),
             "host" => Ok(Self::Host),
             "bridge" => match Machine::program(CONNECTOR) {
-                Some(program) if Path::new(TUN).exists() => Ok(Self::Bridge(program)),
+                Some(program) if may_use_tun() => Ok(Self::Bridge(program)),
+                Some(_) if Path::new(TUN).exists() => refuse(&format!(
+                    "\"bridge\" needs {TUN}, which this user may not use (chmod 666 {TUN}); \"none\" works without"
+                )),
                 Some(_) => refuse(&format!(
                     "\"bridge\" needs {TUN}, which is not there (modprobe tun); \"none\" works without"
                 )),
@@ -86,6 +91,11 @@ impl Network {
             Self::Bridge(_) => inside(&machine),
         }
     }
+}
+
+/// Root can give the device to the user that a sandbox has.
+fn may_use_tun() -> bool {
+    rustix::fs::access(TUN, Access::READ_OK | Access::WRITE_OK).is_ok()
 }
 
 fn refuse(why: &str) -> Result<Network, RuntimeError> {
