@@ -50,7 +50,7 @@ build: ## Build the release binary, target/release/errand
 	cargo build --release --locked
 
 .PHONY: demo
-demo: ## See it work: a server, a command in a real container, its output, its notification
+demo: ## See it work, with a container engine or without: a server, commands in a real sandbox, output, notifications
 	examples/demo.sh
 
 .PHONY: test

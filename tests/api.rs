@@ -18,6 +18,7 @@ mod api {
     mod outcomes;
     mod output;
     mod running;
+    mod runtimes;
     mod sandboxes;
     mod serving;
     mod stalls;

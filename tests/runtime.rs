@@ -41,6 +41,7 @@ runtime_conformance! {
     docker_with_busybox: docker(Image::Busybox);
     docker_with_debian: docker(Image::Debian);
     embedded_with_this_machine: embedded(Root::Host);
+    embedded_with_busybox: embedded(Root::Busybox);
 }
 
 #[tokio::test]

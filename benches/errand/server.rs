@@ -111,7 +111,11 @@ impl Process {
         let log = directory.join("server.log");
         let file = File::options().create(true).append(true).open(&log)?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_errand"));
-        command.args(["serve", "--listen", "127.0.0.1:0"]).args(flags).arg("--data-dir").arg(directory.join("data"));
+        command
+            .args(["serve", "--runtime", "docker", "--listen", "127.0.0.1:0"])
+            .args(flags)
+            .arg("--data-dir")
+            .arg(directory.join("data"));
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(file).spawn()?;
         let mut process = Self { child, endpoint: Endpoint::from_static("http://127.0.0.1"), log };
         let ready = process.ready().await;

@@ -2,7 +2,8 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    process::Command,
+    sync::{Arc, OnceLock},
     thread,
 };
 
@@ -12,13 +13,15 @@ use errand::{
 };
 use tempfile::TempDir;
 
-use super::docker::skip;
+use super::docker::{Image, skip};
 
 /// What sandboxes see as their root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Root {
     /// The programs of this machine.
     Host,
+    /// An image of the engine, as an archive: nothing but busybox.
+    Busybox,
 }
 
 impl Root {
@@ -26,18 +29,51 @@ impl Root {
     pub fn image(self) -> Option<String> {
         match self {
             Self::Host => Some("host".to_owned()),
+            Self::Busybox => {
+                let archive = archive();
+                if archive.is_none() {
+                    skip("no archive of a busybox image, and no engine to make one");
+                }
+                Some(archive?.display().to_string())
+            }
         }
     }
 }
 
+/// The archive of the busybox image: `ERRAND_TEST_ARCHIVE`, or made once with the engine's help.
+fn archive() -> Option<PathBuf> {
+    static ARCHIVE: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let make = || {
+        if let Some(path) = std::env::var_os("ERRAND_TEST_ARCHIVE") {
+            return Some(PathBuf::from(path));
+        }
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let (path, part) = (directory.join("busybox.tar"), directory.join(format!("busybox.{}", std::process::id())));
+        if !path.exists() {
+            let name = Image::Busybox.name();
+            let saved = Command::new("docker").args(["save", "--output"]).arg(&part).arg(name).output().ok()?;
+            if !saved.status.success() {
+                return None;
+            }
+            std::fs::rename(part, &path).ok()?;
+        }
+        Some(path)
+    };
+    ARCHIVE.get_or_init(make).clone()
+}
+
 /// A data directory on a machine that can make sandboxes.
 pub struct Machine {
-    data: TempDir,
+    /// What each sandbox can hold on the disk.
+    pub disk_bytes: u64,
+    data_dir: PathBuf,
+    _data: TempDir,
 }
 
 /// A new data directory; none when this machine cannot make sandboxes, and the test is skipped.
 pub async fn machine() -> Option<Machine> {
-    let machine = Machine { data: TempDir::new().unwrap() };
+    let data = TempDir::new().unwrap();
+    let machine = Machine { disk_bytes: 1 << 30, data_dir: data.path().to_owned(), _data: data };
     match machine.runtime().ping().await {
         Ok(()) => Some(machine),
         Err(error) => {
@@ -50,12 +86,22 @@ pub async fn machine() -> Option<Machine> {
 impl Machine {
     /// Where everything is.
     pub fn data_dir(&self) -> &Path {
-        self.data.path()
+        &self.data_dir
+    }
+
+    /// Goes on in a directory below.
+    pub fn deepen(&mut self, below: &str) {
+        self.data_dir = self.data_dir.join(below);
     }
 
     /// The runtime, as a server that has just been started has it.
     pub fn runtime(&self) -> Arc<EmbeddedRuntime> {
-        Arc::new(EmbeddedRuntime::new(EmbeddedOptions::new(self.data_dir())))
+        let images = archive().into_iter().collect();
+        Arc::new(EmbeddedRuntime::new(EmbeddedOptions {
+            images,
+            disk_bytes: self.disk_bytes,
+            ..EmbeddedOptions::new(self.data_dir())
+        }))
     }
 
     /// Removes a sandbox by its name or id, whatever state it is in.

@@ -33,6 +33,8 @@ pub struct Server {
     prefix: String,
     child: Option<Child>,
     link: Link,
+    /// The runtime that it said it has.
+    pub runtime: String,
     url: String,
     log: Arc<Mutex<String>>,
 }
@@ -70,6 +72,7 @@ impl Server {
             prefix: format!("test-{}", &id[id.len() - 12..]),
             child: None,
             link: Link::default(),
+            runtime: String::new(),
             url: String::new(),
             log: Arc::default(),
         })
@@ -102,6 +105,14 @@ impl Server {
         command
     }
 
+    /// Gives a flag another value from its next start on.
+    pub fn set(&mut self, flag: &str, value: &str) {
+        match self.flags.iter().position(|word| word == flag) {
+            Some(position) => self.flags[position + 1] = value.to_owned(),
+            None => self.flags.extend([flag, value].map(str::to_owned)),
+        }
+    }
+
     /// Starts it and waits until it serves.
     pub async fn launch(&mut self) {
         self.spawn().await;
@@ -129,8 +140,10 @@ impl Server {
         })
         .await;
         let address = line
-            .strip_prefix(&format!("errand {} (docker) listening on ", env!("CARGO_PKG_VERSION")))
-            .unwrap_or_else(|| panic!("not what a server says: {line}"));
+            .strip_prefix(&format!("errand {} (", env!("CARGO_PKG_VERSION")))
+            .and_then(|rest| rest.split_once(") listening on "));
+        let (runtime, address) = address.unwrap_or_else(|| panic!("not what a server says: {line}"));
+        self.runtime = runtime.to_owned();
         self.url = format!("http://{address}");
         let endpoint = Endpoint::from_shared(self.url.clone()).unwrap();
         self.link.set(endpoint.connect_lazy());

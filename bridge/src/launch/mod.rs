@@ -6,7 +6,9 @@
 //! Its standard input is the init's listening socket, its standard output the file whose lock says that the sandbox lives, its standard
 //! error the sandbox's log.
 
+mod copy;
 mod disk;
+mod network;
 mod view;
 
 use std::{
@@ -78,15 +80,22 @@ pub fn run(request: &Path) -> Result<std::convert::Infallible, Trouble> {
     if let Some(view) = &request.view {
         view::enter(view, request.owner.as_ref())?;
     }
+    if let Some(wanted) = &request.copy {
+        copy::make(Path::new(&wanted.source), Path::new(&wanted.target), request.owner.as_ref())?;
+    }
     if let Some(owner) = &request.owner {
         become_owner(owner).tried(|| format!("changing to the user {}", owner.uid))?;
+    }
+    if !request.connector.is_empty() {
+        network::connect(&request.connector)?;
     }
     take_over(&request.command)
 }
 
 /// Closes what whoever started the server has left open: it is not for a sandbox. Keeps the numbers below [`FREE`] from whatever is opened
-/// from here on.
+/// from here on. What signals do is the default again.
 fn begin_anew() {
+    exec::default_signals();
     // SAFETY: this process has opened nothing yet.
     #[allow(unsafe_code)]
     unsafe {
@@ -133,11 +142,15 @@ fn become_owner(owner: &Owner) -> Result<(), rustix::io::Errno> {
 
 /// Becomes the program that takes over.
 fn take_over(command: &[String]) -> Result<std::convert::Infallible, Trouble> {
-    let c_string = |text: &String| CString::new(text.as_bytes()).map_err(io::Error::other);
-    let argv = command.iter().map(c_string).collect::<Result<Vec<_>, _>>().tried(|| "the command".to_owned())?;
+    let argv = c_strings(command)?;
     let Some(program) = argv.first() else {
         return Err(io::Error::from(io::ErrorKind::InvalidInput)).tried(|| "the command".to_owned());
     };
     let errno = exec::execve(program, &argv, &[]);
     Err(errno).tried(|| program.to_string_lossy().into_owned())
+}
+
+fn c_strings(words: &[String]) -> Result<Vec<CString>, Trouble> {
+    let c_string = |text: &String| CString::new(text.as_bytes()).map_err(io::Error::other);
+    words.iter().map(c_string).collect::<Result<_, _>>().tried(|| "the words of a command".to_owned())
 }

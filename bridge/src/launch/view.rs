@@ -40,6 +40,9 @@ pub(super) fn enter(view: &View, owner: Option<&Owner>) -> Result<(), Trouble> {
             put(root, bind, source)?;
         }
     }
+    if let (true, Some(owner)) = (view.tun, owner) {
+        give_tun(root, owner)?;
+    }
     for (path, target) in &view.links {
         let path = below(root, path);
         parents(&path)?;
@@ -119,6 +122,23 @@ fn own_directory(path: &Path, mode: u32, owner: Option<&Owner>) -> Result<(), Tr
         Ok(rustix::fs::chmod(path, Mode::from_raw_mode(mode))?)
     };
     make().tried(|| path.display().to_string())
+}
+
+/// Lets the owner make network devices, which a machine may keep to root. It can do so in networks of its own only.
+fn give_tun(root: &Path, owner: &Owner) -> Result<(), Trouble> {
+    let give = || -> Result<(), Errno> {
+        let (node, there) = (root.join("tun"), root.join("dev/net/tun"));
+        let number = rustix::fs::stat(&there)?.st_rdev;
+        rustix::fs::mknodat(CWD, &node, FileType::CharacterDevice, Mode::from_raw_mode(0o600), number)?;
+        let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
+        rustix::fs::chownat(CWD, &node, Some(uid), Some(gid), rustix::fs::AtFlags::SYMLINK_NOFOLLOW)?;
+        mount_bind(&node, &there)
+    };
+    match give() {
+        // A container may forbid it, and its device may be open to everybody.
+        Ok(()) | Err(Errno::PERM) => Ok(()),
+        Err(errno) => Err(errno).tried(|| "/dev/net/tun".to_owned()),
+    }
 }
 
 /// Makes it the root, and lets go of the old one.

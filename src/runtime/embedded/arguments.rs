@@ -1,6 +1,8 @@
 //! What bubblewrap is told.
 
-use super::{network::Network, places::Places, record::Record, root::Root};
+use std::{collections::BTreeMap, io};
+
+use super::{network::Network, places::Places, record::Record};
 
 /// The init inside, for whoever is there.
 pub(super) const INIT: &str = "/run/errand/init";
@@ -15,39 +17,45 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// The longest name of a machine that the kernel takes.
 const HOSTNAME_LIMIT: usize = 63;
 
-/// Everything but the init's own arguments, each ended by a NUL byte. None: one of them holds such a byte itself.
-pub(super) fn compose(record: &Record, root: &Root, places: &Places, network: Network) -> Option<Vec<u8>> {
+/// Everything but the init's own arguments, each ended by a NUL byte.
+///
+/// # Errors
+/// When an argument holds such a byte itself, or an image cannot be read.
+pub(super) fn compose(record: &Record, places: &Places, network: &Network) -> io::Result<Vec<u8>> {
     let (uid, gid) = record.user;
     let mut all = Vec::new();
     let mut add = |words: &[&str]| all.extend(words.iter().map(|word| (*word).to_owned()));
     add(&["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", "--as-pid-1"]);
     add(&["--uid", &uid.to_string(), "--gid", &gid.to_string(), "--hostname", &hostname(record.bot())]);
-    if network == Network::None {
+    if *network == Network::None {
         add(&["--unshare-net"]);
     }
     add(&["--cap-drop", "ALL", "--info-fd", INFO, "--seccomp", FILTER]);
-    all.extend(root.arguments(&places.etc));
+    all.extend(record.root.arguments(&places.root, &places.etc)?);
     let mut add = |words: &[&str]| all.extend(words.iter().map(|word| (*word).to_owned()));
     add(&["--proc", "/proc", "--dev", "/dev"]);
     add(&["--perms", "1777", "--size", &SHARED_MEMORY.to_string(), "--tmpfs", "/dev/shm"]);
     for (path, target) in [(&places.tmp, "/tmp"), (&places.workspace, "/workspace")] {
         add(&["--bind", &path.to_string_lossy(), target]);
     }
-    add(&["--dir", "/root", "--dir", "/home", "--dir", "/run"]);
-    add(&["--ro-bind", &places.program.to_string_lossy(), INIT]);
-    // What lies between the others is memory that nothing else limits.
-    add(&["--remount-ro", "/dev", "--remount-ro", "/"]);
-    add(&["--chdir", "/workspace", "--clearenv"]);
-    for (name, value) in [("PATH", PATH), ("HOME", "/workspace"), ("LANG", "C.UTF-8")] {
-        add(&["--setenv", name, value]);
+    add(&["--dir", "/run", "--ro-bind", &places.program.to_string_lossy(), INIT, "--remount-ro", "/dev"]);
+    if !record.root.is_writable() {
+        // What lies between the others is memory that nothing else limits.
+        add(&["--remount-ro", "/"]);
     }
-    for (name, value) in &record.spec.env {
+    add(&["--chdir", "/workspace", "--clearenv"]);
+    let usual = [("PATH", PATH), ("HOME", "/workspace"), ("LANG", "C.UTF-8")];
+    let mut env: BTreeMap<String, String> =
+        usual.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    env.extend(record.root.env());
+    env.extend(record.spec.env.clone());
+    for (name, value) in &env {
         add(&["--setenv", name, value]);
     }
     if all.iter().any(|argument| argument.contains('\0')) {
-        return None;
+        return Err(io::Error::other("a variable of the environment, or a path, holds a NUL byte"));
     }
-    Some(all.into_iter().flat_map(|argument| [argument.into_bytes(), vec![0]].concat()).collect())
+    Ok(all.into_iter().flat_map(|argument| [argument.into_bytes(), vec![0]].concat()).collect())
 }
 
 /// What the sandbox calls its machine: after the bot, as far as that makes a name.

@@ -1,7 +1,7 @@
-//! Ending the life of a sandbox, and removing what it leaves.
+//! Ending the life of a sandbox.
 
 use std::{
-    fs, io,
+    io,
     path::Path,
     time::{Duration, Instant},
 };
@@ -61,12 +61,4 @@ pub(super) fn end(directory: &Path, record: &Record) -> Result<(), RuntimeError>
         }
     }
     Ok(())
-}
-
-/// Removes a directory with all that is in it, whatever permissions its owner has taken from itself.
-pub(super) fn clear(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
-    }
 }

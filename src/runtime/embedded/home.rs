@@ -18,6 +18,8 @@ use crate::runtime::RuntimeError;
 const NAME_LIMIT: usize = 128;
 /// Beside the sandboxes: programs that they run. No sandbox has a name that begins with a dot.
 const PROGRAMS: &str = ".bin";
+/// Beside the sandboxes: images that were unpacked.
+const IMAGES: &str = ".images";
 /// What a directory is called while it is being removed, and a number.
 const GONE: &str = ".gone-";
 
@@ -96,6 +98,11 @@ impl Home {
         let Ok(entries) = fs::read_dir(&self.sandboxes) else { return Vec::new() };
         let gone = entries.flatten().filter(|entry| entry.file_name().as_encoded_bytes().starts_with(GONE.as_bytes()));
         gone.map(|entry| entry.path()).collect()
+    }
+
+    /// Where images are unpacked.
+    pub(super) fn images(&self) -> PathBuf {
+        self.sandboxes.join(IMAGES)
     }
 
     /// Puts a program where sandboxes can run it. Its name holds what it is made of.

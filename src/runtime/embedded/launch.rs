@@ -19,9 +19,8 @@ use super::{
     network::Network,
     places::{Places, etc_directory},
     processes::{INFO, Process},
-    proto::{LaunchSandbox, Owner},
+    proto::{LaunchSandbox, Owner, View},
     record::{Life, Record},
-    root::Root,
     seccomp,
 };
 use crate::runtime::RuntimeError;
@@ -74,10 +73,9 @@ impl Launch<'_> {
     /// [`RuntimeError::Refused`] with the words of what stood in the way. Nothing of that life is left then.
     pub(super) fn run(self) -> Result<(), RuntimeError> {
         let directory = self.directory;
-        let root = Root::of(&self.record.spec)?;
         let network = Network::of(&self.record.spec.network_mode)?;
         let life = Life::begin(directory).map_err(|error| refused("the name of a life", &error))?;
-        let request = self.prepare(&root, network, &life)?;
+        let request = self.prepare(&network, &life)?;
         let begun = self.begin(&request, &life).map_err(|error| refused("the launcher", &error));
         let alive = begun.and_then(|()| {
             init::greet(directory, LIMIT).map_err(|error| RuntimeError::Refused { detail: words(directory, &error) })
@@ -92,12 +90,11 @@ impl Launch<'_> {
     }
 
     /// Writes what the launcher and bubblewrap read, and returns where.
-    fn prepare(&self, root: &Root, network: Network, life: &Life) -> Result<PathBuf, RuntimeError> {
+    fn prepare(&self, network: &Network, life: &Life) -> Result<PathBuf, RuntimeError> {
         let (directory, record) = (self.directory, self.record);
-        let places = Places::of(directory, record, root, self.program).map_err(|error| refused("the files", &error))?;
-        let Some(arguments) = arguments::compose(record, root, &places, network) else {
-            return Err(RuntimeError::Refused { detail: "env: a variable holds a NUL byte".to_owned() });
-        };
+        let places = Places::of(directory, record, self.program).map_err(|error| refused("the files", &error))?;
+        let arguments =
+            arguments::compose(record, &places, network).map_err(|error| refused("the arguments", &error))?;
         let filter = seccomp::program().map_err(|error| refused("the filter of system calls", &error))?;
         let text = |path: &Path| path.to_string_lossy().into_owned();
         let mut command = vec![text(self.bwrap), "--args".to_owned(), arguments::ARGUMENTS.to_owned(), "--".to_owned()];
@@ -106,17 +103,18 @@ impl Launch<'_> {
         let request = LaunchSandbox {
             cgroup_procs: self.cgroup_procs.iter().map(|path| text(path)).collect(),
             owner: record.owner.map(|number| Owner { uid: number, gid: number }),
-            view: places.view,
+            view: places.view.map(|view| View { tun: matches!(network, Network::Bridge(_)), ..view }),
             file_bytes: self.file_bytes,
             info: text(&directory.join(INFO)),
             filter: text(&directory.join(FILTER)),
             arguments: text(&directory.join(ARGUMENTS)),
-            connector: Vec::new(),
+            connector: network.connector(),
             command,
+            copy: places.copy,
         };
         let write = || -> io::Result<PathBuf> {
             let etc = etc_directory(directory);
-            let mut listed = root.etc();
+            let mut listed = record.root.etc();
             listed.add(record.user.0, record.user.1);
             make_readable(&etc)?;
             listed.write(&etc, &arguments::hostname(record.bot()), &network.resolver())?;

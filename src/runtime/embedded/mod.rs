@@ -10,6 +10,7 @@
 
 mod arguments;
 mod cgroup;
+mod clear;
 mod disk;
 mod end;
 mod frame;
@@ -43,7 +44,7 @@ use launch::{Launch, is_alive};
 pub use machine::{Machine, Part, Verdict};
 use network::Network;
 use record::{Life, Record, Wanted};
-use root::Root;
+use root::{Images, Root};
 
 /// What a sandbox can hold unless told otherwise, in bytes.
 const DISK: u64 = 10 << 30;
@@ -59,12 +60,15 @@ pub struct EmbeddedOptions {
     pub data_dir: PathBuf,
     /// What a sandbox can hold on the disk, in bytes.
     pub disk_bytes: u64,
+    /// Images: directories and archives that sandboxes may have as their root, or directories of such. No other path of this machine can
+    /// be asked for. A relative path is never asked for.
+    pub images: Vec<PathBuf>,
 }
 
 impl EmbeddedOptions {
-    /// The usual ones, for a data directory.
+    /// The usual ones, for a data directory: images are those in its directory `images`.
     pub fn new(data_dir: &Path) -> Self {
-        Self { data_dir: data_dir.to_owned(), disk_bytes: DISK }
+        Self { data_dir: data_dir.to_owned(), disk_bytes: DISK, images: vec![data_dir.join("images")] }
     }
 }
 
@@ -77,6 +81,7 @@ pub struct EmbeddedRuntime {
 #[derive(Debug)]
 struct Shared {
     home: Home,
+    images: Images,
     disk_bytes: u64,
     /// What this machine offers, once it has everything that is needed.
     machine: Mutex<Option<Arc<Machine>>>,
@@ -88,7 +93,8 @@ impl EmbeddedRuntime {
         // What is below it is given to other processes, which have other working directories.
         let data_dir = std::path::absolute(&options.data_dir).unwrap_or(options.data_dir);
         let home = Home::new(&data_dir);
-        Self { shared: Arc::new(Shared { home, disk_bytes: options.disk_bytes, machine: Mutex::default() }) }
+        let images = Images::new(home.images(), &options.images);
+        Self { shared: Arc::new(Shared { home, images, disk_bytes: options.disk_bytes, machine: Mutex::default() }) }
     }
 
     /// What cannot be limited on this machine, or cannot be had in a sandbox, with the one thing to do about each.
@@ -129,7 +135,19 @@ impl Shared {
             Some(Part { name, verdict: Verdict::Missing { why, remedy } }) => {
                 Err(RuntimeError::Unavailable { detail: format!("{name}: {why}. What helps: {remedy}") })
             }
-            _ => Ok(Arc::clone(known.insert(machine))),
+            _ => {
+                self.tidy();
+                Ok(Arc::clone(known.insert(machine)))
+            }
+        }
+    }
+
+    /// Removes what a server has left that ended in the middle of something.
+    fn tidy(&self) {
+        for path in self.home.leftovers().into_iter().chain(self.images.leftovers()) {
+            if let Err(error) = clear::clear(&path) {
+                tracing::warn!(path = %path.display(), %error, "what a sandbox has left cannot be removed");
+            }
         }
     }
 
@@ -154,16 +172,16 @@ impl Shared {
     fn create(&self, request: &CreateSandbox) -> Result<Found, RuntimeError> {
         self.machine()?;
         // What cannot be is said before anything is made, or removed.
-        let root = Root::of(&request.spec)?;
         Network::of(&request.spec.network_mode)?;
-        let user = match &request.spec.user {
+        let root = Root::of(&request.spec, &self.images)?;
+        let user = match request.spec.user.clone().or_else(|| root.user()) {
             None => (root::UID, root::UID),
-            Some(wanted) => root.etc().find(wanted).ok_or_else(|| RuntimeError::Refused {
+            Some(wanted) => root.etc().find(&wanted).ok_or_else(|| RuntimeError::Refused {
                 detail: format!("user: there is no user or group {wanted:?} in the sandbox"),
             })?,
         };
         self.remove(&request.name)?;
-        match self.create_and_start(request, user) {
+        match self.create_and_start(request, root, user) {
             Ok(found) => Ok(found),
             Err(failure) => {
                 // The failure is the answer; the next call with this name removes what could not be removed now.
@@ -175,14 +193,14 @@ impl Shared {
         }
     }
 
-    fn create_and_start(&self, request: &CreateSandbox, user: (u32, u32)) -> Result<Found, RuntimeError> {
+    fn create_and_start(&self, request: &CreateSandbox, root: Root, user: (u32, u32)) -> Result<Found, RuntimeError> {
         let held = self.home.make(&request.name)?;
         let owner = owner::choose(&self.home);
         let maker = owner.and_then(|_| disk::maker());
         if let Some(maker) = &maker {
             disk::make(maker, held.path(), self.disk_bytes).map_err(|error| refused("the sandbox's disk", &error))?;
         }
-        let record = Record::new(request, owner, maker.map(|_| self.disk_bytes), user);
+        let record = Record::new(request, root, user, owner, maker.map(|_| self.disk_bytes));
         record.write(held.path()).map_err(|error| refused("the sandbox's record", &error))?;
         self.begin(held.path(), &record)
     }
@@ -260,7 +278,7 @@ impl Shared {
             None => {}
         }
         let gone = self.home.discard(held).map_err(|error| refused("removing the sandbox's directory", &error))?;
-        end::clear(&gone).map_err(|error| refused("removing the sandbox's files", &error))
+        clear::clear(&gone).map_err(|error| refused("removing the sandbox's files", &error))
     }
 }
 

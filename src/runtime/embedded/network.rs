@@ -1,14 +1,45 @@
 //! What a sandbox may reach over the network.
 
-use std::fs;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
+use super::machine::Machine;
 use crate::runtime::RuntimeError;
 
+/// What connects a network of a sandbox's own with the machine's.
+const CONNECTOR: &str = "pasta";
+/// The device that it makes that network's end with.
+const TUN: &str = "/dev/net/tun";
+/// How it is told to: the ways lead out only, and none to the machine's own loopback, nor from there in.
+const OPTIONS: [&str; 13] = [
+    "--config-net",
+    "--quiet",
+    "--foreground",
+    "--no-map-gw",
+    "--tcp-ports",
+    "none",
+    "--udp-ports",
+    "none",
+    "--tcp-ns",
+    "none",
+    "--udp-ns",
+    "none",
+    "--dns-forward",
+];
+/// Where questions about names go inside. The connector passes them to the machine's own name server, wherever that listens.
+const RESOLVER: &str = "169.254.1.1";
+/// Lines of the machine's `resolv.conf` that hold inside as well.
+const KEPT: [&str; 3] = ["search", "domain", "options"];
+
 /// The network of a sandbox.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Network {
     /// Nothing but itself.
     None,
+    /// The world, through this program, and nothing that listens on this machine's loopback.
+    Bridge(PathBuf),
     /// The machine's own network: its loopback and its abstract sockets too.
     Host,
 }
@@ -22,19 +53,58 @@ impl Network {
         match mode {
             "none" => Ok(Self::None),
             "host" => Ok(Self::Host),
-            other => Err(RuntimeError::Refused {
-                detail: format!(
-                    "network_mode: {other:?} is not known to the embedded runtime; use \"none\" or \"host\""
-                ),
-            }),
+            "bridge" => match Machine::program(CONNECTOR) {
+                Some(program) if Path::new(TUN).exists() => Ok(Self::Bridge(program)),
+                Some(_) => refuse(&format!(
+                    "\"bridge\" needs {TUN}, which is not there (modprobe tun); \"none\" works without"
+                )),
+                None => refuse(&format!(
+                    "\"bridge\" needs {CONNECTOR}, which is not there (install the package passt); \"none\" works without"
+                )),
+            },
+            other => {
+                refuse(&format!("{other:?} is not known to the embedded runtime; use \"none\", \"bridge\" or \"host\""))
+            }
         }
     }
 
+    /// The program that connects it, with its arguments.
+    pub(super) fn connector(&self) -> Vec<String> {
+        let Self::Bridge(program) = self else { return Vec::new() };
+        let mut words = vec![program.to_string_lossy().into_owned()];
+        words.extend(OPTIONS.map(str::to_owned));
+        words.push(RESOLVER.to_owned());
+        words
+    }
+
     /// How names are resolved in it: the content of `resolv.conf`.
-    pub(super) fn resolver(self) -> String {
+    pub(super) fn resolver(&self) -> String {
+        let machine = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
         match self {
             Self::None => String::new(),
-            Self::Host => fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+            Self::Host => machine,
+            Self::Bridge(_) => inside(&machine),
         }
+    }
+}
+
+fn refuse(why: &str) -> Result<Network, RuntimeError> {
+    Err(RuntimeError::Refused { detail: format!("network_mode: {why}") })
+}
+
+fn inside(machine: &str) -> String {
+    let kept = machine.lines().filter(|line| line.split_whitespace().next().is_some_and(|word| KEPT.contains(&word)));
+    kept.chain([&*format!("nameserver {RESOLVER}")]).map(|line| format!("{line}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_asked_of_the_connector() {
+        let machine = "# by hand\nnameserver 127.0.0.53\nsearch example.org\noptions edns0\n";
+        assert_eq!(inside(machine), "search example.org\noptions edns0\nnameserver 169.254.1.1\n");
+        assert_eq!(inside(""), "nameserver 169.254.1.1\n");
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     disk::IMAGE,
-    proto::{Bind, View},
+    proto::{Bind, Copy, View},
     record::Record,
     root::{self, Root},
 };
@@ -20,6 +20,10 @@ const FILES: &str = "files";
 const ETC: &str = "etc";
 /// Where a view keeps what is the sandbox's.
 const STAGE: &str = "/errand";
+/// Where the connector to the network looks how the machine resolves names.
+const RESOLVER: &str = "/etc/resolv.conf";
+/// The name of an image there.
+const IMAGE_SEEN: &str = "image";
 /// The directories that a sandbox can write, with their permissions. They last as long as it does.
 const WRITABLE: [(&str, u32); 2] = [("tmp", 0o1777), ("workspace", 0o755)];
 
@@ -28,12 +32,16 @@ const WRITABLE: [(&str, u32); 2] = [("tmp", 0o1777), ("workspace", 0o755)];
 pub(super) struct Places {
     pub(super) tmp: PathBuf,
     pub(super) workspace: PathBuf,
+    /// The directory that is the sandbox's root, unless that is made of this machine's programs.
+    pub(super) root: PathBuf,
     /// The files for `/etc`.
     pub(super) etc: PathBuf,
     /// The program that is the init.
     pub(super) program: PathBuf,
     /// None: bubblewrap sees the machine's file system.
     pub(super) view: Option<View>,
+    /// None: the sandbox has no root of its own.
+    pub(super) copy: Option<Copy>,
 }
 
 /// Where the files for `/etc` are to be written.
@@ -47,7 +55,8 @@ impl Places {
     ///
     /// # Errors
     /// When the directories cannot be made.
-    pub(super) fn of(directory: &Path, record: &Record, root: &Root, program: &Path) -> io::Result<Self> {
+    pub(super) fn of(directory: &Path, record: &Record, program: &Path) -> io::Result<Self> {
+        let root = &record.root;
         let files = directory.join(FILES);
         if record.disk.is_none() {
             make(&files, 0o755)?;
@@ -56,13 +65,8 @@ impl Places {
             for (name, mode) in WRITABLE {
                 make(&files.join(name), mode)?;
             }
-            return Ok(Self {
-                tmp: files.join("tmp"),
-                workspace: files.join("workspace"),
-                etc: etc_directory(directory),
-                program: program.to_owned(),
-                view: None,
-            });
+            let image = root.directory().unwrap_or(Path::new("/"));
+            return Ok(Self::among(&files, root, image, etc_directory(directory), program.to_owned(), None));
         }
         let stage = Path::new(STAGE);
         let bind = |source: &Path, target: &Path, recursive: bool| Bind {
@@ -86,7 +90,14 @@ impl Places {
                 None => binds.push(bind(Path::new(path), Path::new(path), true)),
             }
         }
-        binds.extend(root.sources().iter().map(|path| bind(Path::new(path), Path::new(path), false)));
+        // Where it is a link, it leads out of what is seen.
+        binds.extend(
+            fs::canonicalize(RESOLVER)
+                .ok()
+                .filter(|path| !path.starts_with("/etc"))
+                .map(|path| bind(&path, &path, false)),
+        );
+        binds.extend(root.directory().map(|image| bind(image, &stage.join(IMAGE_SEEN), true)));
         let mut disk = String::new();
         match record.disk {
             Some(_) => disk = directory.join(IMAGE).to_string_lossy().into_owned(),
@@ -96,13 +107,24 @@ impl Places {
         let directories =
             WRITABLE.map(|(name, mode)| (files.join(name).to_string_lossy().into_owned(), mode)).into_iter().collect();
         let disk_target = files.to_string_lossy().into_owned();
-        Ok(Self {
+        let view = View { binds, links, disk, disk_target, directories, tun: false };
+        Ok(Self::among(&files, root, &stage.join(IMAGE_SEEN), stage.join(ETC), stage.join("init"), Some(view)))
+    }
+
+    /// The places, with the sandbox's own files and its image as bubblewrap sees them.
+    fn among(files: &Path, root: &Root, image: &Path, etc: PathBuf, program: PathBuf, view: Option<View>) -> Self {
+        let copy = files.join("root");
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        let wanted = root.is_writable().then(|| Copy { source: text(image), target: text(&copy) });
+        Self {
             tmp: files.join("tmp"),
             workspace: files.join("workspace"),
-            etc: stage.join(ETC),
-            program: stage.join("init"),
-            view: Some(View { binds, links, disk, disk_target, directories }),
-        })
+            root: if wanted.is_some() { copy } else { image.to_owned() },
+            etc,
+            program,
+            view,
+            copy: wanted,
+        }
     }
 }
 

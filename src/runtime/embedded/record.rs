@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, io, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use super::home::write_whole;
+use super::{home::write_whole, root::Root};
 use crate::{
     runtime::{CreateSandbox, Found, LABEL_BOT, LABEL_SANDBOX, LABEL_TENANT, RuntimeError},
     task::{Incarnation, SandboxSpec},
@@ -31,11 +31,18 @@ pub(super) struct Record {
     pub(super) disk: Option<u64>,
     /// The user and group inside, by number.
     pub(super) user: (u32, u32),
+    pub(super) root: Root,
 }
 
 impl Record {
     /// A new sandbox.
-    pub(super) fn new(request: &CreateSandbox, owner: Option<u32>, disk: Option<u64>, user: (u32, u32)) -> Self {
+    pub(super) fn new(
+        request: &CreateSandbox,
+        root: Root,
+        user: (u32, u32),
+        owner: Option<u32>,
+        disk: Option<u64>,
+    ) -> Self {
         let mut number = random();
         number.truncate(NUMBER);
         Self {
@@ -50,6 +57,7 @@ impl Record {
             owner,
             disk,
             user,
+            root,
         }
     }
 

@@ -221,6 +221,7 @@ impl Cgroups {
     }
 
     /// The processes in the cgroup of a sandbox, as this process numbers them; none when there is no such cgroup.
+    #[cfg(test)]
     pub(super) fn processes(&self, name: &str) -> Vec<i32> {
         if check(name).is_err() {
             return Vec::new();

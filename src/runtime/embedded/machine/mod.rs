@@ -115,6 +115,11 @@ impl Machine {
         self.bwrap.as_deref()
     }
 
+    /// Where a program is that sandboxes are made with.
+    pub(super) fn program(name: &str) -> Option<PathBuf> {
+        program(name)
+    }
+
     /// Whether a sandbox can reach the network and nothing of this machine.
     pub fn has_network(&self) -> bool {
         self.pasta.is_some() && Path::new(TUN).exists()

@@ -10,6 +10,7 @@ use std::{
 
 use rustix::fs::MemfdFlags;
 
+use super::USUAL;
 use crate::runtime::embedded::seccomp;
 
 /// The oldest bubblewrap with everything that is asked of it.
@@ -59,7 +60,7 @@ impl<'p> Trial<'p> {
             command.uid(NOBODY).gid(NOBODY);
         }
         // Whichever directory this process is in, that user need not be allowed there.
-        let output = command.args(["--", "true"]).current_dir("/").env("LC_ALL", "C").output();
+        let output = command.args(["--", "true"]).current_dir("/").env_clear().env("PATH", USUAL.join(":")).output();
         let output = output.map_err(|error| format!("{}: {error}", self.bwrap.display()))?;
         if output.status.success() {
             return Ok(());

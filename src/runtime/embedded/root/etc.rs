@@ -29,6 +29,14 @@ impl Etc {
         etc
     }
 
+    /// Those of an image, as its own files say.
+    pub(super) fn of_image(passwd: String, group: String) -> Self {
+        let whole = |text: String| if text.is_empty() || text.ends_with('\n') { text } else { text + "\n" };
+        let mut etc = Self { passwd: whole(passwd), group: whole(group) };
+        etc.add(UID, UID);
+        etc
+    }
+
     /// Lists a user and a group by their numbers, if they are not. They are called after the sandbox's user, whoever that is.
     pub(in crate::runtime::embedded) fn add(&mut self, uid: u32, gid: u32) {
         let name = if uid == UID { USER.to_owned() } else { format!("{USER}-{uid}") };

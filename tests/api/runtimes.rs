@@ -1,0 +1,98 @@
+//! Which runtime a server has, and what it does about sandboxes of another one.
+
+use errand::proto::v1::*;
+use tonic::Code;
+
+use crate::support::{
+    client::ended,
+    docker::{self, Image},
+    embedded,
+    server::Server,
+};
+
+/// An address at which no engine answers.
+const NOWHERE: &str = "unix:///no/engine/here.sock";
+
+/// A server on Docker that could as well make sandboxes itself. None: something is missing, and the test is skipped.
+async fn on_docker() -> Option<Server> {
+    embedded::machine().await?;
+    Server::on(Image::Debian, &[]).await
+}
+
+async fn again(server: &mut Server, runtime: &str) {
+    server.kill();
+    server.set("--runtime", runtime);
+    server.launch().await;
+}
+
+#[tokio::test]
+async fn sandboxes_of_another_runtime_are_told_of_and_not_touched() {
+    let Some(mut server) = on_docker().await else { return };
+    assert_eq!(server.runtime, "docker");
+    server.session("bot", "session").run("echo kept > /workspace/file").await;
+
+    again(&mut server, "embedded").await;
+    assert_eq!(server.runtime, "embedded");
+    let session = server.session("bot", "session");
+    assert_eq!(session.sandbox().await.unwrap().state(), SandboxState::Unknown);
+    let delete = DeleteSandboxRequest { bot_id: session.bot.clone() };
+    let stop = StopSandboxRequest { bot_id: session.bot.clone() };
+    let refusals = [
+        session.ensure(None).await.unwrap_err(),
+        session.try_start(session.request("true")).await.unwrap_err(),
+        session.sandboxes().delete_sandbox(delete).await.unwrap_err(),
+        session.sandboxes().stop_sandbox(stop).await.unwrap_err(),
+    ];
+    for refusal in refusals {
+        assert_eq!(refusal.code(), Code::FailedPrecondition, "{refusal}");
+        assert!(refusal.message().contains("--runtime docker"), "{refusal}");
+    }
+
+    // It goes by what is stored, not by what answers first.
+    again(&mut server, "auto").await;
+    assert_eq!(server.runtime, "docker");
+    let session = server.session("bot", "session");
+    assert_eq!(ended(&session.run("cat /workspace/file").await), "exited 0");
+}
+
+#[tokio::test]
+async fn tasks_in_sandboxes_of_another_runtime_are_never_judged_by_this_one() {
+    let Some(mut server) = on_docker().await else { return };
+    let task = server.session("bot", "session").running("sleep 1000").await;
+    server.kill();
+
+    server.set("--runtime", "embedded");
+    let ended = server.fails(&[]).await;
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.contains("start the server with --runtime docker"), "{}", ended.stderr);
+
+    // Left to choose, it waits for the engine that has them.
+    server.set("--runtime", "auto");
+    server.set("--docker-host", NOWHERE);
+    server.spawn().await;
+    assert_eq!(server.runtime, "docker");
+    assert!(server.log().contains("the store has sandboxes of it"), "{}", server.log());
+    server.kill();
+
+    let host = docker::host().unwrap_or_else(|| "unix:///var/run/docker.sock".to_owned());
+    server.set("--docker-host", &host);
+    server.launch().await;
+    let session = server.session("bot", "session");
+    assert_eq!(session.get(&task).await.status(), TaskStatus::Running);
+    session.stop(&task, None).await;
+}
+
+#[tokio::test]
+async fn without_an_engine_the_server_makes_sandboxes_itself() {
+    let Some(mut server) = on_docker().await else { return };
+    server.set("--docker-host", NOWHERE);
+    server.set("--image", "host");
+    again(&mut server, "auto").await;
+    assert_eq!(server.runtime, "embedded");
+    let session = server.session("bot", "session");
+    let task = session.run("id -u; exit 3").await;
+    assert_eq!(ended(&task), "exited 3");
+    assert_ne!(session.text(&task).await, "0\n");
+    let delete = DeleteSandboxRequest { bot_id: session.bot.clone() };
+    session.sandboxes().delete_sandbox(delete).await.unwrap();
+}
