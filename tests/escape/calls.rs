@@ -7,10 +7,12 @@ use super::pair::Pair;
 /// A system call: its name, its number, and its arguments as Python writes them.
 pub type Call<'a> = (&'a str, c_long, &'a str);
 
-/// Makes a call and says its name with what came of it. A child that should not be there ends at once.
+/// Makes a call and says its name with what came of it. A child that should not be there ends at once. `vector` is a `struct iovec`.
 const PRELUDE: &str = "
-import ctypes, errno, os, sys
+import ctypes, errno, os, struct, sys
 libc = ctypes.CDLL(None, use_errno=True)
+memory = ctypes.create_string_buffer(16)
+vector = struct.pack('PN', ctypes.addressof(memory), 16)
 def call(name, number, *arguments):
     ctypes.set_errno(0)
     as_c = lambda one: ctypes.c_char_p(one) if isinstance(one, bytes) else ctypes.c_long(one)

@@ -153,7 +153,7 @@ async fn a_full_disk_is_that_sandboxs_alone() {
 
     assert_eq!(pair.sh("rm /workspace/* /tmp/b; echo x >/workspace/d && echo written").await, "written\n");
     // Names take room too, and a file full of holes none.
-    let said = pair.sh("cd /workspace; mkdir n; i=0; while : >n/$i; do i=$((i+1)); done 2>/dev/null; truncate -s 100G hole 2>/dev/null; rm -rf n; echo x >d && echo written").await;
+    let said = pair.sh("cd /workspace; mkdir n; i=0; while true >n/$i; do i=$((i+1)); done 2>/dev/null; truncate -s 100G hole 2>/dev/null; rm -rf n; echo x >d && echo written").await;
     assert_eq!(said, "written\n");
     pair.is_unharmed().await;
 }

@@ -6,8 +6,9 @@ use super::pair::{USERS, pair, pair_as};
 async fn only_its_own_processes_are_to_be_seen() {
     for user in USERS {
         let Some(mut pair) = pair_as(user).await else { return };
-        let said = pair.sh("cat /proc/[0-9]*/comm | sort -u | tr '\\n' ' '").await;
-        assert_eq!(said, "cat errand-init sh sort tr ", "as {user:?}");
+        let said = pair.sh("cat /proc/[0-9]*/comm; cat /proc/[0-9]*/comm").await;
+        assert!(said.lines().all(|name| ["cat", "errand-init", "sh"].contains(&name)), "as {user:?}: {said}");
+        assert!(said.contains("errand-init"), "as {user:?}: {said}");
         // Those that are there by number, though no list has them.
         let script = "import os\nfound = [pid for pid in range(1, 70000) if os.path.exists(f'/proc/{pid}')]\nprint(len(found) < 10)";
         assert_eq!(pair.python(script).await, "True\n", "as {user:?}");
@@ -55,7 +56,7 @@ async fn no_process_outside_can_be_traced_read_or_limited() {
     let Some(mut pair) = pair().await else { return };
     for pid in [pair.process(), pair.init()] {
         let (attach, seize, pid) = (format!("16, {pid}, 0, 0"), format!("0x4206, {pid}, 0, 0"), pid.to_string());
-        let vector = format!("{pid}, b'\\0' * 16, 1, b'\\0' * 16, 1, 0");
+        let vector = format!("{pid}, vector, 1, vector, 1, 0");
         let calls = [
             ("attach", libc::SYS_ptrace, &*attach),
             ("seize", libc::SYS_ptrace, &seize),
@@ -75,7 +76,7 @@ async fn no_process_outside_can_be_traced_read_or_limited() {
 async fn the_init_cannot_be_traced_read_changed_or_robbed() {
     for user in USERS {
         let Some(mut pair) = pair_as(user).await else { return };
-        let vector = "1, b'\\0' * 16, 1, b'\\0' * 16, 1, 0";
+        let vector = "1, vector, 1, vector, 1, 0";
         let calls = [
             ("attach", libc::SYS_ptrace, "16, 1, 0, 0"),
             ("seize", libc::SYS_ptrace, "0x4206, 1, 0, 0"),
@@ -87,9 +88,10 @@ async fn the_init_cannot_be_traced_read_changed_or_robbed() {
             ("prlimit time", libc::SYS_prlimit64, "1, 0, b'\\0' * 16, 0"),
         ];
         pair.are_refused(&calls, "EPERM").await;
+        // Whoever is root inside may list what it cannot get at.
         let script = "for f in mem environ maps auxv fd/3 fdinfo/3 root/usr cwd/x exe stack syscall; do \
-                      head -c 1 /proc/1/$f >/dev/null 2>&1 && echo $f; done; ls /proc/1/fd /proc/1/root/ /proc/1/map_files 2>/dev/null; \
-                      echo tried";
+                      head -c 1 /proc/1/$f >/dev/null 2>&1 && echo $f; done; \
+                      for f in fd/3 fd/4 root cwd exe; do readlink /proc/1/$f; done; ls /proc/1/root/ 2>/dev/null; echo tried";
         assert_eq!(pair.sh(script).await, "tried\n", "as {user:?}");
         pair.is_unharmed().await;
     }

@@ -33,7 +33,8 @@ pub(super) fn compose(record: &Record, places: &Places, network: &Network) -> io
     add(&["--cap-drop", "ALL", "--info-fd", INFO, "--seccomp", FILTER]);
     all.extend(record.root.arguments(&places.root, &places.etc)?);
     let mut add = |words: &[&str]| all.extend(words.iter().map(|word| (*word).to_owned()));
-    add(&["--proc", "/proc", "--dev", "/dev"]);
+    // The settings of namespaces are written by whoever made those, which is the sandbox's user. They are not the sandbox's to change.
+    add(&["--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys", "--dev", "/dev"]);
     add(&["--perms", "1777", "--size", &SHARED_MEMORY.to_string(), "--tmpfs", "/dev/shm"]);
     for (path, target) in [(&places.tmp, "/tmp"), (&places.workspace, "/workspace")] {
         add(&["--bind", &path.to_string_lossy(), target]);
