@@ -8,6 +8,7 @@ mod at_once;
 mod bare;
 mod client;
 mod completions;
+mod embedded;
 mod floor;
 mod forkloop;
 mod latency;
@@ -66,5 +67,6 @@ async fn measure(group: Group, plan: &Plan, docker: &Docker, table: &mut Table) 
         Group::Quiet => quiet::measure(plan, docker, table).await.context("quiet tasks"),
         Group::Subscribers => subscribers::measure(plan, docker, table).await.context("subscribers"),
         Group::Recovery => recovery::measure(plan, docker, table).await.context("recovery"),
+        Group::Embedded => embedded::measure(plan, docker, table).await.context("embedded sandboxes"),
     }
 }

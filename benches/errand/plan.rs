@@ -33,6 +33,8 @@ pub enum Group {
     Subscribers,
     /// A server that is killed.
     Recovery,
+    /// Sandboxes without a container engine.
+    Embedded,
 }
 
 /// So many tasks, this many at any moment.
@@ -66,6 +68,8 @@ pub struct Plan {
     pub subscribers: usize,
     /// Running tasks, and as many that end meanwhile, when the server is killed.
     pub recovered: usize,
+    /// Sandboxes that are made, of each kind, one after the other.
+    pub made: usize,
 }
 
 impl Args {
@@ -87,6 +91,7 @@ impl Args {
                 counting: Duration::from_secs(5),
                 subscribers: 100,
                 recovered: 100,
+                made: 10,
             }
         } else {
             Plan {
@@ -103,6 +108,7 @@ impl Args {
                 counting: Duration::from_secs(30),
                 subscribers: 1000,
                 recovered: 1000,
+                made: 100,
             }
         }
     }

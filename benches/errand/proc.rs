@@ -17,6 +17,11 @@ pub fn proportional(pid: u32) -> Result<u64> {
     kibibytes(&format!("/proc/{pid}/smaps_rollup"), "Pss")
 }
 
+/// The process that it was started by, or that looks after it now.
+pub fn parent(pid: u32) -> Result<u32> {
+    Ok(number(&format!("/proc/{pid}/status"), "PPid")?.try_into()?)
+}
+
 /// From now on the peak is that of what comes.
 pub fn forget_peak(pid: u32) -> Result<()> {
     // 5: the peak, see proc(5).

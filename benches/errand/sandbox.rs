@@ -59,6 +59,13 @@ impl Sandbox {
         }
         Ok(memory)
     }
+
+    /// Memory of the process that the engine keeps for it.
+    pub async fn shim(&self) -> Result<u64> {
+        let state = self.docker.inspect_container(&self.container, None).await?.state;
+        let first = state.and_then(|state| state.pid).context("no first process")?;
+        proc::proportional(proc::parent(first.try_into()?)?)
+    }
 }
 
 impl Drop for Sandbox {

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bollard::Docker;
-use errand::proto::v1::{EnsureSandboxRequest, sandbox_service_client::SandboxServiceClient};
+use errand::proto::v1::{DeleteSandboxRequest, EnsureSandboxRequest, sandbox_service_client::SandboxServiceClient};
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
@@ -37,11 +37,16 @@ pub struct Bot {
 impl Server {
     /// Starts a server. Its database is below the build directory: that of temporary files may be memory.
     pub async fn start(docker: &Docker, flags: &[&str]) -> Result<Self> {
+        Self::on("docker", docker, flags).await
+    }
+
+    /// The same, with this runtime.
+    pub async fn on(runtime: &str, docker: &Docker, flags: &[&str]) -> Result<Self> {
         let data = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
         let cores = thread::available_parallelism()?.get().to_string();
         // The limits of the defaults would be met by the load, not by the server.
         let raised = ["--max-running-per-bot", "10000", "--max-running-per-tenant", "10000", "--pids-limit", "30000"];
-        let own = ["--memory-bytes", "8GiB", "--cpus", &cores];
+        let own = ["--memory-bytes", "8GiB", "--cpus", &cores, "--runtime", runtime];
         let flags: Vec<String> = raised.iter().chain(&own).chain(flags).map(|flag| (*flag).to_owned()).collect();
         let process = Process::start(data.path(), &flags).await?;
         Ok(Self { docker: docker.clone(), flags, process, data })
@@ -49,11 +54,23 @@ impl Server {
 
     /// Makes a bot, with its sandbox.
     pub async fn bot(&self, name: &str) -> Result<Bot> {
-        let request = EnsureSandboxRequest { bot_id: name.to_owned(), spec: None };
-        let ensured = SandboxServiceClient::new(self.process.endpoint.connect().await?).ensure_sandbox(request).await;
-        let container = ensured.context("make a sandbox")?.into_inner().sandbox.unwrap_or_default().container_id;
-        let sandbox = Sandbox::new(self.docker.clone(), container);
+        let sandbox = Sandbox::new(self.docker.clone(), self.make(name).await?);
         Ok(Bot { client: self.client(name).await?, sandbox })
+    }
+
+    /// Makes the sandbox of a bot, and returns its id. Whatever is not a container has to be deleted again.
+    pub async fn make(&self, bot: &str) -> Result<String> {
+        let request = EnsureSandboxRequest { bot_id: bot.to_owned(), spec: None };
+        let ensured = SandboxServiceClient::new(self.connect().await?).ensure_sandbox(request).await;
+        Ok(ensured.context("make a sandbox")?.into_inner().sandbox.unwrap_or_default().container_id)
+    }
+
+    /// Deletes the sandbox of a bot.
+    pub async fn delete(&self, bot: &str) -> Result<()> {
+        let request = DeleteSandboxRequest { bot_id: bot.to_owned() };
+        let deleted = SandboxServiceClient::new(self.connect().await?).delete_sandbox(request).await;
+        deleted.context("delete a sandbox")?;
+        Ok(())
     }
 
     /// Makes so many bots.
@@ -85,6 +102,11 @@ impl Server {
         self.data.path()
     }
 
+    /// Where the sandboxes are that it makes itself.
+    pub fn sandboxes(&self) -> PathBuf {
+        data_dir(self.data.path()).join("sandboxes")
+    }
+
     /// Kills it: it gets to do nothing more.
     pub fn kill(&mut self) -> Result<()> {
         self.process.child.kill()?;
@@ -99,6 +121,10 @@ impl Server {
     }
 }
 
+fn data_dir(directory: &Path) -> PathBuf {
+    directory.join("data")
+}
+
 /// A process of this machine, killed when dropped.
 struct Process {
     child: Child,
@@ -111,11 +137,7 @@ impl Process {
         let log = directory.join("server.log");
         let file = File::options().create(true).append(true).open(&log)?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_errand"));
-        command
-            .args(["serve", "--runtime", "docker", "--listen", "127.0.0.1:0"])
-            .args(flags)
-            .arg("--data-dir")
-            .arg(directory.join("data"));
+        command.args(["serve", "--listen", "127.0.0.1:0"]).args(flags).arg("--data-dir").arg(data_dir(directory));
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(file).spawn()?;
         let mut process = Self { child, endpoint: Endpoint::from_static("http://127.0.0.1"), log };
         let ready = process.ready().await;

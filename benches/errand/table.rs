@@ -40,11 +40,24 @@ impl Table {
         self.compared.push(Row { what: what.to_owned(), result, goal, ours, theirs });
     }
 
-    /// How many times faster we are, by the value that `share` of all do not exceed.
+    /// How many times faster than the bare exec we are, by the value that `share` of all do not exceed.
     pub fn faster(&mut self, what: &str, share: f64, ours: &[Duration], theirs: &[Duration], least: Option<f64>) {
+        self.faster_than("docker exec", what, share, ours, theirs, least);
+    }
+
+    /// The same, than another.
+    pub fn faster_than(
+        &mut self,
+        other: &str,
+        what: &str,
+        share: f64,
+        ours: &[Duration],
+        theirs: &[Duration],
+        least: Option<f64>,
+    ) {
         let [ours, theirs] = [ours, theirs].map(|taken| percentile(taken, share));
         let ratio = theirs.as_secs_f64() / ours.as_secs_f64();
-        let theirs = format!("{}, docker exec", milliseconds(theirs));
+        let theirs = format!("{}, {other}", milliseconds(theirs));
         self.times(&format!("{what}, p{:.0}", share * 100.0), ratio, least, milliseconds(ours), theirs);
     }
 

@@ -33,9 +33,10 @@ pub(super) fn compose(record: &Record, places: &Places, network: &Network, sizes
     add(&["--cap-drop", "ALL", "--info-fd", INFO, "--seccomp", FILTER]);
     all.extend(record.root.arguments(&places.root, &places.etc)?);
     let mut add = |words: &[&str]| all.extend(words.iter().map(|word| (*word).to_owned()));
-    add(&["--proc", "/proc", "--dev", "/dev"]);
+    // The settings of namespaces are written by whoever made those, which is the sandbox's user. They are not the sandbox's to change.
+    add(&["--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys", "--dev", "/dev"]);
     if sizes {
-        add(&["--size", &SHARED_MEMORY.to_string()]);
+        add(&["--perms", "1777", "--size", &SHARED_MEMORY.to_string()]);
     }
     add(&["--tmpfs", "/dev/shm"]);
     for (path, target) in [(&places.tmp, "/tmp"), (&places.workspace, "/workspace")] {

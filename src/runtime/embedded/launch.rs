@@ -39,7 +39,7 @@ const LOG: &str = "log";
 const WORDS: u64 = 2000;
 /// How long making a sandbox may take on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
-/// How long somebody who only looks may hold the lock.
+/// How long somebody who only looks may hold the lock, or a process that is being made may hold the program.
 const LOOK: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -135,9 +135,19 @@ impl Launch<'_> {
         let mut command = tokio::process::Command::new(self.program);
         command.arg("launch").arg(request).arg(&life.0).env_clear().current_dir("/");
         command.stdin(OwnedFd::from(listener)).stdout(Stdio::from(alive)).stderr(Stdio::from(log));
-        // It outlives this server. Whatever ends before that does is reaped.
-        drop(command.spawn()?);
-        Ok(())
+        let deadline = Instant::now() + LOOK;
+        loop {
+            match command.spawn() {
+                // It outlives this server. Whatever ends before that does is reaped.
+                Ok(child) => return Ok(drop(child)),
+                // The program was written just now, and what another thread has started meanwhile still has it open for writing, until it
+                // executes its own.
+                Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && Instant::now() < deadline => {
+                    std::thread::sleep(PAUSE);
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 }
 

@@ -117,6 +117,13 @@ const TYPING: [u64; 2] = [libc::TIOCSTI, libc::TIOCLINUX];
 /// random (for debuggers), and the question which one it is. The others emulate old systems with the protections that those had.
 const PERSONALITIES: [u64; 6] = [0, 0x8, 0x0002_0000, 0x0002_0008, 0x0004_0000, 0xffff_ffff];
 
+/// Families of sockets: of this machine, of the networks that namespaces keep apart, and for asking the kernel about those. The others
+/// reach past every namespace, such as those to a hypervisor, are doors into the kernel, or make it load what implements them.
+const FAMILIES: [i32; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
+
+/// The sandbox's first process, which belongs to the same user as the others. Without limits of its own it would neither hear nor live.
+const INIT: u64 = 1;
+
 /// The lowest number of a call of the x32 kind, which the kernel takes for x86-64.
 #[cfg(target_arch = "x86_64")]
 const X32: u32 = 0x4000_0000;
@@ -183,6 +190,9 @@ fn refused() -> Result<Rules, BackendError> {
     let others =
         PERSONALITIES.map(|known| condition(0, SeccompCmpOp::Ne, known)).into_iter().collect::<Result<_, _>>()?;
     rules.insert(libc::SYS_personality, vec![SeccompRule::new(others)?]);
+    let others = FAMILIES.map(|family| condition(0, SeccompCmpOp::Ne, u64::from(family.unsigned_abs())));
+    rules.insert(libc::SYS_socket, vec![SeccompRule::new(others.into_iter().collect::<Result<_, _>>()?)?]);
+    rules.insert(libc::SYS_prlimit64, vec![one(0, SeccompCmpOp::Eq, INIT)?]);
     Ok(rules)
 }
 

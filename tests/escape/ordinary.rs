@@ -1,0 +1,39 @@
+//! The same attempts in sandboxes of an ordinary user.
+
+use std::{fs, os::unix::fs::chown, process::Command};
+
+use crate::support::docker::skip;
+
+/// A user that has nothing: *nobody*.
+const NOBODY: u32 = 65534;
+/// These tests, as this program names them.
+const THESE: &str = "escape::ordinary";
+
+#[test]
+fn nobody_leaves_the_sandbox_of_an_ordinary_user_either() {
+    if !rustix::process::geteuid().is_root() {
+        // Then everything else here is that already.
+        return;
+    }
+    if Command::new("setpriv").arg("--version").output().is_err() {
+        return skip("no setpriv to become another user with");
+    }
+    // That user may not come to where this program is.
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("escape");
+    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    chown(directory.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+    let user = NOBODY.to_string();
+    let output = Command::new("setpriv")
+        .args(["--reuid", &user, "--regid", &user, "--clear-groups", "--bounding-set", "-all", "--inh-caps", "-all"])
+        .arg(&program)
+        .args(["--skip", THESE])
+        .env("TMPDIR", directory.path())
+        .current_dir(directory.path())
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
+    eprintln!("{said}");
+    assert!(output.status.success(), "as an ordinary user:\n{said}");
+    assert!(!said.contains("running 0 tests"), "{said}");
+}
