@@ -64,9 +64,7 @@ impl Server {
         Some(Self {
             docker,
             // No test needs a network, and the engine makes a container faster without one.
-            flags: ["--runtime", "docker", "--image", &image.name(), "--network-mode", "none"]
-                .map(str::to_owned)
-                .to_vec(),
+            flags: ["--image", &image.name(), "--network-mode", "none"].map(str::to_owned).to_vec(),
             directory: TempDir::new().unwrap(),
             // The last part is random; the first is the time.
             prefix: format!("test-{}", &id[id.len() - 12..]),
@@ -100,6 +98,8 @@ impl Server {
             }
         }
         command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(self.data_dir()).args(&self.flags);
+        // A flag overrides it.
+        command.env("ERRAND_RUNTIME", "docker");
         command.env("ERRAND_LOG_LEVEL", "info,errand=debug");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command

@@ -1,7 +1,7 @@
 //! Trying what bubblewrap is allowed to do: a sandbox around `true`.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{Seek as _, Write as _},
     os::unix::process::CommandExt as _,
     path::Path,
@@ -56,7 +56,7 @@ impl<'p> Trial<'p> {
             // Its standard input is the one descriptor that can be handed over without more ado.
             command.args(["--seccomp", "0"]).stdin(filter()?);
         }
-        if rustix::process::geteuid().is_root() {
+        if rustix::process::geteuid().is_root() && ["uid_map", "gid_map"].iter().all(|map| has_nobody(map)) {
             command.uid(NOBODY).gid(NOBODY);
         }
         // Whichever directory this process is in, that user need not be allowed there.
@@ -68,6 +68,15 @@ impl<'p> Trial<'p> {
         let said: String = String::from_utf8_lossy(&output.stderr).trim().chars().take(WORDS).collect();
         Err(if said.is_empty() { output.status.to_string() } else { said.replace('\n', "; ") })
     }
+}
+
+/// Whether there is such a user, or group: in some containers there is nobody but root, and sandboxes are root's as well.
+fn has_nobody(map: &str) -> bool {
+    let text = fs::read_to_string(format!("/proc/self/{map}")).unwrap_or_default();
+    text.lines().any(|line| {
+        let numbers: Vec<u64> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        matches!(numbers[..], [first, _, count] if (first..first + count).contains(&u64::from(NOBODY)))
+    })
 }
 
 /// The filter that sandboxes get, to be read from its beginning.
