@@ -139,7 +139,7 @@ impl Launch<'_> {
         loop {
             match command.spawn() {
                 // It outlives this server. Whatever ends before that does is reaped.
-                Ok(child) => return Ok(drop(child)),
+                Ok(_child) => return Ok(()),
                 // The program was written just now, and what another thread has started meanwhile still has it open for writing, until it
                 // executes its own.
                 Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && Instant::now() < deadline => {
