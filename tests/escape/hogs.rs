@@ -14,9 +14,10 @@ const DISK: u64 = 64 << 20;
 /// What the machine may come to use meanwhile for other reasons: other tests run beside this one.
 const OTHERS: u64 = 1 << 30;
 
-/// A bomb: each process makes others for as long as it can. Its name is in the arguments of all.
+/// A bomb: each process makes others for as long as it can, and then tries on, though not so hard that nothing else on the machine gets
+/// anywhere. Its name is in the arguments of all.
 const BOMB: &str = "
-import os, signal, sys
+import os, signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 if os.fork() > 0:
     os._exit(0)
@@ -27,7 +28,7 @@ while True:
     try:
         os.fork()
     except OSError:
-        pass
+        time.sleep(0.01)
 ";
 
 /// Processes of this machine that have this among their arguments.
