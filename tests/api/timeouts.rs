@@ -26,7 +26,9 @@ async fn a_command_that_runs_too_long_is_stopped_with_all_it_started(image: Imag
         let Some(Kind::TimedOut(how)) = outcome.kind else { unreachable!("it was described so") };
         assert_eq!(how.after, duration(1.0));
         let ran = time(task.finished_at).duration_since(time(task.started_at)).unwrap();
-        assert!(ran >= Duration::from_secs(1), "{ran:?}");
+        // The time is measured where the command runs, and the record says when the server heard of start and end: the word of the start
+        // may take longer than that of the end.
+        assert!(ran >= Duration::from_millis(900), "{ran:?}");
         assert_eq!(session.processes("sleep 710").await, 0);
         assert_eq!(session.told_of(&task).await, ["completed"]);
     }

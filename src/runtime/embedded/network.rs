@@ -5,15 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::Access;
-
-use super::machine::Machine;
+use super::machine::{Machine, TUN, may_use_tun};
 use crate::runtime::RuntimeError;
 
 /// What connects a network of a sandbox's own with the machine's.
 const CONNECTOR: &str = "pasta";
-/// The device that it makes that network's end with.
-const TUN: &str = "/dev/net/tun";
 /// How it is told to: the ways lead out only, and none to the machine's own loopback, nor from there in.
 const OPTIONS: [&str; 13] = [
     "--config-net",
@@ -91,11 +87,6 @@ impl Network {
             Self::Bridge(_) => inside(&machine),
         }
     }
-}
-
-/// Root can give the device to the user that a sandbox has.
-fn may_use_tun() -> bool {
-    rustix::fs::access(TUN, Access::READ_OK | Access::WRITE_OK).is_ok()
 }
 
 fn refuse(why: &str) -> Result<Network, RuntimeError> {

@@ -13,6 +13,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::fs::Access;
+
 use super::cgroup::{Cgroups, Resource};
 use remedy::{Distribution, Program};
 use trial::{Hurdle, Trial};
@@ -122,7 +124,7 @@ impl Machine {
 
     /// Whether a sandbox can reach the network and nothing of this machine.
     pub fn has_network(&self) -> bool {
-        self.pasta.is_some() && Path::new(TUN).exists()
+        self.pasta.is_some() && may_use_tun()
     }
 }
 
@@ -195,13 +197,21 @@ fn disk(here: &Distribution) -> Verdict {
 }
 
 /// What makes a network for a process that is not root.
-const TUN: &str = "/dev/net/tun";
+pub(super) const TUN: &str = "/dev/net/tun";
+
+/// Whether this user may make the end of a network with it. Root can give it to the user that a sandbox has.
+pub(super) fn may_use_tun() -> bool {
+    rustix::fs::access(TUN, Access::READ_OK | Access::WRITE_OK).is_ok()
+}
 
 fn network(pasta: Option<&Path>, here: &Distribution) -> Verdict {
     const WHY: &str = "sandboxes have no network (network mode none)";
     match pasta {
         Some(_) if !Path::new(TUN).exists() => {
             Verdict::degraded(format!("{WHY}: there is no {TUN}"), here.as_root("modprobe tun"))
+        }
+        Some(_) if !may_use_tun() => {
+            Verdict::degraded(format!("{WHY}: this user may not use {TUN}"), here.as_root("chmod 666 /dev/net/tun"))
         }
         Some(path) => Verdict::ok(format!("pasta at {}", path.display())),
         None => Verdict::degraded(format!("{WHY}: pasta is not installed"), here.install(Program::Pasta)),
