@@ -1,6 +1,7 @@
 //! The bridge itself: one for each sandbox, found at its socket, speaking gRPC on whatever streams it is handed.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     io::{self, Write as _},
     os::fd::{AsFd, OwnedFd},
@@ -107,11 +108,17 @@ fn remove_others(directory: &Path) {
     let own = std::env::current_exe().ok();
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     for path in entries.map(|entry| entry.path()).filter(|path| Some(path) != own.as_ref()) {
-        if path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"errand-bridge-")) {
+        if path.file_name().is_some_and(is_binary) {
             // One that stays costs its room on the disk, nothing else.
             let _ = fs::remove_file(path);
         }
     }
+}
+
+/// Whether this is the name of a bridge's binary: not that of one that a server is only just writing.
+fn is_binary(name: &OsStr) -> bool {
+    let digest = name.as_encoded_bytes().strip_prefix(b"errand-bridge-");
+    digest.is_some_and(|digest| digest.iter().all(u8::is_ascii_hexdigit))
 }
 
 /// Whoever holds the lock is the sandbox's one bridge.
@@ -230,5 +237,17 @@ fn close_on_exec() {
     #[allow(unsafe_code)]
     unsafe {
         libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_binaries_are_taken_for_such() {
+        let is = |name: &str| is_binary(OsStr::new(name));
+        assert!(is("errand-bridge-0123456789ab"));
+        assert!(!is("errand-bridge-0123456789ab.part") && !is("errand-bridge-0123456789ab.17") && !is("log"));
     }
 }
