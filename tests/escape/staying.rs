@@ -39,10 +39,11 @@ for kind in kinds:
             time.sleep(0.01)
     if kind == 'tracing':
         import ctypes
-        if os.fork() == 0:
+        traced = os.fork()
+        if traced == 0:
             while True:
                 time.sleep(1000)
-        ctypes.CDLL(None).ptrace(16, os.getpid() + 1, 0, 0)
+        ctypes.CDLL(None).ptrace(16, traced, 0, 0)
     if kind == 'reopening':
         held = [open('/usr/bin/env', 'rb'), open('/proc/self/mem', 'rb'), os.open('/workspace', os.O_RDONLY)]
     while True:
