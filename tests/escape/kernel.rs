@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::chown, process::Command};
 
 use super::{
     calls::Call,
-    pair::{USERS, pair, pair_as},
+    pair::{USERS, can_as_root, pair, pair_as},
 };
 
 /// Flags of `clone` and `unshare`.
@@ -141,8 +141,7 @@ async fn there_are_no_devices_but_harmless_ones_and_none_can_be_made() {
 
 #[tokio::test]
 async fn a_device_that_is_there_all_the_same_cannot_be_opened() {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("SKIPPED for an ordinary user: only root can put a device into a sandbox");
+    if !can_as_root("put a device into a sandbox") {
         return;
     }
     let Some(mut pair) = pair().await else { return };

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{self, Write as _},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command},
@@ -78,12 +79,28 @@ pub fn is_limited(what: &str) -> bool {
     let machine = Machine::look();
     let Some(part) = machine.parts().iter().find(|part| part.name == what) else { panic!("{what} is not looked at") };
     let Verdict::Degraded { why, .. } = &part.verdict else { return true };
-    if rustix::process::geteuid().is_root() {
-        skip(why);
-    } else {
-        eprintln!("SKIPPED for an ordinary user: {why}");
+    match is_root() {
+        true => skip(why),
+        false => say_skipped(why),
     }
     false
+}
+
+/// Whether this is root, who alone can `what`. To others it is said that the test is skipped: they lack nothing that they could have.
+pub fn can_as_root(what: &str) -> bool {
+    if !is_root() {
+        say_skipped(&format!("only root can {what}"));
+    }
+    is_root()
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Past the test harness, which hides what a test that passes prints.
+fn say_skipped(why: &str) {
+    writeln!(io::stderr(), "SKIPPED for an ordinary user: {why}").expect("stderr takes a line");
 }
 
 impl Pair {
