@@ -105,14 +105,18 @@ fn run(root: &Path, generation: u32) -> io::Result<()> {
 
 /// Removes the binaries of other bridges. What runs of them goes on, and a server that wants one puts it there again.
 fn remove_others(directory: &Path) {
-    let own = std::env::current_exe().ok();
+    let Ok(own) = std::env::current_exe() else { return };
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    for path in entries.map(|entry| entry.path()).filter(|path| Some(path) != own.as_ref()) {
-        if path.file_name().is_some_and(is_binary) {
-            // One that stays costs its room on the disk, nothing else.
-            let _ = fs::remove_file(path);
-        }
+    for entry in entries.filter(|entry| is_binary(&entry.file_name()) && !is_name_of(&own, &entry.file_name())) {
+        // One that stays costs its room on the disk, nothing else.
+        let _ = fs::remove_file(entry.path());
     }
+}
+
+/// Whether a program goes by this name, also where another server has put the same one in its place meanwhile. The kernel says so of it.
+fn is_name_of(program: &Path, name: &OsStr) -> bool {
+    let own = program.file_name().unwrap_or_default().as_encoded_bytes();
+    own.strip_suffix(b" (deleted)").unwrap_or(own) == name.as_encoded_bytes()
 }
 
 /// Whether this is the name of a bridge's binary: not that of one that a server is only just writing.
@@ -243,6 +247,15 @@ fn close_on_exec() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_binary_that_was_put_there_again_is_the_same() {
+        let name = OsStr::new("errand-bridge-ab");
+        for own in ["/tmp/x/errand-bridge-ab", "/tmp/x/errand-bridge-ab (deleted)"] {
+            assert!(is_name_of(Path::new(own), name), "{own}");
+        }
+        assert!(!is_name_of(Path::new("/tmp/x/errand-bridge-cd"), name));
+    }
 
     #[test]
     fn only_whole_binaries_are_taken_for_such() {

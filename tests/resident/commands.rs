@@ -5,7 +5,11 @@ use std::time::Duration;
 use errand::task::{Ending, Program, ResourceLimits, StartFailure, TaskSpec, sentinel::Sentinel};
 
 use super::place::{EVERYWHERE, Place, SETTINGS, Where, text};
-use crate::support::{docker::Image, embedded::Root, wait::eventually};
+use crate::support::{
+    docker::Image,
+    embedded::Root,
+    wait::{LIMIT, eventually},
+};
 
 fn argv(arguments: &[&str]) -> TaskSpec {
     let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
@@ -63,7 +67,9 @@ async fn a_refused_fork_is_a_failure_to_start() {
     let hog = place.launch(&text("i=0; while [ $i -lt 100 ]; do sleep 600 & i=$((i+1)); done 2>/dev/null; wait")).await;
     place.find_until(&hog, "it runs", |finding| finding.alive).await;
     let mut failures = Vec::new();
-    for _ in 0..50 {
+    // The limit is reached some time after it began.
+    let deadline = std::time::Instant::now() + LIMIT;
+    while std::time::Instant::now() < deadline {
         let (id, nonce) = (errand::task::TaskId::new(), errand::task::Nonce::new());
         use errand::bridge::ExecBridge as _;
         match place.bridge.launch(&place.sandbox, id, nonce, &text("true"), SETTINGS).await {
