@@ -29,14 +29,14 @@ impl Engine {
     pub async fn recover(&self) -> Result<(), EngineError> {
         let tasks = self.inner.store.unfinished_tasks().await?;
         let unfinished = tasks.len();
-        for task in &tasks {
-            if let Err(error @ EngineError::OtherRuntime { .. }) = self.inner.sandboxes.runtime_id(task).await {
-                return Err(error);
-            }
-        }
         let mut by_sandbox: HashMap<SandboxId, Vec<Task>> = HashMap::new();
         for task in tasks {
             by_sandbox.entry(task.sandbox).or_default().push(task);
+        }
+        for task in by_sandbox.values().filter_map(|tasks| tasks.first()) {
+            if let Err(error @ EngineError::OtherRuntime { .. }) = self.inner.sandboxes.runtime_id(task).await {
+                return Err(error);
+            }
         }
         let reconciled = stream::iter(by_sandbox.into_values())
             .map(|tasks| reconcile(&self.inner, tasks))

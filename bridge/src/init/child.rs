@@ -44,6 +44,7 @@ impl Starting {
         if pid == 0 {
             let (stage, errno) = become_it(&argv, path.as_deref().unwrap_or(SEARCH_PATH), &env, streams);
             let message = [(stage as i32).to_le_bytes(), errno.raw_os_error().to_le_bytes()].concat();
+            // An init that does not listen any more ends, and this process with it.
             let _ = (&say).write_all(&message);
             // SAFETY: ends the child without running what belongs to its parent.
             #[allow(unsafe_code)]

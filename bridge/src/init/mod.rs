@@ -45,6 +45,7 @@ pub fn run(processes: Option<u64>) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     close_on_exec();
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    // For whoever lists processes; nothing depends on it.
     let _ = rustix::thread::set_name(c"errand-init");
     if let Some(processes) = processes {
         let limit = Rlimit { current: Some(processes), maximum: Some(processes) };
@@ -97,6 +98,7 @@ impl Init {
             self.clients.retain(|client| client.is_open(now));
         }
     }
+
     /// Waits until something can be gone on with.
     fn wait(&self) {
         let deadlines = self.clients.iter().map(Client::deadline).chain(self.ends);
@@ -112,7 +114,7 @@ impl Init {
             let (descriptor, flags): (BorrowedFd<'_>, _) = client.waits_for();
             PollFd::from_borrowed_fd(descriptor, flags)
         }));
-        // Whatever it was, everything is looked at.
+        // Whatever it was, a failure too, everything is looked at.
         let _ = poll(&mut watched, timeout.as_ref());
     }
 

@@ -5,7 +5,7 @@ use std::{
     io::{self, Read as _, Seek as _, SeekFrom},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Stdio,
     time::{Duration, Instant},
 };
 
@@ -51,6 +51,8 @@ pub(super) struct Launch<'a> {
     pub(super) program: &'a Path,
     /// bubblewrap.
     pub(super) bwrap: &'a Path,
+    /// Whether that one can limit what a file system in memory holds.
+    pub(super) limits_memory_files: bool,
     /// Files into which the sandbox's processes are written.
     pub(super) cgroup_procs: Vec<PathBuf>,
     /// The most processes, where no cgroup limits them.
@@ -93,7 +95,7 @@ impl Launch<'_> {
     fn prepare(&self, network: &Network, life: &Life) -> Result<PathBuf, RuntimeError> {
         let (directory, record) = (self.directory, self.record);
         let places = Places::of(directory, record, self.program).map_err(|error| refused("the files", &error))?;
-        let arguments = arguments::compose(record, &places, network, limits_memory_files(self.bwrap))
+        let arguments = arguments::compose(record, &places, network, self.limits_memory_files)
             .map_err(|error| refused("the arguments", &error))?;
         let filter = seccomp::program().map_err(|error| refused("the filter of system calls", &error))?;
         let text = |path: &Path| path.to_string_lossy().into_owned();
@@ -155,12 +157,6 @@ fn make_readable(directory: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     fs::create_dir_all(directory)?;
     fs::set_permissions(directory, fs::Permissions::from_mode(0o755))
-}
-
-/// Whether this bubblewrap can limit what a file system in memory holds: since 0.7 it can.
-fn limits_memory_files(bwrap: &Path) -> bool {
-    let help = Command::new(bwrap).arg("--help").stdin(Stdio::null()).output();
-    help.is_ok_and(|help| String::from_utf8_lossy(&help.stdout).contains("--size "))
 }
 
 /// Takes the lock. Whoever has it now is only looking: nobody begins a life of a sandbox that lives.

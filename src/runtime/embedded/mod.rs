@@ -82,19 +82,6 @@ impl EmbeddedRuntime {
         Self { shared: Arc::new(Shared::new(&data_dir, &options.images, options.disk_bytes)) }
     }
 
-    /// What cannot be limited on this machine, or cannot be had in a sandbox, with the one thing to do about each.
-    ///
-    /// # Errors
-    /// [`RuntimeError::Unavailable`] when no sandbox can be made at all.
-    pub async fn warnings(&self) -> Result<Vec<String>, RuntimeError> {
-        let machine = self.apart(Shared::machine).await?;
-        let said = machine.parts().iter().filter_map(|part| match &part.verdict {
-            Verdict::Degraded { why, remedy } => Some(format!("{}: {why} ({remedy})", part.name)),
-            Verdict::Ok { .. } | Verdict::Missing { .. } => None,
-        });
-        Ok(said.collect())
-    }
-
     /// Does work that waits for the disk and for processes where that holds nobody up. It is done to its end, also when nobody waits.
     async fn apart<T: Send + 'static>(
         &self,

@@ -140,6 +140,7 @@ impl Shared {
             record,
             program: &program,
             bwrap,
+            limits_memory_files: machine.limits_memory_files(),
             cgroup_procs: made.procs,
             processes: uncounted.then_some(spec.pids_limit),
             file_bytes: if record.disk.is_some() { 0 } else { self.disk_bytes },

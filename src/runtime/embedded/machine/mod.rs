@@ -73,7 +73,7 @@ impl Verdict {
 #[derive(Debug, Clone)]
 pub struct Machine {
     parts: Vec<Part>,
-    bwrap: Option<PathBuf>,
+    bwrap: Option<(PathBuf, [u32; 3])>,
     pasta: Option<PathBuf>,
 }
 
@@ -84,7 +84,7 @@ impl Machine {
         let (bwrap, found) = bubblewrap(&here);
         let mut parts = vec![Part { name: "bubblewrap", verdict: found }];
         match &bwrap {
-            Some(bwrap) => parts.extend(kernel(&Trial::new(bwrap), &here)),
+            Some((bwrap, _)) => parts.extend(kernel(&Trial::new(bwrap), &here)),
             None => parts.extend(["user-namespaces", "proc", "seccomp"].map(|name| {
                 let verdict = Verdict::missing("cannot be tried without bubblewrap", here.install(Program::Bubblewrap));
                 Part { name, verdict }
@@ -114,7 +114,12 @@ impl Machine {
 
     /// bubblewrap, if it is there.
     pub fn bwrap(&self) -> Option<&Path> {
-        self.bwrap.as_deref()
+        self.bwrap.as_ref().map(|(path, _)| path.as_path())
+    }
+
+    /// Whether this bubblewrap can limit what a file system in memory holds.
+    pub(super) fn limits_memory_files(&self) -> bool {
+        self.bwrap.as_ref().is_some_and(|(_, version)| *version >= trial::SIZES)
     }
 
     /// Where a program is that sandboxes are made with.
@@ -128,7 +133,7 @@ impl Machine {
     }
 }
 
-fn bubblewrap(here: &Distribution) -> (Option<PathBuf>, Verdict) {
+fn bubblewrap(here: &Distribution) -> (Option<(PathBuf, [u32; 3])>, Verdict) {
     let install = || here.install(Program::Bubblewrap);
     let Some(path) = program("bwrap") else {
         return (None, Verdict::missing("bwrap is not installed", install()));
@@ -136,7 +141,8 @@ fn bubblewrap(here: &Distribution) -> (Option<PathBuf>, Verdict) {
     match trial::version(&path) {
         Some(version) if version >= trial::LEAST => {
             let [major, minor, patch] = version;
-            (Some(path.clone()), Verdict::ok(format!("{major}.{minor}.{patch} at {}", path.display())))
+            let found = Verdict::ok(format!("{major}.{minor}.{patch} at {}", path.display()));
+            (Some((path, version)), found)
         }
         Some([major, minor, _]) => {
             let [least, least_minor, _] = trial::LEAST;

@@ -15,6 +15,8 @@ use crate::runtime::embedded::seccomp;
 
 /// The oldest bubblewrap with everything that is asked of it.
 pub(super) const LEAST: [u32; 3] = [0, 4, 0];
+/// The first one with `--size`.
+pub(super) const SIZES: [u32; 3] = [0, 7, 0];
 /// Whom root tries it as: a kernel may refuse to others what it allows to root, and no sandbox is root's.
 const NOBODY: u32 = 65_534;
 /// The most of bubblewrap's words that are repeated.
