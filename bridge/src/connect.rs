@@ -16,7 +16,10 @@ use std::{
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
-use crate::{serve, socket};
+use crate::{
+    serve::{self, Started},
+    socket,
+};
 
 /// How long the bridge may take to be there.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -43,28 +46,32 @@ pub fn run(root: &Path, generation: u32) -> io::Result<()> {
     make(root, 0o711)?;
     make(&directory, 0o700)?;
     let deadline = Instant::now() + LIMIT;
-    let mut started = false;
+    let mut started = None;
     loop {
         match socket::connect(&directory, SOCKET) {
-            Ok(bridge) => {
-                if hand_over(&bridge, generation)? {
-                    return Ok(());
-                }
-                started = false;
-            }
+            Ok(bridge) if hand_over(&bridge, generation)? => return Ok(()),
             Err(error) if !not_there(&error) => return Err(error),
-            Err(_) => {}
+            Ok(_) | Err(_) => {}
         }
-        if !started {
-            serve::start(root, generation)?;
-            started = true;
-        }
+        started = match started {
+            Some(bridge) => match serve::look_after(bridge) {
+                Started::Runs => Some(bridge),
+                // The one that it gave way to may have been about to go itself.
+                Started::Gone => None,
+                Started::Failed => return Err(does_not_come_up(io::ErrorKind::Other, &directory)),
+            },
+            None => Some(serve::start(root, generation)?),
+        };
         if Instant::now() > deadline {
-            let why = serve::last_note(&directory).map_or(String::new(), |note| format!(": {note}"));
-            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("the bridge does not come up{why}")));
+            return Err(does_not_come_up(io::ErrorKind::TimedOut, &directory));
         }
         std::thread::sleep(PAUSE);
     }
+}
+
+fn does_not_come_up(kind: io::ErrorKind, directory: &Path) -> io::Error {
+    let why = serve::last_note(directory).map_or(String::new(), |note| format!(": {note}"));
+    io::Error::new(kind, format!("the bridge does not come up{why}"))
 }
 
 fn make(directory: &Path, mode: u32) -> io::Result<()> {

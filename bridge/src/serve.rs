@@ -16,7 +16,9 @@ use hyper_util::{
 };
 use rustix::{
     fs::FlockOperation,
+    io::Errno,
     net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg},
+    process::{Pid, WaitOptions, waitpid},
 };
 use tokio::{
     io::{AsyncWriteExt as _, Interest},
@@ -41,6 +43,8 @@ const GOODBYE: Duration = Duration::from_millis(200);
 /// What may be sent before it is acknowledged, in bytes: on all of a connection, and on one call.
 const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 const STREAM_WINDOW: u32 = 1024 * 1024;
+/// The exit code of one that cannot be the bridge.
+const FAILED: i32 = 1;
 /// What bridges have to say, in the bridge's directory.
 const LOG: &str = "log";
 /// Calls at the same time: one for each followed task, and some.
@@ -50,23 +54,38 @@ const CALLS: u32 = 100_000;
 ///
 /// # Errors
 /// When no process can be made.
-pub(crate) fn start(root: &Path, generation: u32) -> io::Result<()> {
+pub(crate) fn start(root: &Path, generation: u32) -> io::Result<Pid> {
     // SAFETY: this process has one thread, so the child may do whatever it likes.
     #[allow(unsafe_code)]
     match unsafe { libc::fork() } {
         0 => {
             let _ = rustix::process::setsid();
-            let result = run(root, generation);
-            // That there is another one by now is no reason that anybody waits for.
-            if let Err(error) = &result
-                && error.kind() != io::ErrorKind::AddrInUse
-            {
+            let failed = run(root, generation).err().filter(|error| error.kind() != io::ErrorKind::AddrInUse);
+            if let Some(error) = &failed {
                 note(&directory(root), error);
             }
-            std::process::exit(i32::from(result.is_err()))
+            std::process::exit(if failed.is_some() { FAILED } else { 0 })
         }
         -1 => Err(io::Error::last_os_error()),
-        _ => Ok(()),
+        pid => Pid::from_raw(pid).ok_or_else(|| Errno::SRCH.into()),
+    }
+}
+
+/// What became of a bridge that this process started.
+pub(crate) enum Started {
+    Runs,
+    /// There was another one, or somebody ended it.
+    Gone,
+    /// It cannot be the bridge, and has noted why.
+    Failed,
+}
+
+pub(crate) fn look_after(bridge: Pid) -> Started {
+    match waitpid(Some(bridge), WaitOptions::NOHANG) {
+        Ok(None) => Started::Runs,
+        Ok(Some((_, status))) if status.exit_status() == Some(FAILED) => Started::Failed,
+        // Where children are not waited for, what is gone is unknown to the kernel.
+        Ok(Some(_)) | Err(_) => Started::Gone,
     }
 }
 
