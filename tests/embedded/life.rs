@@ -135,15 +135,15 @@ async fn make_and_wait(data: PathBuf) {
 }
 
 #[tokio::test]
-async fn two_who_make_the_same_sandbox_leave_one() {
+async fn several_who_make_the_same_sandbox_leave_one() {
     let Some(machine) = machine().await else { return };
-    let (one, other) = (machine.runtime(), machine.runtime());
     let wanted = request("host".to_owned());
-    let (first, second) = tokio::join!(one.create(&wanted), other.create(&wanted));
-    let ids: BTreeSet<_> = [first, second].into_iter().map(|made| made.unwrap().runtime_id).collect();
-    let left = one.inspect(&wanted.name).await.unwrap();
+    let runtimes: Vec<_> = (0..5).map(|_| machine.runtime()).collect();
+    let made = futures_util::future::join_all(runtimes.iter().map(|runtime| runtime.create(&wanted))).await;
+    let ids: BTreeSet<_> = made.into_iter().map(|made| made.unwrap().runtime_id).collect();
+    let left = runtimes[0].inspect(&wanted.name).await.unwrap();
     assert!(left.running && ids.contains(&left.runtime_id));
-    let sandbox = Sandbox { machine, runtime: one, found: left };
+    let sandbox = Sandbox { runtime: machine.runtime(), machine, found: left };
     assert_eq!(sandbox.sh("echo here").await, "here\n");
     assert_eq!(fs::read_dir(sandbox.directory().parent().unwrap()).unwrap().flatten().count(), 2, "and the program");
 }

@@ -121,6 +121,11 @@ impl Held {
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Whether nothing was made of the sandbox yet.
+    pub(super) fn is_empty(&self) -> io::Result<bool> {
+        Ok(fs::read_dir(&self.path)?.next().is_none())
+    }
 }
 
 /// Opens a directory and locks it; none when it is not there, or not any more.

@@ -93,12 +93,12 @@ impl Shared {
                 detail: format!("user: there is no user or group {wanted:?} in the sandbox"),
             })?,
         };
-        self.remove(&request.name)?;
-        match self.create_and_start(request, root, user) {
+        let held = self.make(&request.name)?;
+        match self.create_and_start(&held, request, root, user) {
             Ok(found) => Ok(found),
             Err(failure) => {
                 // The failure is the answer; the next call with this name removes what could not be removed now.
-                if let Err(left) = self.remove(&request.name) {
+                if let Err(left) = self.discard(held) {
                     tracing::warn!(sandbox = %request.name, error = %left, "a half-made sandbox is left");
                 }
                 Err(failure)
@@ -106,8 +106,24 @@ impl Shared {
         }
     }
 
-    fn create_and_start(&self, request: &CreateSandbox, root: Root, user: (u32, u32)) -> Result<Found, RuntimeError> {
-        let held = self.home.make(&request.name)?;
+    /// Holds the empty directory of a new sandbox. What there is of that name is removed.
+    fn make(&self, name: &str) -> Result<Held, RuntimeError> {
+        loop {
+            let held = self.home.make(name)?;
+            if held.is_empty().map_err(|error| refused("the sandbox's directory", &error))? {
+                return Ok(held);
+            }
+            self.discard(held)?;
+        }
+    }
+
+    fn create_and_start(
+        &self,
+        held: &Held,
+        request: &CreateSandbox,
+        root: Root,
+        user: (u32, u32),
+    ) -> Result<Found, RuntimeError> {
         let owner = owner::choose(&self.home);
         let maker = owner.and_then(|_| disk::maker());
         if let Some(maker) = &maker {
@@ -186,10 +202,15 @@ impl Shared {
         let wanted = Wanted::parse(runtime_id);
         let Some(held) = self.home.hold(wanted.name)? else { return Ok(()) };
         match Record::read(held.path())? {
-            Some(record) if wanted.is(&record) => self.end(held.path(), &record)?,
-            Some(_) => return Ok(()),
-            // Its making was cut short before anything was started.
-            None => {}
+            Some(record) if !wanted.is(&record) => Ok(()),
+            _ => self.discard(held),
+        }
+    }
+
+    /// Ends a sandbox and removes all of it. One without a record was cut short before anything was started.
+    fn discard(&self, held: Held) -> Result<(), RuntimeError> {
+        if let Some(record) = Record::read(held.path())? {
+            self.end(held.path(), &record)?;
         }
         let gone = self.home.discard(held).map_err(|error| refused("removing the sandbox's directory", &error))?;
         clear(&gone).map_err(|error| refused("removing the sandbox's files", &error))
