@@ -1,0 +1,98 @@
+//! Output: live, late, in pieces, and without hold on the command.
+
+use errand::{
+    bridge::{Piece, ReadError, Report},
+    task::{Ending, sentinel::Sentinel},
+};
+use tokio::time::{Instant, timeout};
+
+use super::bench::{Bench, DEADLINE, bytes_of, ending_of, is_end, read, text, until};
+
+pub async fn a_dead_stream_disturbs_neither_command_nor_log(bench: Bench) {
+    let script = "i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i + 1)); done; sleep 0.5; echo last; exit 6";
+    let (id, nonce, mut attachment) = bench.launch(&text(script)).await;
+    until(&mut attachment, "the start", |report| matches!(report, Report::Started(_))).await;
+    drop(attachment);
+    let finding = bench.probe_until(id, nonce, "the exit file", |finding| finding.sentinel != Sentinel::Absent).await;
+    assert_eq!(finding.sentinel, Sentinel::Complete(Ending::Exited(6)));
+    let log = String::from_utf8(bench.log(id).await).unwrap();
+    assert_eq!(log.lines().count(), 2001);
+    assert!(log.ends_with("line 1999\nlast\n"));
+}
+
+pub async fn a_reader_that_does_not_read_does_not_hold_the_command_up(bench: Bench) {
+    // More than all the pipes between the command and the reader hold.
+    let (id, nonce, attachment) = bench.launch(&text("head -c 20000000 /dev/zero; exit 2")).await;
+    let finding = bench.probe_until(id, nonce, "the exit file", |finding| finding.sentinel != Sentinel::Absent).await;
+    assert_eq!(finding.sentinel, Sentinel::Complete(Ending::Exited(2)));
+    bench.probe_until(id, nonce, "the whole log", |finding| finding.output_bytes == 20_000_000).await;
+    let ran = timeout(DEADLINE, read(attachment)).await.expect("the stream ends");
+    // A reader that is far behind may be told to read the log.
+    let output = if ran.skipped { bench.log(id).await } else { ran.output };
+    assert_eq!((output.len(), ran.over), (20_000_000, Some((20_000_000, false))));
+}
+
+pub async fn an_attachment_takes_up_at_any_byte(bench: Bench) {
+    let script = "echo 0123456789; until [ -e /tmp/go ]; do sleep 0.1; done; echo more; exit 8";
+    let (id, nonce, mut attachment) = bench.launch(&text(script)).await;
+    until(&mut attachment, "output", |report| matches!(report, Report::Output(_))).await;
+    drop(attachment);
+    let mut attachment = bench.bridge.attach(&bench.sandbox, id, nonce, 5).await.unwrap();
+    let report = until(&mut attachment, "the old output", |report| matches!(report, Report::Output(_))).await;
+    assert_eq!(bytes_of(report), (5, b"56789\n".to_vec()));
+    bench.sh("touch /tmp/go").await;
+    let report = until(&mut attachment, "the end", |report| matches!(report, Report::Over { .. })).await;
+    assert_eq!(report, Report::Over { bytes: 16, incomplete: false, gap: None });
+    assert_eq!(bench.probe(id, nonce).await.sentinel, Sentinel::Complete(Ending::Exited(8)));
+}
+
+pub async fn output_is_seen_while_the_command_runs(bench: Bench) {
+    let (_, _, mut attachment) =
+        bench.launch(&text("echo first; until [ -e /tmp/seen ]; do sleep 0.1; done; echo second; sleep 60")).await;
+    let report = until(&mut attachment, "the first line", |report| matches!(report, Report::Output(_))).await;
+    assert_eq!(bytes_of(report), (0, b"first\n".to_vec()));
+    attachment.follow().await.unwrap();
+    bench.sh("touch /tmp/seen").await;
+    let report = until(&mut attachment, "the second line", |report| matches!(report, Report::Output(_))).await;
+    assert_eq!(bytes_of(report), (6, b"second\n".to_vec()));
+}
+
+pub async fn a_daemon_that_holds_the_output_does_not_delay_the_end(bench: Bench) {
+    let script = "(until [ -e /tmp/later ]; do sleep 0.1; done; echo from the daemon) & echo done; exit 1";
+    let (id, _, mut attachment) = bench.launch(&text(script)).await;
+    let report = until(&mut attachment, "the end", is_end).await;
+    assert_eq!(ending_of(report), Some(Ending::Exited(1)));
+    bench.sh("touch /tmp/later").await;
+    let deadline = Instant::now() + DEADLINE;
+    while !bench.log(id).await.ends_with(b"from the daemon\n") {
+        assert!(Instant::now() < deadline, "the daemon's output goes on into the log");
+    }
+}
+
+pub async fn a_removed_log_is_reported_and_the_result_still_comes(bench: Bench) {
+    let (id, nonce, mut attachment) =
+        bench.launch(&text("echo a; until [ -e /tmp/gone ]; do sleep 0.1; done; exit 5")).await;
+    until(&mut attachment, "output", |report| matches!(report, Report::Output(_))).await;
+    bench.sh(&format!("rm -rf {}/{id}; touch /tmp/gone", bench.root)).await;
+    let report = until(&mut attachment, "the end", is_end).await;
+    assert_eq!(ending_of(report), Some(Ending::Exited(5)));
+    let piece = Piece::Tail { limit: 10 };
+    assert!(matches!(bench.bridge.read(&bench.sandbox, id, piece).await, Err(ReadError::Gone)));
+    assert!(!bench.probe(id, nonce).await.directory);
+}
+
+pub async fn pieces_of_a_log_are_read_by_range_and_tail(bench: Bench) {
+    let id = bench.run(&text("printf 0123456789")).await.id.unwrap();
+    for (piece, start, expected) in [
+        (Piece::From { offset: 0, limit: 4 }, 0, "0123"),
+        (Piece::From { offset: 8, limit: 100 }, 8, "89"),
+        (Piece::From { offset: 10, limit: 4 }, 10, ""),
+        (Piece::From { offset: 99, limit: 4 }, 99, ""),
+        (Piece::Tail { limit: 3 }, 7, "789"),
+        (Piece::Tail { limit: 100 }, 0, "0123456789"),
+    ] {
+        let reader = bench.bridge.read(&bench.sandbox, id, piece).await.unwrap();
+        assert_eq!((reader.size, reader.start), (10, start), "{piece:?}");
+        assert_eq!(reader.bytes().await.unwrap(), expected.as_bytes(), "{piece:?}");
+    }
+}
