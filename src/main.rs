@@ -1,6 +1,6 @@
 //! The `errand` program: the server, and the command line that speaks to it.
 
-use std::process::ExitCode;
+use std::{io, process::ExitCode, thread};
 
 use errand::cli::{self, Cli};
 
@@ -12,8 +12,15 @@ fn main() -> ExitCode {
     ExitCode::from(run(cli))
 }
 
+/// Half of the cores work for the server, the rest is for what it runs: a worker that is woken on another core costs more than most of the
+/// work that it takes over.
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    tokio::runtime::Builder::new_multi_thread().worker_threads(cores.div_ceil(2)).enable_all().build()
+}
+
 fn run(cli: Cli) -> u8 {
-    let runtime = match tokio::runtime::Runtime::new() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("errand: cannot start: {error}");

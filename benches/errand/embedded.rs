@@ -9,7 +9,9 @@ use std::{
 use anyhow::{Context as _, Result};
 use bollard::Docker;
 
-use crate::{client::Client, latency::SPEAKING, plan::Plan, proc, sandbox::Sandbox, server::Server, table::Table};
+use crate::{
+    client::Client, latency::SPEAKING, plan::Plan, proc, rest, sandbox::Sandbox, server::Server, table::Table,
+};
 
 /// Neither side connects a network: that takes longer than all the rest, and each does it in another way.
 const ALIKE: [&str; 2] = ["--network-mode", "none"];
@@ -38,6 +40,7 @@ async fn make(count: usize, ours: &Server, theirs: &Server, table: &mut Table) -
     for number in 0..count {
         for (server, taken) in [ours, theirs].into_iter().zip(&mut taken) {
             let bot = format!("made-{number}");
+            rest::before_sample().await;
             let begun = Instant::now();
             server.make(&bot).await?;
             taken.push(begun.elapsed());
@@ -59,6 +62,7 @@ async fn first_tasks(count: usize, ours: &Server, theirs: &Server, table: &mut T
         for (server, taken) in [ours, theirs].into_iter().zip(&mut taken) {
             let bot = format!("first-{number}");
             let mut client = server.client(&bot).await?;
+            rest::before_sample().await;
             let begun = Instant::now();
             let done = client.complete("true").await;
             taken.push(begun.elapsed());
@@ -90,13 +94,16 @@ async fn in_one(
     eprintln!("tasks in embedded sandboxes");
     let (mut first, mut first_of_exec) = (Vec::new(), Vec::new());
     for _ in 0..count {
+        rest::before_sample().await;
         first.push(client.first_byte(SPEAKING).await?);
+        rest::before_sample().await;
         first_of_exec.push(bare.first_byte(SPEAKING).await?);
     }
     let (mut done, mut done_in_docker, mut done_of_exec) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..count {
         done.push(complete(&mut client).await?);
         done_in_docker.push(complete(in_docker).await?);
+        rest::before_sample().await;
         let begun = Instant::now();
         bare.run("true").await?;
         done_of_exec.push(begun.elapsed());
@@ -119,6 +126,7 @@ async fn in_one(
 }
 
 async fn complete(client: &mut Client) -> Result<Duration> {
+    rest::before_sample().await;
     let begun = Instant::now();
     let notification = client.complete("true").await?;
     let taken = begun.elapsed();

@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::Result;
 use bollard::Docker;
 
-use crate::{floor, plan::Plan, server::Server, table::Table};
+use crate::{floor, plan::Plan, rest, server::Server, table::Table};
 
 /// What is done first, and not counted.
 const WARM_UP: usize = 5;
@@ -24,8 +24,11 @@ pub async fn measure(plan: &Plan, docker: &Docker, table: &mut Table) -> Result<
     eprintln!("start → first output byte");
     let (mut ours, mut in_one_call, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..plan.latencies {
+        rest::before_sample().await;
         ours.push(client.first_byte(SPEAKING).await?);
+        rest::before_sample().await;
         theirs.push(bare.first_byte(SPEAKING).await?);
+        rest::before_sample().await;
         in_one_call.push(client.run_first_byte(SPEAKING).await?);
     }
     table.faster("StartTask → first output byte", 0.50, &ours, &theirs, Some(12.0));
@@ -35,11 +38,13 @@ pub async fn measure(plan: &Plan, docker: &Docker, table: &mut Table) -> Result<
     eprintln!("start → completion");
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..plan.latencies {
+        rest::before_sample().await;
         let begun = Instant::now();
         let notification = client.complete("true").await?;
         ours.push(begun.elapsed());
         client.acknowledge(&notification).await?;
 
+        rest::before_sample().await;
         let begun = Instant::now();
         bare.run("true").await?;
         theirs.push(begun.elapsed());

@@ -17,6 +17,7 @@ mod plan;
 mod proc;
 mod quiet;
 mod recovery;
+mod rest;
 mod sandbox;
 mod server;
 mod subscribers;
@@ -30,16 +31,19 @@ use clap::Parser as _;
 use plan::{Args, Group, Plan};
 use table::Table;
 
-#[tokio::main]
+// One thread: a client that wakes itself on another core would be measured with the server.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let plan = Args::parse().plan();
     // Each subscriber has a connection.
     rlimit::increase_nofile_limit(u64::MAX)?;
     // Dropped on Ctrl-C too: servers and containers go in either case.
-    tokio::select! {
+    let result = tokio::select! {
         result = run(plan) => result,
-        _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
-    }
+        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+    };
+    sandbox::remove_ended();
+    result
 }
 
 async fn run(plan: Plan) -> Result<()> {

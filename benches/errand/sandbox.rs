@@ -1,6 +1,10 @@
 //! A sandbox as the engine and the machine see it.
 
-use std::{thread, time::Duration};
+use std::{
+    sync::{Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use bollard::{
@@ -11,7 +15,10 @@ use futures_util::StreamExt as _;
 
 use crate::{bare::Bare, proc};
 
-/// A container, removed when dropped.
+/// Containers that were killed, to be removed in the end.
+static ENDED: Mutex<Vec<(Docker, String)>> = Mutex::new(Vec::new());
+
+/// A container, killed when dropped.
 pub struct Sandbox {
     docker: Docker,
     container: String,
@@ -71,14 +78,31 @@ impl Sandbox {
 impl Drop for Sandbox {
     fn drop(&mut self) {
         let (docker, container) = (self.docker.clone(), self.container.clone());
-        // A destructor cannot wait for the runtime that it runs on.
-        let removal = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
-            anyhow::Ok(runtime.block_on(docker.remove_container(&container, Some(options)))?)
-        });
-        if !matches!(removal.join(), Ok(Ok(()))) {
-            eprintln!("the container {} is left", self.container);
+        let ended = apart(async move { docker.kill_container(&container, None).await });
+        if !ended {
+            eprintln!("the container {} still runs", self.container);
+        }
+        ENDED.lock().unwrap_or_else(PoisonError::into_inner).push((self.docker.clone(), self.container.clone()));
+    }
+}
+
+/// Removes what has ended. Not earlier: for minutes, ext4 without a journal passes over every inode that was deleted when it looks for a free
+/// one, and whoever makes files pays for what others have removed.
+pub fn remove_ended() {
+    for (docker, container) in ENDED.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        let name = container.clone();
+        let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+        if !apart(async move { docker.remove_container(&name, Some(options)).await }) {
+            eprintln!("the container {container} is left");
         }
     }
+}
+
+/// Does something where nobody can wait for the runtime that they run on. False when it failed.
+fn apart(work: impl Future<Output = Result<(), bollard::errors::Error>> + Send + 'static) -> bool {
+    let done = thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        anyhow::Ok(runtime.block_on(work)?)
+    });
+    matches!(done.join(), Ok(Ok(())))
 }

@@ -20,6 +20,9 @@ use crate::{client::Client, sandbox::Sandbox};
 /// How long the server has to say that it serves.
 const START: Duration = Duration::from_mins(1);
 
+/// The largest frame of HTTP/2 that clients take, in bytes: the command line's.
+const FRAME: u32 = 256 * 1024;
+
 /// A running server, killed when dropped.
 pub struct Server {
     docker: Docker,
@@ -154,7 +157,7 @@ impl Process {
         let mut line = String::new();
         BufReader::new(self.child.stdout.take().context("its output")?).read_line(&mut line)?;
         let address = line.trim().rsplit(' ').next().unwrap_or_default();
-        self.endpoint = Endpoint::from_shared(format!("http://{address}"))?;
+        self.endpoint = Endpoint::from_shared(format!("http://{address}"))?.max_frame_size(FRAME);
         let deadline = Instant::now() + START;
         while Instant::now() < deadline {
             ensure!(self.child.try_wait()?.is_none(), "the server ended");

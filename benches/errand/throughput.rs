@@ -9,7 +9,7 @@ use crate::{
     at_once::at_once,
     forkloop::ForkLoop,
     plan::{Burst, Plan},
-    proc,
+    proc, rest,
     server::{Bot, Server},
     table::{Table, milliseconds},
 };
@@ -44,11 +44,13 @@ async fn measure_burst(
     let (mut ours, mut theirs, mut forked) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
     let (mut in_server, mut in_sandbox) = (Duration::ZERO, Duration::ZERO);
     for _ in 0..plan.rounds {
+        rest::before_burst().await;
         let before = (proc::cpu_time(server.pid())?, bot.sandbox.cpu_time().await?);
         ours += burst(size, bot).await?;
         in_server += proc::cpu_time(server.pid())?.saturating_sub(before.0);
         in_sandbox += bot.sandbox.cpu_time().await?.saturating_sub(before.1);
 
+        rest::before_burst().await;
         let bare = bot.sandbox.bare();
         let work = move |_| {
             let bare = bare.clone();
@@ -56,6 +58,7 @@ async fn measure_burst(
         };
         theirs += at_once(at_a_time, size.execs, work).await?.0;
         if many {
+            rest::before_burst().await;
             forked += forks.run(plan.forks, at_a_time).await?;
         }
     }

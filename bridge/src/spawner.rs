@@ -12,7 +12,7 @@ use std::{
 };
 
 use rustix::{
-    event::{PollFd, PollFlags, poll},
+    event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
     net::{
         AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
@@ -82,6 +82,8 @@ fn close_all_but(kept: &OwnedFd) {
 
 /// How many shims wait to be asked: the first request then pays for no fork.
 const SPARES: usize = 2;
+/// How long nothing has to happen before a spare is made while there is another: a fork must not be in the way of what was just launched.
+const QUIET: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
 
 fn serve(socket: OwnedFd, root: &Path, umask: u32) {
     let _ = rustix::thread::set_name(c"errand-spawner");
@@ -94,8 +96,11 @@ fn serve(socket: OwnedFd, root: &Path, umask: u32) {
     let mut bridge_is_there = true;
     // Whether somebody asks while there is no spare.
     let mut asked_in_vain = false;
+    let mut quiet = true;
     loop {
-        while bridge_is_there && spares.len() < SPARES {
+        let mut refused = false;
+        let wanted = if quiet { SPARES } else { 1 };
+        while bridge_is_there && spares.len() < wanted {
             // SAFETY: there is one thread, so the child may do whatever it likes.
             #[allow(unsafe_code)]
             match unsafe { libc::fork() } {
@@ -105,7 +110,10 @@ fn serve(socket: OwnedFd, root: &Path, umask: u32) {
                     std::process::exit(0)
                 }
                 // The limit of processes is reached.
-                -1 => break,
+                -1 => {
+                    refused = true;
+                    break;
+                }
                 pid => {
                     shims.insert(pid);
                     spares.insert(pid);
@@ -122,8 +130,10 @@ fn serve(socket: OwnedFd, root: &Path, umask: u32) {
             let wanted = if spares.is_empty() { PollFlags::IN } else { PollFlags::empty() };
             watched.push(PollFd::new(&socket, wanted));
         }
-        if poll(&mut watched, None).is_err() {
-            continue;
+        let refills = bridge_is_there && !refused && spares.len() < SPARES;
+        match poll(&mut watched, refills.then_some(&QUIET)) {
+            Ok(ready) => quiet = ready == 0,
+            Err(_) => continue,
         }
         let says = |index: usize| watched.get(index).map_or(PollFlags::empty(), PollFd::revents);
         let (died, asked, socket_says) = (says(0), says(1), says(2));

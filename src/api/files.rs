@@ -7,7 +7,6 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
@@ -90,7 +89,7 @@ fn content(
             () = shutdown.cancelled() => Err(status::shutting_down()),
         };
         match piece {
-            Ok(bytes) => Some((Ok(message(read_file_response::Part::Data(bytes.into()))), Some((content, shutdown)))),
+            Ok(bytes) => Some((Ok(message(read_file_response::Part::Data(bytes))), Some((content, shutdown)))),
             Err(status) => Some((Err(status), None)),
         }
     })
@@ -138,7 +137,7 @@ fn source(messages: Streaming<WriteFileRequest>, reason: Reason) -> FileSource {
         let (mut messages, reason) = state?;
         let wrong = match messages.message().await {
             Ok(Some(WriteFileRequest { part: Some(Part::Data(data)) })) => {
-                return Some((Ok(Bytes::from(data)), Some((messages, reason))));
+                return Some((Ok(data), Some((messages, reason))));
             }
             Ok(Some(WriteFileRequest { part: Some(Part::End(_)) })) => return None,
             Ok(message) => validate::only(message.as_ref()),

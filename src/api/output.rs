@@ -1,5 +1,7 @@
 //! Output on the wire: as bytes, or as text in which no character is split between two parts.
 
+use bytes::Bytes;
+
 use super::convert::count;
 use crate::{
     engine::{OutputPiece, OutputSlice, ReadSelection},
@@ -11,7 +13,7 @@ use crate::{
 };
 
 /// The most bytes of the log in one message of a stream.
-pub(super) const PART_LIMIT: usize = 64 * 1024;
+pub(super) const PART_LIMIT: usize = 128 * 1024;
 /// The most bytes of one character.
 const CHARACTER_LIMIT: usize = 4;
 
@@ -34,10 +36,11 @@ impl From<OutputFormat> for Format {
 }
 
 /// One part. `next_offset` counts bytes, also for text.
-fn part(format: Format, stream: Stream, offset: u64, bytes: &[u8]) -> OutputPart {
+fn part(format: Format, stream: Stream, offset: u64, bytes: Bytes) -> OutputPart {
+    let size = bytes.len() as u64;
     let content = match format {
-        Format::Bytes => Content::Data(bytes.to_vec()),
-        Format::Text => Content::Text(String::from_utf8_lossy(bytes).into_owned()),
+        Format::Bytes => Content::Data(bytes),
+        Format::Text => Content::Text(String::from_utf8_lossy(&bytes).into_owned()),
     };
     let stream = match stream {
         Stream::Both => OutputStream::Unspecified,
@@ -47,7 +50,7 @@ fn part(format: Format, stream: Stream, offset: u64, bytes: &[u8]) -> OutputPart
     OutputPart {
         offset: count(offset),
         content: Some(content),
-        next_offset: count(offset + bytes.len() as u64),
+        next_offset: count(offset + size),
         stream: stream.into(),
     }
 }
@@ -57,7 +60,7 @@ fn part(format: Format, stream: Stream, offset: u64, bytes: &[u8]) -> OutputPart
 pub(super) struct Parts {
     format: Format,
     /// Bytes that came and are the beginning of a character, at most three.
-    kept: Vec<u8>,
+    kept: Bytes,
     /// Where those come from.
     stream: Stream,
     /// Position after the last byte that came.
@@ -66,7 +69,7 @@ pub(super) struct Parts {
 
 impl Parts {
     pub(super) fn new(format: Format) -> Self {
-        Self { format, kept: Vec::new(), stream: Stream::Both, position: 0 }
+        Self { format, kept: Bytes::new(), stream: Stream::Both, position: 0 }
     }
 
     /// The parts that are whole now that this has come.
@@ -75,40 +78,34 @@ impl Parts {
         let goes_on = self.stream == piece.stream && self.position == piece.offset;
         let broken = if goes_on { None } else { self.finish() };
         (self.stream, self.position) = (piece.stream, piece.end());
-        let parts = match self.format {
-            Format::Bytes => self.cut(piece.offset, &piece.bytes).0,
-            Format::Text => {
-                let start = piece.offset - self.kept.len() as u64;
-                let bytes = [&std::mem::take(&mut self.kept), piece.bytes.as_ref()].concat();
-                let (parts, rest) = self.cut(start, &bytes);
-                self.kept = rest.to_vec();
-                parts
-            }
-        };
+        let kept = std::mem::take(&mut self.kept);
+        let start = piece.offset - kept.len() as u64;
+        let bytes = if kept.is_empty() { piece.bytes.clone() } else { [kept, piece.bytes.clone()].concat().into() };
+        let (parts, rest) = self.cut(start, bytes);
+        self.kept = rest;
         broken.into_iter().chain(parts).collect()
     }
 
     /// What is left when nothing more will come.
     pub(super) fn finish(&mut self) -> Option<OutputPart> {
         let kept = std::mem::take(&mut self.kept);
-        (!kept.is_empty()).then(|| part(self.format, self.stream, self.position - kept.len() as u64, &kept))
+        (!kept.is_empty()).then(|| part(self.format, self.stream, self.position - kept.len() as u64, kept))
     }
 
     /// Cuts bytes into parts, and the rest that makes none yet.
-    fn cut<'a>(&self, mut offset: u64, mut bytes: &'a [u8]) -> (Vec<OutputPart>, &'a [u8]) {
+    fn cut(&self, mut offset: u64, mut bytes: Bytes) -> (Vec<OutputPart>, Bytes) {
         let mut parts = Vec::new();
         while !bytes.is_empty() {
-            let piece = &bytes[..bytes.len().min(PART_LIMIT)];
-            let whole = match self.format {
-                Format::Bytes => piece,
-                Format::Text => split_whole(piece, true).0,
+            let limit = bytes.len().min(PART_LIMIT);
+            let size = match self.format {
+                Format::Bytes => limit,
+                Format::Text => split_whole(&bytes[..limit], true).0.len(),
             };
-            if whole.is_empty() {
+            if size == 0 {
                 break;
             }
-            parts.push(part(self.format, self.stream, offset, whole));
-            offset += whole.len() as u64;
-            bytes = &bytes[whole.len()..];
+            parts.push(part(self.format, self.stream, offset, bytes.split_to(size)));
+            offset += size as u64;
         }
         (parts, bytes)
     }
@@ -122,7 +119,7 @@ pub(super) fn slice(slice: OutputSlice, selection: ReadSelection, format: Format
         .map(|index| {
             let piece = &pieces[index];
             match format {
-                Format::Bytes => part(format, piece.stream, piece.offset, &piece.bytes),
+                Format::Bytes => part(format, piece.stream, piece.offset, piece.bytes.clone()),
                 Format::Text => text(piece, Edges::of(&pieces, index, selection, total, finished)),
             }
         })
@@ -184,7 +181,7 @@ fn text(piece: &OutputPiece, edges: Edges) -> OutputPart {
     let (whole, _) = split_whole(trimmed, edges.cut_after || edges.more_to_come);
     // A piece too small for its character would be empty for ever; whoever reads on from it would never arrive.
     let stuck = whole.is_empty() && edges.cut_after && piece.bytes.len() < CHARACTER_LIMIT;
-    part(Format::Text, piece.stream, offset, if stuck { trimmed } else { whole })
+    part(Format::Text, piece.stream, offset, piece.bytes.slice_ref(if stuck { trimmed } else { whole }))
 }
 
 #[cfg(test)]
@@ -197,7 +194,7 @@ mod tests {
     fn text_of(part: &OutputPart) -> String {
         match part.content.clone().unwrap() {
             Content::Text(text) => text,
-            Content::Data(data) => String::from_utf8(data).unwrap(),
+            Content::Data(data) => String::from_utf8(data.into()).unwrap(),
         }
     }
 

@@ -19,6 +19,8 @@ use crate::proto::v1::{
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Calls may wait for minutes without a byte: pings tell a silent server from one that is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// The largest frame of HTTP/2, in bytes: output and files come in larger pieces than its 16 KiB.
+const FRAME: u32 = 256 * 1024;
 /// A page of tasks may hold commands of 1 MiB each.
 const LARGEST_ANSWER: usize = 256 << 20;
 
@@ -53,6 +55,7 @@ impl Connection {
         let bearer = bearer(globals.token.as_deref())?;
         let endpoint = endpoint(url)?
             .connect_timeout(CONNECT_TIMEOUT)
+            .max_frame_size(FRAME)
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE);
         let channel = endpoint.connect().await.map_err(|source| CliError::Unreachable { url: url.clone(), source })?;

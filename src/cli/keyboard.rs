@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::{Buf as _, Bytes};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _},
     sync::mpsc,
@@ -98,16 +99,16 @@ impl Writer {
     /// Writes every piece, then the end.
     async fn write_all(mut self, mut pieces: mpsc::Receiver<Vec<u8>>) -> Result<Left, CliError> {
         while let Some(piece) = pieces.recv().await {
-            if !self.write(piece, false).await? {
+            if !self.write(piece.into(), false).await? {
                 return Ok(Left::Ended);
             }
         }
-        self.write(Vec::new(), true).await?;
+        self.write(Bytes::new(), true).await?;
         Ok(Left::Ended)
     }
 
     /// False: the command takes no more.
-    async fn write(&mut self, mut data: Vec<u8>, end: bool) -> Result<bool, CliError> {
+    async fn write(&mut self, mut data: Bytes, end: bool) -> Result<bool, CliError> {
         loop {
             let request = WriteInputRequest {
                 task_id: self.task_id.clone(),
@@ -127,7 +128,7 @@ impl Writer {
                 Err(status) => return Err(status.into()),
             };
             let accepted = usize::try_from(answer.accepted_bytes).unwrap_or(0).min(data.len());
-            data.drain(..accepted);
+            data.advance(accepted);
             if let Some(offset) = &mut self.offset {
                 *offset += i64::try_from(accepted).unwrap_or(0);
             }

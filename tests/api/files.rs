@@ -46,7 +46,7 @@ fn message(part: write_file_request::Part) -> WriteFileRequest {
 /// The messages of a whole write.
 fn whole(head: WriteFileHead, content: &[u8]) -> impl Stream<Item = WriteFileRequest> + Send + 'static {
     use write_file_request::Part;
-    let pieces: Vec<_> = content.chunks(PIECE).map(|piece| message(Part::Data(piece.to_vec()))).collect();
+    let pieces: Vec<_> = content.chunks(PIECE).map(|piece| message(Part::Data(piece.to_vec().into()))).collect();
     let end = message(Part::End(WriteFileEnd {}));
     stream::iter([message(Part::Head(head))].into_iter().chain(pieces).chain([end]))
 }
@@ -152,7 +152,7 @@ async fn a_large_file_comes_back_as_it_was(image: Image) {
 
     let data = stream::iter(0..BLOCKS).flat_map(|number| {
         let pieces: Vec<_> = block(number).chunks(PIECE).map(<[u8]>::to_vec).collect();
-        stream::iter(pieces).map(|piece| message(Part::Data(piece)))
+        stream::iter(pieces).map(|piece| message(Part::Data(piece.into())))
     });
     let head = head(&session, "/workspace/large");
     let messages = stream::iter([message(Part::Head(head))])
@@ -183,7 +183,7 @@ async fn a_write_that_is_cut_off_leaves_the_old_file(image: Image) {
     let path = "/workspace/d/file";
     let parents = WriteFileHead { make_parents: true, ..head(&session, path) };
     write_as(&session, parents, b"old").await.unwrap();
-    let begin = || [message(Part::Head(head(&session, path))), message(Part::Data(block(1)))];
+    let begin = || [message(Part::Head(head(&session, path))), message(Part::Data(block(1).into()))];
     let untouched = async |what: &str| {
         eventually(what, async || (names(&session, "/workspace/d").await == ["file"]).then_some(())).await;
         assert!(read(&session, path).await.unwrap() == b"old", "{what}");

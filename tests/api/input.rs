@@ -1,5 +1,6 @@
 //! Input, terminals, and what else only the resident bridge can keep.
 
+use bytes::Bytes;
 use errand::proto::v1::*;
 use tonic::{Code, Status};
 
@@ -40,7 +41,7 @@ async fn try_write(session: &Session, request: WriteInputRequest) -> Result<Writ
 }
 
 async fn write(session: &Session, task: &Task, offset: Option<i64>, data: &str, end: bool) -> WriteInputResponse {
-    let data = data.as_bytes().to_vec();
+    let data = Bytes::copy_from_slice(data.as_bytes());
     let request = WriteInputRequest { task_id: task.id(), offset, data, end, ..Default::default() };
     try_write(session, request).await.unwrap()
 }
@@ -58,7 +59,7 @@ async fn what_is_written_reaches_the_command_and_its_end_too(image: Image) {
     assert_eq!(write(&session, &task, None, "two\n", true).await, taken(8, 4, true));
     let task = session.finished(&task).await;
     assert_eq!((ended(&task).as_str(), session.text(&task).await.as_str()), ("exited 0", "one\ntwo\nover\n"));
-    let late = WriteInputRequest { task_id: task.id(), data: b"late".to_vec(), ..Default::default() };
+    let late = WriteInputRequest { task_id: task.id(), data: "late".into(), ..Default::default() };
     refused(try_write(&session, late).await, Code::FailedPrecondition);
 }
 
@@ -70,7 +71,7 @@ async fn a_repeated_call_with_its_offset_does_no_harm() {
     assert_eq!(write(&session, &task, Some(0), "abc", false).await, taken(3, 3, false));
     assert_eq!(write(&session, &task, Some(1), "bcd", false).await, taken(4, 3, false));
     assert_eq!(write(&session, &task, None, "", false).await, taken(4, 0, false), "only asks");
-    let beyond = WriteInputRequest { task_id: task.id(), offset: Some(5), data: b"f".to_vec(), ..Default::default() };
+    let beyond = WriteInputRequest { task_id: task.id(), offset: Some(5), data: "f".into(), ..Default::default() };
     refused(try_write(&session, beyond).await, Code::OutOfRange);
     assert_eq!(write(&session, &task, Some(4), "e", true).await, taken(5, 1, true));
     let task = session.finished(&task).await;
@@ -80,7 +81,7 @@ async fn a_repeated_call_with_its_offset_does_no_harm() {
 #[tokio::test]
 async fn a_mebibyte_arrives_whole_and_what_nobody_reads_is_taken_in_part() {
     let Some((_server, session)) = resident(Image::Busybox, &[]).await else { return };
-    let data = vec![b'x'; 1 << 20];
+    let data = Bytes::from(vec![b'x'; 1 << 20]);
     let request =
         |task: &Task, end| WriteInputRequest { task_id: task.id(), data: data.clone(), end, ..Default::default() };
     let task = session.start_as(open(&session, "wc -c")).await;
@@ -103,7 +104,7 @@ async fn a_task_without_input_takes_none() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let session = server.session("bot", "session");
     let task = session.running("sleep 60").await;
-    let write = WriteInputRequest { task_id: task.id(), data: b"x".to_vec(), ..Default::default() };
+    let write = WriteInputRequest { task_id: task.id(), data: "x".into(), ..Default::default() };
     assert!(refused(try_write(&session, write).await, Code::FailedPrecondition).contains("takes no input"));
     let size = Some(TerminalSize { rows: 1, columns: 1 });
     let resize = ResizeTerminalRequest { task_id: task.id(), size, ..Default::default() };

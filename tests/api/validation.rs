@@ -229,7 +229,7 @@ async fn a_question_about_a_task_that_breaks_a_rule_is_refused_with_the_field() 
     for (write, field) in [
         (WriteInputRequest { task_id: String::new(), ..write() }, "task_id"),
         (WriteInputRequest { offset: Some(-1), ..write() }, "offset"),
-        (WriteInputRequest { data: vec![0; (1 << 20) + 1], ..write() }, "data"),
+        (WriteInputRequest { data: vec![0; (1 << 20) + 1].into(), ..write() }, "data"),
         (WriteInputRequest { timeout: duration(601.0), ..write() }, "timeout"),
     ] {
         names(tasks.write_input(write).await, field);

@@ -1,6 +1,9 @@
 //! The bridge's end of a connection to a shim.
 
-use std::{io, os::fd::OwnedFd};
+use std::{
+    io::{self, Write as _},
+    os::fd::OwnedFd,
+};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -22,10 +25,19 @@ pub(super) struct ShimLink {
 }
 
 impl ShimLink {
-    /// A new connection, and the end of it that is the shim's.
-    pub(super) fn pair() -> io::Result<(Self, OwnedFd)> {
-        let (ours, its) = std::os::unix::net::UnixStream::pair()?;
-        Ok((Self::over(ours)?, its.into()))
+    /// A new connection on which this was said, the end of it that is the shim's, and what of it had no room.
+    pub(super) fn pair(first: shim_order::Kind) -> io::Result<(Self, OwnedFd, Vec<u8>)> {
+        let (mut ours, its) = std::os::unix::net::UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let mut said = frame::encode(&ShimOrder { kind: Some(first) });
+        let written = ours.write(&said)?;
+        said.drain(..written);
+        Ok((Self::over(ours)?, its.into(), said))
+    }
+
+    /// Says the rest of an order.
+    pub(super) async fn go_on(&mut self, rest: &[u8]) -> io::Result<()> {
+        self.socket.write_all(rest).await
     }
 
     /// A connection to a shim that is there.

@@ -6,7 +6,7 @@ mod link;
 mod read;
 mod signal;
 
-use std::{path::PathBuf, pin::Pin, sync::Arc};
+use std::{path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, watch};
 use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
@@ -33,8 +33,10 @@ use link::ShimLink;
 
 /// The newest protocol that this bridge knows.
 pub const PROTOCOL: u32 = 1;
-/// Reports that wait until the connection has room.
-const QUEUE: usize = 1;
+/// Reports that wait until the connection has room. Those that come together, as the last ones do, travel together.
+const QUEUE: usize = 3;
+/// How long the answer to a launch waits for the first report, to travel with it: each piece on its own wakes everybody on the way.
+const FIRST_REPORT: Duration = Duration::from_millis(20);
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -107,15 +109,17 @@ impl BridgeService for Bridge {
         let request = request.into_inner();
         let task = self.task(&request.task_id)?;
         let lost = |error: std::io::Error| Status::resource_exhausted(format!("no shim can be made: {error}"));
-        let (mut link, control) = ShimLink::pair().map_err(lost)?;
+        let (nonce, may_skip) = (request.nonce.clone(), request.may_skip);
+        // Said before there is a shim, which is then woken once.
+        let (mut link, control, rest) = ShimLink::pair(shim_order::Kind::Launch(request)).map_err(lost)?;
         self.spawner.spawn(&control).map_err(lost)?;
         drop(control);
-        let (nonce, may_skip) = (request.nonce.clone(), request.may_skip);
         // Without a shim at the other end this fails, and so will what follows.
-        let _ = link.order(shim_order::Kind::Launch(request)).await;
-        let (reports, stream) = mpsc::channel(QUEUE);
+        let _ = link.go_on(&rest).await;
+        let (reports, mut stream) = mpsc::channel(QUEUE);
         tokio::spawn(Follower::new(task, nonce, reports, 0, may_skip).follow_launch(link));
-        let stream = ReceiverStream::new(stream);
+        let first = tokio::time::timeout(FIRST_REPORT, stream.recv()).await.ok().flatten();
+        let stream = tokio_stream::iter(first).chain(ReceiverStream::new(stream));
         Ok(Response::new(Box::pin(stream.map(|report| report.map(|report| LaunchResponse { report: Some(report) })))))
     }
 

@@ -53,8 +53,7 @@ pub(super) fn launch(links: &mut [Link], request: LaunchRequest, root: &Path, um
         Err(failure) => {
             // Nothing was written that could be kept: the report is all there is.
             record(&directory, &request.nonce, &failure);
-            link.say(Kind::Ended(failed(&failure)));
-            link.say(Kind::Over(Over::default()));
+            link.say_end(failed(&failure), Over::default());
             None
         }
     }
@@ -106,21 +105,16 @@ fn prepare(directory: &TaskDir, request: &LaunchRequest, umask: u32) -> Result<(
 fn start(link: &mut Link, directory: &TaskDir, request: &LaunchRequest, prepared: Prepared) -> Option<Task> {
     let Prepared { exit, log, wires, command } = prepared;
     let Wires { streams, outputs, input, source } = wires;
-    // A disk that is full by now keeps nobody from running.
-    let started = command.start(streams, |pid| {
-        let process = identity(pid);
-        let _ = write_identity(directory, "pid", process);
-        process
-    });
-    let process = match started {
-        Ok(process) => process,
+    let process = match command.start(streams) {
+        Ok(pid) => identity(pid),
         Err(failure) => {
             finish(directory, exit, &failure.result());
-            link.say(Kind::Ended(failed(&failure)));
-            link.say(Kind::Over(Over::default()));
+            link.say_end(failed(&failure), Over::default());
             return None;
         }
     };
+    // A disk that is full by now keeps nobody from running.
+    let _ = write_identity(directory, "pid", process);
     link.say(Kind::Started(process));
     link.follows = Some(0);
     let milliseconds = |value: u64| Duration::from_millis(value);

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     ffi::{CString, OsString},
     fs::File,
-    io::{self, Read as _, Write as _},
+    io::{self, Write as _},
     os::{
         fd::OwnedFd,
         unix::{ffi::OsStringExt as _, fs::OpenOptionsExt as _},
@@ -52,9 +52,31 @@ impl Failure {
     }
 }
 
+/// The stack of a child until it is another program, in bytes.
+const STACK: usize = 256 * 1024;
+
+/// What a child is made with, and what it leaves.
+struct Child<'a> {
+    command: &'a Command,
+    streams: Streams,
+    failed: Option<(Stage, Errno)>,
+}
+
+/// The child.
+extern "C" fn become_it(child: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: whoever made the child waits, and has given it this.
+    #[allow(unsafe_code)]
+    let child = unsafe { &mut *child.cast::<Child<'_>>() };
+    child.failed = Some(child.command.become_it(&child.streams));
+    // SAFETY: ends the child without running what belongs to its parent.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::_exit(127)
+    }
+}
+
 /// What the child was doing when it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
 enum Stage {
     Terminal,
     Limits,
@@ -119,41 +141,37 @@ impl Command {
         })
     }
 
-    /// Starts the command, and returns what `started` made of its process id once the kernel has accepted the program.
-    pub(super) fn start<T>(&self, streams: Streams, started: impl FnOnce(u32) -> T) -> Result<T, Failure> {
-        let (mut said, say) = io::pipe().map_err(|error| refused(&error))?;
-        // SAFETY: this process has one thread, so the child may do whatever it likes.
+    /// Starts the command, and returns its process id once the kernel has accepted the program.
+    ///
+    /// The child shares this process's memory until then, and this process waits meanwhile: copying memory that is given up at once would
+    /// take longer than all the rest.
+    pub(super) fn start(&self, streams: Streams) -> Result<u32, Failure> {
+        let mut child = Child { command: self, streams, failed: None };
+        let mut stack = vec![0u128; STACK / size_of::<u128>()];
+        let top = stack.as_mut_ptr_range().end;
+        // SAFETY: the stack is the child's alone and aligned, and lives, as all that the child uses, until it has ended or become another
+        // program. This process has one thread, which does nothing meanwhile.
         #[allow(unsafe_code)]
-        let pid = unsafe { libc::fork() };
-        if pid == 0 {
-            let (stage, errno) = self.become_it(&streams);
-            let mut message = [0; 5];
-            message[0] = stage as u8;
-            message[1..].copy_from_slice(&errno.raw_os_error().to_le_bytes());
-            let _ = (&say).write_all(&message);
-            // SAFETY: ends the child without running what belongs to its parent.
-            #[allow(unsafe_code)]
-            unsafe {
-                libc::_exit(127)
-            }
-        }
-        let Ok(child) = u32::try_from(pid) else {
+        let pid = unsafe {
+            let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+            libc::clone(become_it, top.cast(), flags, (&raw mut child).cast())
+        };
+        let Ok(number) = u32::try_from(pid) else {
             return Err(refused(&io::Error::last_os_error()));
         };
-        drop((say, streams));
-        let started = started(child);
-        let mut message = [0; 5];
-        match said.read_exact(&mut message) {
-            Err(_) => Ok(started),
-            Ok(()) => {
+        // SAFETY: written by the child, which the compiler does not see.
+        #[allow(unsafe_code)]
+        let failed = unsafe { (&raw const child.failed).read_volatile() };
+        match failed {
+            None => Ok(number),
+            Some((stage, errno)) => {
                 reap(pid);
-                let errno = i32::from_le_bytes([message[1], message[2], message[3], message[4]]);
-                Err(self.explain(message[0], Errno::from_raw_os_error(errno)))
+                Err(self.explain(stage, errno))
             }
         }
     }
 
-    /// In the child: becomes the command, or says what stood in the way.
+    /// In the child: becomes the command, or returns what stood in the way.
     fn become_it(&self, streams: &Streams) -> (Stage, Errno) {
         match self.settle(streams) {
             Ok(()) => self.exec(),
@@ -207,11 +225,11 @@ impl Command {
         last
     }
 
-    fn explain(&self, stage: u8, errno: Errno) -> Failure {
+    fn explain(&self, stage: Stage, errno: Errno) -> Failure {
         let workdir = self.workdir.as_ref().map(|path| path.to_string_lossy()).unwrap_or_default();
         let program =
             self.candidates.last().and_then(|argv| argv.first()).map(|name| name.to_string_lossy()).unwrap_or_default();
-        let is = |wanted: Stage| stage == wanted as u8;
+        let is = |wanted: Stage| stage == wanted;
         let (word, message, about) = if is(Stage::Workdir) {
             match errno {
                 Errno::NOENT | Errno::NOTDIR => ("no_such_directory", "the working directory is not there", workdir),

@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     frame::{self, Decoder},
-    proto::{ShimOrder, ShimReport, WriteInputRequest, shim_report::Kind},
+    proto::{Ended, Over, ShimOrder, ShimReport, WriteInputRequest, shim_report::Kind},
 };
 
 /// One connection.
@@ -38,8 +38,17 @@ impl Link {
 
     /// Says something. Reports are few and small: a side that has no room for one has stopped reading, and is let go.
     pub(super) fn say(&mut self, kind: Kind) {
-        let frame = frame::encode(&ShimReport { kind: Some(kind) });
-        if !matches!((&self.socket).write(&frame), Ok(written) if written == frame.len()) {
+        self.write(&frame::encode(&ShimReport { kind: Some(kind) }));
+    }
+
+    /// Says how it ended and that nothing follows, in one piece: whoever listens is woken once.
+    pub(super) fn say_end(&mut self, ended: Ended, over: Over) {
+        let frames = [Kind::Ended(ended), Kind::Over(over)].map(|kind| frame::encode(&ShimReport { kind: Some(kind) }));
+        self.write(&frames.concat());
+    }
+
+    fn write(&mut self, frames: &[u8]) {
+        if !matches!((&self.socket).write(frames), Ok(written) if written == frames.len()) {
             self.broken = true;
         }
     }

@@ -37,7 +37,6 @@ pub(crate) fn run(control: OwnedFd, root: &Path, umask: u32) {
     let Some(request) = first_order(&mut link) else { return };
     let mut links = vec![link];
     let Some(mut task) = claim::launch(&mut links, request, root, umask) else { return };
-    trim();
     while !task.is_over() {
         turn(&mut task, &mut links, &signals);
     }
@@ -166,14 +165,4 @@ pub(crate) fn listen_for_children() -> Option<OwnedFd> {
 pub(crate) fn drain(signals: &OwnedFd) {
     let mut buffer = [0u8; 128 * 8];
     while matches!(rustix::io::read(signals, &mut buffer), Ok(read) if read > 0) {}
-}
-
-/// Gives memory back that only the launch needed.
-fn trim() {
-    // SAFETY: takes and returns nothing.
-    #[cfg(target_env = "gnu")]
-    #[allow(unsafe_code)]
-    unsafe {
-        libc::malloc_trim(0);
-    }
 }

@@ -39,7 +39,7 @@ const LARGE_PIPE: usize = 512 * 1024;
 /// How often what is left of a timed-out command is killed again.
 const KILL_AGAIN: Duration = Duration::from_millis(100);
 
-/// A command that is over by then needs no socket at which later bridges find its shim.
+/// A command that is over by then needs no socket at which later bridges find its shim, nor its memory tidied.
 const LISTEN_AFTER: Duration = Duration::from_millis(15);
 
 /// A stream that the command writes to.
@@ -175,8 +175,7 @@ impl Task {
             link.say(Kind::Activity(activity));
         }
         if let Some((ended, over)) = &self.end {
-            link.say(Kind::Ended(ended.clone()));
-            link.say(Kind::Over(*over));
+            link.say_end(ended.clone(), *over);
         }
         Some(link)
     }
@@ -328,8 +327,7 @@ impl Task {
         let ended = Ended { result, usage: Some(usage) };
         let over = Over { bytes: self.log.size(), incomplete: self.log.incomplete(), gap: self.log.gap() };
         for link in links {
-            link.say(Kind::Ended(ended.clone()));
-            link.say(Kind::Over(over));
+            link.say_end(ended.clone(), over);
         }
         self.end = Some((ended, over));
     }
@@ -350,6 +348,7 @@ impl Task {
         let now = Instant::now();
         if self.listen_at.is_some_and(|at| at <= now) {
             self.listen_at = None;
+            trim();
             // A socket that cannot be made costs the way back to this task, not the task: the files still say how it ends.
             self.listener = self.listen().ok();
         }
@@ -377,6 +376,16 @@ impl Task {
                 link.say(Kind::Activity(activity.clone()));
             }
         }
+    }
+}
+
+/// Gives memory back that only the launch needed.
+fn trim() {
+    // SAFETY: takes and returns nothing.
+    #[cfg(target_env = "gnu")]
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 

@@ -180,7 +180,7 @@ mod tests {
         let message = |part| Some(WriteFileRequest { part: Some(part) });
         let refused = |first| fields(&write(first, &Caller::local()).err().unwrap());
         assert_eq!(refused(None), ["head"]);
-        assert_eq!(refused(message(Part::Data(Vec::new()))), ["head"]);
+        assert_eq!(refused(message(Part::Data(Default::default()))), ["head"]);
         let head = WriteFileHead { bot_id: "b".to_owned(), path: "/a".to_owned(), ..WriteFileHead::default() };
         let wrong = WriteFileHead { bot_id: String::new(), mode: 0o10000, ..head.clone() };
         assert_eq!(refused(message(Part::Head(wrong))), ["head.bot_id", "head.mode"]);

@@ -34,7 +34,7 @@ pub(in crate::api) fn write_input(
     let timeout = violations.duration("timeout", request.timeout, Span::up_to(TIMEOUT_LIMIT));
     let read = (|| {
         let (task, offset, timeout) = (task?, offset?, timeout?.unwrap_or(TIMEOUT));
-        Some((task, InputRequest { offset, data: request.data.into(), end: request.end, timeout }))
+        Some((task, InputRequest { offset, data: request.data, end: request.end, timeout }))
     })();
     let (task, input) = violations.or(read)?;
     Ok((task?, input))

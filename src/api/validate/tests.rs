@@ -357,7 +357,7 @@ fn input_keeps_to_its_rules() {
     for (bad, field) in [
         (WriteInputRequest { task_id: String::new(), ..good() }, "task_id"),
         (WriteInputRequest { offset: Some(-1), ..good() }, "offset"),
-        (WriteInputRequest { data: vec![0; (1 << 20) + 1], ..good() }, "data"),
+        (WriteInputRequest { data: vec![0; (1 << 20) + 1].into(), ..good() }, "data"),
         (WriteInputRequest { timeout: seconds(601), ..good() }, "timeout"),
     ] {
         assert_eq!(fields(&write_input(bad, &Caller::local()).unwrap_err()), [field]);

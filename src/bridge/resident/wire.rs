@@ -2,7 +2,7 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, BufWriter, ReadBuf};
 use tokio_util::sync::CancellationToken;
 use tonic::{body::Body, codegen::Service};
 
@@ -63,7 +63,8 @@ impl Wire {
         let io = Pipes {
             output: Box::pin(futures_util::StreamExt::chain(stream::iter([Ok(Chunk::Stdout(first))]), output)),
             rest: Bytes::new(),
-            input,
+            input: BufWriter::new(input),
+            waited: false,
         };
         let connected = Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -126,7 +127,9 @@ impl Service<tonic::codegen::http::Request<Body>> for Wire {
 struct Pipes {
     output: ExecOutput,
     rest: Bytes,
-    input: ExecInput,
+    input: BufWriter<ExecInput>,
+    /// Whether others have had their turn since something was last sent.
+    waited: bool,
 }
 
 impl AsyncRead for Pipes {
@@ -136,7 +139,7 @@ impl AsyncRead for Pipes {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
         while self.rest.is_empty() {
-            match std::task::ready!(self.output.as_mut().poll_next(context)) {
+            match ready!(self.output.as_mut().poll_next(context)) {
                 Some(Ok(Chunk::Stdout(bytes))) => self.rest = bytes,
                 Some(Ok(Chunk::Stderr(words))) => {
                     tracing::debug!(words = %String::from_utf8_lossy(&words), "a bridge complains");
@@ -153,14 +156,23 @@ impl AsyncRead for Pipes {
 
 impl AsyncWrite for Pipes {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
-        self.input.as_mut().poll_write(context, bytes)
+        Pin::new(&mut self.input).poll_write(context, bytes)
     }
 
+    /// Lets whoever is ready add to it first: the head of a call and its message come from two tasks, and each piece on its own wakes
+    /// everybody on the way to the bridge.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        self.input.as_mut().poll_flush(context)
+        if !self.waited && !self.input.buffer().is_empty() {
+            self.waited = true;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        ready!(Pin::new(&mut self.input).poll_flush(context))?;
+        self.waited = false;
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        self.input.as_mut().poll_shutdown(context)
+        Pin::new(&mut self.input).poll_shutdown(context)
     }
 }

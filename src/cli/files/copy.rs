@@ -183,7 +183,7 @@ fn messages(
             return Some((Part::End(WriteFileEnd {}), None));
         }
         piece.truncate(length);
-        Some((Part::Data(piece), Some((source, failure))))
+        Some((Part::Data(piece.into()), Some((source, failure))))
     });
     stream::iter([Part::Head(head)]).chain(pieces).map(|part| WriteFileRequest { part: Some(part) })
 }

@@ -49,7 +49,7 @@ fn killed() -> Task {
 }
 
 fn part(from: usize, to: usize) -> OutputPart {
-    let content = Some(Content::Data(LOG[from..to].to_vec()));
+    let content = Some(Content::Data(LOG[from..to].to_vec().into()));
     OutputPart { offset: from.try_into().unwrap(), content, next_offset: to.try_into().unwrap(), stream: 0 }
 }
 

@@ -55,7 +55,8 @@ impl SqliteStore {
                 .await
                 .map_err(|error| StoreError::Database(Arc::new(error)))??
         };
-        Ok(Self { readers: Readers::new(path), writer: Writer::start(opened, claim) })
+        let writer = Writer::start(opened, claim).map_err(|error| StoreError::Database(Arc::new(error)))?;
+        Ok(Self { readers: Readers::new(path), writer })
     }
 
     /// How many commits there were since the store was opened: fewer than changes, where changes shared one.

@@ -1,21 +1,21 @@
 //! The one writer: takes the changes that are waiting and commits them together, so that they share the cost of reaching the disk.
 //!
-//! Owns the only connection that writes, the task that uses it, and the claim on the database file. Knows nothing of what a change does.
-//! It never waits for a group to fill: while one commit is under way, the next group gathers by itself. A whole group is written in one go
-//! on a thread that may wait for the disk: each way to another thread and back costs more than most statements.
+//! Owns the only connection that writes, the thread that uses it, and the claim on the database file. Knows nothing of what a change does.
+//! It never waits for a group to fill: while one commit is under way, the next group gathers by itself. The thread waits for changes and for
+//! the disk, and for nothing else: each way to another thread and back costs more than most statements.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    io,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
 };
 
 use rusqlite::Connection;
-use tokio::{
-    sync::{mpsc, oneshot, watch},
-    task::spawn_blocking,
-};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::Instrument as _;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::file::Claim;
 use crate::store::{Scope, StoreError, signs::Signs};
@@ -39,40 +39,48 @@ pub(super) trait Change: Send + 'static {
     }
 }
 
-/// The way to the writer task.
+/// The way to the writer.
 #[derive(Debug)]
 pub(super) struct Writer {
-    queue: mpsc::Sender<Box<dyn Job>>,
+    /// None once the store is closed. The thread ends when nobody can send to it any more.
+    queue: Mutex<Option<mpsc::Sender<Box<dyn Job>>>>,
     signs: Arc<Signs>,
     commits: Arc<AtomicU64>,
-    closing: CancellationToken,
-    task: TaskTracker,
+    /// Cancelled when the file is let go.
+    ended: CancellationToken,
 }
 
 impl Writer {
-    /// Starts the writer task. It ends with [`Writer::close`], or when the writer is dropped.
-    pub(super) fn start(connection: Connection, claim: Claim) -> Self {
+    /// Starts the thread that writes. It ends with [`Writer::close`], or when the writer is dropped.
+    ///
+    /// # Errors
+    /// When no thread can be made.
+    pub(super) fn start(connection: Connection, claim: Claim) -> io::Result<Self> {
         let (queue, waiting) = mpsc::channel(QUEUE_LIMIT);
         let writer = Self {
-            queue,
+            queue: Mutex::new(Some(queue)),
             signs: Arc::new(Signs::new()),
             commits: Arc::default(),
-            closing: CancellationToken::new(),
-            task: TaskTracker::new(),
+            ended: CancellationToken::new(),
         };
         let work = Work { connection, signs: Arc::clone(&writer.signs), commits: Arc::clone(&writer.commits) };
-        let closing = writer.closing.clone();
-        writer.task.spawn(work.run(waiting, closing, claim).instrument(tracing::info_span!("store_writer")));
-        writer.task.close();
-        writer
+        let ended = writer.ended.clone().drop_guard();
+        let span = tracing::info_span!("store_writer");
+        let thread = thread::Builder::new().name("errand-store".to_owned());
+        thread.spawn(move || span.in_scope(|| work.run(waiting, claim, ended)))?;
+        Ok(writer)
     }
 
     /// Makes a change and returns when it is on disk. Cancel safe: the change is made whole or not at all.
     pub(super) async fn submit<C: Change>(&self, change: C) -> Result<C::Answer, StoreError> {
         let (reply, answer) = oneshot::channel();
         let job = Submitted { change, answer: None, reply };
-        self.queue.send(Box::new(job)).await.map_err(|_| StoreError::Closed)?;
+        self.queue().ok_or(StoreError::Closed)?.send(Box::new(job)).await.map_err(|_| StoreError::Closed)?;
         answer.await.map_err(|_| StoreError::Closed)?
+    }
+
+    fn queue(&self) -> Option<mpsc::Sender<Box<dyn Job>>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Changes after every commit that wakes subscribers of this scope.
@@ -87,12 +95,12 @@ impl Writer {
 
     /// Takes no more changes, and waits until the accepted ones are on disk and the file is let go.
     pub(super) async fn close(&self) {
-        self.closing.cancel();
-        self.task.wait().await;
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.ended.cancelled().await;
     }
 }
 
-/// What the writer task owns beside its queue.
+/// What the thread owns beside its queue.
 struct Work {
     connection: Connection,
     signs: Arc<Signs>,
@@ -100,32 +108,17 @@ struct Work {
 }
 
 impl Work {
-    async fn run(mut self, mut waiting: mpsc::Receiver<Box<dyn Job>>, closing: CancellationToken, claim: Claim) {
-        loop {
-            let mut group = Vec::new();
-            tokio::select! {
-                biased;
-                // What was accepted before stays in the queue and is still written.
-                () = closing.cancelled(), if !waiting.is_closed() => waiting.close(),
-                taken = waiting.recv_many(&mut group, GROUP_LIMIT) => {
-                    if taken == 0 {
-                        break;
-                    }
-                    match spawn_blocking(move || { self.commit(group); self }).await {
-                        Ok(work) => self = work,
-                        Err(error) => {
-                            tracing::error!(%error, "the database's writer broke down");
-                            return;
-                        }
-                    }
-                }
-            }
+    fn run(self, mut waiting: mpsc::Receiver<Box<dyn Job>>, claim: Claim, ended: DropGuard) {
+        let mut group = Vec::new();
+        while waiting.blocking_recv_many(&mut group, GROUP_LIMIT) > 0 {
+            self.commit(std::mem::take(&mut group));
         }
         // A failure here loses nothing: every commit is on disk already.
         if let Err((_, error)) = self.connection.close() {
             tracing::warn!(%error, "the database was not closed cleanly");
         }
         drop(claim);
+        drop(ended);
     }
 
     fn commit(&self, mut group: Vec<Box<dyn Job>>) {
