@@ -21,7 +21,7 @@ use crate::{client::Client, sandbox::Sandbox};
 const START: Duration = Duration::from_mins(1);
 
 /// The largest frame of HTTP/2 that clients take, in bytes: the command line's.
-const FRAME: u32 = 256 * 1024;
+const FRAME: u32 = 64 * 1024;
 
 /// A running server, killed when dropped.
 pub struct Server {

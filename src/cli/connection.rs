@@ -20,7 +20,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Calls may wait for minutes without a byte: pings tell a silent server from one that is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// The largest frame of HTTP/2, in bytes: output and files come in larger pieces than its 16 KiB.
-const FRAME: u32 = 256 * 1024;
+const FRAME: u32 = 64 * 1024;
 /// A page of tasks may hold commands of 1 MiB each.
 const LARGEST_ANSWER: usize = 256 << 20;
 
