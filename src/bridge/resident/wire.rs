@@ -176,3 +176,54 @@ impl AsyncWrite for Pipes {
         Pin::new(&mut self.input).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+    use std::sync::{Arc, Mutex};
+
+    use futures_util::task::noop_waker_ref;
+
+    use super::*;
+
+    /// Remembers each write.
+    #[derive(Clone, Default)]
+    struct Recorder(Arc<Mutex<Vec<Vec<u8>>>>);
+
+    impl AsyncWrite for Recorder {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+            self.0.lock().unwrap().push(bytes.to_vec());
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn what_is_said_at_one_moment_travels_in_one_piece() {
+        let sent = Recorder::default();
+        let input: ExecInput = Box::pin(sent.clone());
+        let mut pipes = Pipes {
+            output: Box::pin(stream::empty()),
+            rest: Bytes::new(),
+            input: BufWriter::new(input),
+            waited: false,
+        };
+        let mut pipes = Pin::new(&mut pipes);
+        let context = &mut Context::from_waker(noop_waker_ref());
+        for round in 1..=2 {
+            assert!(pipes.as_mut().poll_write(context, b"head").is_ready());
+            assert!(pipes.as_mut().poll_flush(context).is_pending(), "others have their turn");
+            assert!(pipes.as_mut().poll_write(context, b"message").is_ready());
+            assert!(pipes.as_mut().poll_flush(context).is_ready());
+            assert_eq!(*sent.0.lock().unwrap(), vec![b"headmessage".to_vec(); round]);
+        }
+        assert!(pipes.as_mut().poll_flush(context).is_ready(), "nobody waits for nothing");
+    }
+}

@@ -63,6 +63,11 @@ impl SqliteStore {
     pub fn commits(&self) -> u64 {
         self.writer.commits()
     }
+
+    /// How many changes wait for the commit that is under way. They will be made in the next, up to 256 of them.
+    pub fn waiting(&self) -> usize {
+        self.writer.waiting()
+    }
 }
 
 /// Opens the connection that writes, and brings the schema up to date.

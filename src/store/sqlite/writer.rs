@@ -93,6 +93,11 @@ impl Writer {
         self.commits.load(Ordering::Relaxed)
     }
 
+    /// How many changes wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.queue().map_or(0, |queue| queue.max_capacity() - queue.capacity())
+    }
+
     /// Takes no more changes, and waits until the accepted ones are on disk and the file is let go.
     pub(super) async fn close(&self) {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
