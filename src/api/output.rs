@@ -82,7 +82,8 @@ impl Parts {
         let start = piece.offset - kept.len() as u64;
         let bytes = if kept.is_empty() { piece.bytes.clone() } else { [kept, piece.bytes.clone()].concat().into() };
         let (parts, rest) = self.cut(start, bytes);
-        self.kept = rest;
+        // On its own: the piece that it came with may be large, and what completes it may be long in coming.
+        self.kept = Bytes::copy_from_slice(&rest);
         broken.into_iter().chain(parts).collect()
     }
 
