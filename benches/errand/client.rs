@@ -7,9 +7,10 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use errand::proto::v1::{
-    AckNotificationsRequest, GetTaskRequest, ListTasksRequest, Notification, RunTaskRequest, StartTaskRequest,
-    StreamOutputRequest, SubscribeRequest, TaskStatus, notification_service_client::NotificationServiceClient,
-    run_task_response, stream_output_response, task_service_client::TaskServiceClient,
+    AckNotificationsRequest, GetTaskRequest, ListTasksRequest, Notification, OutputFormat, RunTaskRequest,
+    StartTaskRequest, StreamOutputRequest, SubscribeRequest, TaskStatus,
+    notification_service_client::NotificationServiceClient, run_task_response, stream_output_response,
+    task_service_client::TaskServiceClient,
 };
 use tonic::transport::Channel;
 
@@ -119,12 +120,13 @@ impl Client {
 
     /// Follows a task's output to its end, which must be a good one. `seen` is told the size of each piece.
     pub async fn follow(&mut self, task: &str, mut seen: impl FnMut(u64)) -> Result<()> {
-        let request = StreamOutputRequest { task_id: task.to_owned(), ..StreamOutputRequest::default() };
+        let format = OutputFormat::Lz4.into();
+        let request = StreamOutputRequest { task_id: task.to_owned(), format, ..StreamOutputRequest::default() };
         let mut stream = self.tasks.stream_output(request).await?.into_inner();
         while let Some(message) = stream.message().await? {
             match message.event {
                 Some(stream_output_response::Event::Output(part)) => {
-                    seen(u64::try_from(part.next_offset - part.offset)?);
+                    seen(part.bytes()?.len() as u64);
                 }
                 Some(stream_output_response::Event::Finished(task)) => {
                     ensure!(task.status == i32::from(TaskStatus::Succeeded), "the task ended badly: {task:?}");

@@ -31,6 +31,10 @@ pub(crate) fn exec(argv: &[CString], path: &str, env: &[CString]) -> Refusal {
     for entry in path.split(':') {
         let entry = if entry.is_empty() { "." } else { entry };
         let Ok(file) = CString::new([entry.as_bytes(), b"/", program.as_bytes()].concat()) else { continue };
+        // Cheaper than to fail.
+        if let Err(Errno::NOENT) = rustix::fs::access(file.as_c_str(), rustix::fs::Access::EXISTS) {
+            continue;
+        }
         match exec_file(&file, argv, env) {
             Refusal::Program(Errno::NOENT | Errno::NOTDIR) => {}
             // Perhaps a later entry has one that may be run.

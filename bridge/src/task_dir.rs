@@ -6,8 +6,7 @@
 //! | `gap` | two numbers: the first byte that is missing, and the first after it. Written before the hole is made |
 //! | `streams` | where output of another stream begins, see [`crate::streams`] |
 //! | `exit` | the sentinel; `exit.part` before it is whole |
-//! | `usage` | what the command used; written before the sentinel |
-//! | `pid`, `supervisor` | first process and shim, each with its kernel start time |
+//! | `processes` | a line for the shim and one for the first process, each its number and kernel start time; then what the command used, written before the sentinel |
 //! | `started` | made before the command is; by a fence with the word `fenced` instead |
 //! | `incomplete` | there when output could not be written |
 //! | `control` | the shim's socket |
@@ -52,15 +51,14 @@ impl TaskDir {
         self.path.join(name)
     }
 
-    /// What is recorded of a process, in `pid` or `supervisor`.
-    pub fn process(&self, name: &str) -> Option<Process> {
-        let [pid, start_ticks] = self.two_numbers(name)?;
-        Some(Process { pid: u32::try_from(pid).ok()?, start_ticks })
+    /// What is recorded of the task's processes.
+    pub fn processes(&self) -> Processes {
+        Processes::parse(&fs::read_to_string(self.file("processes")).unwrap_or_default())
     }
 
     /// True while the process lives that writes the exit file.
     pub fn supervised(&self) -> bool {
-        self.process("supervisor").is_some_and(|shim| process::lives(shim.pid, shim.start_ticks))
+        self.processes().are_supervised()
     }
 
     /// True when the direct bridge keeps the task: only that needs a table of jobs.
@@ -95,12 +93,6 @@ impl TaskDir {
         Some(result.to_owned())
     }
 
-    /// What the command used.
-    pub fn usage(&self) -> Option<Usage> {
-        let text = fs::read_to_string(self.file("usage")).ok()?;
-        parse_usage(&text)
-    }
-
     /// True when the command was launched and not only its directory made.
     pub fn started(&self) -> bool {
         fs::read_to_string(self.file("started")).is_ok_and(|mark| mark.trim_end() != FENCED)
@@ -127,27 +119,70 @@ impl TaskDir {
     }
 
     fn two_numbers(&self, name: &str) -> Option<[u64; 2]> {
-        let text = fs::read_to_string(self.file(name)).ok()?;
-        let mut numbers = text.split_ascii_whitespace().map_while(|word| word.parse().ok());
-        Some([numbers.next()?, numbers.next()?])
+        two_numbers(fs::read_to_string(self.file(name)).ok()?.lines().next()?)
     }
 }
 
-/// One line, five numbers, in the order of the message's fields.
-pub fn usage_line(usage: &Usage) -> String {
-    let Usage { user_cpu_us, system_cpu_us, peak_memory_bytes, read_bytes, written_bytes } = usage;
-    format!("{user_cpu_us} {system_cpu_us} {peak_memory_bytes} {read_bytes} {written_bytes}\n")
+fn two_numbers(line: &str) -> Option<[u64; 2]> {
+    let mut numbers = line.split(' ').map_while(|word| word.parse().ok());
+    Some([numbers.next()?, numbers.next()?])
 }
 
-fn parse_usage(text: &str) -> Option<Usage> {
-    let mut numbers = text.split_ascii_whitespace().map_while(|word| word.parse().ok());
-    Some(Usage {
-        user_cpu_us: numbers.next()?,
-        system_cpu_us: numbers.next()?,
-        peak_memory_bytes: numbers.next()?,
-        read_bytes: numbers.next()?,
-        written_bytes: numbers.next()?,
-    })
+/// What is recorded of a task's processes. What is not, or not wholly, is none.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Processes {
+    /// The process that keeps the task, or has kept it.
+    pub shim: Option<Process>,
+    /// The command's first process.
+    pub first: Option<Process>,
+    /// What the command used, once it is over.
+    pub usage: Option<Usage>,
+    /// True when the command is over and had left nothing then. Its shim may keep another task by now.
+    pub left_nothing: bool,
+}
+
+impl Processes {
+    fn parse(text: &str) -> Self {
+        let mut lines = text.split_inclusive('\n').map_while(|line| line.strip_suffix('\n'));
+        let mut process = || {
+            let [pid, start_ticks] = two_numbers(lines.next()?)?;
+            Some(Process { pid: u32::try_from(pid).ok()?, start_ticks })
+        };
+        let (shim, first) = (process(), process());
+        let used = lines.next().and_then(parse_usage);
+        let left_nothing = used.is_some_and(|(_, left_nothing)| left_nothing);
+        Self { shim, first, usage: used.map(|(usage, _)| usage), left_nothing }
+    }
+
+    /// True while the process lives that writes the exit file.
+    pub fn are_supervised(&self) -> bool {
+        self.shim.is_some_and(|shim| process::lives(shim.pid, shim.start_ticks))
+    }
+}
+
+/// A line for a process.
+pub fn process_line(process: Process) -> String {
+    format!("{} {}\n", process.pid, process.start_ticks)
+}
+
+/// A line for what was used: five numbers, in the order of the message's fields, and `alone` where no process of the task was left.
+pub fn usage_line(usage: &Usage, left_nothing: bool) -> String {
+    let Usage { user_cpu_us, system_cpu_us, peak_memory_bytes, read_bytes, written_bytes } = usage;
+    let alone = if left_nothing { " alone" } else { "" };
+    format!("{user_cpu_us} {system_cpu_us} {peak_memory_bytes} {read_bytes} {written_bytes}{alone}\n")
+}
+
+fn parse_usage(line: &str) -> Option<(Usage, bool)> {
+    let mut words = line.split(' ');
+    let mut number = || words.next()?.parse().ok();
+    let usage = Usage {
+        user_cpu_us: number()?,
+        system_cpu_us: number()?,
+        peak_memory_bytes: number()?,
+        read_bytes: number()?,
+        written_bytes: number()?,
+    };
+    Some((usage, words.next() == Some("alone")))
 }
 
 #[cfg(test)]
@@ -176,11 +211,30 @@ mod tests {
     }
 
     #[test]
-    fn usage_reads_back() {
+    fn what_is_recorded_of_processes_reads_back_as_far_as_it_is_whole() {
+        let process = |pid| Process { pid, start_ticks: u64::MAX };
         let usage =
             Usage { user_cpu_us: 1, system_cpu_us: 2, peak_memory_bytes: 3, read_bytes: 4, written_bytes: u64::MAX };
-        assert_eq!(parse_usage(&usage_line(&usage)), Some(usage));
-        assert_eq!(parse_usage("1 2 3 4"), None);
+        for left_nothing in [true, false] {
+            let lines = [process_line(process(7)), process_line(process(8)), usage_line(&usage, left_nothing)];
+            let whole = Processes { shim: Some(process(7)), first: Some(process(8)), usage: Some(usage), left_nothing };
+            assert_eq!(Processes::parse(&lines.concat()), whole);
+            let text = lines.concat();
+            for cut in 0..text.len() {
+                let (shim, first) = (lines[0].len(), lines[0].len() + lines[1].len());
+                let expected = Processes {
+                    shim: (cut >= shim).then(|| process(7)),
+                    first: (cut >= first).then(|| process(8)),
+                    usage: None,
+                    left_nothing: false,
+                };
+                assert_eq!(Processes::parse(&text[..cut]), expected, "{cut}");
+            }
+        }
+        assert_eq!(
+            Processes::parse("nonsense\n1 2 3 4\n"),
+            Processes { first: Some(Process { pid: 1, start_ticks: 2 }), ..Processes::default() }
+        );
     }
 
     #[test]

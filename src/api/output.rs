@@ -4,8 +4,9 @@ use bytes::Bytes;
 
 use super::convert::count;
 use crate::{
-    engine::{OutputPiece, OutputSlice, ReadSelection},
+    engine::{OutputPiece, OutputSlice, PackedPiece, ReadSelection},
     proto::v1::{OutputFormat, OutputPart, OutputStream, ReadOutputResponse, output_part::Content},
+    runtime::RuntimeError,
     task::{
         Stream,
         output::{split_whole, trim_start},
@@ -22,6 +23,8 @@ const CHARACTER_LIMIT: usize = 4;
 pub(super) enum Format {
     /// Unchanged.
     Bytes,
+    /// Unchanged, or packed where it comes so.
+    Lz4,
     /// As UTF-8; what is not becomes U+FFFD.
     Text,
 }
@@ -31,6 +34,7 @@ impl From<OutputFormat> for Format {
         match format {
             OutputFormat::Unspecified | OutputFormat::Bytes => Self::Bytes,
             OutputFormat::Text => Self::Text,
+            OutputFormat::Lz4 => Self::Lz4,
         }
     }
 }
@@ -39,9 +43,14 @@ impl From<OutputFormat> for Format {
 fn part(format: Format, stream: Stream, offset: u64, bytes: Bytes) -> OutputPart {
     let size = bytes.len() as u64;
     let content = match format {
-        Format::Bytes => Content::Data(bytes),
+        Format::Bytes | Format::Lz4 => Content::Data(bytes),
         Format::Text => Content::Text(String::from_utf8_lossy(&bytes).into_owned()),
     };
+    carrying(content, stream, offset, size)
+}
+
+/// A part of so many bytes.
+fn carrying(content: Content, stream: Stream, offset: u64, size: u64) -> OutputPart {
     let stream = match stream {
         Stream::Both => OutputStream::Unspecified,
         Stream::Stdout => OutputStream::Stdout,
@@ -87,6 +96,20 @@ impl Parts {
         broken.into_iter().chain(parts).collect()
     }
 
+    /// The same for what came packed.
+    ///
+    /// # Errors
+    /// When it cannot be unpacked, and has to be.
+    pub(super) fn push_packed(&mut self, piece: PackedPiece) -> Result<Vec<OutputPart>, RuntimeError> {
+        match self.format {
+            Format::Lz4 => {
+                let size = piece.size as u64;
+                Ok(vec![carrying(Content::Lz4(piece.block), piece.stream, piece.offset, size)])
+            }
+            Format::Bytes | Format::Text => Ok(self.push(&piece.unpack()?)),
+        }
+    }
+
     /// What is left when nothing more will come.
     pub(super) fn finish(&mut self) -> Option<OutputPart> {
         let kept = std::mem::take(&mut self.kept);
@@ -99,7 +122,7 @@ impl Parts {
         while !bytes.is_empty() {
             let limit = bytes.len().min(PART_LIMIT);
             let size = match self.format {
-                Format::Bytes => limit,
+                Format::Bytes | Format::Lz4 => limit,
                 Format::Text => split_whole(&bytes[..limit], true).0.len(),
             };
             if size == 0 {
@@ -120,7 +143,7 @@ pub(super) fn slice(slice: OutputSlice, selection: ReadSelection, format: Format
         .map(|index| {
             let piece = &pieces[index];
             match format {
-                Format::Bytes => part(format, piece.stream, piece.offset, piece.bytes.clone()),
+                Format::Bytes | Format::Lz4 => part(format, piece.stream, piece.offset, piece.bytes.clone()),
                 Format::Text => text(piece, Edges::of(&pieces, index, selection, total, finished)),
             }
         })
@@ -196,6 +219,7 @@ mod tests {
         match part.content.clone().unwrap() {
             Content::Text(text) => text,
             Content::Data(data) => String::from_utf8(data.into()).unwrap(),
+            Content::Lz4(block) => panic!("packed: {block:?}"),
         }
     }
 

@@ -2,13 +2,61 @@
 
 use std::{fmt, pin::Pin};
 
-use futures_util::{Stream, StreamExt as _};
+use bytes::Bytes;
+use futures_util::{Stream as Items, StreamExt as _};
 
 use super::OutputPiece;
-use crate::{runtime::RuntimeError, task::Gap};
+use crate::{
+    runtime::RuntimeError,
+    task::{Gap, Stream},
+};
 
 /// Output in order. A gap in it shows as a jump of the offsets.
-pub type Pieces = Pin<Box<dyn Stream<Item = Result<OutputPiece, RuntimeError>> + Send>>;
+pub type Pieces = Pin<Box<dyn Items<Item = Result<LogPiece, RuntimeError>> + Send>>;
+
+/// Output as it comes from a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogPiece {
+    /// As it was printed.
+    Plain(OutputPiece),
+    /// Packed.
+    Packed(PackedPiece),
+}
+
+/// Output of one stream as an LZ4 block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackedPiece {
+    /// Position of its first byte in all output.
+    pub offset: u64,
+    /// Where it comes from.
+    pub stream: Stream,
+    /// How many bytes it is when it is unpacked. At most [`PackedPiece::LIMIT`].
+    pub size: usize,
+    /// The block.
+    pub block: Bytes,
+}
+
+impl PackedPiece {
+    /// The most bytes that a block may hold.
+    pub const LIMIT: usize = 1024 * 1024;
+
+    /// Position after its last byte.
+    pub fn end(&self) -> u64 {
+        self.offset + self.size as u64
+    }
+
+    /// The output as it was printed.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Refused`] when the block is none, or of another size.
+    pub fn unpack(self) -> Result<OutputPiece, RuntimeError> {
+        let unpacked = (self.size <= Self::LIMIT).then(|| lz4_flex::block::decompress(&self.block, self.size).ok());
+        match unpacked.flatten().filter(|bytes| bytes.len() == self.size) {
+            Some(bytes) => Ok(OutputPiece { offset: self.offset, stream: self.stream, bytes: bytes.into() }),
+            None => Err(RuntimeError::Refused { detail: "the bridge's packed output cannot be understood".to_owned() }),
+        }
+    }
+}
 
 /// Which piece of a log. Positions count all output, also what the log has not kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,12 +109,24 @@ impl LogReader {
         Self { size, start, gap, pieces }
     }
 
+    /// The next output of the piece, as it comes; none at its end. Cancel safe.
+    ///
+    /// # Errors
+    /// When the sandbox cannot be reached any more.
+    pub async fn next_as_it_is(&mut self) -> Option<Result<LogPiece, RuntimeError>> {
+        self.pieces.next().await
+    }
+
     /// The next output of the piece; none at its end. Cancel safe.
     ///
     /// # Errors
     /// When the sandbox cannot be reached any more.
     pub async fn next(&mut self) -> Option<Result<OutputPiece, RuntimeError>> {
-        self.pieces.next().await
+        let piece = self.next_as_it_is().await?;
+        Some(piece.and_then(|piece| match piece {
+            LogPiece::Plain(piece) => Ok(piece),
+            LogPiece::Packed(piece) => piece.unpack(),
+        }))
     }
 
     /// The whole piece at once.
@@ -87,5 +147,31 @@ impl LogReader {
     /// When the sandbox cannot be reached any more.
     pub async fn bytes(self) -> Result<Vec<u8>, RuntimeError> {
         Ok(self.collect().await?.iter().flat_map(|piece| piece.bytes.iter().copied()).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+    use super::*;
+
+    #[test]
+    fn packed_output_is_unpacked_and_nonsense_refused() {
+        let lines = b"one of many lines\n".repeat(100);
+        let packed = lz4_flex::block::compress(&lines);
+        let piece = |block: &[u8], size| {
+            PackedPiece { offset: 7, stream: Stream::Stdout, size, block: Bytes::copy_from_slice(block) }.unpack()
+        };
+        let wanted = OutputPiece { offset: 7, stream: Stream::Stdout, bytes: lines.clone().into() };
+        assert_eq!(piece(&packed, lines.len()).unwrap(), wanted);
+        for (block, size) in [
+            (&b"nonsense"[..], lines.len()),
+            (&packed, 1),
+            (&packed, lines.len() + 1),
+            (&packed, PackedPiece::LIMIT + 1),
+            (&packed, usize::MAX),
+        ] {
+            assert!(matches!(piece(block, size), Err(RuntimeError::Refused { .. })), "{size}");
+        }
     }
 }

@@ -26,7 +26,7 @@ pub use choice::BridgeChoice;
 pub use direct::DirectBridge;
 pub use files::{Abandoned, FileContent, FileEntries, FileError, FileReader, FileSource, SandboxFiles};
 pub use input::{Input, InputError, InputTaken};
-pub use log::{LogReader, Piece, Pieces, ReadError};
+pub use log::{LogPiece, LogReader, PackedPiece, Piece, Pieces, ReadError};
 
 /// Runs commands in running sandboxes. Every method names the sandbox by its runtime's id.
 #[async_trait]

@@ -11,7 +11,6 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use super::{
     error::CliError,
     json::{self, Named},
-    logs,
     table::Table,
 };
 use crate::proto::v1::{OutputPart, OutputStream};
@@ -57,7 +56,7 @@ impl Console {
     /// Copies a part of output to where the command wrote it: what was told apart as standard error to stderr.
     pub(super) async fn output(&mut self, part: &OutputPart) -> Result<(), CliError> {
         let writer = if part.stream() == OutputStream::Stderr { &mut self.stderr } else { &mut self.stdout };
-        write(writer, logs::content(part)).await.map_err(CliError::Output)
+        write(writer, &part.bytes()?).await.map_err(CliError::Output)
     }
 
     /// Prints one line.

@@ -36,6 +36,9 @@ pub(super) enum CliError {
     /// The server said what the protocol does not provide for.
     #[error("{0}")]
     Unexpected(String),
+    /// The server sent output that is none.
+    #[error(transparent)]
+    Malformed(#[from] crate::proto::Malformed),
     /// What was to be printed could not be.
     #[error("cannot write the output")]
     Output(#[source] io::Error),
@@ -95,6 +98,7 @@ impl CliError {
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => exit_code::BROKEN_PIPE,
             Self::Rpc(_)
             | Self::Server(_)
+            | Self::Malformed(_)
             | Self::Unexpected(_)
             | Self::Output(_)
             | Self::Local { .. }
@@ -158,6 +162,7 @@ impl CliError {
             Self::Unreachable { .. } => Code::Unavailable,
             Self::Usage(_) | Self::Settings(_) => Code::InvalidArgument,
             Self::Server(_)
+            | Self::Malformed(_)
             | Self::Unexpected(_)
             | Self::Output(_)
             | Self::Local { .. }

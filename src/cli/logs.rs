@@ -2,8 +2,8 @@
 
 use super::{args::LogsArgs, connection::Connection, connection::Tasks, console::Console, error::CliError, exit_code};
 use crate::proto::v1::{
-    OutputFormat, OutputPart, OutputRange, OutputTail, ReadOutputRequest, ReadOutputResponse, StreamOutputRequest,
-    Task, output_part::Content, read_output_request::Selection, stream_output_response::Event,
+    OutputFormat, OutputRange, OutputTail, ReadOutputRequest, ReadOutputResponse, StreamOutputRequest, Task,
+    read_output_request::Selection, stream_output_response::Event,
 };
 
 /// Bytes asked for at a time.
@@ -26,16 +26,7 @@ pub(super) async fn logs(args: LogsArgs, connection: &Connection, console: &mut 
 
 /// Scripts get text that they need not decode; people get the very bytes.
 pub(super) fn format(console: &Console) -> OutputFormat {
-    if console.is_json() { OutputFormat::Text } else { OutputFormat::Bytes }
-}
-
-/// The bytes of a part, in whichever form it carries them.
-pub(super) fn content(part: &OutputPart) -> &[u8] {
-    match &part.content {
-        Some(Content::Data(data)) => data,
-        Some(Content::Text(text)) => text.as_bytes(),
-        None => &[],
-    }
+    if console.is_json() { OutputFormat::Text } else { OutputFormat::Lz4 }
 }
 
 /// Shows the log from an offset on until the task is finished, and returns the task.

@@ -209,7 +209,7 @@ pub static SETTINGS: &[Setting] = &[
         notification_retention,
         value::some_duration
     ),
-    setting!("launch-concurrency", "N", Some("8"), "Commands launched at the same time", launch_concurrency, |text| {
+    setting!("launch-concurrency", "N", Some("32"), "Commands launched at the same time", launch_concurrency, |text| {
         value::whole(text, 1..=1024)
     }),
     setting!(

@@ -47,7 +47,7 @@ fn without_any_source_every_setting_has_its_documented_default() {
             stop_grace: Duration::from_secs(2),
             retention: Duration::from_hours(24),
             notification_retention: Duration::from_hours(7 * 24),
-            launch_concurrency: 8,
+            launch_concurrency: 32,
             lease_duration: Duration::from_secs(60),
             log_format: LogFormat::Text,
             log_level: "info".to_owned(),

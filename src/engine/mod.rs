@@ -33,7 +33,7 @@ use crate::{
     task::{SandboxRecord, TaskId},
 };
 
-pub use crate::bridge::{Abandoned, BridgeState, FileContent, FileReader, FileSource, OutputPiece};
+pub use crate::bridge::{Abandoned, BridgeState, FileContent, FileReader, FileSource, OutputPiece, PackedPiece};
 pub use error::EngineError;
 pub use files::FileRef;
 pub use input::{InputRequest, InputResult};

@@ -8,7 +8,7 @@ use super::{
     output::{Follower, Next},
 };
 use crate::{
-    bridge::{LogReader, OutputPiece, Piece},
+    bridge::{LogPiece, LogReader, OutputPiece, PackedPiece, Piece},
     runtime::RuntimeError,
     task::Task,
 };
@@ -22,6 +22,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub enum StreamItem {
     /// Output of one stream, in order. Never empty. Its offset jumps where the log has a gap, and only there.
     Output(OutputPiece),
+    /// The same, as it came from the log.
+    Packed(PackedPiece),
     /// The task is finished, and all of its output was yielded. The last item.
     Finished(Box<Task>),
 }
@@ -124,6 +126,7 @@ impl OutputStream {
         let item = self.step().await;
         match &item {
             Ok(Some(StreamItem::Output(piece))) => self.position = piece.end(),
+            Ok(Some(StreamItem::Packed(piece))) => self.position = piece.end(),
             Ok(Some(StreamItem::Finished(_)) | None) | Err(_) => self.done = true,
         }
         item.transpose()
@@ -135,7 +138,7 @@ impl OutputStream {
                 return Ok(self.last());
             }
             if let Some(reader) = &mut self.reader {
-                match reader.next().await {
+                match reader.next_as_it_is().await {
                     Some(Err(RuntimeError::Unavailable { detail })) if self.breaks < BREAKS => {
                         tracing::debug!(detail, "reading a log broke off; going on from there");
                         self.breaks += 1;
@@ -144,7 +147,7 @@ impl OutputStream {
                     }
                     Some(piece) => {
                         self.breaks = 0;
-                        if let Some(item) = self.output(piece?) {
+                        if let Some(item) = self.logged(piece?)? {
                             return Ok(Some(item));
                         }
                     }
@@ -183,6 +186,15 @@ impl OutputStream {
                 }
             }
         }
+    }
+
+    /// What of this is up to the end. What is packed stays so if all of it is.
+    fn logged(&mut self, piece: LogPiece) -> Result<Option<StreamItem>, EngineError> {
+        Ok(match piece {
+            LogPiece::Plain(piece) => self.output(piece),
+            LogPiece::Packed(piece) if self.end.is_none_or(|end| piece.end() <= end) => Some(StreamItem::Packed(piece)),
+            LogPiece::Packed(piece) => self.output(piece.unpack()?),
+        })
     }
 
     /// What of this is up to the end.

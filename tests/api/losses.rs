@@ -56,7 +56,7 @@ async fn each_loss_while_no_server_ran_has_its_own_reason(image: Image) {
         let (_, task, container) = begun;
         // All of them stand still before the first is killed, so that none can write down how another ended.
         let script = format!(
-            "for p in $(cut -d' ' -f1 {1}/supervisor
+            "for p in $(head -n 1 {1}/processes | cut -d' ' -f1
                        grep -l {0} /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3 | sort -u); do
                [ $p = $$ ] || all=\"$all $p\"
              done

@@ -58,7 +58,7 @@ async fn a_killed_shim_is_a_loss_with_its_reason_and_leaves_nothing(image: Image
     session.until(&bystander, TaskStatus::Running).await;
     // Where the shell waits itself, it is counted as well.
     eventually("both sleep", async || (session.processes("sleep 7400").await >= 2).then_some(())).await;
-    session.exec(&format!("kill -9 $(cut -d' ' -f1 /tmp/errand/{}/supervisor)", task.task_id)).await;
+    session.exec(&format!("kill -9 $(head -n 1 /tmp/errand/{}/processes | cut -d' ' -f1)", task.task_id)).await;
     assert_eq!(ended(&session.finished(&task).await), "lost SUPERVISOR_KILLED");
     assert_eq!(session.processes("sleep 7400").await, 0, "the tree is gone");
     session.exec("touch /workspace/go").await;

@@ -86,7 +86,7 @@ async fn a_killed_shim_takes_its_whole_tree_along_and_invents_no_result() {
         let command = "env -i setsid sh -c 'sleep 777 & sleep 778' >/dev/null 2>&1 & sleep 779";
         let launched = place.launch(&text(command)).await;
         eventually("three sleepers", async || (place.running("sleep 77[789]").await == 3).then_some(())).await;
-        place.sh(&format!("kill -9 $(cut -d' ' -f1 {ROOT}/{}/supervisor)", launched.id)).await;
+        place.sh(&format!("kill -9 $(head -n 1 {ROOT}/{}/processes | cut -d' ' -f1)", launched.id)).await;
         eventually("they are gone", async || (place.running("sleep 77[789]").await == 0).then_some(())).await;
         let found = place.find_until(&launched, "the shim is gone", |finding| !finding.supervised).await;
         assert_eq!((found.started, found.sentinel), (true, Sentinel::Absent));

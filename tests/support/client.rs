@@ -359,7 +359,7 @@ pub fn kind(kind: NotificationKind) -> &'static str {
 pub fn bytes(part: &OutputPart) -> Vec<u8> {
     match part.content.as_ref().expect("a part has content") {
         v1::output_part::Content::Data(data) => data.to_vec(),
-        v1::output_part::Content::Text(text) => panic!("text where bytes were asked for: {text:?}"),
+        other => panic!("bytes were asked for: {other:?}"),
     }
 }
 
@@ -367,7 +367,7 @@ pub fn bytes(part: &OutputPart) -> Vec<u8> {
 pub fn text(part: &OutputPart) -> String {
     match part.content.as_ref().expect("a part has content") {
         v1::output_part::Content::Text(text) => text.clone(),
-        v1::output_part::Content::Data(data) => panic!("bytes where text was asked for: {data:?}"),
+        other => panic!("text was asked for: {other:?}"),
     }
 }
 

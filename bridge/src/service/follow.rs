@@ -5,10 +5,10 @@ use std::time::Duration;
 use tokio::{sync::mpsc, time::Instant};
 use tonic::Status;
 
-use super::link::ShimLink;
+use super::{free::FreeShims, link::ShimLink};
 use crate::{
     log_reader::LogReader,
-    proto::{Ended, Follow, Over, Report, Skipped, report::Kind, shim_order, shim_report},
+    proto::{Ended, Over, Report, Skipped, report::Kind, shim_report},
     task_dir::TaskDir,
 };
 
@@ -57,17 +57,20 @@ impl Follower {
         Self { task, nonce, reports, log: None, from, may_skip, rest: None, ended: false, said: false }
     }
 
-    /// Follows a launch that a shim was just asked for.
-    pub(super) async fn follow_launch(mut self, link: ShimLink) {
+    /// Follows a launch that a shim was just asked for, and keeps the shim if it is free then.
+    pub(super) async fn follow_launch(mut self, mut link: ShimLink, free: FreeShims) {
         let listener = self.reports.clone();
         tokio::select! {
-            _ = self.tell_launch(link) => {}
-            () = listener.closed() => {}
+            _ = self.tell_launch(&mut link) => {}
+            () = listener.closed() => return,
+        }
+        if link.is_free() {
+            free.put(link);
         }
     }
 
-    async fn tell_launch(&mut self, mut link: ShimLink) -> Result<(), Unheard> {
-        match self.relay(&mut link).await? {
+    async fn tell_launch(&mut self, link: &mut ShimLink) -> Result<(), Unheard> {
+        match self.relay(link).await? {
             Told::All => Ok(()),
             // The connection had no other end, or one that was gone before it had begun.
             Told::NotTheEnd if !self.said && !self.task.path().exists() => {
@@ -99,6 +102,7 @@ impl Follower {
     }
 
     async fn relay(&mut self, link: &mut ShimLink) -> Result<Told, Unheard> {
+        let mut end = None;
         loop {
             let said = tokio::select! {
                 said = link.next() => said,
@@ -107,7 +111,13 @@ impl Follower {
                     continue;
                 }
             };
-            let Some(said) = said else { return Ok(Told::NotTheEnd) };
+            let Some(said) = said else {
+                if let Some(end) = end {
+                    self.send_output().await?;
+                    self.send_end(end).await?;
+                }
+                return Ok(Told::NotTheEnd);
+            };
             match said {
                 shim_report::Kind::Claimed(claimed) => {
                     self.send(Kind::Claimed(claimed)).await?;
@@ -121,24 +131,35 @@ impl Follower {
                         self.ask_for_growth(link).await;
                     }
                 }
-                shim_report::Kind::Ended(ended) => self.send_end(ended).await?,
+                // Told when it is known how much was printed: where that is nothing, there is no log to look into.
+                shim_report::Kind::Ended(ended) => end = Some(ended),
                 shim_report::Kind::Over(over) => {
-                    self.send_output().await?;
+                    if over.bytes > self.position() {
+                        self.send_output().await?;
+                    }
+                    if let Some(end) = end {
+                        self.send_end(end).await?;
+                    }
                     self.send(Kind::Over(over)).await?;
                     return Ok(Told::All);
                 }
-                // Answers to somebody else's questions.
-                shim_report::Kind::InputTaken(_) | shim_report::Kind::Resized(_) => {}
+                // Answers to somebody else's questions, and what is said after the end.
+                shim_report::Kind::InputTaken(_) | shim_report::Kind::Resized(_) | shim_report::Kind::Free(_) => {}
             }
         }
+    }
+
+    /// How far the output was sent.
+    fn position(&self) -> u64 {
+        self.log.as_ref().map_or(self.from, LogReader::position)
     }
 
     /// Lets a shim say when there is more.
     async fn ask_for_growth(&mut self, link: &mut ShimLink) {
         self.rest = None;
-        let known = self.log.as_ref().map_or(self.from, LogReader::position);
+        let known = self.position();
         // A shim that is gone may have said more before it went.
-        let _ = link.order(shim_order::Kind::Follow(Follow { known })).await;
+        let _ = link.follow(known).await;
     }
 
     /// Tells what the files of a task say that has no shim: one of the direct bridge, or one that is over. Ends without a word where nothing
@@ -150,7 +171,7 @@ impl Follower {
             let result = self.task.result(&self.nonce);
             self.send_output().await?;
             if let Some(result) = result {
-                self.send_end(Ended { result, usage: self.task.usage() }).await?;
+                self.send_end(Ended { result, usage: self.task.processes().usage }).await?;
                 let gap = self.task.gap();
                 let bytes = self.task.output_bytes(gap.as_ref());
                 let incomplete = self.task.file("incomplete").exists();
@@ -175,7 +196,6 @@ impl Follower {
             return Ok(());
         }
         self.ended = true;
-        self.send_output().await?;
         self.send(Kind::Ended(ended)).await
     }
 

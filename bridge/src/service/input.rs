@@ -7,7 +7,7 @@ use tonic::Status;
 use super::link::ShimLink;
 use crate::{
     proto::{
-        InputRefusal, ResizeTerminalResponse, TerminalSize, WriteInputRequest, WriteInputResponse,
+        InputRefusal, ResizeTerminalResponse, ShimOrder, TerminalSize, WriteInputRequest, WriteInputResponse,
         shim_order::Kind as Order, shim_report::Kind,
     },
     task_dir::TaskDir,
@@ -97,7 +97,7 @@ async fn connect(task: &TaskDir) -> Result<ShimLink, Status> {
 }
 
 async fn send(link: &mut ShimLink, order: Order) -> Result<(), Status> {
-    link.order(order).await.map_err(|_| Status::failed_precondition(CLOSED))
+    link.order(&ShimOrder { kind: Some(order) }).await.map_err(|_| Status::failed_precondition(CLOSED))
 }
 
 async fn in_time<T>(answer: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {

@@ -12,7 +12,7 @@ use tokio::{
 
 use crate::{
     frame::{self, Decoder},
-    proto::{ShimOrder, ShimReport, shim_order, shim_report},
+    proto::{Follow, ShimOrder, ShimReport, shim_order, shim_report},
     socket,
     task_dir::TaskDir,
 };
@@ -26,10 +26,10 @@ pub(super) struct ShimLink {
 
 impl ShimLink {
     /// A new connection on which this was said, the end of it that is the shim's, and what of it had no room.
-    pub(super) fn pair(first: shim_order::Kind) -> io::Result<(Self, OwnedFd, Vec<u8>)> {
+    pub(super) fn pair(first: &ShimOrder) -> io::Result<(Self, OwnedFd, Vec<u8>)> {
         let (mut ours, its) = std::os::unix::net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;
-        let mut said = frame::encode(&ShimOrder { kind: Some(first) });
+        let mut said = frame::encode(first);
         let written = ours.write(&said)?;
         said.drain(..written);
         Ok((Self::over(ours)?, its.into(), said))
@@ -51,8 +51,23 @@ impl ShimLink {
     }
 
     /// Tells the shim what to do.
-    pub(super) async fn order(&mut self, kind: shim_order::Kind) -> io::Result<()> {
-        self.socket.write_all(&frame::encode(&ShimOrder { kind: Some(kind) })).await
+    pub(super) async fn order(&mut self, order: &ShimOrder) -> io::Result<()> {
+        self.socket.write_all(&frame::encode(order)).await
+    }
+
+    /// Asks to be told when there is more output than this.
+    pub(super) async fn follow(&mut self, known: u64) -> io::Result<()> {
+        self.order(&ShimOrder { kind: Some(shim_order::Kind::Follow(Follow { known })) }).await
+    }
+
+    /// True while the shim is there and has said nothing.
+    pub(super) fn is_quiet(&self) -> bool {
+        matches!(self.socket.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// True when what the shim said last is that it takes another task.
+    pub(super) fn is_free(&mut self) -> bool {
+        matches!(self.decoder.message(), Ok(Some(ShimReport { kind: Some(shim_report::Kind::Free(_)) })))
     }
 
     /// What the shim says next; none when it is gone. Cancel safe.

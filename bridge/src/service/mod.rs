@@ -1,12 +1,13 @@
 //! The calls of the server, answered. The bridge keeps no state of its own about tasks: what it says comes from their directories and shims.
 
 mod follow;
+mod free;
 mod input;
 mod link;
 mod read;
 mod signal;
 
-use std::{path::PathBuf, pin::Pin, sync::Arc, time::Duration};
+use std::{io, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, watch};
 use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
@@ -16,10 +17,10 @@ use crate::{
     files::Files,
     log_reader::LogReader,
     proto::{
-        AttachRequest, AttachResponse, Finding, Follow, HelloRequest, HelloResponse, LaunchRequest, LaunchResponse,
-        LogHead, ProbeRequest, ProbeResponse, ReadLogRequest, ReadLogResponse, RemoveRequest, RemoveResponse,
-        ResizeTerminalRequest, ResizeTerminalResponse, SignalRequest, SignalResponse, TaskKey, WriteInputRequest,
-        WriteInputResponse,
+        AttachRequest, AttachResponse, Finding, HelloRequest, HelloResponse, LaunchRequest, LaunchResponse, LogHead,
+        ProbeRequest, ProbeResponse, ReadLogRequest, ReadLogResponse, RemoveRequest, RemoveResponse,
+        ResizeTerminalRequest, ResizeTerminalResponse, ShimOrder, SignalRequest, SignalResponse, TaskKey,
+        WriteInputRequest, WriteInputResponse,
         bridge_service_server::{BridgeService, BridgeServiceServer},
         file_service_server::FileServiceServer,
         read_log_request::From,
@@ -29,6 +30,7 @@ use crate::{
     task_dir::TaskDir,
 };
 use follow::Follower;
+use free::FreeShims;
 use link::ShimLink;
 
 /// The newest protocol that this bridge knows.
@@ -46,24 +48,44 @@ pub(crate) struct Bridge {
     root: PathBuf,
     generation: u32,
     spawner: Spawner,
+    free: FreeShims,
     retiring: watch::Receiver<bool>,
 }
 
 impl Bridge {
     pub(crate) fn new(root: PathBuf, generation: u32, spawner: Spawner, retiring: watch::Receiver<bool>) -> Self {
-        Self { root, generation, spawner, retiring }
+        Self { root, generation, spawner, free: FreeShims::default(), retiring }
     }
 
     fn task(&self, id: &str) -> Result<TaskDir, Status> {
         TaskDir::new(&self.root, id).ok_or_else(|| Status::invalid_argument("task_id: not a task's id"))
     }
 
+    /// Asks a shim for a launch: one that is free, or a new one.
+    async fn ask_for_launch(&self, request: LaunchRequest) -> io::Result<ShimLink> {
+        let order = ShimOrder { kind: Some(shim_order::Kind::Launch(request)) };
+        while let Some(mut link) = self.free.take() {
+            // One that was killed just now has not begun.
+            if link.order(&order).await.is_ok() {
+                return Ok(link);
+            }
+        }
+        // Said before there is a shim, which is then woken once.
+        let (mut link, control, rest) = ShimLink::pair(&order)?;
+        self.spawner.spawn(&control)?;
+        drop(control);
+        // Without a shim at the other end this fails, and so will what follows.
+        let _ = link.go_on(&rest).await;
+        Ok(link)
+    }
+
     fn find(&self, key: &TaskKey, fence: bool) -> Result<Finding, Status> {
         let task = self.task(&key.task_id)?;
         // Looked at before the exit file: whoever was alive may write it in between, and it is then seen.
-        let process = task.process("pid");
+        let processes = task.processes();
+        let process = processes.first;
         let alive = process.is_some_and(|process| crate::process::lives(process.pid, process.start_ticks));
-        let supervised = task.supervised();
+        let supervised = processes.are_supervised();
         let directory = task.path().is_dir();
         let mut started = task.started();
         if fence && !started {
@@ -80,7 +102,7 @@ impl Bridge {
             output_bytes: task.output_bytes(gap.as_ref()),
             incomplete: task.file("incomplete").exists(),
             gap,
-            usage: task.usage(),
+            usage: task.processes().usage,
         })
     }
 }
@@ -108,16 +130,13 @@ impl BridgeService for Bridge {
         }
         let request = request.into_inner();
         let task = self.task(&request.task_id)?;
-        let lost = |error: std::io::Error| Status::resource_exhausted(format!("no shim can be made: {error}"));
         let (nonce, may_skip) = (request.nonce.clone(), request.may_skip);
-        // Said before there is a shim, which is then woken once.
-        let (mut link, control, rest) = ShimLink::pair(shim_order::Kind::Launch(request)).map_err(lost)?;
-        self.spawner.spawn(&control).map_err(lost)?;
-        drop(control);
-        // Without a shim at the other end this fails, and so will what follows.
-        let _ = link.go_on(&rest).await;
+        let link = self
+            .ask_for_launch(request)
+            .await
+            .map_err(|error| Status::resource_exhausted(format!("no shim can be made: {error}")))?;
         let (reports, mut stream) = mpsc::channel(QUEUE);
-        tokio::spawn(Follower::new(task, nonce, reports, 0, may_skip).follow_launch(link));
+        tokio::spawn(Follower::new(task, nonce, reports, 0, may_skip).follow_launch(link, self.free.clone()));
         let first = tokio::time::timeout(FIRST_REPORT, stream.recv()).await.ok().flatten();
         let stream = tokio_stream::iter(first).chain(ReceiverStream::new(stream));
         Ok(Response::new(Box::pin(stream.map(|report| report.map(|report| LaunchResponse { report: Some(report) })))))
@@ -129,7 +148,7 @@ impl BridgeService for Bridge {
         let (reports, stream) = mpsc::channel(QUEUE);
         let mut link = ShimLink::connect(&task).ok();
         if let Some(shim) = &mut link
-            && shim.order(shim_order::Kind::Follow(Follow { known: from })).await.is_err()
+            && shim.follow(from).await.is_err()
         {
             link = None;
         }

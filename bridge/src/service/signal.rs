@@ -34,12 +34,14 @@ pub(super) async fn signal(task: &TaskDir, id: &str, leader: Option<Process>, si
 
 /// The living processes of a task.
 fn members(task: &TaskDir, id: &str, leader: Option<Process>) -> Vec<Stat> {
-    let shim = task.process("supervisor").filter(|shim| process::lives(shim.pid, shim.start_ticks));
-    if let Some(shim) = shim
+    let processes = task.processes();
+    if let Some(shim) = processes.shim.filter(|_| processes.are_supervised())
         && !task.of_direct_bridge()
     {
-        // Whatever the command leaves behind is its shim's, wherever it goes.
-        return process::descendants(shim.pid);
+        // Whatever the command leaves behind is its shim's, wherever it goes. Asked afterwards: a shim that has written down that nothing
+        // was left takes another task, whose processes are then below it.
+        let below = process::descendants(shim.pid);
+        return if task.processes().left_nothing { Vec::new() } else { below };
     }
     // The number of a session is not given out again while it has members; after that it may belong to a stranger.
     let session = leader.map(|leader| leader.pid).filter(|pid| {

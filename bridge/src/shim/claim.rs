@@ -11,6 +11,7 @@ use std::{
 use rustix::io::Errno;
 
 use super::{
+    Place,
     command::{Command, Failure, Streams},
     input::Input,
     link::Link,
@@ -21,7 +22,7 @@ use super::{
 use crate::{
     process::Stat,
     proto::{Claimed, Ended, LaunchRequest, Over, Process, Stream, TerminalSize, shim_report::Kind},
-    task_dir::TaskDir,
+    task_dir::{TaskDir, process_line},
 };
 
 /// Everything that a command is started with, and what its keeper holds of it.
@@ -33,27 +34,25 @@ struct Wires {
 }
 
 /// Claims the task, starts its command and says how that went. None when there is nothing to keep.
-pub(super) fn launch(links: &mut [Link], request: LaunchRequest, root: &Path, umask: u32) -> Option<Task> {
+pub(super) fn launch(links: &mut [Link], request: LaunchRequest, place: &Place<'_>) -> Option<Task> {
     let link = links.first_mut()?;
-    let Some(directory) = TaskDir::new(root, &request.task_id) else {
+    let Some(directory) = TaskDir::new(place.root, &request.task_id) else {
         link.say(Kind::Ended(failed(&Failure::new("refused", Errno::INVAL, "not a task's id", ""))));
         return None;
     };
-    if let Err(error) = claim(root, &directory) {
+    if let Err(error) = claim(place.root, &directory) {
         match error.kind() {
             io::ErrorKind::AlreadyExists => link.say(Kind::Claimed(Claimed {})),
             _ => link.say(Kind::Ended(failed(&unwritable(&error)))),
         }
         return None;
     }
-    match prepare(&directory, &request, umask) {
-        Ok((exit, log, wires, command)) => {
-            Some(start(link, &directory, &request, Prepared { exit, log, wires, command })?)
-        }
+    match prepare(&directory, &request, place) {
+        Ok(prepared) => start(link, &directory, &request, prepared),
         Err(failure) => {
             // Nothing was written that could be kept: the report is all there is.
             record(&directory, &request.nonce, &failure);
-            link.say_end(failed(&failure), Over::default());
+            link.say_end(failed(&failure), Over::default(), false);
             None
         }
     }
@@ -61,6 +60,7 @@ pub(super) fn launch(links: &mut [Link], request: LaunchRequest, root: &Path, um
 
 struct Prepared {
     exit: File,
+    processes: File,
     log: Log,
     wires: Wires,
     command: Command,
@@ -78,7 +78,7 @@ fn claim(root: &Path, directory: &TaskDir) -> io::Result<()> {
     }
 }
 
-fn prepare(directory: &TaskDir, request: &LaunchRequest, umask: u32) -> Result<(File, Log, Wires, Command), Failure> {
+fn prepare(directory: &TaskDir, request: &LaunchRequest, place: &Place<'_>) -> Result<Prepared, Failure> {
     let write = |error: io::Error| unwritable(&error);
     // What is written here has its place on the disk: one that fills up later still has room for the result.
     let mut exit = File::create(directory.file("exit.part")).map_err(write)?;
@@ -87,12 +87,13 @@ fn prepare(directory: &TaskDir, request: &LaunchRequest, umask: u32) -> Result<(
     let streams =
         if request.separate_stderr { Some(File::create(directory.file("streams")).map_err(write)?) } else { None };
     let log = Log::new(directory, log, streams, request.output_limit);
-    write_identity(directory, "supervisor", identity(std::process::id())).map_err(write)?;
+    let mut processes = File::create(directory.file("processes")).map_err(write)?;
+    processes.write_all(process_line(place.shim).as_bytes()).map_err(write)?;
     let wires = wire(request).map_err(|errno| Failure::new("refused", errno, "the streams cannot be made", ""))?;
-    let command = Command::prepare(directory, request, umask)?;
+    let command = Command::prepare(directory, request, place.umask)?;
     // From here on the command counts as launched. Recovery makes the same file to forbid a launch that it cannot find.
     match File::options().write(true).create_new(true).open(directory.file("started")) {
-        Ok(_) => Ok((exit, log, wires, command)),
+        Ok(_) => Ok(Prepared { exit, processes, log, wires, command }),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(Failure {
             word: "launch_interrupted",
             errno: 0,
@@ -103,24 +104,25 @@ fn prepare(directory: &TaskDir, request: &LaunchRequest, umask: u32) -> Result<(
 }
 
 fn start(link: &mut Link, directory: &TaskDir, request: &LaunchRequest, prepared: Prepared) -> Option<Task> {
-    let Prepared { exit, log, wires, command } = prepared;
+    let Prepared { exit, mut processes, log, wires, command } = prepared;
     let Wires { streams, outputs, input, source } = wires;
     let process = match command.start(streams) {
         Ok(pid) => identity(pid),
         Err(failure) => {
             finish(directory, exit, &failure.result());
-            link.say_end(failed(&failure), Over::default());
+            link.say_end(failed(&failure), Over::default(), false);
             return None;
         }
     };
     // A disk that is full by now keeps nobody from running.
-    let _ = write_identity(directory, "pid", process);
+    let _ = processes.write_all(process_line(process).as_bytes());
     link.say(Kind::Started(process));
     link.follows = Some(0);
     let milliseconds = |value: u64| Duration::from_millis(value);
     Some(Task::new(Parts {
         directory: directory.clone(),
         exit,
+        processes,
         log,
         process,
         outputs,
@@ -196,20 +198,15 @@ pub(super) fn resize(master: impl std::os::fd::AsFd, size: TerminalSize) -> Resu
     rustix::termios::tcsetwinsize(master, size)
 }
 
-fn identity(pid: u32) -> Process {
+/// A process by its number and start.
+pub(super) fn identity(pid: u32) -> Process {
     Process { pid, start_ticks: Stat::of(pid).map_or(0, |stat| stat.start_ticks) }
 }
 
-fn write_identity(directory: &TaskDir, name: &str, process: Process) -> io::Result<()> {
-    fs::write(directory.file(name), format!("{} {}\n", process.pid, process.start_ticks))
-}
-
-/// Completes the sentinel. It exists only when it is whole.
-pub(super) fn finish(directory: &TaskDir, mut exit: File, result: &str) {
+/// Completes the sentinel. It exists only when it is whole. False when it does not.
+pub(super) fn finish(directory: &TaskDir, mut exit: File, result: &str) -> bool {
     let written = exit.write_all(format!("{result}\n").as_bytes());
-    if written.is_ok() {
-        let _ = fs::rename(directory.file("exit.part"), directory.file("exit"));
-    }
+    written.is_ok() && fs::rename(directory.file("exit.part"), directory.file("exit")).is_ok()
 }
 
 /// Leaves what can be left of a launch that came to nothing.

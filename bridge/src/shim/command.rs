@@ -52,8 +52,9 @@ impl Failure {
     }
 }
 
-/// The stack of a child until it is another program, in bytes.
-const STACK: usize = 256 * 1024;
+/// The stack of a child until it is another program, in bytes. Below the size from which memory is taken from the kernel for each launch and
+/// given back after it.
+const STACK: usize = 96 * 1024;
 
 /// What a child is made with, and what it leaves.
 struct Child<'a> {

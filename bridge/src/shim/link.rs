@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     frame::{self, Decoder},
-    proto::{Ended, Over, ShimOrder, ShimReport, WriteInputRequest, shim_report::Kind},
+    proto::{Ended, Free, Over, ShimOrder, ShimReport, WriteInputRequest, shim_report::Kind},
 };
 
 /// One connection.
@@ -21,14 +21,27 @@ pub(super) struct Link {
     pub(super) follows: Option<u64>,
     /// What the other side wants written and the command has not taken yet.
     pub(super) input: Option<WriteInputRequest>,
+    /// Whether launches are asked for here.
+    launches: bool,
     broken: bool,
 }
 
 impl Link {
+    /// A connection of somebody who has come.
     pub(super) fn new(socket: OwnedFd) -> io::Result<Self> {
         let socket = UnixStream::from(socket);
         socket.set_nonblocking(true)?;
-        Ok(Self { socket, decoder: Decoder::default(), follows: None, input: None, broken: false })
+        Ok(Self { socket, decoder: Decoder::default(), follows: None, input: None, launches: false, broken: false })
+    }
+
+    /// The connection that a shim is born with.
+    pub(super) fn first(socket: OwnedFd) -> io::Result<Self> {
+        Ok(Self { launches: true, ..Self::new(socket)? })
+    }
+
+    /// True where launches are asked for.
+    pub(super) fn launches(&self) -> bool {
+        self.launches
     }
 
     /// False when the other side is gone.
@@ -41,9 +54,12 @@ impl Link {
         self.write(&frame::encode(&ShimReport { kind: Some(kind) }));
     }
 
-    /// Says how it ended and that nothing follows, in one piece: whoever listens is woken once.
-    pub(super) fn say_end(&mut self, ended: Ended, over: Over) {
-        let frames = [Kind::Ended(ended), Kind::Over(over)].map(|kind| frame::encode(&ShimReport { kind: Some(kind) }));
+    /// Says how it ended and that nothing follows, in one piece: whoever listens is woken once. Where launches are asked for, also whether
+    /// this process takes the next.
+    pub(super) fn say_end(&mut self, ended: Ended, over: Over, free: bool) {
+        let free = (free && self.launches).then_some(Kind::Free(Free {}));
+        let kinds = [Kind::Ended(ended), Kind::Over(over)].into_iter().chain(free);
+        let frames: Vec<_> = kinds.map(|kind| frame::encode(&ShimReport { kind: Some(kind) })).collect();
         self.write(&frames.concat());
     }
 

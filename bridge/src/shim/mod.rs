@@ -1,8 +1,9 @@
-//! The process that keeps one task: its command, its log, its exit file. It outlives whoever asked for it.
+//! The process that keeps one task at a time: its command, its log, its exit file. It outlives whoever asked for it.
 //!
 //! One thread, one loop, no runtime: a thousand of them must cost little. Bridges come and go on its socket; what they are told is only
 //! what the task directory will say as well.
 
+mod children;
 mod claim;
 mod command;
 mod input;
@@ -22,40 +23,62 @@ use rustix::{
     io::Errno,
 };
 
-use crate::proto::{ShimOrder, shim_order::Kind as Order};
+use crate::proto::{LaunchRequest, Process, shim_order::Kind as Order};
 use link::Link;
 use task::Task;
 
-/// Keeps the task that is asked for on `control`, below `root`. Returns when nothing of it is left.
+/// What all tasks of one shim have in common.
+struct Place<'a> {
+    /// Where the task directories are.
+    root: &'a Path,
+    /// That of the commands.
+    umask: u32,
+    /// This process.
+    shim: Process,
+}
+
+/// Keeps the task that is asked for on `control`, below `root`, and then the next one that is asked for there: making a process costs more
+/// than most commands. Returns when nobody asks any more, or when something of a task is left that is not over.
 pub(crate) fn run(control: OwnedFd, root: &Path, umask: u32) {
     let _ = rustix::process::setsid();
     let _ = rustix::thread::set_name(c"errand-shim");
     // Whatever the command leaves behind becomes this process's child, wherever it goes.
     let _ = rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1));
     let Some(signals) = listen_for_children() else { return };
-    let Ok(mut link) = Link::new(control) else { return };
-    let Some(request) = first_order(&mut link) else { return };
-    let mut links = vec![link];
-    let Some(mut task) = claim::launch(&mut links, request, root, umask) else { return };
-    while !task.is_over() {
-        turn(&mut task, &mut links, &signals);
+    let place = Place { root, umask, shim: claim::identity(std::process::id()) };
+    let mut link = Link::first(control).ok();
+    while let Some(mut free) = link {
+        let Some(request) = next_launch(&mut free) else { return };
+        link = keep(free, request, &place, &signals);
     }
-    task.leave();
 }
 
-/// Waits for the one order that a shim is made for.
-fn first_order(link: &mut Link) -> Option<crate::proto::LaunchRequest> {
+/// Keeps one task to its end. Returns the connection for the next, if there may be one.
+fn keep(link: Link, request: LaunchRequest, place: &Place<'_>, signals: &OwnedFd) -> Option<Link> {
+    let mut links = vec![link];
+    let mut task = claim::launch(&mut links, request, place)?;
+    while !task.is_over() {
+        turn(&mut task, &mut links, signals);
+    }
+    task.leave();
+    links.into_iter().find(|link| task.is_free() && link.launches())
+}
+
+/// Waits for the next launch that is asked for; none when nobody will ask.
+fn next_launch(link: &mut Link) -> Option<LaunchRequest> {
     loop {
+        // Anything else was meant for the task before.
+        let launch = link.orders().into_iter().find_map(|order| match order.kind {
+            Some(Order::Launch(request)) => Some(request),
+            _ => None,
+        });
+        if launch.is_some() || !link.is_open() {
+            return launch;
+        }
         let mut wait = [PollFd::new(&*link, PollFlags::IN)];
         match poll(&mut wait, None) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(_) => return None,
-        }
-        match link.orders().into_iter().next() {
-            Some(ShimOrder { kind: Some(Order::Launch(request)) }) => return Some(request),
-            Some(_) => return None,
-            None if !link.is_open() => return None,
-            None => {}
         }
     }
 }

@@ -2,17 +2,18 @@
 
 use std::{
     fs::{self, File},
-    io,
+    io::{self, Write as _},
     os::{
         fd::{AsFd as _, BorrowedFd, OwnedFd},
-        unix::net::UnixListener,
+        unix::{net::UnixListener, process::ExitStatusExt as _},
     },
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, WaitOptions, wait};
+use rustix::process::Signal;
 
 use super::{
+    children::{Children, Waited},
     claim::{finish, resize},
     input::Input,
     link::Link,
@@ -22,7 +23,7 @@ use super::{
 use crate::{
     process,
     proto::{
-        Ended, Grew, InputRefusal, InputTaken, Over, Process, Resized, ShimOrder, Stream, Usage, WriteInputRequest,
+        Ended, Grew, InputRefusal, InputTaken, Over, Process, Resized, ShimOrder, Stream, WriteInputRequest,
         shim_order::Kind as Order, shim_report::Kind,
     },
     task_dir::{TaskDir, usage_line},
@@ -60,6 +61,7 @@ impl Output {
 pub(super) struct Parts {
     pub(super) directory: TaskDir,
     pub(super) exit: File,
+    pub(super) processes: File,
     pub(super) log: Log,
     pub(super) process: Process,
     pub(super) outputs: Vec<Output>,
@@ -81,6 +83,7 @@ pub(super) struct Task {
     directory: TaskDir,
     /// The sentinel, until it is whole.
     exit: Option<File>,
+    processes: File,
     log: Log,
     process: Process,
     outputs: Vec<Output>,
@@ -97,16 +100,20 @@ pub(super) struct Task {
     status: Option<String>,
     /// What bridges are told of the end, once it is written down.
     end: Option<(Ended, Over)>,
-    /// False once no process of the task is left.
-    children: bool,
+    children: Children,
+    /// True once no process of the task is left.
+    childless: bool,
+    /// True when the end is written down, and that nothing was left then: nobody will look for the task's processes below this one.
+    free: bool,
 }
 
 impl Task {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { directory, exit, log, process, outputs, input, look, timeout, grace } = parts;
+        let Parts { directory, exit, processes, log, process, outputs, input, look, timeout, grace } = parts;
         Self {
             directory,
             exit: Some(exit),
+            processes,
             log,
             process,
             outputs,
@@ -119,13 +126,20 @@ impl Task {
             stopping: None,
             status: None,
             end: None,
-            children: true,
+            children: Children::default(),
+            childless: false,
+            free: false,
         }
     }
 
     /// True when the end is written down and nothing of the task is left.
     pub(super) fn is_over(&self) -> bool {
-        self.end.is_some() && !self.children
+        self.end.is_some() && self.childless
+    }
+
+    /// True when this process may keep another task.
+    pub(super) fn is_free(&self) -> bool {
+        self.free
     }
 
     /// Leaves nothing behind but what later readers need.
@@ -175,7 +189,7 @@ impl Task {
             link.say(Kind::Activity(activity));
         }
         if let Some((ended, over)) = &self.end {
-            link.say_end(ended.clone(), *over);
+            link.say_end(ended.clone(), *over, false);
         }
         Some(link)
     }
@@ -284,19 +298,19 @@ impl Task {
     /// Takes note of the processes that have ended.
     pub(super) fn reap(&mut self, links: &mut [Link]) {
         loop {
-            match rustix::io::retry_on_intr(|| wait(WaitOptions::NOHANG)) {
-                Ok(Some((pid, status))) => {
-                    if Some(pid) == Pid::from_raw(i32::try_from(self.process.pid).unwrap_or(0)) {
-                        self.status = Some(match (status.exit_status(), status.terminating_signal()) {
+            match self.children.reap() {
+                Waited::Ended(pid, status) => {
+                    if u32::try_from(pid) == Ok(self.process.pid) {
+                        self.status = Some(match (status.code(), status.signal()) {
                             (Some(code), _) => format!("exited {code}"),
                             (None, Some(signal)) => format!("signaled {signal}"),
                             (None, None) => continue,
                         });
                     }
                 }
-                Ok(None) => break,
-                Err(_) => {
-                    self.children = false;
+                Waited::None => break,
+                Waited::Childless => {
+                    self.childless = true;
                     break;
                 }
             }
@@ -308,7 +322,7 @@ impl Task {
     fn check_end(&mut self, links: &mut [Link]) {
         let Some(status) = &self.status else { return };
         // A command whose time was up is over when nothing of it is left.
-        if self.end.is_some() || self.stopping.is_some() && self.children {
+        if self.end.is_some() || self.stopping.is_some() && !self.childless {
             return;
         }
         let result = match &self.stopping {
@@ -319,15 +333,14 @@ impl Task {
         if let Some(input) = &mut self.input {
             input.close();
         }
-        let usage = usage();
-        let _ = fs::write(self.directory.file("usage"), usage_line(&usage));
-        if let Some(exit) = self.exit.take() {
-            finish(&self.directory, exit, &result);
-        }
+        let usage = self.children.used();
+        let noted = self.processes.write_all(usage_line(&usage, self.childless).as_bytes()).is_ok();
+        let finished = self.exit.take().is_some_and(|exit| finish(&self.directory, exit, &result));
+        self.free = noted && finished && self.childless;
         let ended = Ended { result, usage: Some(usage) };
         let over = Over { bytes: self.log.size(), incomplete: self.log.incomplete(), gap: self.log.gap() };
         for link in links {
-            link.say_end(ended.clone(), over);
+            link.say_end(ended.clone(), over, self.free);
         }
         self.end = Some((ended, over));
     }
@@ -386,28 +399,5 @@ fn trim() {
     #[allow(unsafe_code)]
     unsafe {
         libc::malloc_trim(0);
-    }
-}
-
-/// What all processes have used that were waited for.
-fn usage() -> Usage {
-    // SAFETY: the structure is plain numbers, and the call fills it.
-    #[allow(unsafe_code)]
-    let usage = unsafe {
-        let mut usage: libc::rusage = std::mem::zeroed();
-        libc::getrusage(libc::RUSAGE_CHILDREN, &mut usage);
-        usage
-    };
-    let microseconds = |time: libc::timeval| {
-        u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000 + u64::try_from(time.tv_usec).unwrap_or(0)
-    };
-    let scaled = |value: libc::c_long, unit: u64| u64::try_from(value).unwrap_or(0) * unit;
-    Usage {
-        user_cpu_us: microseconds(usage.ru_utime),
-        system_cpu_us: microseconds(usage.ru_stime),
-        // Kilobytes and blocks of 512 bytes, see getrusage(2).
-        peak_memory_bytes: scaled(usage.ru_maxrss, 1024),
-        read_bytes: scaled(usage.ru_inblock, 512),
-        written_bytes: scaled(usage.ru_oublock, 512),
     }
 }

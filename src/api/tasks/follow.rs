@@ -59,6 +59,10 @@ impl Log {
                 Some(StreamItem::Output(piece)) => {
                     self.ready.extend(self.parts.push(&piece).into_iter().map(Piece::Output));
                 }
+                Some(StreamItem::Packed(piece)) => {
+                    let parts = self.parts.push_packed(piece).map_err(|error| status::engine(error.into()))?;
+                    self.ready.extend(parts.into_iter().map(Piece::Output));
+                }
                 Some(StreamItem::Finished(task)) => {
                     self.ready.extend(self.parts.finish().map(Piece::Output));
                     self.ready.push_back(Piece::Finished(task));

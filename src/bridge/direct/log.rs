@@ -4,7 +4,7 @@ use bytes::Bytes;
 use futures_util::stream;
 
 use crate::{
-    bridge::{LogReader, OutputPiece, ReadError},
+    bridge::{LogPiece, LogReader, OutputPiece, ReadError},
     runtime::{Chunk, Exec, Runtime, RuntimeError},
 };
 
@@ -49,7 +49,7 @@ struct Rest {
     position: u64,
 }
 
-async fn next(mut rest: Rest) -> Option<(Result<OutputPiece, RuntimeError>, Rest)> {
+async fn next(mut rest: Rest) -> Option<(Result<LogPiece, RuntimeError>, Rest)> {
     let bytes = match rest.first.take() {
         Some(first) => first,
         None => loop {
@@ -62,5 +62,5 @@ async fn next(mut rest: Rest) -> Option<(Result<OutputPiece, RuntimeError>, Rest
     };
     let piece = OutputPiece::both(rest.position, bytes);
     rest.position = piece.end();
-    Some((Ok(piece), rest))
+    Some((Ok(LogPiece::Plain(piece)), rest))
 }

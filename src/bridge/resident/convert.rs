@@ -4,16 +4,12 @@ use std::time::Duration;
 
 use super::{connections::Bridge, proto};
 use crate::{
-    bridge::{Activity, Finding, LaunchSettings, OutputPiece, Report},
-    runtime::RuntimeError,
+    bridge::{Activity, Finding, LaunchSettings, LogPiece, OutputPiece, PackedPiece, Report},
     task::{
         Gap, Nonce, ProcessIdentity, Program, Reads, ResourceUsage, Stdin, Stream, TaskId, TaskSpec, TerminalSize,
         Waiting, sentinel,
     },
 };
-
-/// The most that a block of packed output holds, in bytes.
-const UNPACKED_LIMIT: usize = 1024 * 1024;
 
 pub(super) fn launch(task: TaskId, nonce: Nonce, spec: &TaskSpec, settings: LaunchSettings) -> proto::LaunchRequest {
     use proto::launch_request::Program as Wire;
@@ -84,24 +80,29 @@ pub(super) fn report(report: proto::Report) -> Option<Report> {
     })
 }
 
-/// Output as it was printed.
-pub(super) fn unpacked(mut output: proto::Output) -> Result<OutputPiece, RuntimeError> {
-    let size = output.unpacked as usize;
-    if size > 0 {
-        let bytes = (size <= UNPACKED_LIMIT).then(|| lz4_flex::block::decompress(&output.data, size).ok());
-        let detail = || "the bridge's packed output cannot be understood".to_owned();
-        output.data = bytes.flatten().ok_or_else(|| RuntimeError::Refused { detail: detail() })?.into();
+/// Output of a log, packed or not.
+pub(super) fn log_piece(output: proto::Output) -> LogPiece {
+    match output.unpacked as usize {
+        0 => LogPiece::Plain(self::output(output)),
+        size => LogPiece::Packed(PackedPiece {
+            offset: output.offset,
+            stream: stream(output.stream()),
+            size,
+            block: output.data,
+        }),
     }
-    Ok(self::output(output))
 }
 
 fn output(output: proto::Output) -> OutputPiece {
-    let stream = match output.stream() {
+    OutputPiece { offset: output.offset, stream: stream(output.stream()), bytes: output.data }
+}
+
+fn stream(stream: proto::Stream) -> Stream {
+    match stream {
         proto::Stream::Unspecified => Stream::Both,
         proto::Stream::Stdout => Stream::Stdout,
         proto::Stream::Stderr => Stream::Stderr,
-    };
-    OutputPiece { offset: output.offset, stream, bytes: output.data }
+    }
 }
 
 pub(super) fn finding(bridge: &Bridge, finding: proto::Finding, nonce: Nonce) -> Finding {
@@ -143,24 +144,4 @@ fn usage(usage: proto::Usage) -> ResourceUsage {
 
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
-    use super::*;
-
-    #[test]
-    fn packed_output_is_unpacked_and_nonsense_refused() {
-        let line = b"one of many lines\n".repeat(100);
-        let output = |data: Vec<u8>, unpacked| proto::Output { offset: 7, data: data.into(), stream: 1, unpacked };
-        let size = u32::try_from(line.len()).unwrap();
-        let packed = lz4_flex::block::compress(&line);
-        let wanted = OutputPiece { offset: 7, stream: Stream::Stdout, bytes: line.clone().into() };
-        assert_eq!(unpacked(output(packed.clone(), size)).unwrap(), wanted);
-        assert_eq!(unpacked(output(line, 0)).unwrap(), wanted);
-        for bad in [output(b"nonsense".to_vec(), size), output(packed.clone(), 1), output(packed, u32::MAX)] {
-            assert!(matches!(unpacked(bad), Err(RuntimeError::Refused { .. })));
-        }
-    }
 }

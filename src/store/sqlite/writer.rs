@@ -1,8 +1,9 @@
 //! The one writer: takes the changes that are waiting and commits them together, so that they share the cost of reaching the disk.
 //!
 //! Owns the only connection that writes, the thread that uses it, and the claim on the database file. Knows nothing of what a change does.
-//! It never waits for a group to fill: while one commit is under way, the next group gathers by itself. The thread waits for changes and for
-//! the disk, and for nothing else: each way to another thread and back costs more than most statements.
+//! It never waits for a group to fill: while one commit is under way, the next group gathers by itself. Only after a group of several it
+//! first lets those go who are ready to run, if there are any: on a busy machine, what they do is most likely another change. The thread
+//! waits for changes and for the disk, and for nothing else: each way to another thread and back costs more than most statements.
 
 use std::{
     io,
@@ -115,7 +116,14 @@ struct Work {
 impl Work {
     fn run(self, mut waiting: mpsc::Receiver<Box<dyn Job>>, claim: Claim, ended: DropGuard) {
         let mut group = Vec::new();
+        let mut crowded = false;
         while waiting.blocking_recv_many(&mut group, GROUP_LIMIT) > 0 {
+            if crowded {
+                thread::yield_now();
+                let room = GROUP_LIMIT - group.len();
+                group.extend(std::iter::from_fn(|| waiting.try_recv().ok()).take(room));
+            }
+            crowded = group.len() > 1;
             self.commit(std::mem::take(&mut group));
         }
         // A failure here loses nothing: every commit is on disk already.
@@ -143,17 +151,22 @@ impl Work {
     }
 }
 
-/// Runs a group in one transaction, each change in its own savepoint, so that one that fails harms no other.
+/// Runs a group in one transaction. A change that fails harms no other: then all is done again, each in its own savepoint, which costs as
+/// much as a change does.
 ///
 /// Plain statements instead of rusqlite's transactions: SQLite rolls everything back by itself when the disk is full, and then there is
 /// nothing to be undone any more.
 fn transact(connection: &Connection, group: &mut [Box<dyn Job>]) -> Result<(), rusqlite::Error> {
     run(connection, "BEGIN IMMEDIATE")?;
-    if let [job] = group {
-        // A change alone needs no savepoint. The end fails when there is no transaction any more, because the change broke it: then
-        // so did the group.
-        return run(connection, if job.apply(connection) { "COMMIT" } else { "ROLLBACK" });
+    if group.iter_mut().all(|job| job.apply(connection)) {
+        return run(connection, "COMMIT");
     }
+    // Fails when there is no transaction any more, because a change broke it: then so did the group.
+    run(connection, "ROLLBACK")?;
+    if group.len() == 1 {
+        return Ok(());
+    }
+    run(connection, "BEGIN IMMEDIATE")?;
     for job in group {
         run(connection, "SAVEPOINT change")?;
         if !job.apply(connection) {

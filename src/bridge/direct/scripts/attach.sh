@@ -13,7 +13,7 @@ echo attached >&2
 
 supervised() { # true while the process that writes the exit file lives
   pid='' since=''
-  { [ -f "$dir/supervisor" ] && read -r pid since <"$dir/supervisor"; } 2>/dev/null
+  { [ -f "$dir/processes" ] && read -r pid since <"$dir/processes"; } 2>/dev/null
   [ -n "$since" ] && same_process "$pid" "$since"
 }
 

@@ -9,7 +9,7 @@ shift 2
 
 announce() { # $1 on: /proc/PID/stat after the command's name
   shift 19
-  echo "$$ $1" 2>/dev/null >"$dir/pid"
+  echo "$$ $1" 2>/dev/null >>"$dir/processes"
   echo "started $$ $1" >&5
 }
 

@@ -11,10 +11,9 @@ shift 2
 while read -r key value; do [ "$key" != btime ] || boot=$value; done </proc/stat
 echo "boot ${boot:-0}"
 
-numbers() { # reads two numbers from file $1 into $first and $second; 0 where there are none
-  first=0 second=0
-  { [ -f "$1" ] && read -r first second rest <"$1"; } 2>/dev/null
-  case $first$second in '' | *[!0-9]*) first=0 second=0 ;; esac
+numbers() { # $1 $2: two numbers, into $first and $second; 0 where they are none
+  first=${1:-0} second=${2:-0}
+  case $first$second in *[!0-9]*) first=0 second=0 ;; esac
 }
 
 for id; do
@@ -22,10 +21,12 @@ for id; do
   directory=0 started=0 pid=0 since=0 alive=0 supervised=0 size=0 incomplete=0 length=- content=
   [ ! -d "$dir" ] || directory=1
   # Looked at before the exit file: a process that was alive may write it in between, and it is then seen.
-  numbers "$dir/pid"
+  supervisor= command=
+  { [ -f "$dir/processes" ] && { read -r supervisor; read -r command; } <"$dir/processes"; } 2>/dev/null
+  numbers $command
   pid=$first since=$second
   [ "$since" = 0 ] || ! same_process "$pid" "$since" || alive=1
-  numbers "$dir/supervisor"
+  numbers $supervisor
   [ "$second" = 0 ] || ! same_process "$first" "$second" || supervised=1
   # What a fence made says so, also to whoever comes after the fence.
   mark=

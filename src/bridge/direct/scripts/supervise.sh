@@ -92,7 +92,7 @@ run() { # the program and all before it. Returns with $result set, or fails when
     0) result="exited 0" ;;
     *)
       # Not the timer's words: a signal ended it. The command runs on, and its result is nobody's to know.
-      { read -r pid since <"$dir/pid"; } 2>/dev/null
+      { read -r pid since && read -r pid since; } 2>/dev/null <"$dir/processes"
       while same_process "$pid" "$since"; do sleep 1; done
       return 1
       ;;
@@ -166,7 +166,7 @@ supervise() {
 
 shrug
 process $$
-echo "$$ $ticks" 2>/dev/null >"$dir/supervisor" || {
+echo "$$ $ticks" 2>/dev/null >"$dir/processes" || {
   finish "failed no_space 28 the task directory cannot be written"
   exit
 }
