@@ -8,6 +8,7 @@ mod resident {
     mod input;
     mod output;
     pub mod place;
+    mod shims;
     mod silence;
 }
 mod support;

@@ -92,9 +92,9 @@ fn hand_over(mut bridge: &UnixStream, generation: u32) -> io::Result<bool> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
-    sendmsg(bridge, &[IoSlice::new(&generation.to_le_bytes())], &mut ancillary, SendFlags::NOSIGNAL)?;
     let mut answer = [0];
-    match bridge.read(&mut answer) {
+    let asked = sendmsg(bridge, &[IoSlice::new(&generation.to_le_bytes())], &mut ancillary, SendFlags::NOSIGNAL);
+    match asked.map_err(io::Error::from).and_then(|_| bridge.read(&mut answer)) {
         Ok(1) if answer[0] == TAKEN => {
             // Until it closes the connection.
             let _ = bridge.read(&mut answer);
@@ -102,7 +102,7 @@ fn hand_over(mut bridge: &UnixStream, generation: u32) -> io::Result<bool> {
         }
         // It retires, or ended this very moment.
         Ok(_) => Ok(false),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(false),
+        Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => Ok(false),
         Err(error) => Err(error),
     }
 }

@@ -5,13 +5,24 @@ use std::{fs::File, io, os::unix::fs::FileExt as _};
 use bytes::{Bytes, BytesMut};
 
 use crate::{
-    proto::{Gap, Output},
+    proto::{Gap, Output, Stream},
     streams::StreamsReader,
     task_dir::TaskDir,
 };
 
 /// The most that is read at once, in bytes.
 pub const PIECE: usize = 128 * 1024;
+
+/// What was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Piece {
+    /// Position of its first byte in all output.
+    pub offset: u64,
+    /// Where it comes from.
+    pub stream: Stream,
+    /// How many bytes it is.
+    pub size: usize,
+}
 
 /// A log from a position on.
 #[derive(Debug)]
@@ -59,25 +70,33 @@ impl LogReader {
     /// # Errors
     /// When the log cannot be read.
     pub fn next(&mut self, limit: u64) -> io::Result<Option<Output>> {
+        let mut data = BytesMut::zeroed(usize::try_from(limit).unwrap_or(PIECE).min(PIECE));
+        Ok(self.read(&mut data)?.map(|Piece { offset, stream, size }| {
+            data.truncate(size);
+            Output { offset, data: Bytes::from(data), stream: stream.into(), unpacked: 0 }
+        }))
+    }
+
+    /// The same into a buffer, as much as fits.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<Option<Piece>> {
         loop {
-            let (stream, run) = self.streams.at(self.position, limit.min(PIECE as u64));
-            let mut data = BytesMut::zeroed(usize::try_from(run).unwrap_or(PIECE));
-            let read = self.log.read_at(&mut data, self.position)?;
-            data.truncate(read);
+            let (stream, run) = self.streams.at(self.position, buffer.len() as u64);
+            let run = usize::try_from(run).unwrap_or(usize::MAX).min(buffer.len());
+            let mut size = self.log.read_at(&mut buffer[..run], self.position)?;
             // Looked at after reading: the gap is written down before the bytes go.
-            if let Some(Gap { start, end }) = self.task.gap().filter(|gap| self.overlaps(gap, read as u64)) {
+            if let Some(Gap { start, end }) = self.task.gap().filter(|gap| self.overlaps(gap, size as u64)) {
                 if start <= self.position {
                     self.position = end;
                     continue;
                 }
-                data.truncate(usize::try_from(start - self.position).unwrap_or(0));
-            }
-            if data.is_empty() {
-                return Ok(None);
+                size = size.min(usize::try_from(start - self.position).unwrap_or(0));
             }
             let offset = self.position;
-            self.position += data.len() as u64;
-            return Ok(Some(Output { offset, data: Bytes::from(data), stream: stream.into(), unpacked: 0 }));
+            self.position += size as u64;
+            return Ok((size > 0).then_some(Piece { offset, stream, size }));
         }
     }
 

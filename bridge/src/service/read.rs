@@ -1,11 +1,14 @@
 //! Sending a piece of a log.
 
+use std::io;
+
+use bytes::Bytes;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tonic::Status;
 
 use super::QUEUE;
 use crate::{
-    log_reader::LogReader,
+    log_reader::{LogReader, PIECE},
     proto::{LogHead, Output, ReadLogResponse, read_log_response::Part},
 };
 
@@ -23,7 +26,8 @@ type Answer = Result<ReadLogResponse, Status>;
 pub(super) fn send(head: LogHead, log: LogReader, end: u64, may_pack: bool) -> Receiver<Answer> {
     let (answers, receiver) = mpsc::channel(QUEUE);
     let length = end.saturating_sub(log.position());
-    let reading = Reading { head: Some(head), log, end, pack: may_pack && length > LONG };
+    let packer = (may_pack && length > LONG).then(Packer::new);
+    let reading = Reading { head: Some(head), log, end, packer };
     if length <= LONG {
         tokio::spawn(send_here(reading, answers));
         return receiver;
@@ -61,7 +65,7 @@ struct Reading {
     head: Option<LogHead>,
     log: LogReader,
     end: u64,
-    pack: bool,
+    packer: Option<Packer>,
 }
 
 impl Iterator for Reading {
@@ -72,13 +76,14 @@ impl Iterator for Reading {
             return Some(Ok(ReadLogResponse { part: Some(Part::Head(head)) }));
         }
         let left = self.end.checked_sub(self.log.position()).filter(|left| *left > 0)?;
-        match self.log.next(left) {
+        let output = match &mut self.packer {
+            Some(packer) => packer.next(&mut self.log, left),
+            None => self.log.next(left),
+        };
+        match output {
             // Beyond a gap there may be nothing left of the piece.
             Ok(output) => {
-                let mut output = output.filter(|output| output.offset < self.end)?;
-                if self.pack {
-                    pack(&mut output);
-                }
+                let output = output.filter(|output| output.offset < self.end)?;
                 Some(Ok(ReadLogResponse { part: Some(Part::Output(output)) }))
             }
             Err(error) => {
@@ -89,11 +94,42 @@ impl Iterator for Reading {
     }
 }
 
-/// Packs output, unless that makes it larger.
-fn pack(output: &mut Output) {
-    let packed = lz4_flex::block::compress(&output.data);
-    if packed.len() < output.data.len() {
-        output.unpacked = u32::try_from(output.data.len()).unwrap_or(0);
-        output.data = packed.into();
+/// The most that is packed into one block, in bytes: the server holds one for each follower. It takes up to 1 MiB.
+const BLOCK: usize = 512 * 1024;
+/// What packs to less than one part in so many is read in blocks of that size: packed, such a block is no larger than others are.
+const WELL: usize = BLOCK / PIECE;
+
+/// Packs output, unless that makes it larger. Most of what a piece costs on its way is not its size.
+struct Packer {
+    plain: Vec<u8>,
+    packed: Vec<u8>,
+    /// How much is read next.
+    size: usize,
+}
+
+impl Packer {
+    fn new() -> Self {
+        Self { plain: Vec::new(), packed: Vec::new(), size: PIECE }
+    }
+
+    fn next(&mut self, log: &mut LogReader, limit: u64) -> io::Result<Option<Output>> {
+        let size = usize::try_from(limit).unwrap_or(usize::MAX).min(self.size);
+        if self.plain.len() < size {
+            self.plain.resize(size, 0);
+            self.packed.resize(lz4_flex::block::get_maximum_output_size(size), 0);
+        }
+        Ok(log.read(&mut self.plain[..size])?.map(|piece| {
+            let plain = &self.plain[..piece.size];
+            // There is always room.
+            let packed = lz4_flex::block::compress_into(plain, &mut self.packed).unwrap_or(usize::MAX);
+            self.size = if packed.saturating_mul(WELL) <= plain.len() { BLOCK } else { PIECE };
+            let (data, unpacked) = if packed < plain.len() { (&self.packed[..packed], piece.size) } else { (plain, 0) };
+            Output {
+                offset: piece.offset,
+                data: Bytes::copy_from_slice(data),
+                stream: piece.stream.into(),
+                unpacked: u32::try_from(unpacked).unwrap_or(0),
+            }
+        }))
     }
 }

@@ -19,9 +19,13 @@ use crate::{
 };
 
 /// What is read at once where the kernel cannot move it, in bytes.
-const BUFFER: usize = 64 * 1024;
+const BUFFER: usize = 16 * 1024;
 /// The most that the kernel moves at once, in bytes.
 const MOVE: usize = 1024 * 1024;
+/// After so many bytes the command writes much.
+pub(super) const MUCH: u64 = 1024 * 1024;
+/// What is read at once then, in bytes.
+const LARGE_BUFFER: usize = 128 * 1024;
 /// Holes begin and end at such positions: the kernel frees whole blocks only.
 const BLOCK: u64 = 4096;
 /// In how many steps the tail moves on by its own length. More steps, more of the limit is used; fewer, less work.
@@ -51,6 +55,8 @@ pub(super) struct Log {
     /// False once the file system has refused to make a hole.
     holes: bool,
     incomplete: bool,
+    /// Of a command that writes much; empty before.
+    buffer: Vec<u8>,
 }
 
 impl Log {
@@ -65,6 +71,7 @@ impl Log {
             gap: None,
             holes: true,
             incomplete: false,
+            buffer: Vec::new(),
         }
     }
 
@@ -90,7 +97,9 @@ impl Log {
         {
             self.note_incomplete();
         }
-        if is_pipe && self.keeps() {
+        // Without memory of one's own. But while the kernel moves something into a file, the command cannot write to its pipe: when it writes
+        // much, copying is faster.
+        if is_pipe && self.keeps() && self.size < MUCH {
             let mut position = self.size;
             match splice(&source, None, &self.file, Some(&mut position), self.room(), SpliceFlags::NONBLOCK) {
                 Ok(0) => return Taken::End,
@@ -107,8 +116,18 @@ impl Log {
     }
 
     fn copy(&mut self, source: impl AsFd) -> Taken {
-        let mut buffer = [0u8; BUFFER];
-        match rustix::io::read(source, &mut buffer) {
+        if self.size < MUCH {
+            return self.copy_through(source, &mut [0u8; BUFFER]);
+        }
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.resize(LARGE_BUFFER, 0);
+        let taken = self.copy_through(source, &mut buffer);
+        self.buffer = buffer;
+        taken
+    }
+
+    fn copy_through(&mut self, source: impl AsFd, buffer: &mut [u8]) -> Taken {
+        match rustix::io::read(source, &mut *buffer) {
             Ok(0) => Taken::End,
             Ok(read) => {
                 self.write(&buffer[..read]);

@@ -17,7 +17,7 @@ use super::{
     claim::{finish, resize},
     input::Input,
     link::Link,
-    log::{Log, Taken},
+    log::{Log, MUCH, Taken},
     look::Look,
 };
 use crate::{
@@ -33,9 +33,7 @@ use crate::{
 const TURNS: usize = 4;
 /// The most that a pipe can hold unless root changed it: what is in it when the command ends is no more.
 const PIPE_LIMIT: u64 = 1024 * 1024;
-/// After so many bytes a pipe is made larger: the command writes much.
-const MUCH: u64 = 1024 * 1024;
-/// The size of the pipe then.
+/// The size of the pipe of a command that writes much.
 const LARGE_PIPE: usize = 512 * 1024;
 /// How often what is left of a timed-out command is killed again.
 const KILL_AGAIN: Duration = Duration::from_millis(100);

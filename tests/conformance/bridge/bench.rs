@@ -82,7 +82,7 @@ impl Bench {
     pub fn to_supervisors(&self, id: TaskId, signal: &str) -> String {
         let root = self.root;
         format!(
-            "{{ cut -d' ' -f1 {root}/{id}/supervisor; grep -l /{id} /proc/[0-9]*/cmdline 2>/dev/null | cut -d/ -f3; }} | \
+            "{{ head -n 1 {root}/{id}/processes | cut -d' ' -f1; grep -l /{id} /proc/[0-9]*/cmdline 2>/dev/null | cut -d/ -f3; }} | \
              while read -r p; do kill -{signal} $p; done"
         )
     }

@@ -1,0 +1,86 @@
+//! Shims that keep one task after the other: nothing of one reaches the next.
+
+use errand::{
+    bridge::ExecBridge as _,
+    task::{Ending, Signal, TaskId, TaskSpec},
+};
+
+use super::place::{EVERYWHERE, Launched, Place, ROOT, Ran, text};
+use crate::support::wait::eventually;
+
+/// Which process keeps the task, or has kept it.
+async fn shim(place: &Place, task: TaskId) -> String {
+    place.sh(&format!("head -n 1 {ROOT}/{task}/processes")).await
+}
+
+/// Runs one command to its end and launches another, until one shim keeps both: a free one does not wait for long.
+async fn one_after_the_other(place: &Place, first: &TaskSpec, second: &TaskSpec) -> (TaskId, Ran, Launched) {
+    eventually("one shim for two tasks", async || {
+        let launched = place.launch(first).await;
+        let id = launched.id;
+        let ran = launched.ran().await;
+        let next = place.launch(second).await;
+        (shim(place, id).await == shim(place, next.id).await).then_some((id, ran, next))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn what_a_task_used_and_printed_is_its_own() {
+    for place in EVERYWHERE {
+        let Some(place) = Place::on(place).await else { continue };
+        let much =
+            "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; dd if=/dev/zero of=/dev/null bs=40M count=1 2>&1";
+        let (_, first, second) = one_after_the_other(&place, &text(much), &text("echo second; exit 5")).await;
+        let second = second.ran().await;
+        assert_eq!(second.text(), "second\n");
+        assert_eq!((first.ending, second.ending), (Some(Ending::Exited(0)), Some(Ending::Exited(5))));
+        let (first, second) = (first.usage.unwrap(), second.usage.unwrap());
+        assert!(first.peak_memory_bytes > 40_000_000, "{first:?}");
+        assert!(second.peak_memory_bytes < 40_000_000, "{second:?}");
+        assert!(second.user_cpu < first.user_cpu, "{first:?} {second:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_signal_to_a_task_that_is_over_does_not_reach_the_next_of_its_shim() {
+    for place in EVERYWHERE {
+        let Some(place) = Place::on(place).await else { continue };
+        let (over, _, next) = one_after_the_other(&place, &text("true"), &text("exec sleep 60")).await;
+        let found = place.find_until(&next, "the command runs", |finding| finding.alive).await;
+        let signalled = place.bridge.signal(&place.sandbox, over, None, Some(Signal::KILL)).await.unwrap();
+        assert_eq!(signalled, 0);
+        let process = found.process.map(|(process, _)| process);
+        assert_eq!(place.bridge.signal(&place.sandbox, next.id, process, None).await.unwrap(), 1);
+    }
+}
+
+#[tokio::test]
+async fn the_shim_of_a_task_that_left_a_process_keeps_no_other() {
+    for place in EVERYWHERE {
+        let Some(place) = Place::on(place).await else { continue };
+        let launched = place.launch(&text("sleep 70 >/dev/null 2>&1 & exit 0")).await;
+        let id = launched.id;
+        assert_eq!(launched.ran().await.ending, Some(Ending::Exited(0)));
+        let next = place.launch(&text("exec sleep 60")).await;
+        place.find_until(&next, "the command runs", |finding| finding.alive).await;
+        assert_ne!(shim(&place, id).await, shim(&place, next.id).await);
+        assert_eq!(place.bridge.signal(&place.sandbox, id, None, None).await.unwrap(), 1, "the process that was left");
+        place.bridge.signal(&place.sandbox, id, None, Some(Signal::KILL)).await.unwrap();
+        assert_eq!((place.running("sleep 70").await, place.running("sleep 60").await), (0, 1));
+    }
+}
+
+#[tokio::test]
+async fn a_free_shim_that_is_killed_is_missed_by_nobody_and_one_that_is_not_needed_goes() {
+    for place in EVERYWHERE {
+        let Some(place) = Place::on(place).await else { continue };
+        assert_eq!(place.run(&text("true")).await.ending, Some(Ending::Exited(0)));
+        place.sh("kill -9 $(grep -lx errand-shim /proc/[0-9]*/comm | cut -d/ -f3)").await;
+        assert_eq!(place.run(&text("exit 6")).await.ending, Some(Ending::Exited(6)));
+        eventually("no shim is left without a task", async || {
+            place.named("errand-shim").await.is_empty().then_some(())
+        })
+        .await;
+    }
+}
