@@ -1,6 +1,7 @@
 //! Reading a log: by range, from the end, from both ends, as bytes and as text.
 
 use errand::proto::v1::{read_output_request::Selection, *};
+use sha2::{Digest as _, Sha256};
 use tonic::Code;
 
 use crate::{
@@ -8,7 +9,9 @@ use crate::{
     support::{
         client::{Session, bytes, refused, text},
         docker::Image,
+        ground::Ground,
         server::Server,
+        wait::{eventually, soon},
     },
 };
 
@@ -40,10 +43,7 @@ async fn a_log_is_read_in_every_way(image: Image) {
     let task = session.running("seq 1 40000; until [ -e /workspace/go ]; do sleep 0.1; done").await;
     let whole: Vec<u8> = (1..=40000).flat_map(|number| format!("{number}\n").into_bytes()).collect();
     let size = i64::try_from(whole.len()).unwrap();
-    crate::support::wait::eventually("all is there", async || {
-        (session.get(&task).await.output_bytes == size).then_some(())
-    })
-    .await;
+    eventually("all is there", async || (session.get(&task).await.output_bytes == size).then_some(())).await;
     for finished in [false, true] {
         if finished {
             session.exec("touch /workspace/go").await;
@@ -150,4 +150,53 @@ async fn a_log_that_is_gone_is_said_to_be_gone() {
     session.sandboxes().stop_sandbox(stop).await.unwrap();
     let words = refused(session.try_read(request).await, Code::FailedPrecondition);
     assert!(words.contains("not running"), "{words}");
+}
+
+#[tokio::test]
+async fn a_long_log_comes_packed_to_those_who_take_it_so_and_is_the_same_to_all() {
+    use output_part::Content;
+    let Some(server) = Server::on(Image::Debian, &[]).await else { return };
+    let session = server.session("bot", "session");
+    let line = b"one of many lines\n";
+    let whole = line.repeat(300_000);
+    let task = session
+        .run("yes 'one of many lines' | head -n 300000; head -c 3000000 /dev/urandom | tee /workspace/noise")
+        .await;
+    let noise = session.exec("sha256sum </workspace/noise").await;
+    // Packing is for what goes through a container engine.
+    let packs = matches!(server.ground, Ground::Docker(_));
+    for (format, offset) in [
+        (OutputFormat::Bytes, 0),
+        (OutputFormat::Lz4, 0),
+        (OutputFormat::Lz4, 1_234_567),
+        (OutputFormat::Text, 1_234_567),
+    ] {
+        let request = StreamOutputRequest {
+            task_id: task.task_id.clone(),
+            offset: i64::try_from(offset).unwrap(),
+            format: format.into(),
+            ..Default::default()
+        };
+        let mut stream = session.tasks().stream_output(request).await.unwrap().into_inner();
+        let (mut seen, mut packed, mut plain) = (Vec::new(), 0, 0);
+        while let Some(event) = soon("more of a stream comes", stream.message()).await.unwrap() {
+            let Some(stream_output_response::Event::Output(part)) = event.event else { continue };
+            match &part.content {
+                Some(Content::Lz4(_)) => packed += 1,
+                _ => plain += 1,
+            }
+            if seen.len() < whole.len() - offset || format != OutputFormat::Text {
+                seen.extend_from_slice(&part.bytes().unwrap());
+            }
+        }
+        assert!(seen.starts_with(&whole[offset..]), "{format:?} from {offset}: the lines");
+        assert_eq!(packed > 0, packs && format == OutputFormat::Lz4, "{format:?}: {packed} packed");
+        assert!(plain > 0, "{format:?}: noise does not pack");
+        if format != OutputFormat::Text {
+            let rest = &seen[whole.len() - offset..];
+            assert_eq!(rest.len(), 3_000_000, "{format:?} from {offset}");
+            let sum: String = Sha256::digest(rest).iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(noise.split_whitespace().next(), Some(sum.as_str()), "{format:?} from {offset}");
+        }
+    }
 }
