@@ -6,7 +6,7 @@
 //! | `gap` | two numbers: the first byte that is missing, and the first after it. Written before the hole is made |
 //! | `streams` | where output of another stream begins, see [`crate::streams`] |
 //! | `exit` | the sentinel; `exit.part` before it is whole |
-//! | `processes` | a line for the shim and one for the first process, each its number and kernel start time; then what the command used, written before the sentinel |
+//! | `processes` | a line for the shim and one for the first process, each its number and kernel start time; then what the command used, written before the sentinel; then `alone`, after it, where no process of the task was left: its shim may keep another by now |
 //! | `started` | made before the command is; by a fence with the word `fenced` instead |
 //! | `incomplete` | there when output could not be written |
 //! | `control` | the shim's socket |
@@ -137,8 +137,8 @@ pub struct Processes {
     pub first: Option<Process>,
     /// What the command used, once it is over.
     pub usage: Option<Usage>,
-    /// True when the command is over and had left nothing then. Its shim may keep another task by now.
-    pub left_nothing: bool,
+    /// True when the result is written down and no process of the task was left. Its shim may keep another task by now.
+    pub alone: bool,
 }
 
 impl Processes {
@@ -149,14 +149,13 @@ impl Processes {
             Some(Process { pid: u32::try_from(pid).ok()?, start_ticks })
         };
         let (shim, first) = (process(), process());
-        let used = lines.next().and_then(parse_usage);
-        let left_nothing = used.is_some_and(|(_, left_nothing)| left_nothing);
-        Self { shim, first, usage: used.map(|(usage, _)| usage), left_nothing }
+        let usage = lines.next().and_then(parse_usage);
+        Self { shim, first, usage, alone: lines.next() == Some(ALONE) }
     }
 
-    /// True while the process lives that writes the exit file.
+    /// True while the process lives that writes the exit file, and is not done with the task.
     pub fn are_supervised(&self) -> bool {
-        self.shim.is_some_and(|shim| process::lives(shim.pid, shim.start_ticks))
+        !self.alone && self.shim.is_some_and(|shim| process::lives(shim.pid, shim.start_ticks))
     }
 }
 
@@ -165,24 +164,25 @@ pub fn process_line(process: Process) -> String {
     format!("{} {}\n", process.pid, process.start_ticks)
 }
 
-/// A line for what was used: five numbers, in the order of the message's fields, and `alone` where no process of the task was left.
-pub fn usage_line(usage: &Usage, left_nothing: bool) -> String {
+/// A line for what was used: five numbers, in the order of the message's fields.
+pub fn usage_line(usage: &Usage) -> String {
     let Usage { user_cpu_us, system_cpu_us, peak_memory_bytes, read_bytes, written_bytes } = usage;
-    let alone = if left_nothing { " alone" } else { "" };
-    format!("{user_cpu_us} {system_cpu_us} {peak_memory_bytes} {read_bytes} {written_bytes}{alone}\n")
+    format!("{user_cpu_us} {system_cpu_us} {peak_memory_bytes} {read_bytes} {written_bytes}\n")
 }
 
-fn parse_usage(line: &str) -> Option<(Usage, bool)> {
+/// The line that says that no process of the task is left.
+pub const ALONE: &str = "alone";
+
+fn parse_usage(line: &str) -> Option<Usage> {
     let mut words = line.split(' ');
     let mut number = || words.next()?.parse().ok();
-    let usage = Usage {
+    Some(Usage {
         user_cpu_us: number()?,
         system_cpu_us: number()?,
         peak_memory_bytes: number()?,
         read_bytes: number()?,
         written_bytes: number()?,
-    };
-    Some((usage, words.next() == Some("alone")))
+    })
 }
 
 #[cfg(test)]
@@ -215,26 +215,20 @@ mod tests {
         let process = |pid| Process { pid, start_ticks: u64::MAX };
         let usage =
             Usage { user_cpu_us: 1, system_cpu_us: 2, peak_memory_bytes: 3, read_bytes: 4, written_bytes: u64::MAX };
-        for left_nothing in [true, false] {
-            let lines = [process_line(process(7)), process_line(process(8)), usage_line(&usage, left_nothing)];
-            let whole = Processes { shim: Some(process(7)), first: Some(process(8)), usage: Some(usage), left_nothing };
-            assert_eq!(Processes::parse(&lines.concat()), whole);
-            let text = lines.concat();
-            for cut in 0..text.len() {
-                let (shim, first) = (lines[0].len(), lines[0].len() + lines[1].len());
-                let expected = Processes {
-                    shim: (cut >= shim).then(|| process(7)),
-                    first: (cut >= first).then(|| process(8)),
-                    usage: None,
-                    left_nothing: false,
-                };
-                assert_eq!(Processes::parse(&text[..cut]), expected, "{cut}");
-            }
+        let lines = [process_line(process(7)), process_line(process(8)), usage_line(&usage), format!("{ALONE}\n")];
+        let text = lines.concat();
+        for cut in 0..=text.len() {
+            let whole = |count: usize| cut >= lines[..count].concat().len();
+            let expected = Processes {
+                shim: whole(1).then(|| process(7)),
+                first: whole(2).then(|| process(8)),
+                usage: whole(3).then_some(usage),
+                alone: whole(4),
+            };
+            assert_eq!(Processes::parse(&text[..cut]), expected, "{cut}");
         }
-        assert_eq!(
-            Processes::parse("nonsense\n1 2 3 4\n"),
-            Processes { first: Some(Process { pid: 1, start_ticks: 2 }), ..Processes::default() }
-        );
+        let second = Some(Process { pid: 1, start_ticks: 2 });
+        assert_eq!(Processes::parse("nonsense\n1 2 3 4\n"), Processes { first: second, ..Processes::default() });
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// The most bytes of the log in one message of a stream.
+/// The most bytes of the log in one message of a stream, unless they come packed.
 pub(super) const PART_LIMIT: usize = 128 * 1024;
 /// The most bytes of one character.
 const CHARACTER_LIMIT: usize = 4;

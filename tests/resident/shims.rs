@@ -84,3 +84,20 @@ async fn a_free_shim_that_is_killed_is_missed_by_nobody_and_one_that_is_not_need
         .await;
     }
 }
+
+#[tokio::test]
+async fn a_shim_keeps_many_tasks_and_not_too_many_and_none_is_lost_where_one_follows_another() {
+    for place in EVERYWHERE {
+        let Some(place) = Place::on(place).await else { continue };
+        for number in 0..250 {
+            let ran = place.run(&text("exit 7")).await;
+            assert_eq!(ran.ending, Some(Ending::Exited(7)), "{number}");
+        }
+        let counted = place.sh(&format!("for f in {ROOT}/*/processes; do head -n 1 $f; done | sort | uniq -c")).await;
+        let counts: Vec<u32> =
+            counted.lines().map(|line| line.split_whitespace().next().unwrap().parse().unwrap()).collect();
+        assert_eq!(counts.iter().sum::<u32>(), 250);
+        assert!(counts.iter().all(|count| *count <= 100), "{counts:?}");
+        assert!(counts.iter().any(|count| *count > 1), "{counts:?}");
+    }
+}

@@ -17,7 +17,7 @@ use crate::{
     task_dir::TaskDir,
 };
 
-/// A connection to the shim of one task.
+/// A connection to a shim.
 #[derive(Debug)]
 pub(super) struct ShimLink {
     socket: UnixStream,

@@ -39,9 +39,9 @@ fn members(task: &TaskDir, id: &str, leader: Option<Process>) -> Vec<Stat> {
         && !task.of_direct_bridge()
     {
         // Whatever the command leaves behind is its shim's, wherever it goes. Asked afterwards: a shim that has written down that nothing
-        // was left takes another task, whose processes are then below it.
+        // is left takes another task, whose processes are then below it.
         let below = process::descendants(shim.pid);
-        return if task.processes().left_nothing { Vec::new() } else { below };
+        return if task.processes().alone { Vec::new() } else { below };
     }
     // The number of a session is not given out again while it has members; after that it may belong to a stranger.
     let session = leader.map(|leader| leader.pid).filter(|pid| {

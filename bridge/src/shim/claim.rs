@@ -34,7 +34,7 @@ struct Wires {
 }
 
 /// Claims the task, starts its command and says how that went. None when there is nothing to keep.
-pub(super) fn launch(links: &mut [Link], request: LaunchRequest, place: &Place<'_>) -> Option<Task> {
+pub(super) fn launch(links: &mut [Link], request: LaunchRequest, last: bool, place: &Place<'_>) -> Option<Task> {
     let link = links.first_mut()?;
     let Some(directory) = TaskDir::new(place.root, &request.task_id) else {
         link.say(Kind::Ended(failed(&Failure::new("refused", Errno::INVAL, "not a task's id", ""))));
@@ -48,7 +48,7 @@ pub(super) fn launch(links: &mut [Link], request: LaunchRequest, place: &Place<'
         return None;
     }
     match prepare(&directory, &request, place) {
-        Ok(prepared) => start(link, &directory, &request, prepared),
+        Ok(prepared) => start(link, &directory, &request, last, prepared),
         Err(failure) => {
             // Nothing was written that could be kept: the report is all there is.
             record(&directory, &request.nonce, &failure);
@@ -103,7 +103,13 @@ fn prepare(directory: &TaskDir, request: &LaunchRequest, place: &Place<'_>) -> R
     }
 }
 
-fn start(link: &mut Link, directory: &TaskDir, request: &LaunchRequest, prepared: Prepared) -> Option<Task> {
+fn start(
+    link: &mut Link,
+    directory: &TaskDir,
+    request: &LaunchRequest,
+    last: bool,
+    prepared: Prepared,
+) -> Option<Task> {
     let Prepared { exit, mut processes, log, wires, command } = prepared;
     let Wires { streams, outputs, input, source } = wires;
     let process = match command.start(streams) {
@@ -115,7 +121,7 @@ fn start(link: &mut Link, directory: &TaskDir, request: &LaunchRequest, prepared
         }
     };
     // A disk that is full by now keeps nobody from running.
-    let _ = processes.write_all(process_line(process).as_bytes());
+    let processes = processes.write_all(process_line(process).as_bytes()).is_ok().then_some(processes);
     link.say(Kind::Started(process));
     link.follows = Some(0);
     let milliseconds = |value: u64| Duration::from_millis(value);
@@ -130,6 +136,7 @@ fn start(link: &mut Link, directory: &TaskDir, request: &LaunchRequest, prepared
         look: Look::new(source, milliseconds(request.quiet_after_ms), milliseconds(request.look_every_ms)),
         timeout: (request.timeout_ms > 0).then(|| milliseconds(request.timeout_ms)),
         grace: milliseconds(request.grace_ms),
+        last,
     }))
 }
 

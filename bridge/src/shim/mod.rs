@@ -18,6 +18,7 @@ use std::{
     path::Path,
 };
 
+use prost::Message as _;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
@@ -26,6 +27,12 @@ use rustix::{
 use crate::proto::{LaunchRequest, Process, shim_order::Kind as Order};
 use link::Link;
 use task::Task;
+
+/// The most tasks of one shim. A command's process, which shares the shim's memory until it is another program, leaves something of its own
+/// in it each time.
+const TASKS: usize = 100;
+/// After a launch of so many bytes a shim keeps no other task: the high-water mark of its memory counts for whatever is executed from it.
+const LARGE: usize = 64 * 1024;
 
 /// What all tasks of one shim have in common.
 struct Place<'a> {
@@ -46,17 +53,19 @@ pub(crate) fn run(control: OwnedFd, root: &Path, umask: u32) {
     let _ = rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1));
     let Some(signals) = listen_for_children() else { return };
     let place = Place { root, umask, shim: claim::identity(std::process::id()) };
-    let mut link = Link::first(control).ok();
-    while let Some(mut free) = link {
-        let Some(request) = next_launch(&mut free) else { return };
-        link = keep(free, request, &place, &signals);
+    let Ok(mut link) = Link::first(control) else { return };
+    for number in 1..=TASKS {
+        let Some(request) = next_launch(&mut link) else { return };
+        let last = number == TASKS || request.encoded_len() > LARGE;
+        let Some(free) = keep(link, request, last, &place, &signals) else { return };
+        link = free;
     }
 }
 
-/// Keeps one task to its end. Returns the connection for the next, if there may be one.
-fn keep(link: Link, request: LaunchRequest, place: &Place<'_>, signals: &OwnedFd) -> Option<Link> {
+/// Keeps one task to its end, as the last one if that is said. Returns the connection for the next, if there may be one.
+fn keep(link: Link, request: LaunchRequest, last: bool, place: &Place<'_>, signals: &OwnedFd) -> Option<Link> {
     let mut links = vec![link];
-    let mut task = claim::launch(&mut links, request, place)?;
+    let mut task = claim::launch(&mut links, request, last, place)?;
     while !task.is_over() {
         turn(&mut task, &mut links, signals);
     }

@@ -26,7 +26,7 @@ use crate::{
         Ended, Grew, InputRefusal, InputTaken, Over, Process, Resized, ShimOrder, Stream, WriteInputRequest,
         shim_order::Kind as Order, shim_report::Kind,
     },
-    task_dir::{TaskDir, usage_line},
+    task_dir::{ALONE, TaskDir, usage_line},
 };
 
 /// How much is taken from one stream before the others get their turn, in calls.
@@ -59,7 +59,8 @@ impl Output {
 pub(super) struct Parts {
     pub(super) directory: TaskDir,
     pub(super) exit: File,
-    pub(super) processes: File,
+    /// None when a line could not be written: what is written after it would be taken for that.
+    pub(super) processes: Option<File>,
     pub(super) log: Log,
     pub(super) process: Process,
     pub(super) outputs: Vec<Output>,
@@ -67,6 +68,8 @@ pub(super) struct Parts {
     pub(super) look: Look,
     pub(super) timeout: Option<Duration>,
     pub(super) grace: Duration,
+    /// Whether this process keeps no other task.
+    pub(super) last: bool,
 }
 
 /// A command whose time is up.
@@ -81,7 +84,7 @@ pub(super) struct Task {
     directory: TaskDir,
     /// The sentinel, until it is whole.
     exit: Option<File>,
-    processes: File,
+    processes: Option<File>,
     log: Log,
     process: Process,
     outputs: Vec<Output>,
@@ -101,13 +104,14 @@ pub(super) struct Task {
     children: Children,
     /// True once no process of the task is left.
     childless: bool,
+    last: bool,
     /// True when the end is written down, and that nothing was left then: nobody will look for the task's processes below this one.
     free: bool,
 }
 
 impl Task {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { directory, exit, processes, log, process, outputs, input, look, timeout, grace } = parts;
+        let Parts { directory, exit, processes, log, process, outputs, input, look, timeout, grace, last } = parts;
         Self {
             directory,
             exit: Some(exit),
@@ -126,6 +130,7 @@ impl Task {
             end: None,
             children: Children::default(),
             childless: false,
+            last,
             free: false,
         }
     }
@@ -211,7 +216,7 @@ impl Task {
                 };
                 link.say(Kind::Resized(Resized { refusal: refusal.into() }));
             }
-            // A shim has its one task; and what a newer bridge means cannot be guessed.
+            // A shim has one task at a time; and what a newer bridge means cannot be guessed.
             Some(Order::Launch(_)) | None => {}
         }
     }
@@ -332,15 +337,25 @@ impl Task {
             input.close();
         }
         let usage = self.children.used();
-        let noted = self.processes.write_all(usage_line(&usage, self.childless).as_bytes()).is_ok();
+        let used = self.note(&usage_line(&usage));
         let finished = self.exit.take().is_some_and(|exit| finish(&self.directory, exit, &result));
-        self.free = noted && finished && self.childless;
+        let alone = used && finished && self.childless && self.note(&format!("{ALONE}\n"));
+        self.free = alone && !self.last;
         let ended = Ended { result, usage: Some(usage) };
         let over = Over { bytes: self.log.size(), incomplete: self.log.incomplete(), gap: self.log.gap() };
         for link in links {
             link.say_end(ended.clone(), over, self.free);
         }
         self.end = Some((ended, over));
+    }
+
+    /// Writes a line about the task's processes. False when it, or one before it, could not be written.
+    fn note(&mut self, line: &str) -> bool {
+        let written = self.processes.as_mut().is_some_and(|file| file.write_all(line.as_bytes()).is_ok());
+        if !written {
+            self.processes = None;
+        }
+        written
     }
 
     /// Logs what the command wrote before it ended. A daemon may write on for ever: not more than the pipe could hold then.
