@@ -77,11 +77,10 @@ async fn a_free_shim_that_is_killed_is_missed_by_nobody_and_one_that_is_not_need
         let Some(place) = Place::on(place).await else { continue };
         assert_eq!(place.run(&text("true")).await.ending, Some(Ending::Exited(0)));
         place.sh("kill -9 $(grep -lx errand-shim /proc/[0-9]*/comm | cut -d/ -f3)").await;
+        let none_is_left = async || place.named("errand-shim").await.is_empty().then_some(());
+        eventually("the killed shim is gone", none_is_left).await;
         assert_eq!(place.run(&text("exit 6")).await.ending, Some(Ending::Exited(6)));
-        eventually("no shim is left without a task", async || {
-            place.named("errand-shim").await.is_empty().then_some(())
-        })
-        .await;
+        eventually("no shim is left without a task", none_is_left).await;
     }
 }
 

@@ -21,7 +21,7 @@ for id; do
   directory=0 started=0 pid=0 since=0 alive=0 supervised=0 size=0 incomplete=0 length=- content=
   [ ! -d "$dir" ] || directory=1
   # Looked at before the exit file: a process that was alive may write it in between, and it is then seen.
-  supervisor= command=
+  supervisor='' command=''
   { [ -f "$dir/processes" ] && { read -r supervisor; read -r command; } <"$dir/processes"; } 2>/dev/null
   numbers $command
   pid=$first since=$second
