@@ -148,8 +148,8 @@ impl Command {
     /// take longer than all the rest.
     pub(super) fn start(&self, streams: Streams) -> Result<u32, Failure> {
         let mut child = Child { command: self, streams, failed: None };
-        let mut stack = vec![0u128; STACK / size_of::<u128>()];
-        let top = stack.as_mut_ptr_range().end;
+        let mut stack = Vec::<u128>::with_capacity(STACK / size_of::<u128>());
+        let top = stack.spare_capacity_mut().as_mut_ptr_range().end;
         // SAFETY: the stack is the child's alone and aligned, and lives, as all that the child uses, until it has ended or become another
         // program. This process has one thread, which does nothing meanwhile.
         #[allow(unsafe_code)]

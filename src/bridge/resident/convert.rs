@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{connections::Bridge, proto};
 use crate::{
     bridge::{Activity, Finding, LaunchSettings, LogPiece, OutputPiece, PackedPiece, Report},
+    runtime::RuntimeError,
     task::{
         Gap, Nonce, ProcessIdentity, Program, Reads, ResourceUsage, Stdin, Stream, TaskId, TaskSpec, TerminalSize,
         Waiting, sentinel,
@@ -80,16 +81,19 @@ pub(super) fn report(report: proto::Report) -> Option<Report> {
     })
 }
 
-/// Output of a log, packed or not.
-pub(super) fn log_piece(output: proto::Output) -> LogPiece {
+/// Output of a log, packed or not. What would be larger than allowed when it is unpacked goes no further.
+pub(super) fn log_piece(output: proto::Output) -> Result<LogPiece, RuntimeError> {
     match output.unpacked as usize {
-        0 => LogPiece::Plain(self::output(output)),
-        size => LogPiece::Packed(PackedPiece {
+        0 => Ok(LogPiece::Plain(self::output(output))),
+        size if size > PackedPiece::LIMIT => {
+            Err(RuntimeError::Refused { detail: format!("the bridge packs {size} bytes into one block") })
+        }
+        size => Ok(LogPiece::Packed(PackedPiece {
             offset: output.offset,
             stream: stream(output.stream()),
             size,
             block: output.data,
-        }),
+        })),
     }
 }
 
@@ -144,4 +148,21 @@ fn usage(usage: proto::Usage) -> ResourceUsage {
 
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+    use super::*;
+
+    #[test]
+    fn blocks_are_passed_on_up_to_their_limit() {
+        let output = |unpacked| proto::Output { offset: 7, data: "x".into(), stream: 1, unpacked };
+        let limit = u32::try_from(PackedPiece::LIMIT).unwrap();
+        assert!(matches!(log_piece(output(0)), Ok(LogPiece::Plain(piece)) if piece.end() == 8));
+        assert!(matches!(log_piece(output(limit)), Ok(LogPiece::Packed(piece)) if piece.size == PackedPiece::LIMIT));
+        for unpacked in [limit + 1, u32::MAX] {
+            assert!(matches!(log_piece(output(unpacked)), Err(RuntimeError::Refused { .. })), "{unpacked}");
+        }
+    }
 }

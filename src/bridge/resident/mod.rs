@@ -208,7 +208,7 @@ impl ResidentBridge {
         };
         let pieces = parts.filter_map(|part| async {
             match part {
-                Ok(proto::ReadLogResponse { part: Some(Part::Output(output)) }) => Some(Ok(convert::log_piece(output))),
+                Ok(proto::ReadLogResponse { part: Some(Part::Output(output)) }) => Some(convert::log_piece(output)),
                 Ok(_) => None,
                 Err(status) => Some(Err(meaning(&status))),
             }
