@@ -7,6 +7,7 @@ pub mod bridge;
 pub mod cli;
 pub mod config;
 pub mod engine;
+pub mod gather;
 pub mod notify;
 pub mod proto;
 pub mod runtime;

@@ -12,14 +12,15 @@ use std::{
 const ALLOWED: &[(&str, &[&str])] = &[
     ("task", &[]),
     ("runtime", &["task"]),
-    ("bridge", &["runtime", "task"]),
+    ("gather", &[]),
+    ("bridge", &["gather", "runtime", "task"]),
     ("store", &["task"]),
     ("notify", &["store", "task"]),
     ("engine", &["bridge", "runtime", "store", "task"]),
     ("proto", &[]),
     ("config", &["task"]),
     ("telemetry", &["config"]),
-    ("api", &["engine", "notify", "store", "task", "proto", "runtime"]),
+    ("api", &["engine", "gather", "notify", "store", "task", "proto", "runtime"]),
     ("app", &["api", "engine", "notify", "store", "bridge", "runtime", "task", "proto", "config", "telemetry"]),
     ("cli", &["proto", "config", "app"]),
     ("main", &["cli", "app"]),
@@ -33,7 +34,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("tonic", &["proto", "bridge", "api", "app", "cli"]),
     ("prost", &["proto", "bridge", "runtime", "api", "cli"]),
     ("prost_types", &["proto", "api", "cli"]),
-    ("tokio", &["runtime", "bridge", "store", "notify", "engine", "api", "app", "cli", "main"]),
+    ("tokio", &["gather", "runtime", "bridge", "store", "notify", "engine", "api", "app", "cli", "main"]),
 ];
 
 #[test]

@@ -21,10 +21,10 @@ pub struct Args {
 /// What is measured on a server of its own: what other measurements leave in memory must not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Group {
+    /// Tasks per second. First, see there.
+    Throughput,
     /// How long one task takes.
     Latency,
-    /// Tasks per second.
-    Throughput,
     /// Much output.
     Output,
     /// What tasks cost that do nothing.
@@ -70,6 +70,13 @@ pub struct Plan {
     pub recovered: usize,
     /// Sandboxes that are made, of each kind, one after the other.
     pub made: usize,
+}
+
+impl Plan {
+    /// So many in each round, when all rounds together took so long: per second.
+    pub fn rate(&self, count: usize, taken: Duration) -> f64 {
+        (self.rounds * count) as f64 / taken.as_secs_f64()
+    }
 }
 
 impl Args {

@@ -6,8 +6,8 @@
 //! | `gap` | two numbers: the first byte that is missing, and the first after it. Written before the hole is made |
 //! | `streams` | where output of another stream begins, see [`crate::streams`] |
 //! | `exit` | the sentinel; `exit.part` before it is whole |
-//! | `processes` | a line for the shim and one for the first process, each its number and kernel start time; then what the command used, written before the sentinel; then `alone`, after it, where no process of the task was left: its shim may keep another by now |
-//! | `started` | made before the command is; by a fence with the word `fenced` instead |
+//! | `processes` | a line for the shim, with which the command counts as launched, and one for the first process, each its number and kernel start time; then what the command used, written before the sentinel; then `alone`, after it, where no process of the task was left: its shim may keep another by now |
+//! | `fenced` | made by whoever looked for a launch and must be sure that it does not happen later: a shim looks for it after it has written its line, and gives up |
 //! | `incomplete` | there when output could not be written |
 //! | `control` | the shim's socket |
 
@@ -23,8 +23,6 @@ use crate::{
 
 /// The most of an exit file that is read, in bytes.
 const EXIT_LIMIT: usize = 1024;
-/// What a fence writes into `started`.
-pub const FENCED: &str = "fenced";
 
 /// The directory of one task.
 #[derive(Debug, Clone)]
@@ -93,29 +91,22 @@ impl TaskDir {
         Some(result.to_owned())
     }
 
-    /// True when the command was launched and not only its directory made.
-    pub fn started(&self) -> bool {
-        fs::read_to_string(self.file("started")).is_ok_and(|mark| mark.trim_end() != FENCED)
-    }
-
-    /// Makes sure that a task which was not launched never will be. True when it had been launched.
+    /// Makes sure that a task which was not launched yet never will be. What [`TaskDir::processes`] says afterwards stands.
     ///
     /// # Errors
-    /// When the mark can be neither made nor found.
-    pub fn fence(&self) -> io::Result<bool> {
-        use std::{io::Write as _, os::unix::fs::DirBuilderExt as _};
+    /// When the mark cannot be made.
+    pub fn fence(&self) -> io::Result<()> {
+        use std::os::unix::fs::DirBuilderExt as _;
         match fs::DirBuilder::new().mode(0o700).recursive(true).create(&self.path) {
             Err(error) if !self.path.is_dir() => return Err(error),
             Ok(()) | Err(_) => {}
         }
-        match fs::OpenOptions::new().write(true).create_new(true).open(self.file("started")) {
-            Ok(mut mark) => {
-                mark.write_all(format!("{FENCED}\n").as_bytes())?;
-                Ok(false)
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(self.started()),
-            Err(error) => Err(error),
-        }
+        fs::File::create(self.file("fenced")).map(drop)
+    }
+
+    /// True when somebody has looked for the launch and found that it had not happened.
+    pub fn is_fenced(&self) -> bool {
+        self.file("fenced").exists()
     }
 
     fn two_numbers(&self, name: &str) -> Option<[u64; 2]> {
@@ -151,6 +142,11 @@ impl Processes {
         let (shim, first) = (process(), process());
         let usage = lines.next().and_then(parse_usage);
         Self { shim, first, usage, alone: lines.next() == Some(ALONE) }
+    }
+
+    /// True when the command was launched and not only its directory made.
+    pub fn are_started(&self) -> bool {
+        self.shim.is_some()
     }
 
     /// True while the process lives that writes the exit file, and is not done with the task.
@@ -199,15 +195,17 @@ mod tests {
     }
 
     #[test]
-    fn a_fence_keeps_a_launch_from_happening_and_says_when_it_came_too_late() {
+    fn a_fence_is_found_by_who_comes_later_and_changes_nothing_for_who_was_earlier() {
         let root = tempfile::tempdir().expect("a directory");
         let fresh = TaskDir::new(root.path(), "a").expect("an id");
-        assert!(!fresh.fence().expect("fenced") && !fresh.started());
-        assert!(!fresh.fence().expect("fenced twice"));
+        fresh.fence().expect("fenced");
+        fresh.fence().expect("fenced twice");
+        assert!(fresh.is_fenced() && !fresh.processes().are_started());
         let launched = TaskDir::new(root.path(), "b").expect("an id");
         fs::create_dir(launched.path()).expect("made");
-        fs::write(launched.file("started"), "").expect("marked");
-        assert!(launched.fence().expect("looked at") && launched.started());
+        fs::write(launched.file("processes"), process_line(Process { pid: 1, start_ticks: 2 })).expect("written");
+        launched.fence().expect("fenced");
+        assert!(launched.processes().are_started());
     }
 
     #[test]

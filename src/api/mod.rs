@@ -18,18 +18,23 @@ mod validate;
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::net::TcpListener;
+use futures_util::TryStreamExt as _;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{
     Status,
     service::interceptor::InterceptedService,
-    transport::{Server, server::TcpIncoming},
+    transport::{
+        Server,
+        server::{Connected, TcpConnectInfo, TcpIncoming},
+    },
 };
 use tonic_reflection::server::Builder as Reflection;
 use tower::util::MapResponseLayer;
 
 use crate::{
     engine::Engine,
+    gather::Gather,
     notify::Notifier,
     proto::{
         self,
@@ -115,6 +120,7 @@ impl Api {
         let notifications =
             NotificationServer::new(Notifications::new(Arc::clone(&parts))).max_decoding_message_size(REQUEST_LIMIT);
         let sandboxes = SandboxServer::new(Sandboxes::new(parts)).max_decoding_message_size(REQUEST_LIMIT);
+        let callers = TcpIncoming::from(listener).with_nodelay(Some(true)).map_ok(Gather::new);
         Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE))
@@ -127,9 +133,17 @@ impl Api {
             .add_service(InterceptedService::new(tasks, gate.clone()))
             .add_service(InterceptedService::new(notifications, gate.clone()))
             .add_service(InterceptedService::new(sandboxes, gate))
-            .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), drain.cancelled_owned())
+            .serve_with_incoming_shutdown(callers, drain.cancelled_owned())
             .await
             .map_err(ApiError::Transport)
+    }
+}
+
+impl Connected for Gather<TcpStream> {
+    type ConnectInfo = TcpConnectInfo;
+
+    fn connect_info(&self) -> TcpConnectInfo {
+        self.connection().connect_info()
     }
 }
 

@@ -60,7 +60,12 @@ pub enum Report {
     /// The task directory was there already: another launch has the task. The attachment ends.
     Claimed,
     /// The command's first process exists.
-    Started(ProcessIdentity),
+    Started {
+        /// That process.
+        process: ProcessIdentity,
+        /// How long ago it was made.
+        age: Duration,
+    },
     /// More of the log.
     Output(OutputPiece),
     /// The output up to a position comes faster than it can be carried, and is left out here. The log has it.

@@ -186,9 +186,9 @@ impl Engine {
             usage: None,
             created_at: SystemTime::now(),
             revision: 0,
-            spec,
+            spec: Arc::new(spec),
         };
-        let wanted = task.spec.clone();
+        let wanted = Arc::clone(&task.spec);
         match inner.store.create_task(task, inner.settings.caps).await? {
             Created::Existing(task) => self.existing(task, &wanted),
             Created::New(task) => {

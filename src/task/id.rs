@@ -1,6 +1,6 @@
 //! Names of things: who owns a task, and which one it is.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -43,17 +43,16 @@ macro_rules! name {
     ($(#[$doc:meta])* $type:ident) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-        pub struct $type(String);
+        pub struct $type(Arc<str>);
 
         impl $type {
             /// Takes a caller's name.
             ///
             /// # Errors
             /// When it is empty, longer than [`NAME_LIMIT`] or has a character outside `A-Z a-z 0-9 . _ - : @`.
-            pub fn new(name: impl Into<String>) -> Result<Self, IdError> {
-                let name = name.into();
-                check_name(&name)?;
-                Ok(Self(name))
+            pub fn new(name: impl AsRef<str> + Into<Arc<str>>) -> Result<Self, IdError> {
+                check_name(name.as_ref())?;
+                Ok(Self(name.into()))
             }
 
             /// The name as text.
@@ -93,7 +92,7 @@ name! {
 impl TenantId {
     /// The tenant that everything belongs to where no tokens are configured.
     pub fn local() -> Self {
-        Self("local".to_owned())
+        Self("local".into())
     }
 }
 

@@ -1,6 +1,9 @@
 //! The whole of what is known about one task.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +22,7 @@ pub struct Task {
     /// Where it runs.
     pub sandbox: SandboxId,
     /// What was asked for.
-    pub spec: TaskSpec,
+    pub spec: Arc<TaskSpec>,
     /// Marks its one launch.
     pub nonce: Nonce,
     /// Where it stands.

@@ -213,7 +213,7 @@ impl Launched {
         soon("the end of the command", async {
             loop {
                 match self.attachment.next().await.unwrap() {
-                    Report::Started(process) => ran.process = Some(process),
+                    Report::Started { process, .. } => ran.process = Some(process),
                     Report::Output(piece) => ran.pieces.push(piece),
                     Report::Skipped { to } => ran.skips.push(to),
                     Report::Activity(activity) => ran.activities.push(activity),

@@ -123,7 +123,7 @@ impl Follower {
                     self.send(Kind::Claimed(claimed)).await?;
                     return Ok(Told::All);
                 }
-                shim_report::Kind::Started(process) => self.send(Kind::Started(process)).await?,
+                shim_report::Kind::Started(started) => self.send(Kind::Started(started)).await?,
                 shim_report::Kind::Activity(activity) => self.send(Kind::Activity(activity)).await?,
                 shim_report::Kind::Grew(_) => {
                     self.send_output().await?;

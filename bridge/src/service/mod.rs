@@ -38,7 +38,7 @@ pub const PROTOCOL: u32 = 1;
 /// Reports that wait until the connection has room. Those that come together, as the last ones do, travel together.
 const QUEUE: usize = 3;
 /// How long the answer to a launch waits for the first report, to travel with it: each piece on its own wakes everybody on the way.
-const FIRST_REPORT: Duration = Duration::from_millis(20);
+const FIRST_REPORT: Duration = Duration::from_millis(50);
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -81,16 +81,17 @@ impl Bridge {
 
     fn find(&self, key: &TaskKey, fence: bool) -> Result<Finding, Status> {
         let task = self.task(&key.task_id)?;
+        let directory = task.path().is_dir();
+        let mut processes = task.processes();
+        if fence && !processes.are_started() {
+            task.fence().map_err(|error| Status::internal(format!("fencing: {error}")))?;
+            processes = task.processes();
+        }
+        let started = processes.are_started();
         // Looked at before the exit file: whoever was alive may write it in between, and it is then seen.
-        let processes = task.processes();
         let process = processes.first;
         let alive = process.is_some_and(|process| crate::process::lives(process.pid, process.start_ticks));
         let supervised = processes.are_supervised();
-        let directory = task.path().is_dir();
-        let mut started = task.started();
-        if fence && !started {
-            started = task.fence().map_err(|error| Status::internal(format!("fencing: {error}")))?;
-        }
         let gap = task.gap();
         Ok(Finding {
             directory,

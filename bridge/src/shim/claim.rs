@@ -5,7 +5,7 @@ use std::{
     io::{self, Write as _},
     os::{fd::OwnedFd, unix::fs::DirBuilderExt as _},
     path::Path,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::io::Errno;
@@ -87,20 +87,17 @@ fn prepare(directory: &TaskDir, request: &LaunchRequest, place: &Place<'_>) -> R
     let streams =
         if request.separate_stderr { Some(File::create(directory.file("streams")).map_err(write)?) } else { None };
     let log = Log::new(directory, log, streams, request.output_limit);
-    let mut processes = File::create(directory.file("processes")).map_err(write)?;
-    processes.write_all(process_line(place.shim).as_bytes()).map_err(write)?;
     let wires = wire(request).map_err(|errno| Failure::new("refused", errno, "the streams cannot be made", ""))?;
     let command = Command::prepare(directory, request, place.umask)?;
-    // From here on the command counts as launched. Recovery makes the same file to forbid a launch that it cannot find.
-    match File::options().write(true).create_new(true).open(directory.file("started")) {
-        Ok(_) => Ok(Prepared { exit, processes, log, wires, command }),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(Failure {
-            word: "launch_interrupted",
-            errno: 0,
-            message: "the launch was given up before the command ran".to_owned(),
-        }),
-        Err(error) => Err(unwritable(&error)),
+    // From here on the command counts as launched.
+    let mut processes = File::create(directory.file("processes")).map_err(write)?;
+    processes.write_all(process_line(place.shim).as_bytes()).map_err(write)?;
+    // In this order: whoever made the fence looks for that line afterwards, so that one of the two finds what the other did.
+    if directory.is_fenced() {
+        let message = "the launch was given up before the command ran".to_owned();
+        return Err(Failure { word: "launch_interrupted", errno: 0, message });
     }
+    Ok(Prepared { exit, processes, log, wires, command })
 }
 
 fn start(
@@ -122,7 +119,8 @@ fn start(
     };
     // A disk that is full by now keeps nobody from running.
     let processes = processes.write_all(process_line(process).as_bytes()).is_ok().then_some(processes);
-    link.say(Kind::Started(process));
+    let made = Instant::now();
+    link.start = Some((process, made));
     link.follows = Some(0);
     let milliseconds = |value: u64| Duration::from_millis(value);
     Some(Task::new(Parts {
@@ -131,6 +129,7 @@ fn start(
         processes,
         log,
         process,
+        made,
         outputs,
         input,
         look: Look::new(source, milliseconds(request.quiet_after_ms), milliseconds(request.look_every_ms)),

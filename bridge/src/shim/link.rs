@@ -6,12 +6,16 @@ use std::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::net::UnixStream,
     },
+    time::{Duration, Instant},
 };
 
 use crate::{
     frame::{self, Decoder},
-    proto::{Ended, Free, Over, ShimOrder, ShimReport, WriteInputRequest, shim_report::Kind},
+    proto::{Ended, Free, Over, Process, ShimOrder, ShimReport, Started, WriteInputRequest, shim_report::Kind},
 };
+
+/// How long a start waits to be told. As long as the server waits to write it down.
+const TOGETHER: Duration = Duration::from_millis(20);
 
 /// One connection.
 pub(super) struct Link {
@@ -21,6 +25,8 @@ pub(super) struct Link {
     pub(super) follows: Option<u64>,
     /// What the other side wants written and the command has not taken yet.
     pub(super) input: Option<WriteInputRequest>,
+    /// The start of the command, that is not told yet, and when that was: it waits for what comes next, to travel with it.
+    pub(super) start: Option<(Process, Instant)>,
     /// Whether launches are asked for here.
     launches: bool,
     broken: bool,
@@ -31,7 +37,15 @@ impl Link {
     pub(super) fn new(socket: OwnedFd) -> io::Result<Self> {
         let socket = UnixStream::from(socket);
         socket.set_nonblocking(true)?;
-        Ok(Self { socket, decoder: Decoder::default(), follows: None, input: None, launches: false, broken: false })
+        Ok(Self {
+            socket,
+            decoder: Decoder::default(),
+            follows: None,
+            input: None,
+            start: None,
+            launches: false,
+            broken: false,
+        })
     }
 
     /// The connection that a shim is born with.
@@ -49,6 +63,16 @@ impl Link {
         !self.broken
     }
 
+    /// When to tell the start by itself.
+    pub(super) fn start_due(&self) -> Option<Instant> {
+        self.start.map(|(_, made)| made + TOGETHER)
+    }
+
+    /// Tells the start now.
+    pub(super) fn tell_start(&mut self) {
+        self.write(&[]);
+    }
+
     /// Says something. Reports are few and small: a side that has no room for one has stopped reading, and is let go.
     pub(super) fn say(&mut self, kind: Kind) {
         self.write(&frame::encode(&ShimReport { kind: Some(kind) }));
@@ -64,7 +88,12 @@ impl Link {
     }
 
     fn write(&mut self, frames: &[u8]) {
-        if !matches!((&self.socket).write(frames), Ok(written) if written == frames.len()) {
+        let start = self.start.take().map(|(process, made)| {
+            let age_us = u64::try_from(made.elapsed().as_micros()).unwrap_or(u64::MAX);
+            frame::encode(&ShimReport { kind: Some(Kind::Started(Started { process: Some(process), age_us })) })
+        });
+        let all = [start.as_deref().unwrap_or_default(), frames].concat();
+        if !matches!((&self.socket).write(&all), Ok(written) if written == all.len()) {
             self.broken = true;
         }
     }

@@ -94,7 +94,8 @@ fn next_launch(link: &mut Link) -> Option<LaunchRequest> {
 
 /// One turn of the loop: waits until something happens, and deals with all that has.
 fn turn(task: &mut Task, links: &mut Vec<Link>, signals: &OwnedFd) {
-    let timeout = task.due().map(|due| {
+    let due = links.iter().filter_map(Link::start_due).chain(task.due()).min();
+    let timeout = due.map(|due| {
         let wait = due.saturating_duration_since(std::time::Instant::now());
         Timespec { tv_sec: wait.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: wait.subsec_nanos().into() }
     });

@@ -38,8 +38,8 @@ const LARGE_PIPE: usize = 512 * 1024;
 /// How often what is left of a timed-out command is killed again.
 const KILL_AGAIN: Duration = Duration::from_millis(100);
 
-/// A command that is over by then needs no socket at which later bridges find its shim, nor its memory tidied.
-const LISTEN_AFTER: Duration = Duration::from_millis(15);
+/// A command that is over by then needs no socket at which others find its shim, nor its memory tidied. A bridge that comes earlier looks again.
+const LISTEN_AFTER: Duration = Duration::from_millis(50);
 
 /// A stream that the command writes to.
 pub(super) struct Output {
@@ -63,6 +63,7 @@ pub(super) struct Parts {
     pub(super) processes: Option<File>,
     pub(super) log: Log,
     pub(super) process: Process,
+    pub(super) made: Instant,
     pub(super) outputs: Vec<Output>,
     pub(super) input: Option<Input>,
     pub(super) look: Look,
@@ -87,6 +88,8 @@ pub(super) struct Task {
     processes: Option<File>,
     log: Log,
     process: Process,
+    /// When the command was started.
+    made: Instant,
     outputs: Vec<Output>,
     input: Option<Input>,
     listener: Option<UnixListener>,
@@ -111,19 +114,23 @@ pub(super) struct Task {
 
 impl Task {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { directory, exit, processes, log, process, outputs, input, look, timeout, grace, last } = parts;
+        let Parts { directory, exit, processes, log, process, made, outputs, input, look, timeout, grace, last } =
+            parts;
+        // Whoever writes input comes at once.
+        let listen_after = if input.is_some() { Duration::ZERO } else { LISTEN_AFTER };
         Self {
             directory,
             exit: Some(exit),
             processes,
             log,
             process,
+            made,
             outputs,
             input,
             listener: None,
-            listen_at: Some(Instant::now() + LISTEN_AFTER),
+            listen_at: Some(made + listen_after),
             look,
-            deadline: timeout.map(|timeout| (Instant::now() + timeout, timeout)),
+            deadline: timeout.map(|timeout| (made + timeout, timeout)),
             grace,
             stopping: None,
             status: None,
@@ -187,7 +194,8 @@ impl Task {
     pub(super) fn accept(&self) -> Option<Link> {
         let (socket, _) = self.listener.as_ref()?.accept().ok()?;
         let mut link = Link::new(socket.into()).ok()?;
-        link.say(Kind::Started(self.process));
+        link.start = Some((self.process, self.made));
+        link.tell_start();
         if let Some(activity) = self.look.last() {
             link.say(Kind::Activity(activity));
         }
@@ -372,6 +380,9 @@ impl Task {
     /// Does what is due: the timeout and what follows from it, a look at a silent command.
     pub(super) fn on_time(&mut self, links: &mut [Link]) {
         let now = Instant::now();
+        for link in links.iter_mut().filter(|link| link.start_due().is_some_and(|due| due <= now)) {
+            link.tell_start();
+        }
         if self.listen_at.is_some_and(|at| at <= now) {
             self.listen_at = None;
             trim();

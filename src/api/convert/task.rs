@@ -1,5 +1,7 @@
 //! A task on the wire.
 
+use std::sync::Arc;
+
 use super::{count, duration, outcome, process, stall, timestamp};
 use crate::{
     proto::v1::{self, TaskStatus},
@@ -11,7 +13,8 @@ pub(in crate::api) fn task(task: Task) -> v1::Task {
     let status = status(task.status());
     let outcome_of_state = task.state.outcome().map(outcome);
     let (started_at, finished_at) = (task.state.started_at(), task.state.finished_at());
-    let (command, argv, shell) = match task.spec.program {
+    let spec = Arc::unwrap_or_clone(task.spec);
+    let (command, argv, shell) = match spec.program {
         Program::Shell { text, shell } => (text, Vec::new(), shell.unwrap_or_default()),
         Program::Argv(argv) => (String::new(), argv, String::new()),
     };
@@ -23,12 +26,12 @@ pub(in crate::api) fn task(task: Task) -> v1::Task {
         command,
         argv,
         shell,
-        workdir: task.spec.workdir.unwrap_or_default(),
-        env: task.spec.env.into_iter().collect(),
-        description: task.spec.description,
-        timeout: Some(duration(task.spec.timeout)),
-        labels: task.spec.labels.into_iter().collect(),
-        request_id: task.spec.request_id.unwrap_or_default(),
+        workdir: spec.workdir.unwrap_or_default(),
+        env: spec.env.into_iter().collect(),
+        description: spec.description,
+        timeout: Some(duration(spec.timeout)),
+        labels: spec.labels.into_iter().collect(),
+        request_id: spec.request_id.unwrap_or_default(),
         status: status.into(),
         outcome: outcome_of_state,
         late_outcome: task.late_outcome.as_ref().map(outcome),
@@ -40,14 +43,14 @@ pub(in crate::api) fn task(task: Task) -> v1::Task {
         created_at: Some(timestamp(task.created_at)),
         started_at: started_at.map(timestamp),
         finished_at: finished_at.map(timestamp),
-        stdin: task.spec.stdin == Stdin::Open,
-        terminal: task.spec.terminal.map(process::terminal_size),
-        user: task.spec.user.unwrap_or_default(),
-        clean_env: task.spec.clean_env,
-        limits: process::limits(task.spec.limits),
-        nice: i32::from(task.spec.nice),
-        output_limit_bytes: count(task.spec.output_limit),
-        separate_stderr: task.spec.separate_stderr,
+        stdin: spec.stdin == Stdin::Open,
+        terminal: spec.terminal.map(process::terminal_size),
+        user: spec.user.unwrap_or_default(),
+        clean_env: spec.clean_env,
+        limits: process::limits(spec.limits),
+        nice: i32::from(spec.nice),
+        output_limit_bytes: count(spec.output_limit),
+        separate_stderr: spec.separate_stderr,
         resource_usage: task.usage.map(process::usage),
         output_gap: task.output.gap.map(process::gap),
     }

@@ -1,6 +1,6 @@
 //! A running `launch.sh` or `attach.sh`: output on its standard output, control lines on its standard error.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -118,7 +118,8 @@ fn report(line: &str) -> Option<Report> {
         },
         "started" => {
             let (pid, ticks) = rest.split_once(' ')?;
-            Some(Report::Started(ProcessIdentity { pid: pid.parse().ok()?, start_ticks: ticks.parse().ok()? }))
+            let process = ProcessIdentity { pid: pid.parse().ok()?, start_ticks: ticks.parse().ok()? };
+            Some(Report::Started { process, age: Duration::ZERO })
         }
         "ended" => sentinel::parse_result(rest).map(ended),
         "over" => {
@@ -142,7 +143,8 @@ mod tests {
     #[test]
     fn control_lines_are_understood_and_anything_else_is_not() {
         assert_eq!(report("claimed"), Some(Report::Claimed));
-        assert_eq!(report("started 12 3456"), Some(Report::Started(ProcessIdentity { pid: 12, start_ticks: 3456 })));
+        let process = ProcessIdentity { pid: 12, start_ticks: 3456 };
+        assert_eq!(report("started 12 3456"), Some(Report::Started { process, age: Duration::ZERO }));
         assert_eq!(report("ended signaled 9"), Some(ended(Ending::Signaled(Signal::KILL))));
         assert_eq!(report("over 7 1"), Some(Report::Over { bytes: 7, incomplete: true, gap: None }));
         assert_eq!(

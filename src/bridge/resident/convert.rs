@@ -62,7 +62,9 @@ pub(super) fn report(report: proto::Report) -> Option<Report> {
     use proto::report::Kind;
     Some(match report.kind? {
         Kind::Claimed(_) => Report::Claimed,
-        Kind::Started(process) => Report::Started(identity(process)),
+        Kind::Started(started) => {
+            Report::Started { process: identity(started.process?), age: Duration::from_micros(started.age_us) }
+        }
         Kind::Output(piece) => Report::Output(output(piece)),
         Kind::Skipped(skipped) => Report::Skipped { to: skipped.to },
         Kind::Activity(activity) => Report::Activity(Activity {

@@ -10,11 +10,14 @@ use bytes::Bytes;
 use futures_util::stream;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, BufWriter, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::CancellationToken;
 use tonic::{body::Body, codegen::Service};
 
-use crate::runtime::{Chunk, Exec, ExecInput, ExecOutput, RuntimeError};
+use crate::{
+    gather::Gather,
+    runtime::{Chunk, Exec, ExecInput, ExecOutput, RuntimeError},
+};
 
 /// What may be sent before it is acknowledged, in bytes: on all of a connection, and on one call. The second bounds what is held for a task
 /// whose output nobody takes.
@@ -63,8 +66,7 @@ impl Wire {
         let io = Pipes {
             output: Box::pin(futures_util::StreamExt::chain(stream::iter([Ok(Chunk::Stdout(first))]), output)),
             rest: Bytes::new(),
-            input: BufWriter::new(input),
-            waited: false,
+            input,
         };
         let connected = Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -75,7 +77,7 @@ impl Wire {
             .keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE)
             .keep_alive_while_idle(true)
-            .handshake(TokioIo::new(io))
+            .handshake(TokioIo::new(Gather::new(io)))
             .await;
         let (calls, connection) = connected.map_err(|error| unavailable(&error))?;
         let gone = CancellationToken::new();
@@ -127,9 +129,7 @@ impl Service<tonic::codegen::http::Request<Body>> for Wire {
 struct Pipes {
     output: ExecOutput,
     rest: Bytes,
-    input: BufWriter<ExecInput>,
-    /// Whether others have had their turn since something was last sent.
-    waited: bool,
+    input: ExecInput,
 }
 
 impl AsyncRead for Pipes {
@@ -159,71 +159,11 @@ impl AsyncWrite for Pipes {
         Pin::new(&mut self.input).poll_write(context, bytes)
     }
 
-    /// Lets whoever is ready add to it first: the head of a call and its message come from two tasks, and each piece on its own wakes
-    /// everybody on the way to the bridge.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        if !self.waited && !self.input.buffer().is_empty() {
-            self.waited = true;
-            context.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        ready!(Pin::new(&mut self.input).poll_flush(context))?;
-        self.waited = false;
-        Poll::Ready(Ok(()))
+        Pin::new(&mut self.input).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.input).poll_shutdown(context)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
-    use std::sync::{Arc, Mutex};
-
-    use futures_util::task::noop_waker_ref;
-
-    use super::*;
-
-    /// Remembers each write.
-    #[derive(Clone, Default)]
-    struct Recorder(Arc<Mutex<Vec<Vec<u8>>>>);
-
-    impl AsyncWrite for Recorder {
-        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
-            self.0.lock().unwrap().push(bytes.to_vec());
-            Poll::Ready(Ok(bytes.len()))
-        }
-
-        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-            Poll::Ready(Ok(()))
-        }
-
-        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-            Poll::Ready(Ok(()))
-        }
-    }
-
-    #[test]
-    fn what_is_said_at_one_moment_travels_in_one_piece() {
-        let sent = Recorder::default();
-        let input: ExecInput = Box::pin(sent.clone());
-        let mut pipes = Pipes {
-            output: Box::pin(stream::empty()),
-            rest: Bytes::new(),
-            input: BufWriter::new(input),
-            waited: false,
-        };
-        let mut pipes = Pin::new(&mut pipes);
-        let context = &mut Context::from_waker(noop_waker_ref());
-        for round in 1..=2 {
-            assert!(pipes.as_mut().poll_write(context, b"head").is_ready());
-            assert!(pipes.as_mut().poll_flush(context).is_pending(), "others have their turn");
-            assert!(pipes.as_mut().poll_write(context, b"message").is_ready());
-            assert!(pipes.as_mut().poll_flush(context).is_ready());
-            assert_eq!(*sent.0.lock().unwrap(), vec![b"headmessage".to_vec(); round]);
-        }
-        assert!(pipes.as_mut().poll_flush(context).is_ready(), "nobody waits for nothing");
     }
 }

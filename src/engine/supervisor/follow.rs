@@ -21,7 +21,7 @@ const PERMIT_LIMIT: Duration = Duration::from_secs(5);
 /// How long after a timeout that the bridge keeps it is kept here: long enough for the bridge to report it first.
 const BEHIND: Duration = Duration::from_secs(5);
 
-/// How long a start may wait to be committed. A command that is over by then needs one commit less.
+/// How long a start may wait to be committed, counted from it. A command that is over by then needs one commit less.
 const SETTLE: Duration = Duration::from_millis(20);
 
 /// Waits until then; for ever where there is no such time.
@@ -117,30 +117,13 @@ impl Supervisor {
         }
         loop {
             let due = self.next_due(&view);
-            let step = tokio::select! {
-                () = self.inner.leave.cancelled() => return Err(Left),
-                report = view.attachment.next() => self.report(&mut view, report).await?,
-                changed = self.orders.changed(), if self.may_stop() && view.ending.is_none() => {
-                    let order = self.orders.borrow_and_update().clone();
-                    if let (Ok(()), Some(order)) = (changed, order) {
-                        self.begin_stop(order.cause, order.grace).await?;
-                    }
-                    None
-                }
-                sent = async {
-                    match &mut self.stopping {
-                        Some(stopping) => stopping.sent().await,
-                        None => std::future::pending().await,
-                    }
-                } => {
-                    match sent {
-                        Ok(count) => tracing::debug!(count, "signalled"),
-                        Err(error) => tracing::warn!(%error, "a signal could not be sent; it is sent again"),
-                    }
-                    None
-                }
-                () = until(due) => self.on_time(&mut view).await?,
-            };
+            let mut step = None;
+            if due.is_some_and(|due| due <= Instant::now()) {
+                step = self.on_time(&mut view).await?;
+            }
+            if step.is_none() {
+                step = self.next_step(&mut view).await?;
+            }
             match step {
                 // What comes next goes by the record.
                 Some(step @ (Step::Look | Step::Launch | Step::Attach | Step::Follow(_))) => {
@@ -150,6 +133,38 @@ impl Supervisor {
                 Some(step @ (Step::End(..) | Step::Over)) => return Ok(step),
                 None => {}
             }
+        }
+    }
+
+    /// Waits for what happens next, or for what is due next.
+    async fn next_step(&mut self, view: &mut View) -> Result<Option<Step>, Left> {
+        let due = self.next_due(view);
+        tokio::select! {
+            // Reports may come without end, so they come after orders; and a timer that is not needed costs more than all the rest here.
+            // Whoever calls this looks first whether something is due.
+            biased;
+            () = self.inner.leave.cancelled() => Err(Left),
+            changed = self.orders.changed(), if self.may_stop() && view.ending.is_none() => {
+                let order = self.orders.borrow_and_update().clone();
+                if let (Ok(()), Some(order)) = (changed, order) {
+                    self.begin_stop(order.cause, order.grace).await?;
+                }
+                Ok(None)
+            }
+            sent = async {
+                match &mut self.stopping {
+                    Some(stopping) => stopping.sent().await,
+                    None => std::future::pending().await,
+                }
+            } => {
+                match sent {
+                    Ok(count) => tracing::debug!(count, "signalled"),
+                    Err(error) => tracing::warn!(%error, "a signal could not be sent; it is sent again"),
+                }
+                Ok(None)
+            }
+            report = view.attachment.next() => self.report(view, report).await,
+            () = until(due) => Ok(None),
         }
     }
 
@@ -239,9 +254,10 @@ impl Supervisor {
         self.permit = None;
         view.permit_until = None;
         match report {
-            Ok(Report::Started(process)) => {
+            Ok(Report::Started { process, age }) => {
                 let now = Instant::now();
-                view.begun = Some(Begun { process, at: SystemTime::now(), commit_by: now + SETTLE });
+                let at = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
+                view.begun = Some(Begun { process, at, commit_by: now + SETTLE.saturating_sub(age) });
                 view.silent_since = now;
                 Ok(None)
             }

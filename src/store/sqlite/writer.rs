@@ -1,9 +1,9 @@
 //! The one writer: takes the changes that are waiting and commits them together, so that they share the cost of reaching the disk.
 //!
 //! Owns the only connection that writes, the thread that uses it, and the claim on the database file. Knows nothing of what a change does.
-//! It never waits for a group to fill: while one commit is under way, the next group gathers by itself. Only after a group of several it
-//! first lets those go who are ready to run, if there are any: on a busy machine, what they do is most likely another change. The thread
-//! waits for changes and for the disk, and for nothing else: each way to another thread and back costs more than most statements.
+//! While one commit is under way, the next group gathers by itself, and where changes are few nobody waits for others. After a crowded group
+//! more are most likely on their way: it gives them a moment, since what a commit costs hardly depends on how many share it. Otherwise the
+//! thread waits for changes and for the disk alone: each way to another thread and back costs more than most statements.
 
 use std::{
     io,
@@ -12,6 +12,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use rusqlite::Connection;
@@ -23,6 +24,10 @@ use crate::store::{Scope, StoreError, signs::Signs};
 
 /// The most changes in one commit.
 const GROUP_LIMIT: usize = 256;
+/// After a group of so many changes, the next one is given a moment to gather.
+const CROWD: usize = 4;
+/// That moment: about as long as a commit takes where the disk is a fast one.
+const GATHER: Duration = Duration::from_millis(1);
 /// The most changes that wait; further callers wait to get in.
 const QUEUE_LIMIT: usize = 1024;
 
@@ -119,11 +124,11 @@ impl Work {
         let mut crowded = false;
         while waiting.blocking_recv_many(&mut group, GROUP_LIMIT) > 0 {
             if crowded {
-                thread::yield_now();
+                thread::sleep(GATHER);
                 let room = GROUP_LIMIT - group.len();
                 group.extend(std::iter::from_fn(|| waiting.try_recv().ok()).take(room));
             }
-            crowded = group.len() > 1;
+            crowded = group.len() >= CROWD;
             self.commit(std::mem::take(&mut group));
         }
         // A failure here loses nothing: every commit is on disk already.

@@ -136,7 +136,7 @@ pub async fn read(mut attachment: Attachment) -> Ran {
     let mut ran = Ran::default();
     loop {
         match attachment.next().await.unwrap() {
-            Report::Started(process) => ran.process = Some(process),
+            Report::Started { process, .. } => ran.process = Some(process),
             Report::Output(piece) => ran.output.extend_from_slice(&piece.bytes),
             Report::Skipped { .. } => ran.skipped = true,
             Report::Activity(_) => {}

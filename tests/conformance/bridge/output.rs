@@ -11,7 +11,7 @@ use super::bench::{Bench, DEADLINE, bytes_of, ending_of, is_end, read, text, unt
 pub async fn a_dead_stream_disturbs_neither_command_nor_log(bench: Bench) {
     let script = "i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i + 1)); done; sleep 0.5; echo last; exit 6";
     let (id, nonce, mut attachment) = bench.launch(&text(script)).await;
-    until(&mut attachment, "the start", |report| matches!(report, Report::Started(_))).await;
+    until(&mut attachment, "the start", |report| matches!(report, Report::Started { .. })).await;
     drop(attachment);
     let finding = bench.probe_until(id, nonce, "the exit file", |finding| finding.sentinel != Sentinel::Absent).await;
     assert_eq!(finding.sentinel, Sentinel::Complete(Ending::Exited(6)));

@@ -32,8 +32,8 @@ pub async fn a_signal_reaches_the_whole_tree(bench: Bench) {
     // A child in another session, one that was given another parent, and one that ignores SIGTERM.
     let script = "setsid sh -c 'sleep 1001' & (sh -c 'sleep 1002 & sleep 1003' &) ; trap '' TERM; sh -c 'sleep 1004; :'; sleep 1005";
     let (id, nonce, mut attachment) = bench.launch(&text(script)).await;
-    let started = until(&mut attachment, "the start", |report| matches!(report, Report::Started(_))).await;
-    let Report::Started(process) = started else { unreachable!() };
+    let started = until(&mut attachment, "the start", |report| matches!(report, Report::Started { .. })).await;
+    let Report::Started { process, .. } = started else { unreachable!() };
     let deadline = Instant::now() + DEADLINE;
     // The command's shell, four sleeps and the shell that waits for the last of them; some shells stay beside their last command.
     while bench.bridge.signal(&bench.sandbox, id, Some(process), None).await.unwrap() < 6 {

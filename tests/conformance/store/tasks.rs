@@ -1,6 +1,6 @@
 //! Tasks: created once, changed from their newest revision, final at the end.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use errand::{
     store::{BotFilter, Caps, Created, StoreError, TaskQuery},
@@ -16,7 +16,7 @@ use crate::fixtures::{
 pub async fn a_task_reads_back_as_created(place: &impl Place) {
     let store = place.open().await;
     let mut sent = requested(&owner("a", "bot", "s"), "r1");
-    sent.spec.env = BTreeMap::from([("KEY".to_owned(), "'\"\\ é\n".to_owned())]);
+    Arc::make_mut(&mut sent.spec).env = BTreeMap::from([("KEY".to_owned(), "'\"\\ é\n".to_owned())]);
     let made = create(&*store, sent.clone()).await;
     assert_eq!(made, sent);
     assert_eq!(store.task(&tenant("a"), sent.id).await.unwrap(), Some(sent.clone()));
@@ -221,7 +221,7 @@ pub async fn labels_match_whatever_their_keys_hold(place: &impl Place) {
     let mut made = Vec::new();
     for key in odd_keys {
         let mut labelled = task(&owner("a", "bot", "s"));
-        labelled.spec.labels =
+        Arc::make_mut(&mut labelled.spec).labels =
             BTreeMap::from([(key.to_owned(), format!("<{key}>")), ("all".to_owned(), "1".to_owned())]);
         made.push((key, create(&*store, labelled).await.id));
     }

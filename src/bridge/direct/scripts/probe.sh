@@ -16,28 +16,28 @@ numbers() { # $1 $2: two numbers, into $first and $second; 0 where they are none
   case $first$second in *[!0-9]*) first=0 second=0 ;; esac
 }
 
+recorded() { # sets $supervisor and $command to what is recorded of these processes
+  supervisor='' command=''
+  { [ -f "$dir/processes" ] && { read -r supervisor; read -r command; } <"$dir/processes"; } 2>/dev/null
+}
+
 for id; do
   dir=$root/$id
   directory=0 started=0 pid=0 since=0 alive=0 supervised=0 size=0 incomplete=0 length=- content=
   [ ! -d "$dir" ] || directory=1
+  recorded
+  if [ -z "$supervisor" ] && [ "$fence" = fence ]; then
+    mkdir -p "$dir" 2>/dev/null
+    true 2>/dev/null >"$dir/fenced"
+    recorded
+  fi
+  [ -z "$supervisor" ] || started=1
   # Looked at before the exit file: a process that was alive may write it in between, and it is then seen.
-  supervisor='' command=''
-  { [ -f "$dir/processes" ] && { read -r supervisor; read -r command; } <"$dir/processes"; } 2>/dev/null
   numbers $command
   pid=$first since=$second
   [ "$since" = 0 ] || ! same_process "$pid" "$since" || alive=1
   numbers $supervisor
   [ "$second" = 0 ] || ! same_process "$first" "$second" || supervised=1
-  # What a fence made says so, also to whoever comes after the fence.
-  mark=
-  { [ -f "$dir/started" ] && started=1 && read -r mark <"$dir/started"; } 2>/dev/null
-  [ "$mark" != fenced ] || started=0
-  if [ $started = 0 ] && [ "$fence" = fence ] && [ "$mark" != fenced ]; then
-    mkdir -p "$dir" 2>/dev/null
-    set -C
-    echo fenced 2>/dev/null >"$dir/started" || started=1
-    set +C
-  fi
   if [ -f "$dir/exit" ]; then
     content=$(head -c 1024 "$dir/exit" 2>/dev/null; echo .)
     content=${content%.}

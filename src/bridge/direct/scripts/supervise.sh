@@ -154,22 +154,21 @@ supervise() {
     esac
     return
   }
-  # From here on the command counts as launched. Recovery makes the same file to forbid a launch that it cannot find.
-  set -C
-  true 2>/dev/null >"$dir/started" || {
+  # From here on the command counts as launched.
+  echo "$$ $ticks" 2>/dev/null >"$dir/processes" || {
+    finish "failed no_space 28 the task directory cannot be written"
+    return
+  }
+  # In this order: whoever made the fence looks for that line afterwards, so that one of the two finds what the other did.
+  [ ! -e "$dir/fenced" ] || {
     finish "failed launch_interrupted 0 the launch was given up before the command ran"
     return
   }
-  set +C
   ! run "$@" || finish "$result"
 }
 
 shrug
 process $$
-echo "$$ $ticks" 2>/dev/null >"$dir/processes" || {
-  finish "failed no_space 28 the task directory cannot be written"
-  exit
-}
 supervise "$@" | {
   # Nothing of the command comes from here: what keeps the log can ignore what the supervisor only shrugs off.
   trap '' HUP INT QUIT TERM PIPE USR1 USR2 ALRM
