@@ -242,3 +242,28 @@ impl Failure {
 fn failed(failure: &Failure) -> Ended {
     Ended { result: failure.result(), usage: None }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::{Argv, launch_request::Program};
+
+    #[test]
+    fn whoever_finds_a_fence_after_its_line_gives_up_and_whoever_fences_after_it_finds_the_line() {
+        let root = tempfile::tempdir().expect("a directory");
+        let shim = Process { pid: 1, start_ticks: 2 };
+        let place = Place { root: root.path(), umask: 0o022, shim };
+        let program = Some(Program::Argv(Argv { arguments: vec!["true".to_owned()] }));
+        let request = LaunchRequest { nonce: "n".to_owned(), program, ..LaunchRequest::default() };
+        for (id, fenced) in [("a", true), ("b", false)] {
+            let directory = TaskDir::new(root.path(), id).expect("an id");
+            claim(root.path(), &directory).expect("claimed");
+            if fenced {
+                directory.fence().expect("fenced");
+            }
+            let word = prepare(&directory, &request, &place).err().map(|failure| failure.word);
+            assert_eq!(word, fenced.then_some("launch_interrupted"));
+            assert_eq!(directory.processes().shim, Some(shim));
+        }
+    }
+}

@@ -133,3 +133,32 @@ impl AsFd for Link {
         self.socket.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_waits_for_what_comes_next_and_says_its_age() {
+        let (ours, its) = UnixStream::pair().expect("a pair");
+        let mut link = Link::new(its.into()).expect("a link");
+        let made = Instant::now() - Duration::from_secs(1);
+        link.start = Some((Process { pid: 7, start_ticks: 8 }, made));
+        ours.set_nonblocking(true).expect("set");
+        assert_eq!((&ours).read(&mut [0]).expect_err("nothing is said").kind(), io::ErrorKind::WouldBlock);
+        assert!(link.start_due().expect("it is told at some time") <= Instant::now());
+
+        let ended = Ended { result: "exited 0".to_owned(), usage: None };
+        link.say_end(ended.clone(), Over::default(), false);
+        let mut buffer = [0; 1024];
+        let size = (&ours).read(&mut buffer).expect("all of it");
+        let mut decoder = Decoder::default();
+        decoder.push(&buffer[..size]);
+        let mut said = std::iter::from_fn(|| decoder.message::<ShimReport>().expect("frames")?.kind);
+        let Some(Kind::Started(started)) = said.next() else { panic!("the start comes first") };
+        assert_eq!(started.process, Some(Process { pid: 7, start_ticks: 8 }));
+        assert!(started.age_us >= 1_000_000, "{started:?}");
+        assert_eq!(said.collect::<Vec<_>>(), [Kind::Ended(ended), Kind::Over(Over::default())]);
+        assert_eq!(link.start_due(), None);
+    }
+}

@@ -34,6 +34,9 @@ const TASKS: usize = 100;
 /// After a launch of so many bytes a shim keeps no other task: the high-water mark of its memory counts for whatever is executed from it.
 const LARGE: usize = 64 * 1024;
 
+/// So much free memory is not given back to the kernel while a shim goes from task to task, in bytes: more than a launch needs.
+const MEMORY: libc::c_int = 1024 * 1024;
+
 /// What all tasks of one shim have in common.
 struct Place<'a> {
     /// Where the task directories are.
@@ -51,6 +54,7 @@ pub(crate) fn run(control: OwnedFd, root: &Path, umask: u32) {
     let _ = rustix::thread::set_name(c"errand-shim");
     // Whatever the command leaves behind becomes this process's child, wherever it goes.
     let _ = rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1));
+    keep_memory();
     let Some(signals) = listen_for_children() else { return };
     let place = Place { root, umask, shim: claim::identity(std::process::id()) };
     let Ok(mut link) = Link::first(control) else { return };
@@ -176,6 +180,16 @@ fn wait(task: &Task, links: &[Link], signals: &OwnedFd, timeout: Option<&Timespe
         }
     }
     ready
+}
+
+/// What one task has freed is there for the next. A task that lasts gives it back, see [`task`].
+fn keep_memory() {
+    // SAFETY: takes two numbers; there is one thread.
+    #[cfg(target_env = "gnu")]
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::mallopt(libc::M_TRIM_THRESHOLD, MEMORY);
+    }
 }
 
 /// A descriptor that is ready when a child has changed. Every other signal is blocked: none that was meant for the command ends its keeper.
