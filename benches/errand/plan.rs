@@ -21,7 +21,7 @@ pub struct Args {
 /// What is measured on a server of its own: what other measurements leave in memory must not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Group {
-    /// Tasks per second. First, see there.
+    /// Tasks per second. Before what the execs of the others leave on the disk.
     Throughput,
     /// How long one task takes.
     Latency,

@@ -38,6 +38,7 @@ pub const PROTOCOL: u32 = 1;
 /// Reports that wait until the connection has room. Those that come together, as the last ones do, travel together.
 const QUEUE: usize = 3;
 /// How long the answer to a launch waits for the first report, to travel with it: each piece on its own wakes everybody on the way.
+/// Longer than a shim keeps a start to itself.
 const FIRST_REPORT: Duration = Duration::from_millis(50);
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;

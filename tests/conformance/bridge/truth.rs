@@ -28,6 +28,15 @@ pub async fn a_fenced_launch_never_happens(bench: Bench) {
     assert_eq!(bench.sh("cat /tmp/ran 2>/dev/null").await, "");
 }
 
+pub async fn a_fence_that_cannot_be_made_forbids_nothing(bench: Bench) {
+    let (id, nonce) = (TaskId::new(), Nonce::new());
+    bench.sh(&format!("mkdir -p {}/{id}/fenced", bench.root)).await;
+    // An error, or the word of somebody who does not know.
+    if let Ok(findings) = bench.bridge.probe(&bench.sandbox, &[(id, nonce)], true).await {
+        assert!(findings[0].started, "{findings:?}");
+    }
+}
+
 pub async fn a_signal_reaches_the_whole_tree(bench: Bench) {
     // A child in another session, one that was given another parent, and one that ignores SIGTERM.
     let script = "setsid sh -c 'sleep 1001' & (sh -c 'sleep 1002 & sleep 1003' &) ; trap '' TERM; sh -c 'sleep 1004; :'; sleep 1005";

@@ -28,7 +28,8 @@ for id; do
   recorded
   if [ -z "$supervisor" ] && [ "$fence" = fence ]; then
     mkdir -p "$dir" 2>/dev/null
-    true 2>/dev/null >"$dir/fenced"
+    # Without a fence the launch may still come: nobody may say that it never will.
+    true 2>/dev/null >"$dir/fenced" || started=1
     recorded
   fi
   [ -z "$supervisor" ] || started=1
