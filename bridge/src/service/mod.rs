@@ -212,7 +212,7 @@ impl BridgeService for Bridge {
             _ => Status::internal(format!("the log cannot be read: {error}")),
         })?;
         let parts = read::send(LogHead { size, start, gap }, log, end, may_pack);
-        Ok(Response::new(Box::pin(ReceiverStream::new(parts))))
+        Ok(Response::new(Box::pin(parts)))
     }
 
     async fn remove(&self, request: Request<RemoveRequest>) -> Result<Response<RemoveResponse>, Status> {

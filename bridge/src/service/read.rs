@@ -3,7 +3,9 @@
 use std::io;
 
 use bytes::Bytes;
-use tokio::sync::mpsc::{self, Receiver, Sender};
+use futures_util::{Stream, StreamExt as _, stream};
+use tokio::sync::mpsc::{self, Sender};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::QUEUE;
@@ -18,30 +20,35 @@ const LONG: u64 = 1024 * 1024;
 const NICE: i32 = 10;
 /// Its stack, in bytes.
 const STACK: usize = 128 * 1024;
+/// The most answers that leave together. Everybody on the way is woken for each piece that travels alone.
+const TOGETHER: usize = 32;
 
 type Answer = Result<ReadLogResponse, Status>;
 
 /// Reads a log from where it stands to `end`, for as long as somebody takes what is read.
 /// A long piece is packed if it may be.
-pub(super) fn send(head: LogHead, log: LogReader, end: u64, may_pack: bool) -> Receiver<Answer> {
+pub(super) fn send(head: LogHead, log: LogReader, end: u64, may_pack: bool) -> impl Stream<Item = Answer> {
     let (answers, receiver) = mpsc::channel(QUEUE);
     let length = end.saturating_sub(log.position());
     let packer = (may_pack && length > LONG).then(Packer::new);
     let reading = Reading { head: Some(head), log, end, packer };
     if length <= LONG {
         tokio::spawn(send_here(reading, answers));
-        return receiver;
+    } else {
+        send_apart(reading, answers);
     }
+    ReceiverStream::new(receiver).flat_map(stream::iter)
+}
+
+fn send_apart(reading: Reading, answers: Sender<Vec<Answer>>) {
     // A sandbox that is at its limit of processes has no thread to spare, and its logs are read all the same.
-    let (hand_over, taken) = std::sync::mpsc::sync_channel::<(Reading, Sender<Answer>)>(1);
+    let (hand_over, taken) = std::sync::mpsc::sync_channel::<(Reading, Sender<Vec<Answer>>)>(1);
     let thread = std::thread::Builder::new().name("errand-log".to_owned()).stack_size(STACK).spawn(move || {
         let _ = rustix::process::nice(NICE);
-        if let Ok((reading, answers)) = taken.recv() {
-            for answer in reading {
-                if answers.blocking_send(answer).is_err() {
-                    return;
-                }
-            }
+        if let Ok((mut reading, answers)) = taken.recv() {
+            while let Some(together) = reading.together()
+                && answers.blocking_send(together).is_ok()
+            {}
         }
     });
     match thread {
@@ -49,15 +56,12 @@ pub(super) fn send(head: LogHead, log: LogReader, end: u64, may_pack: bool) -> R
         Ok(_) => drop(hand_over.send((reading, answers))),
         Err(_) => drop(tokio::spawn(send_here(reading, answers))),
     }
-    receiver
 }
 
-async fn send_here(reading: Reading, answers: Sender<Answer>) {
-    for answer in reading {
-        if answers.send(answer).await.is_err() {
-            return;
-        }
-    }
+async fn send_here(mut reading: Reading, answers: Sender<Vec<Answer>>) {
+    while let Some(together) = reading.together()
+        && answers.send(together).await.is_ok()
+    {}
 }
 
 /// A piece of a log that is being read.
@@ -66,6 +70,22 @@ struct Reading {
     log: LogReader,
     end: u64,
     packer: Option<Packer>,
+}
+
+impl Reading {
+    /// The next answers, until they make up a piece or are [`TOGETHER`]; none at the end.
+    fn together(&mut self) -> Option<Vec<Answer>> {
+        let mut together = Vec::new();
+        let mut size = 0;
+        while together.len() < TOGETHER
+            && size < PIECE
+            && let Some(answer) = self.next()
+        {
+            size += answer.as_ref().map_or(0, prost::Message::encoded_len);
+            together.push(answer);
+        }
+        (!together.is_empty()).then_some(together)
+    }
 }
 
 impl Iterator for Reading {
@@ -94,35 +114,23 @@ impl Iterator for Reading {
     }
 }
 
-/// The most that is packed into one block, in bytes: the server holds one for each follower. It takes up to 1 MiB.
-const BLOCK: usize = 512 * 1024;
-/// What packs to less than one part in so many is read in blocks of that size: packed, such a block is no larger than others are.
-const WELL: usize = BLOCK / PIECE;
-
-/// Packs output, unless that makes it larger. Most of what a piece costs on its way is not its size.
+/// Packs output, unless that makes it larger.
 struct Packer {
     plain: Vec<u8>,
     packed: Vec<u8>,
-    /// How much is read next.
-    size: usize,
 }
 
 impl Packer {
     fn new() -> Self {
-        Self { plain: Vec::new(), packed: Vec::new(), size: PIECE }
+        Self { plain: vec![0; PIECE], packed: vec![0; lz4_flex::block::get_maximum_output_size(PIECE)] }
     }
 
     fn next(&mut self, log: &mut LogReader, limit: u64) -> io::Result<Option<Output>> {
-        let size = usize::try_from(limit).unwrap_or(usize::MAX).min(self.size);
-        if self.plain.len() < size {
-            self.plain.resize(size, 0);
-            self.packed.resize(lz4_flex::block::get_maximum_output_size(size), 0);
-        }
+        let size = usize::try_from(limit).unwrap_or(PIECE).min(PIECE);
         Ok(log.read(&mut self.plain[..size])?.map(|piece| {
             let plain = &self.plain[..piece.size];
             // There is always room.
             let packed = lz4_flex::block::compress_into(plain, &mut self.packed).unwrap_or(usize::MAX);
-            self.size = if packed.saturating_mul(WELL) <= plain.len() { BLOCK } else { PIECE };
             let (data, unpacked) = if packed < plain.len() { (&self.packed[..packed], piece.size) } else { (plain, 0) };
             Output {
                 offset: piece.offset,
@@ -131,5 +139,48 @@ impl Packer {
                 unpacked: u32::try_from(unpacked).unwrap_or(0),
             }
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task_dir::TaskDir;
+
+    /// What leaves together of a log that holds these bytes: how many pieces, and their size.
+    fn bursts(text: &[u8], may_pack: bool) -> Vec<(usize, usize)> {
+        let root = tempfile::tempdir().expect("a directory");
+        let task = TaskDir::new(root.path(), "t").expect("an id");
+        std::fs::create_dir(task.path()).expect("made");
+        std::fs::write(task.file("output.log"), text).expect("written");
+        let log = LogReader::open(&task, 0).expect("a log");
+        let end = text.len() as u64;
+        let mut reading = Reading { head: None, log, end, packer: may_pack.then(Packer::new) };
+        let mut bursts = Vec::new();
+        let mut position = 0;
+        while let Some(together) = reading.together() {
+            let mut carried = 0;
+            for answer in &together {
+                let Ok(ReadLogResponse { part: Some(Part::Output(output)) }) = answer else { panic!("{answer:?}") };
+                assert_eq!(output.offset, position);
+                position += u64::from(output.unpacked).max(output.data.len() as u64);
+                carried += output.data.len();
+            }
+            bursts.push((together.len(), carried));
+        }
+        assert_eq!(position, end);
+        bursts
+    }
+
+    #[test]
+    fn what_packs_well_leaves_together_and_what_does_not_piece_by_piece() {
+        let lines = b"one of many lines\n".repeat(300_000);
+        let packed = bursts(&lines, true);
+        assert!(
+            packed.len() < 3 && packed.iter().all(|(pieces, size)| *pieces <= TOGETHER && *size < PIECE),
+            "{packed:?}"
+        );
+        let plain = bursts(&lines, false);
+        assert!(plain.len() > 40 && plain.iter().all(|burst| *burst <= (1, PIECE)), "{plain:?}");
     }
 }

@@ -24,8 +24,9 @@ const BUFFER: usize = 16 * 1024;
 const MOVE: usize = 1024 * 1024;
 /// After so many bytes the command writes much.
 pub(super) const MUCH: u64 = 1024 * 1024;
-/// What is read at once then, in bytes.
-const LARGE_BUFFER: usize = 128 * 1024;
+/// What is read at once then, in bytes: small enough to be in a core's cache when it is written. Writes end at multiples of it, which a file system
+/// keeps in larger pieces of memory.
+const LARGE_BUFFER: usize = 64 * 1024;
 /// Holes begin and end at such positions: the kernel frees whole blocks only.
 const BLOCK: u64 = 4096;
 /// In how many steps the tail moves on by its own length. More steps, more of the limit is used; fewer, less work.
@@ -121,7 +122,8 @@ impl Log {
         }
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.resize(LARGE_BUFFER, 0);
-        let taken = self.copy_through(source, &mut buffer);
+        let until_multiple = LARGE_BUFFER - usize::try_from(self.size % LARGE_BUFFER as u64).unwrap_or(0);
+        let taken = self.copy_through(source, &mut buffer[..until_multiple]);
         self.buffer = buffer;
         taken
     }
