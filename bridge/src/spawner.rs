@@ -98,7 +98,7 @@ fn serve(socket: OwnedFd, root: &Path, umask: u32) {
     let mut asked_in_vain = false;
     let mut quiet = true;
     loop {
-        let mut refused = false;
+        let mut refused = None;
         let wanted = if quiet { SPARES } else { 1 };
         while bridge_is_there && spares.len() < wanted {
             // SAFETY: there is one thread, so the child may do whatever it likes.
@@ -111,7 +111,7 @@ fn serve(socket: OwnedFd, root: &Path, umask: u32) {
                 }
                 // The limit of processes is reached.
                 -1 => {
-                    refused = true;
+                    refused = Some(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::AGAIN));
                     break;
                 }
                 pid => {
@@ -120,9 +120,10 @@ fn serve(socket: OwnedFd, root: &Path, umask: u32) {
                 }
             }
         }
-        if asked_in_vain && spares.is_empty() {
-            // Nor can one be made. Whoever asks is told by the end of its connection.
-            let _ = receive(&socket);
+        if let Some(errno) = refused.filter(|_| asked_in_vain && spares.is_empty())
+            && let Ok(Some(control)) = receive(&socket)
+        {
+            shim::refuse(control, errno);
         }
         let mut watched = vec![PollFd::new(&signals, PollFlags::IN), PollFd::new(&taken, PollFlags::IN)];
         if bridge_is_there {
@@ -130,7 +131,7 @@ fn serve(socket: OwnedFd, root: &Path, umask: u32) {
             let wanted = if spares.is_empty() { PollFlags::IN } else { PollFlags::empty() };
             watched.push(PollFd::new(&socket, wanted));
         }
-        let refills = bridge_is_there && !refused && spares.len() < SPARES;
+        let refills = bridge_is_there && refused.is_none() && spares.len() < SPARES;
         match poll(&mut watched, refills.then_some(&QUIET)) {
             Ok(ready) => quiet = ready == 0,
             Err(_) => continue,

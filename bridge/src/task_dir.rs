@@ -91,17 +91,19 @@ impl TaskDir {
         Some(result.to_owned())
     }
 
-    /// Makes sure that a task which was not launched yet never will be. What [`TaskDir::processes`] says afterwards stands.
+    /// Makes sure that a task which was not launched yet never will be. What is recorded of its processes once the mark is there: a launch that
+    /// has its line by then goes on, and any other finds the mark.
     ///
     /// # Errors
     /// When the mark cannot be made.
-    pub fn fence(&self) -> io::Result<()> {
+    pub fn fence(&self) -> io::Result<Processes> {
         use std::os::unix::fs::DirBuilderExt as _;
         match fs::DirBuilder::new().mode(0o700).recursive(true).create(&self.path) {
             Err(error) if !self.path.is_dir() => return Err(error),
             Ok(()) | Err(_) => {}
         }
-        fs::File::create(self.file("fenced")).map(drop)
+        fs::File::create(self.file("fenced"))?;
+        Ok(self.processes())
     }
 
     /// True when somebody has looked for the launch and found that it had not happened.
@@ -199,13 +201,12 @@ mod tests {
         let root = tempfile::tempdir().expect("a directory");
         let fresh = TaskDir::new(root.path(), "a").expect("an id");
         fresh.fence().expect("fenced");
-        fresh.fence().expect("fenced twice");
-        assert!(fresh.is_fenced() && !fresh.processes().are_started());
+        let found = fresh.fence().expect("fenced twice");
+        assert!(fresh.is_fenced() && !found.are_started());
         let launched = TaskDir::new(root.path(), "b").expect("an id");
         fs::create_dir(launched.path()).expect("made");
         fs::write(launched.file("processes"), process_line(Process { pid: 1, start_ticks: 2 })).expect("written");
-        launched.fence().expect("fenced");
-        assert!(launched.processes().are_started());
+        assert!(launched.fence().expect("fenced").are_started());
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod attachment;
 mod choice;
+mod clock;
 mod direct;
 mod files;
 mod input;

@@ -56,8 +56,13 @@ impl Task {
         self.state.started_at().and_then(|start| end.duration_since(start).ok()).unwrap_or_default()
     }
 
-    /// Applies an event. True when the record changed and has to be stored.
-    pub fn apply(&mut self, event: Event) -> bool {
+    /// Applies an event. True when the record changed and has to be stored. When a command was started is for its sandbox to say: that was
+    /// not before the task was accepted.
+    pub fn apply(&mut self, mut event: Event) -> bool {
+        match &mut event {
+            Event::Started { at, .. } | Event::Ended { started_at: Some(at), .. } => *at = self.created_at.max(*at),
+            _ => {}
+        }
         match transition(&self.state, event) {
             Transition::To(state) => {
                 if state.status().is_terminal() {
@@ -72,6 +77,51 @@ impl Task {
                 self.late_outcome.get_or_insert(outcome);
                 news
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+    use crate::task::{BotId, Ending, Incarnation, ProcessIdentity, Program, SessionId, TenantId};
+
+    #[test]
+    fn a_command_was_not_started_before_its_task_was_accepted() {
+        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        let program = Program::Argv(vec!["true".to_owned()]);
+        let queued = Task {
+            id: TaskId::new(),
+            owner: Owner {
+                tenant: TenantId::new("t").unwrap(),
+                bot: BotId::new("b").unwrap(),
+                session: SessionId::new("s").unwrap(),
+            },
+            sandbox: SandboxId::new(),
+            spec: Arc::new(TaskSpec::new(program, Duration::from_secs(60))),
+            nonce: Nonce::new(),
+            state: TaskState::Queued,
+            late_outcome: None,
+            output_file: String::new(),
+            output: OutputSummary::default(),
+            stall: None,
+            usage: None,
+            created_at: at(100),
+            revision: 0,
+        };
+        let process = ProcessIdentity { pid: 7, start_ticks: 8 };
+        let before_1970 = UNIX_EPOCH - Duration::from_secs(1 << 40);
+        for (told, wanted) in [(before_1970, at(100)), (at(99), at(100)), (at(101), at(101))] {
+            let mut running = queued.clone();
+            assert!(running.apply(Event::LaunchBegan { incarnation: Incarnation("i".to_owned()) }));
+            let mut over = running.clone();
+            assert!(running.apply(Event::Started { process, at: told }));
+            assert_eq!(running.state.started_at(), Some(wanted));
+            assert!(over.apply(Event::Ended { ending: Ending::Exited(0), started_at: Some(told), at: at(102) }));
+            assert_eq!(over.state.started_at(), Some(wanted));
         }
     }
 }

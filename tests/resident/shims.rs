@@ -85,6 +85,18 @@ async fn a_free_shim_that_is_killed_is_missed_by_nobody_and_one_that_is_not_need
 }
 
 #[tokio::test]
+async fn a_command_that_ran_is_not_said_to_have_failed_to_start_however_little_is_left_of_it() {
+    for place in EVERYWHERE {
+        let Some(place) = Place::on(place).await else { continue };
+        // Within the moment in which a start waits to be told.
+        for _ in 0..5 {
+            let ran = place.run(&text(&format!("rm -rf {ROOT}/*; kill -9 $PPID"))).await;
+            assert_eq!(ran.ending, None);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_shim_keeps_many_tasks_and_not_too_many_and_none_is_lost_where_one_follows_another() {
     for place in EVERYWHERE {
         let Some(place) = Place::on(place).await else { continue };

@@ -47,39 +47,23 @@ pub(super) struct Follower {
     /// Until when output is not reported, after some was skipped.
     rest: Option<Instant>,
     ended: bool,
-    /// Whether anything was reported.
-    said: bool,
 }
 
 impl Follower {
     /// Reports on a launch, with its output from byte `from` on.
     pub(super) fn new(task: TaskDir, nonce: String, reports: Reports, from: u64, may_skip: bool) -> Self {
-        Self { task, nonce, reports, log: None, from, may_skip, rest: None, ended: false, said: false }
+        Self { task, nonce, reports, log: None, from, may_skip, rest: None, ended: false }
     }
 
     /// Follows a launch that a shim was just asked for, and keeps the shim if it is free then.
     pub(super) async fn follow_launch(mut self, mut link: ShimLink, free: FreeShims) {
         let listener = self.reports.clone();
         tokio::select! {
-            _ = self.tell_launch(&mut link) => {}
+            _ = self.tell_through(&mut link) => {}
             () = listener.closed() => return,
         }
         if link.is_free() {
             free.put(link);
-        }
-    }
-
-    async fn tell_launch(&mut self, link: &mut ShimLink) -> Result<(), Unheard> {
-        match self.relay(link).await? {
-            Told::All => Ok(()),
-            // The connection had no other end, or one that was gone before it had begun.
-            Told::NotTheEnd if !self.said && !self.task.path().exists() => {
-                let result =
-                    format!("failed fork_refused {} no process could be made", rustix::io::Errno::AGAIN.raw_os_error());
-                self.send_end(Ended { result, usage: None }).await?;
-                self.send(Kind::Over(Over::default())).await
-            }
-            Told::NotTheEnd => self.watch().await,
         }
     }
 
@@ -93,12 +77,17 @@ impl Follower {
     }
 
     async fn tell(&mut self, link: Option<ShimLink>) -> Result<(), Unheard> {
-        if let Some(mut link) = link
-            && let Told::All = self.relay(&mut link).await?
-        {
-            return Ok(());
+        match link {
+            Some(mut link) => self.tell_through(&mut link).await,
+            None => self.watch().await,
         }
-        self.watch().await
+    }
+
+    async fn tell_through(&mut self, link: &mut ShimLink) -> Result<(), Unheard> {
+        match self.relay(link).await? {
+            Told::All => Ok(()),
+            Told::NotTheEnd => self.watch().await,
+        }
     }
 
     async fn relay(&mut self, link: &mut ShimLink) -> Result<Told, Unheard> {
@@ -224,7 +213,6 @@ impl Follower {
     }
 
     async fn send(&mut self, kind: Kind) -> Result<(), Unheard> {
-        self.said = true;
         self.reports.send(Ok(Report { kind: Some(kind) })).await.map_err(|_| Unheard)
     }
 }

@@ -85,8 +85,7 @@ impl Bridge {
         let directory = task.path().is_dir();
         let mut processes = task.processes();
         if fence && !processes.are_started() {
-            task.fence().map_err(|error| Status::internal(format!("fencing: {error}")))?;
-            processes = task.processes();
+            processes = task.fence().map_err(|error| Status::internal(format!("fencing: {error}")))?;
         }
         let started = processes.are_started();
         // Looked at before the exit file: whoever was alive may write it in between, and it is then seen.

@@ -58,6 +58,12 @@ pub(super) fn launch(links: &mut [Link], request: LaunchRequest, last: bool, pla
     }
 }
 
+/// Says that the kernel makes no process for a task.
+pub(super) fn refuse(link: &mut Link, errno: Errno) {
+    let failure = Failure::new("fork_refused", errno, "no process could be made", "");
+    link.say_end(failed(&failure), Over::default(), false);
+}
+
 struct Prepared {
     exit: File,
     processes: File,
@@ -259,11 +265,11 @@ mod tests {
             let directory = TaskDir::new(root.path(), id).expect("an id");
             claim(root.path(), &directory).expect("claimed");
             if fenced {
-                directory.fence().expect("fenced");
+                assert!(!directory.fence().expect("fenced").are_started());
             }
             let word = prepare(&directory, &request, &place).err().map(|failure| failure.word);
             assert_eq!(word, fenced.then_some("launch_interrupted"));
-            assert_eq!(directory.processes().shim, Some(shim));
+            assert_eq!(directory.fence().expect("fenced").shim, Some(shim));
         }
     }
 }

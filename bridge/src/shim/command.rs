@@ -191,8 +191,6 @@ impl Command {
         rustix::stdio::dup2_stdout(&streams.stdout).map_err(at(Stage::Terminal))?;
         rustix::stdio::dup2_stderr(&streams.stderr).map_err(at(Stage::Terminal))?;
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(self.umask));
-        // Dies with its shim: without it nobody would learn how it ended.
-        let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
         for (resource, limit) in limits(&self.limits) {
             let limit = rustix::process::Rlimit { current: Some(limit), maximum: Some(limit) };
             rustix::process::setrlimit(resource, limit).map_err(at(Stage::Limits))?;
@@ -204,6 +202,8 @@ impl Command {
             change_user(identity).map_err(at(Stage::User))?;
         }
         give_up_capabilities();
+        // Dies with its shim: without it nobody would learn how it ended. After the change of user, with which the kernel forgets this.
+        let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
         if let Some(workdir) = &self.workdir {
             rustix::process::chdir(workdir.as_c_str()).map_err(at(Stage::Workdir))?;
         }
@@ -357,5 +357,39 @@ fn reap(pid: libc::pid_t) {
     if let Some(pid) = rustix::process::Pid::from_raw(pid) {
         let _ =
             rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+
+    use super::*;
+    use crate::proto::Argv;
+
+    #[test]
+    fn a_command_dies_with_whoever_started_it_also_as_another_user() {
+        let root = tempfile::tempdir().expect("a directory");
+        let task = TaskDir::new(root.path(), "t").expect("an id");
+        // Only root can be somebody else.
+        let users = if rustix::process::getuid().is_root() { ["", "4711:4711"].as_slice() } else { &[""] };
+        for user in users {
+            let program = Some(Program::Argv(Argv { arguments: vec!["sleep".to_owned(), "100".to_owned()] }));
+            let request = LaunchRequest { program, user: (*user).to_owned(), ..LaunchRequest::default() };
+            let command = Command::prepare(&task, &request, 0o022).expect("prepared");
+            // To the kernel, a thread is a parent.
+            let pid = std::thread::spawn(move || {
+                let null = || File::options().read(true).write(true).open("/dev/null").expect("open").into();
+                let streams = Streams { stdin: null(), stdout: null(), stderr: null(), terminal: false };
+                command.start(streams).expect("started")
+            });
+            let pid = i32::try_from(pid.join().expect("ended")).expect("a number");
+            let mut status = 0;
+            // SAFETY: waits for a child and writes its status there.
+            #[allow(unsafe_code)]
+            let waited = unsafe { libc::waitpid(pid, &raw mut status, 0) };
+            let signal = std::process::ExitStatus::from_raw(status).signal();
+            assert_eq!((waited, signal), (pid, Some(libc::SIGKILL)), "{user:?}");
+        }
     }
 }

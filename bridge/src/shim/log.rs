@@ -203,8 +203,10 @@ impl Log {
 
     /// Where no hole can be made, the gap is at the end.
     fn drop_newest(&mut self) {
-        let start = self.gap.map_or(self.limit, |gap| gap.start).min(self.size);
-        let _ = self.write_gap(Gap { start, end: self.size });
+        let gap = Gap { start: self.gap.map_or(self.limit, |gap| gap.start).min(self.size), end: self.size };
+        // Whether or not it can be written down: nothing more is kept.
+        let _ = self.write_gap(gap);
+        self.gap = Some(gap);
     }
 
     fn write_gap(&mut self, gap: Gap) -> io::Result<()> {
@@ -257,7 +259,13 @@ mod tests {
         rustix::io::ioctl_fionbio(&reader, true).expect("not blocking");
         for piece in bytes.chunks(BUFFER) {
             (&writer).write_all(piece).expect("room");
-            while log.take(&reader, stream, true) != Taken::Nothing {}
+            loop {
+                match log.take(&reader, stream, true) {
+                    Taken::Bytes(_) => {}
+                    Taken::Nothing => break,
+                    Taken::End => panic!("the command can still write"),
+                }
+            }
         }
         drop(writer);
         assert_eq!(log.take(&reader, stream, true), Taken::End);
@@ -302,6 +310,21 @@ mod tests {
         assert_eq!(kept, all.len() as u64 - (gap.end - gap.start));
         for (offset, _, bytes) in pieces {
             assert_eq!(bytes, all[usize::try_from(offset).expect("small")..][..bytes.len()]);
+        }
+    }
+
+    #[test]
+    fn a_command_that_removes_its_log_writes_on_and_is_counted() {
+        for limit in [256 * 1024, 2 * MUCH] {
+            let root = tempfile::tempdir().expect("a directory");
+            let task = task(root.path());
+            let mut log = log(&task, limit);
+            feed(&mut log, b"first", Stream::Stdout);
+            fs::remove_dir_all(task.path()).expect("removed");
+            let rest = usize::try_from(limit + MUCH).expect("small");
+            feed(&mut log, &vec![b'x'; rest], Stream::Stdout);
+            let gap = log.gap().expect("a gap");
+            assert_eq!((log.size(), gap.end), (5 + rest as u64, log.size()));
         }
     }
 

@@ -66,6 +66,13 @@ pub(crate) fn run(control: OwnedFd, root: &Path, umask: u32) {
     }
 }
 
+/// Says on `control` that there is no process for the task that is asked for there.
+pub(crate) fn refuse(control: OwnedFd, errno: Errno) {
+    if let Ok(mut link) = Link::first(control) {
+        claim::refuse(&mut link, errno);
+    }
+}
+
 /// Keeps one task to its end, as the last one if that is said. Returns the connection for the next, if there may be one.
 fn keep(link: Link, request: LaunchRequest, last: bool, place: &Place<'_>, signals: &OwnedFd) -> Option<Link> {
     let mut links = vec![link];

@@ -266,7 +266,7 @@ impl Task {
         let before = self.log.size();
         for index in ready {
             for _ in 0..TURNS {
-                if !self.take_from(*index) {
+                if self.take_from(*index) == 0 {
                     break;
                 }
             }
@@ -279,22 +279,22 @@ impl Task {
         }
     }
 
-    /// Takes from one stream once. False when there is nothing more for now.
-    fn take_from(&mut self, index: usize) -> bool {
-        let Some(output) = self.outputs.get_mut(index) else { return false };
-        let Some(source) = &output.source else { return false };
+    /// Takes from one stream once. How many bytes, logged or not; none when there is nothing more for now.
+    fn take_from(&mut self, index: usize) -> u64 {
+        let Some(output) = self.outputs.get_mut(index) else { return 0 };
+        let Some(source) = &output.source else { return 0 };
         match self.log.take(source, output.stream, output.is_pipe) {
-            Taken::Bytes(_) => {
+            Taken::Bytes(taken) => {
                 if output.is_pipe && !output.large && self.log.size() > MUCH {
                     output.large = true;
                     let _ = rustix::pipe::fcntl_setpipe_size(source, LARGE_PIPE);
                 }
-                true
+                taken as u64
             }
-            Taken::Nothing => false,
+            Taken::Nothing => 0,
             Taken::End => {
                 output.source = None;
-                false
+                0
             }
         }
     }
@@ -369,8 +369,13 @@ impl Task {
     /// Logs what the command wrote before it ended. A daemon may write on for ever: not more than the pipe could hold then.
     fn take_what_is_left(&mut self, links: &mut [Link]) {
         for index in 0..self.outputs.len() {
-            let until = self.log.size() + PIPE_LIMIT;
-            while self.log.size() < until && self.take_from(index) {}
+            let mut taken = 0;
+            while taken < PIPE_LIMIT {
+                match self.take_from(index) {
+                    0 => break,
+                    more => taken += more,
+                }
+            }
         }
         for link in links {
             self.tell_growth(link);

@@ -1,9 +1,9 @@
 //! What `probe.sh` prints.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crate::{
-    bridge::Finding,
+    bridge::{Finding, clock},
     task::{Nonce, ProcessIdentity, TaskId, sentinel},
 };
 
@@ -44,9 +44,8 @@ fn finding(rest: &mut &[u8], task: TaskId, nonce: Nonce, boot: u64) -> Option<Fi
     };
     // Files in the sandbox: what is no number there says nothing about the other tasks.
     let (pid, start_ticks): (u32, u64) = (pid.parse().unwrap_or(0), ticks.parse().unwrap_or(0));
-    let made = SystemTime::UNIX_EPOCH
-        + Duration::from_secs(boot)
-        + Duration::from_millis(start_ticks.saturating_mul(1000) / TICKS_PER_SECOND);
+    let since_boot = Duration::from_millis(start_ticks.saturating_mul(1000) / TICKS_PER_SECOND);
+    let made = clock::moment(Duration::from_secs(boot), since_boot);
     Some(Finding {
         directory: directory == "1",
         started: started == "1",
@@ -64,6 +63,8 @@ fn finding(rest: &mut &[u8], task: TaskId, nonce: Nonce, boot: u64) -> Option<Fi
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::time::SystemTime;
+
     use super::*;
     use crate::task::{Ending, sentinel::Sentinel};
 

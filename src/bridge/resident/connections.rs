@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use tonic::codegen::http::Uri;
@@ -30,7 +30,7 @@ const IMPOSSIBLE_FOR: Duration = Duration::from_secs(600);
 pub(super) struct Bridge {
     pub(super) wire: Wire,
     /// When the sandbox's kernel was started, and its clock ticks in a second: what start times of processes are measured by.
-    pub(super) boot: SystemTime,
+    pub(super) boot: Duration,
     pub(super) ticks_per_second: u32,
     /// Its version.
     pub(super) version: String,
@@ -162,7 +162,7 @@ impl Connections {
             tracing::debug!(sandbox, version = %hello.version, pid = hello.pid, "connected to a bridge");
             Ok(Link::Bridge(Bridge {
                 wire,
-                boot: SystemTime::UNIX_EPOCH + Duration::from_secs(hello.boot_time),
+                boot: Duration::from_secs(hello.boot_time),
                 ticks_per_second: hello.ticks_per_second.max(1),
                 version: hello.version,
             }))

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{connections::Bridge, proto};
 use crate::{
-    bridge::{Activity, Finding, LaunchSettings, LogPiece, OutputPiece, PackedPiece, Report},
+    bridge::{Activity, Finding, LaunchSettings, LogPiece, OutputPiece, PackedPiece, Report, clock},
     runtime::RuntimeError,
     task::{
         Gap, Nonce, ProcessIdentity, Program, Reads, ResourceUsage, Stdin, Stream, TaskId, TaskSpec, TerminalSize,
@@ -66,7 +66,7 @@ pub(super) fn report(report: proto::Report) -> Option<Report> {
             Report::Started { process: identity(started.process?), age: Duration::from_micros(started.age_us) }
         }
         Kind::Output(piece) => Report::Output(output(piece)),
-        Kind::Skipped(skipped) => Report::Skipped { to: skipped.to },
+        Kind::Skipped(skipped) => Report::Skipped { to: position(skipped.to) },
         Kind::Activity(activity) => Report::Activity(Activity {
             silent_for: Duration::from_millis(activity.silent_ms),
             busy: activity.busy,
@@ -79,7 +79,9 @@ pub(super) fn report(report: proto::Report) -> Option<Report> {
         Kind::Ended(ended) => {
             Report::Ended { ending: sentinel::parse_result(&ended.result)?, usage: ended.usage.map(usage) }
         }
-        Kind::Over(over) => Report::Over { bytes: over.bytes, incomplete: over.incomplete, gap: over.gap.map(gap) },
+        Kind::Over(over) => {
+            Report::Over { bytes: position(over.bytes), incomplete: over.incomplete, gap: over.gap.map(gap) }
+        }
     })
 }
 
@@ -91,7 +93,7 @@ pub(super) fn log_piece(output: proto::Output) -> Result<LogPiece, RuntimeError>
             Err(RuntimeError::Refused { detail: format!("the bridge packs {size} bytes into one block") })
         }
         size => Ok(LogPiece::Packed(PackedPiece {
-            offset: output.offset,
+            offset: position(output.offset),
             stream: stream(output.stream()),
             size,
             block: output.data,
@@ -100,7 +102,7 @@ pub(super) fn log_piece(output: proto::Output) -> Result<LogPiece, RuntimeError>
 }
 
 fn output(output: proto::Output) -> OutputPiece {
-    OutputPiece { offset: output.offset, stream: stream(output.stream()), bytes: output.data }
+    OutputPiece { offset: position(output.offset), stream: stream(output.stream()), bytes: output.data }
 }
 
 fn stream(stream: proto::Stream) -> Stream {
@@ -114,7 +116,7 @@ fn stream(stream: proto::Stream) -> Stream {
 pub(super) fn finding(bridge: &Bridge, finding: proto::Finding, nonce: Nonce) -> Finding {
     let made = |process: proto::Process| {
         let since_boot = process.start_ticks.saturating_mul(1000) / u64::from(bridge.ticks_per_second);
-        (identity(process), bridge.boot + Duration::from_millis(since_boot))
+        (identity(process), clock::moment(bridge.boot, Duration::from_millis(since_boot)))
     };
     Finding {
         directory: finding.directory,
@@ -123,15 +125,21 @@ pub(super) fn finding(bridge: &Bridge, finding: proto::Finding, nonce: Nonce) ->
         alive: finding.alive,
         supervised: finding.supervised,
         sentinel: sentinel::read(finding.exit_file.as_deref(), nonce),
-        output_bytes: finding.output_bytes,
+        output_bytes: position(finding.output_bytes),
         incomplete: finding.incomplete,
         gap: finding.gap.map(gap),
         usage: finding.usage.map(usage),
     }
 }
 
+/// A position in output, or a size of it. No file is larger than what it can be at most.
+pub(super) fn position(told: u64) -> u64 {
+    told.min(i64::MAX as u64)
+}
+
 pub(super) fn gap(gap: proto::Gap) -> Gap {
-    Gap { start: gap.start, end: gap.end }
+    let start = position(gap.start);
+    Gap { start, end: position(gap.end).max(start) }
 }
 
 fn identity(process: proto::Process) -> ProcessIdentity {
@@ -156,6 +164,17 @@ fn milliseconds(duration: Duration) -> u64 {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
     use super::*;
+
+    #[test]
+    fn positions_are_those_of_a_file() {
+        let last = i64::MAX as u64;
+        let told = |start, end| gap(proto::Gap { start, end });
+        assert_eq!(told(3, 9), Gap { start: 3, end: 9 });
+        assert_eq!(told(9, 3), Gap { start: 9, end: 9 });
+        assert_eq!(told(u64::MAX, 0), Gap { start: last, end: last });
+        let piece = output(proto::Output { offset: u64::MAX, data: "end".into(), ..proto::Output::default() });
+        assert_eq!(piece.end(), last + 3);
+    }
 
     #[test]
     fn blocks_are_passed_on_up_to_their_limit() {

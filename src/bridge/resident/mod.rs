@@ -213,7 +213,12 @@ impl ResidentBridge {
                 Err(status) => Some(Err(meaning(&status))),
             }
         });
-        Ok(LogReader::new(head.size, head.start, head.gap.map(convert::gap), Box::pin(pieces)))
+        Ok(LogReader::new(
+            convert::position(head.size),
+            convert::position(head.start),
+            head.gap.map(convert::gap),
+            Box::pin(pieces),
+        ))
     }
 
     pub(super) async fn remove(&self, sandbox: &str, tasks: &[TaskId]) -> Result<(), RuntimeError> {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, BufWriter, ReadBuf};
 use tokio_util::sync::CancellationToken;
 use tonic::{body::Body, codegen::Service};
 
@@ -77,7 +77,7 @@ impl Wire {
             .keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE)
             .keep_alive_while_idle(true)
-            .handshake(TokioIo::new(Gather::new(io)))
+            .handshake(TokioIo::new(Gather::new(BufWriter::new(io))))
             .await;
         let (calls, connection) = connected.map_err(|error| unavailable(&error))?;
         let gone = CancellationToken::new();

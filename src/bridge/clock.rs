@@ -1,0 +1,27 @@
+//! Moments that a sandbox tells of.
+
+use std::time::{Duration, SystemTime};
+
+/// The moment `since_boot` after the kernel was started, which was `boot` after the beginning of 1970. Whatever a sandbox says: what lies
+/// ahead, or is no time at all, is now.
+pub(super) fn moment(boot: Duration, since_boot: Duration) -> SystemTime {
+    let now = SystemTime::now();
+    let told = boot.checked_add(since_boot).and_then(|after| SystemTime::UNIX_EPOCH.checked_add(after));
+    told.filter(|told| *told <= now).unwrap_or(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_have_been_is_now() {
+        let told = moment(Duration::from_secs(1000), Duration::from_millis(2500));
+        assert_eq!(told, SystemTime::UNIX_EPOCH + Duration::from_millis(1_002_500));
+        for boot in [u64::MAX, u64::MAX / 2, 1 << 60, 1 << 40] {
+            let before = SystemTime::now();
+            let told = moment(Duration::from_secs(boot), Duration::from_secs(5));
+            assert!(before <= told && told <= SystemTime::now(), "{boot}");
+        }
+    }
+}
