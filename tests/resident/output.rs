@@ -1,18 +1,12 @@
 //! Streams told apart, and logs with a limit.
 
-use std::collections::HashMap;
-
-use bollard::models::HostConfig;
 use errand::{
     bridge::{ExecBridge, OutputPiece, Piece},
     task::{Ending, Stream, TaskSpec, sentinel::Sentinel},
 };
 
 use super::place::{EVERYWHERE, Place, Where, text};
-use crate::support::{
-    docker::{self, Image},
-    embedded::Root,
-};
+use crate::support::{docker::Image, embedded::Root};
 
 #[tokio::test]
 async fn streams_are_told_apart_live_and_in_the_log() {
@@ -119,18 +113,5 @@ async fn whoever_falls_far_behind_gets_the_end_at_once_and_the_tail_before_it() 
             position = piece.end();
         }
         assert_eq!(position, end);
-    }
-}
-
-#[tokio::test]
-async fn what_a_daemon_prints_on_a_full_disk_does_not_hold_up_the_end() {
-    for image in [Image::Busybox, Image::Debian] {
-        let small_tmp = |body: &mut bollard::models::ContainerCreateBody| {
-            let tmpfs = HashMap::from([("/tmp".to_owned(), "size=16m,mode=1777,exec".to_owned())]);
-            body.host_config = Some(HostConfig { tmpfs: Some(tmpfs), ..docker::host_config() });
-        };
-        let Some(place) = Place::tuned(image, small_tmp).await else { continue };
-        let ran = place.run(&text("cat /dev/zero >/tmp/fill 2>/dev/null; yes & exit 5")).await;
-        assert_eq!(ran.ending, Some(Ending::Exited(5)));
     }
 }

@@ -430,3 +430,41 @@ fn trim() {
         libc::malloc_trim(0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shim::look::Source;
+
+    #[test]
+    fn whoever_writes_on_for_ever_where_nothing_can_be_kept_does_not_hold_up_the_end() {
+        let root = tempfile::tempdir().expect("a directory");
+        let directory = TaskDir::new(root.path(), "t").expect("an id");
+        fs::create_dir(directory.path()).expect("made");
+        let made = |name| File::create(directory.file(name)).expect("made");
+        let exit = made("exit.part");
+        drop(made("output.log"));
+        // Nothing can be written to it, as on a full disk.
+        let log = File::open(directory.file("output.log")).expect("open");
+        let mut task = Task::new(Parts {
+            log: Log::new(&directory, log, None, 0),
+            directory,
+            exit,
+            processes: None,
+            process: Process::default(),
+            made: Instant::now(),
+            outputs: vec![Output::new(File::open("/dev/zero").expect("open").into(), Stream::Unspecified, false)],
+            input: None,
+            look: Look::new(Source::Nothing, Duration::ZERO, Duration::ZERO),
+            timeout: None,
+            grace: Duration::ZERO,
+            last: true,
+        });
+        let (over, heard) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            task.take_what_is_left(&mut []);
+            over.send(task.log.incomplete())
+        });
+        assert_eq!(heard.recv_timeout(Duration::from_secs(10)), Ok(true));
+    }
+}
