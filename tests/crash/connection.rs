@@ -2,20 +2,22 @@
 
 use std::time::Duration;
 
-use errand::proto::v1::{GetTaskRequest, SandboxState, TaskStatus};
+use errand::proto::v1::{GetTaskRequest, SandboxState, StopTasksRequest, TaskStatus};
 use tonic::Code;
 
 use super::invariants::Tasks;
 use crate::support::{
-    client::{Session, refused},
+    client::{Session, duration, refused},
     docker::Image,
     proxy::Proxy,
     server::Server,
-    wait::eventually,
+    wait::{eventually, soon},
 };
 
 /// How long the engine is away.
 const OUTAGE: Duration = Duration::from_secs(4);
+/// How many tasks are stopped while it is away.
+const STOPS: usize = 16;
 
 async fn server(proxy: &Proxy) -> Option<Server> {
     let url = proxy.url();
@@ -154,25 +156,30 @@ async fn a_server_that_starts_during_an_outage_reconciles_when_it_is_over() {
 }
 
 #[tokio::test]
-async fn a_stop_during_an_outage_is_carried_out_when_it_is_over() {
+async fn stops_during_an_outage_are_carried_out_when_it_is_over() {
     let proxy = Proxy::open();
     let Some(server) = server(&proxy).await else { return };
     let session = server.session("bot", "session");
     let mut tasks = Tasks::of(&session);
-    let task = tasks.start("setsid sleep 7600 & sleep 7601", "stopped request 15").await;
-    session.until(&task, TaskStatus::Running).await;
+    // Many, so that for some of them the signal and the end of the connection come at the same moment.
+    for _ in 0..STOPS {
+        let task = tasks.start("setsid sleep 7600 & sleep 7601", "stopped request 15").await;
+        session.until(&task, TaskStatus::Running).await;
+    }
     eventually("all of it runs", async || {
         // The command's text, which its shell shows, is one line more.
-        (session.processes("sleep 7600").await > 1 && session.processes("sleep 7601").await > 1).then_some(())
+        let all = 2 * STOPS;
+        (session.processes("sleep 7600").await == all && session.processes("sleep 7601").await == all).then_some(())
     })
     .await;
     proxy.cut();
+    let request = StopTasksRequest { bot_id: session.bot.clone(), grace: duration(30.0), ..Default::default() };
     let stopping = tokio::spawn({
-        let (session, task) = (session.clone(), task.clone());
-        async move { session.stop(&task, Some(30.0)).await }
+        let session = session.clone();
+        async move { soon("all are stopped", session.tasks().stop_tasks(request)).await }
     });
     proxy.outage(Proxy::cut, Duration::from_secs(2)).await;
-    stopping.await.unwrap();
+    stopping.await.unwrap().unwrap();
     assert_eq!(session.processes("sleep 760").await, 0);
     tasks.check().await;
 }

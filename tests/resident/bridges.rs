@@ -12,7 +12,7 @@ use super::place::{EVERYWHERE, Place, ROOT, SETTINGS, Where, sh, text};
 use crate::support::{
     docker::{Image, host_config},
     embedded::Root,
-    wait::eventually,
+    wait::{eventually, soon},
 };
 
 const GATE: &str = "until [ -e /tmp/end ]; do sleep 0.05; done";
@@ -29,6 +29,17 @@ async fn two_servers_that_arrive_at_once_share_one_bridge() {
         assert_eq!(place.named("errand-bridge").await.len(), 1);
         let launched = place.launch(&text("echo hi; exit 3")).await;
         assert_eq!(launched.ran().await.ending, Some(Ending::Exited(3)));
+    }
+}
+
+#[tokio::test]
+async fn a_caller_that_is_not_polled_holds_up_no_other() {
+    for place in [Where::Docker(Image::Debian), Where::Embedded(Root::Host)] {
+        let Some(place) = Place::on(place).await else { continue };
+        let mut left = place.bridge.prepare(&place.sandbox);
+        assert!(futures_util::poll!(&mut left).is_pending());
+        assert_eq!(soon("another connects", place.bridge.prepare(&place.sandbox)).await.unwrap().name, "resident");
+        assert_eq!(left.await.unwrap().name, "resident");
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
 };
 
 use tonic::codegen::http::Uri;
+use tracing::Instrument as _;
 
 use super::{
     install::{Reached, reach},
@@ -80,16 +81,17 @@ impl Slot {
     }
 }
 
-/// All connections.
+/// All connections. Cheap to clone.
+#[derive(Clone)]
 pub(super) struct Connections {
     runtime: Arc<dyn Runtime>,
-    root: String,
-    slots: Mutex<HashMap<String, Arc<Slot>>>,
+    root: Arc<str>,
+    slots: Arc<Mutex<HashMap<String, Arc<Slot>>>>,
 }
 
 impl Connections {
     pub(super) fn new(runtime: Arc<dyn Runtime>, root: String) -> Self {
-        Self { runtime, root, slots: Mutex::default() }
+        Self { runtime, root: root.into(), slots: Arc::default() }
     }
 
     /// Whether everything passes through an engine, see [`Runtime::is_through_engine`].
@@ -116,6 +118,16 @@ impl Connections {
         if let Some(link) = slot.current() {
             return Ok(link);
         }
+        // In a task of its own: a caller that is not polled for a while, such as a stream whose client takes nothing, would hold up the
+        // others as long as that lasts.
+        let (connections, sandbox) = (self.clone(), sandbox.to_owned());
+        let linking = tokio::spawn(async move { connections.link_anew(&slot, &sandbox).await }.in_current_span());
+        linking.await.unwrap_or_else(|error| {
+            Err(RuntimeError::Unavailable { detail: format!("connecting to the bridge ended: {error}") })
+        })
+    }
+
+    async fn link_anew(&self, slot: &Slot, sandbox: &str) -> Result<Link, RuntimeError> {
         let mut failed = slot.connecting.lock().await;
         if let Some(link) = slot.current() {
             return Ok(link);

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use tokio::time::Instant;
 
-use super::{FIRST_PAUSE, Left, Step, Supervisor};
+use super::{FIRST_PAUSE, Left, Step, Supervisor, lengthen, stopping::Stopping};
 use crate::{
     bridge::Finding,
     engine::verdict::{Verdict, verdict},
@@ -32,13 +32,15 @@ impl Supervisor {
                 Err(error) => {
                     tracing::warn!(%error, "the sandbox cannot be looked into; trying again");
                     self.stop_unseen().await?;
-                    self.pause(&mut pause).await?;
+                    let again = Instant::now() + lengthen(&mut pause);
+                    let due = self.stopping.as_ref().and_then(Stopping::due);
+                    self.sleep_until(due.map_or(again, |due| due.min(again))).await?;
                 }
             }
         }
     }
 
-    /// Stops a command that cannot be looked at: a sandbox at its limit of processes answers no question, but takes a signal.
+    /// Goes on stopping a command that cannot be looked at: a sandbox at its limit of processes answers no question, but takes a signal.
     async fn stop_unseen(&mut self) -> Result<(), Left> {
         if !self.may_stop() {
             return Ok(());
@@ -50,10 +52,12 @@ impl Supervisor {
             let cause = StopCause::Timeout { after: self.task.spec.timeout };
             self.begin_stop(cause, self.inner.settings.stop_grace).await?;
         }
-        if self.stopping.is_some() {
-            let killed =
-                self.inner.bridge.signal(&self.sandbox, self.task.id, self.process(), Some(Signal::KILL)).await;
-            tracing::info!(?killed, "a command that cannot be looked at is killed");
+        if self.stopping.as_ref().and_then(Stopping::due).is_some_and(|at| at <= Instant::now()) {
+            self.send_signal();
+        }
+        if let Some(stopping) = self.stopping.as_mut().filter(|stopping| stopping.due().is_none()) {
+            let sent = stopping.sent().await;
+            tracing::info!(?sent, "a command that cannot be looked at is signalled");
         }
         Ok(())
     }

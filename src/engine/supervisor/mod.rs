@@ -14,7 +14,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::{
+    sync::{OwnedSemaphorePermit, watch},
+    time::Instant,
+};
 use tracing::Instrument as _;
 
 use super::{
@@ -74,6 +77,13 @@ pub(super) struct Supervisor {
     log_bytes: u64,
     /// True once that is the size of the log at the command's end.
     whole_log: bool,
+}
+
+/// This pause; the next is longer.
+fn lengthen(pause: &mut Duration) -> Duration {
+    let now = *pause;
+    *pause = (now * 2).min(LONGEST_PAUSE);
+    now
 }
 
 /// Takes over a task that was just accepted, with the permit to launch it if there is one.
@@ -177,11 +187,13 @@ impl Supervisor {
 
     /// Waits before trying something again, longer each time.
     async fn pause(&mut self, pause: &mut Duration) -> Result<(), Left> {
-        let now = *pause;
-        *pause = (now * 2).min(LONGEST_PAUSE);
+        self.sleep_until(Instant::now() + lengthen(pause)).await
+    }
+
+    async fn sleep_until(&mut self, due: Instant) -> Result<(), Left> {
         tokio::select! {
             () = self.inner.leave.cancelled() => Err(Left),
-            () = tokio::time::sleep(now) => Ok(()),
+            () = tokio::time::sleep_until(due) => Ok(()),
         }
     }
 

@@ -23,7 +23,13 @@ pub(super) struct Stopping {
     next: (Signal, Instant),
     grace: Duration,
     /// A signal that is being sent.
-    sending: Option<BoxFuture<'static, Result<u32, RuntimeError>>>,
+    sending: Option<Sending>,
+}
+
+/// A signal on its way, and how many processes got it.
+struct Sending {
+    signal: Signal,
+    sent: BoxFuture<'static, Result<u32, RuntimeError>>,
 }
 
 impl Stopping {
@@ -33,15 +39,16 @@ impl Stopping {
     }
 
     /// Waits for a signal to be sent. Never, when none is being sent. Cancel safe.
+    ///
+    /// SIGTERM that may not have arrived is sent again, and the grace begins again with it: a command shall have all of it.
     pub(super) async fn sent(&mut self) -> Result<u32, RuntimeError> {
-        match &mut self.sending {
-            Some(sending) => {
-                let result = sending.await;
-                self.sending = None;
-                result
-            }
-            None => std::future::pending().await,
+        let Some(sending) = &mut self.sending else { return std::future::pending().await };
+        let (signal, result) = (sending.signal, (&mut sending.sent).await);
+        self.sending = None;
+        if result.is_err() {
+            self.next = (signal, Instant::now() + FIRST_PAUSE);
         }
+        result
     }
 }
 
@@ -72,7 +79,8 @@ impl Supervisor {
             let signal = stopping.next.0;
             let wait = if signal == Signal::KILL { FIRST_PAUSE } else { stopping.grace };
             stopping.next = (Signal::KILL, Instant::now() + wait);
-            stopping.sending = Some(Box::pin(async move { bridge.signal(&sandbox, id, process, Some(signal)).await }));
+            let sent = Box::pin(async move { bridge.signal(&sandbox, id, process, Some(signal)).await });
+            stopping.sending = Some(Sending { signal, sent });
         }
     }
 
@@ -87,11 +95,15 @@ impl Supervisor {
                 Ok(0) => return Ok(()),
                 Ok(count) if signal.is_none() => {
                     tracing::debug!(count, "the command has ended and left processes");
-                    let due = self.stopping.as_ref().map_or_else(Instant::now, |stopping| stopping.next.1);
-                    tokio::select! {
-                        () = self.inner.leave.cancelled() => return Err(Left),
-                        () = tokio::time::sleep_until(due) => {}
-                    }
+                    let now = Instant::now();
+                    let (next, due) = self.stopping.as_ref().map_or((Signal::KILL, now), |stopping| stopping.next);
+                    self.sleep_until(due).await?;
+                    signal = Some(next);
+                }
+                // The command ended by itself before it was told to.
+                Ok(_) if signal == Some(Signal::TERM) => {
+                    let grace = self.stopping.as_ref().map_or(Duration::ZERO, |stopping| stopping.grace);
+                    self.sleep_until(Instant::now() + grace).await?;
                     signal = Some(Signal::KILL);
                 }
                 // Something in it cannot be killed yet, such as a process in an uninterruptible wait.

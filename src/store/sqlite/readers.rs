@@ -34,15 +34,20 @@ impl Readers {
         &self,
         question: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| StoreError::Closed)?;
-        let (idle, path) = (Arc::clone(&self.idle), self.path.clone());
-        let reading = tokio::task::spawn_blocking(move || {
-            let known = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let connection = known.map_or_else(|| open(&path), Ok)?;
-            let answer = question(&connection);
-            idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
-            drop(permit);
-            answer
+        let (permits, idle, path) = (Arc::clone(&self.permits), Arc::clone(&self.idle), self.path.clone());
+        // In a task of its own: a caller that is not polled for a while, such as a stream whose client takes nothing, must not keep the
+        // place that it was given.
+        let reading = tokio::spawn(async move {
+            let permit = permits.acquire_owned().await.map_err(|_| StoreError::Closed)?;
+            let reading = tokio::task::spawn_blocking(move || {
+                let known = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                let connection = known.map_or_else(|| open(&path), Ok)?;
+                let answer = question(&connection);
+                idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+                drop(permit);
+                answer
+            });
+            reading.await.map_err(|error| StoreError::Database(Arc::new(error)))?
         });
         reading.await.map_err(|error| StoreError::Database(Arc::new(error)))?
     }

@@ -1,6 +1,6 @@
 //! Tasks: created once, changed from their newest revision, final at the end.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use errand::{
     store::{BotFilter, Caps, Created, StoreError, TaskQuery},
@@ -22,6 +22,19 @@ pub async fn a_task_reads_back_as_created(place: &impl Place) {
     assert_eq!(store.task(&tenant("a"), sent.id).await.unwrap(), Some(sent.clone()));
     assert_eq!(store.task_by_request(&tenant("a"), &bot("bot"), "r1").await.unwrap(), Some(sent));
     assert_eq!(store.task_by_request(&tenant("a"), &bot("bot"), "r2").await.unwrap(), None);
+}
+
+pub async fn a_reader_that_is_not_polled_holds_up_no_other(place: &impl Place) {
+    let store = place.open().await;
+    let made = create(&*store, task(&owner("a", "bot", "s"))).await;
+    let whose = tenant("a");
+    let read = || store.task(&whose, made.id);
+    let mut left: Vec<_> = (0..100).map(|_| Box::pin(read())).collect();
+    for reading in &mut left {
+        let _ = futures_util::poll!(reading);
+    }
+    let another = tokio::time::timeout(Duration::from_secs(30), read()).await.expect("another reads");
+    assert_eq!(another.unwrap(), Some(made));
 }
 
 pub async fn a_request_id_makes_one_task(place: &impl Place) {
