@@ -40,9 +40,10 @@ const LOCK_LIMIT: Duration = Duration::from_secs(5);
 const LOCK_PAUSE: Duration = Duration::from_millis(2);
 /// How long a retiring bridge gives calls that are under way.
 const GOODBYE: Duration = Duration::from_millis(200);
-/// What may be sent before it is acknowledged, in bytes: on all of a connection, and on one call.
-const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
-const STREAM_WINDOW: u32 = 1024 * 1024;
+/// What may be sent before it is taken, in bytes: on all of a connection, and on one call. The first is the most there can be, since it is
+/// shared: files that wait to be written must not hold up the other calls.
+const CONNECTION_WINDOW: u32 = i32::MAX.cast_unsigned();
+const STREAM_WINDOW: u32 = 256 * 1024;
 /// The exit code of one that cannot be the bridge.
 const FAILED: i32 = 1;
 /// What bridges have to say, in the bridge's directory.

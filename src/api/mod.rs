@@ -66,9 +66,12 @@ const REQUEST_LIMIT: usize = 4 * 1024 * 1024;
 const KEEPALIVE: Duration = Duration::from_secs(20);
 /// The most calls at a time on one connection. A platform may hold a subscription for each of its sessions on one.
 const STREAMS_LIMIT: u32 = 10_000;
-/// The most bytes of requests on one connection that have come and were not read. The HTTP/2 library counts a small request as 256 bytes and
-/// ends a connection as an attack when those take up half of this: as many calls at once as are allowed have to stay well below.
-const UNREAD_LIMIT: u32 = STREAMS_LIMIT * 1024;
+/// The most bytes of one call that have come and were not read.
+const CALL_UNREAD_LIMIT: u32 = 256 * 1024;
+/// The same for all calls on one connection, so that a thousand files that sandboxes do not take hold up no other call. The HTTP/2 library
+/// counts a small request as 256 bytes and ends a connection as an attack when those take up half of this: as many calls at once as are
+/// allowed stay well below.
+const UNREAD_LIMIT: u32 = 1024 * CALL_UNREAD_LIMIT;
 
 /// Why the API ended other than by being told to.
 #[derive(Debug, thiserror::Error)]
@@ -126,6 +129,7 @@ impl Api {
             .http2_keepalive_timeout(Some(KEEPALIVE))
             .max_concurrent_streams(STREAMS_LIMIT)
             .initial_connection_window_size(UNREAD_LIMIT)
+            .initial_stream_window_size(CALL_UNREAD_LIMIT)
             .layer(MapResponseLayer::new(malformed::answer))
             .add_service(self.readiness.health_server())
             .add_service(reflection().build_v1().map_err(ApiError::Descriptors)?)

@@ -116,6 +116,12 @@ impl OutputPiece {
     pub fn end(&self) -> u64 {
         self.offset + self.bytes.len() as u64
     }
+
+    /// What of it is before `end`; none when nothing is.
+    pub fn up_to(mut self, end: u64) -> Option<Self> {
+        self.bytes.truncate(usize::try_from(end.saturating_sub(self.offset)).unwrap_or(usize::MAX));
+        (!self.bytes.is_empty()).then_some(self)
+    }
 }
 
 /// What the processes of a silent command do.

@@ -1,6 +1,8 @@
 //! `errand logs`: what a task printed, from the log; and the following of a log, which `run` shares.
 
-use super::{args::LogsArgs, connection::Connection, connection::Tasks, console::Console, error::CliError, exit_code};
+use super::{
+    args::LogsArgs, connection::Connection, connection::Tasks, console::Console, error::CliError, exit_code, outcome,
+};
 use crate::proto::v1::{
     OutputFormat, OutputRange, OutputTail, ReadOutputRequest, ReadOutputResponse, StreamOutputRequest, Task,
     read_output_request::Selection, stream_output_response::Event,
@@ -16,11 +18,13 @@ pub(super) async fn logs(args: LogsArgs, connection: &Connection, console: &mut 
         None => args.offset,
         Some(tail) => (size(&args.task, &mut tasks).await? - tail).max(0),
     };
-    if args.follow {
-        follow(&args.task, offset, &mut tasks, console).await?;
+    let missing = if args.follow {
+        let task = follow(&args.task, offset, &mut tasks, console).await?;
+        task.output_gap.map_or(0, |gap| gap.end - gap.start.max(offset))
     } else {
-        read(&args.task, offset, &mut tasks, console).await?;
-    }
+        read(&args.task, offset, &mut tasks, console).await?
+    };
+    outcome::not_kept(missing, console).await;
     Ok(exit_code::SUCCESS)
 }
 
@@ -57,13 +61,20 @@ pub(super) async fn follow(
     Err(CliError::Unexpected("the server ended the stream before the task was finished".to_owned()))
 }
 
-/// Shows the log from an offset to the end that it has now: of a command that never stops printing, too, there is an end.
-async fn read(task_id: &str, mut offset: i64, tasks: &mut Tasks, console: &mut Console) -> Result<(), CliError> {
+/// Shows the log from an offset to the end that it has now: of a command that never stops printing, too, there is an end. Returns how many
+/// bytes in between were not kept.
+async fn read(task_id: &str, mut offset: i64, tasks: &mut Tasks, console: &mut Console) -> Result<i64, CliError> {
     let mut end = None;
+    let mut missing = 0;
     loop {
         let limit = end.map_or(PIECE, |end: i64| (end - offset).min(PIECE));
         let answer = select(task_id, Selection::Range(OutputRange { offset, limit }), tasks, console).await?;
         let end = *end.get_or_insert(answer.total_bytes);
+        let mut position = offset;
+        for part in &answer.parts {
+            missing += part.offset - position;
+            position = part.next_offset;
+        }
         if console.is_json() {
             console.message(&answer).await?;
         } else {
@@ -73,7 +84,7 @@ async fn read(task_id: &str, mut offset: i64, tasks: &mut Tasks, console: &mut C
         }
         match answer.parts.last() {
             Some(part) if part.next_offset > offset && part.next_offset < end => offset = part.next_offset,
-            _ => return Ok(()),
+            _ => return Ok(missing),
         }
     }
 }

@@ -63,11 +63,18 @@ pub(super) async fn report(task: &Task, console: &mut Console) -> u8 {
             console.note("the log lacks some of the output: the sandbox's disk was full").await;
         }
         if let Some(gap) = task.output_gap {
-            let missing = text::bytes_text(gap.end - gap.start);
-            console.note(&format!("{missing} of the output were not kept, because of its limit")).await;
+            not_kept(gap.end - gap.start, console).await;
         }
     }
     exit_code(task)
+}
+
+/// Tells people that so many bytes are missing in what they see.
+pub(super) async fn not_kept(bytes: i64, console: &mut Console) {
+    if bytes > 0 {
+        let missing = text::bytes_text(bytes);
+        console.note(&format!("{missing} of the output were not kept, because of its limit")).await;
+    }
 }
 
 #[cfg(test)]

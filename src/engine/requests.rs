@@ -338,8 +338,9 @@ impl Engine {
             && start > 0
         {
             let limit = head.min(start);
-            let head = Piece::From { offset: 0, limit };
-            parts.extend(self.read_log(&task, head).await?.2);
+            let head = self.read_log(&task, Piece::From { offset: 0, limit }).await?.2;
+            // What of the head was not kept is made up for by what comes after it, and that may be in the tail already.
+            parts.extend(head.into_iter().filter_map(|piece| piece.up_to(start)));
         }
         parts.extend(pieces);
         Ok(OutputSlice { parts, total, finished })

@@ -198,16 +198,14 @@ impl OutputStream {
     }
 
     /// What of this is up to the end.
-    fn output(&mut self, mut piece: OutputPiece) -> Option<StreamItem> {
-        if let Some(end) = self.end {
-            piece.bytes.truncate(usize::try_from(end.saturating_sub(piece.offset)).unwrap_or(usize::MAX));
-        }
-        if piece.bytes.is_empty() {
+    fn output(&mut self, piece: OutputPiece) -> Option<StreamItem> {
+        let offset = piece.offset;
+        let piece = piece.up_to(self.end.unwrap_or(u64::MAX));
+        if piece.is_none() {
             // All that is left up to the end was not kept.
-            self.position = self.position.max(piece.offset);
-            return None;
+            self.position = self.position.max(offset);
         }
-        Some(StreamItem::Output(piece))
+        piece.map(StreamItem::Output)
     }
 
     fn last(&self) -> Option<StreamItem> {

@@ -417,6 +417,33 @@ async fn files_need_a_running_sandbox(image: Image) {
     assert_eq!(read(&session, "/workspace/file").await.unwrap(), b"kept");
 }
 
+#[tokio::test]
+async fn files_that_a_sandbox_does_not_take_hold_up_no_other_call() {
+    let Some(server) = Server::on(Image::Debian, &[]).await else { return };
+    let session = sandbox(&server).await;
+    let bridge = "$(grep -lx errand-bridge /proc/[0-9]*/comm | cut -d/ -f3)";
+    session.exec(&format!("kill -STOP {bridge}")).await;
+    let content = block(3);
+    let mut written: Vec<_> = (0..16)
+        .map(|number| {
+            let (session, content) = (session.clone(), content.repeat(2));
+            tokio::spawn(async move { write(&session, &format!("/workspace/{number}"), &content).await })
+        })
+        .collect();
+    // Sooner than the silent bridge is given up, and what waits for it with that.
+    let answers = async {
+        for _ in 0..500 {
+            session.told().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), answers).await.expect("other calls are answered");
+    assert!(written.iter_mut().all(|write| !write.is_finished()));
+    session.exec(&format!("kill -CONT {bridge}")).await;
+    for write in written {
+        assert_eq!(write.await.unwrap().unwrap().size_bytes, 2 << 20);
+    }
+}
+
 async fn the_command_line_copies_lists_and_removes(image: Image) {
     let Some(server) = Server::on(image, &[]).await else { return };
     let session = sandbox(&server).await;

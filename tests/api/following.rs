@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use errand::proto::v1::{stream_output_response::Event, *};
-use tonic::{Code, Streaming};
+use errand::proto::v1::{stream_output_response::Event, task_service_client::TaskServiceClient, *};
+use tonic::{Code, Streaming, transport::Endpoint};
 
 use crate::{
     on_both_images,
@@ -117,6 +117,23 @@ async fn a_follower_that_never_reads_does_not_slow_the_command(image: Image) {
     assert_eq!(seen.len(), usize::try_from(size).unwrap());
     assert!(seen.chunks_exact(16).all(|line| line == b"0123456789abcde\n"));
     assert_eq!(finished, Some(task));
+}
+
+#[tokio::test]
+async fn followers_that_never_read_hold_up_no_other_call() {
+    let Some(server) = Server::on(Image::Debian, &[]).await else { return };
+    let session = server.session("bot", "session");
+    let printed = session.run("head -c 3000000 /dev/urandom").await;
+    let apart = Endpoint::from_shared(server.url()).unwrap().connect().await.unwrap();
+    let mut deaf = Vec::new();
+    for _ in 0..40 {
+        let request = StreamOutputRequest { task_id: printed.task_id.clone(), ..Default::default() };
+        deaf.push(TaskServiceClient::new(apart.clone()).stream_output(request).await.unwrap());
+    }
+    assert_eq!(ended(&session.run("exit 5").await), "exited 5");
+    let runs = session.running("exec sleep 60").await;
+    assert_eq!(ended(&session.stop(&runs, Some(30.0)).await), "stopped request 15");
+    assert_eq!(session.output(&printed).await.len(), 1 << 20);
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Input, terminals, and what else only the resident bridge can keep.
 
+use std::process::Command;
+
 use bytes::Bytes;
 use errand::proto::v1::*;
 use tonic::{Code, Status};
@@ -178,6 +180,24 @@ async fn output_beyond_its_limit_is_counted_and_said_to_be_missing() {
     };
     let read = session.try_read(read).await.unwrap();
     assert_eq!((read.total_bytes, read.omitted_bytes), (task.output_bytes, gap.end - gap.start));
+    // Where nothing was kept, what follows comes instead; what is shown of both ends is shown once.
+    let range = OutputRange { offset: gap.start, limit: 10 };
+    let read = ReadOutputRequest {
+        task_id: task.id(),
+        selection: Some(read_output_request::Selection::Range(range)),
+        ..Default::default()
+    };
+    let parts = session.try_read(read).await.unwrap().parts;
+    assert_eq!((parts[0].offset, parts[0].next_offset), (gap.end, gap.end + 10));
+    let both_ends = OutputHeadTail { head: 1 << 19, tail: 100 };
+    let read = ReadOutputRequest {
+        task_id: task.id(),
+        selection: Some(read_output_request::Selection::HeadTail(both_ends)),
+        ..Default::default()
+    };
+    let read = session.try_read(read).await.unwrap();
+    assert!(read.parts.is_sorted_by(|one, next| one.next_offset <= next.offset), "{:?}", read.parts);
+    assert_eq!(read.omitted_bytes, gap.end - gap.start);
     // A stream over the gap comes to the end.
     let stream = StreamOutputRequest { task_id: task.id(), ..Default::default() };
     let mut stream = session.tasks().stream_output(stream).await.unwrap().into_inner();
@@ -190,6 +210,30 @@ async fn output_beyond_its_limit_is_counted_and_said_to_be_missing() {
             }
             stream_output_response::Event::Finished(finished) => assert_eq!(finished.output_gap, Some(gap)),
         }
+    }
+}
+
+#[tokio::test]
+async fn the_command_line_shows_what_was_kept_of_both_ends() {
+    let Some((server, session)) = resident(Image::Debian, &[]).await else { return };
+    // The beginning that is kept ends where a piece does that the command line asks for.
+    let request = StartTaskRequest {
+        output_limit_bytes: 1 << 20,
+        ..session.request("echo begin; head -c 3000000 /dev/zero; echo; echo end")
+    };
+    let task = session.run_as(request).await;
+    let gap = task.output_gap.expect("something is missing");
+    let url = server.url();
+    for words in [vec![], vec!["-f"], vec!["--tail", "2000000"]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_errand"));
+        let shown = command.args(["--server", &url, "logs", &task.task_id]).args(&words).output().unwrap();
+        let missing = gap.end - gap.start.max(if words.len() > 1 { task.output_bytes - 2_000_000 } else { 0 });
+        let begins = words.len() > 1 || shown.stdout.starts_with(b"begin\n");
+        assert!(begins && shown.stdout.ends_with(b"\nend\n"), "{words:?}: {} bytes", shown.stdout.len());
+        let asked = if words.len() > 1 { 2_000_000 } else { task.output_bytes };
+        assert_eq!(i64::try_from(shown.stdout.len()).unwrap(), asked - missing, "{words:?}");
+        let said = String::from_utf8(shown.stderr).unwrap();
+        assert!(said.contains("of the output were not kept"), "{words:?}: {said}");
     }
 }
 

@@ -79,11 +79,16 @@ impl Files {
         work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
         let broken = |detail: String| Refusal { problem: FileProblem::Failed, detail };
-        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|error| broken(error.to_string()))?;
-        let done = tokio::task::spawn_blocking(move || {
-            let done = work();
-            drop(turn);
-            done
+        let turns = Arc::clone(&self.turns);
+        // In a task of its own: an answer that nobody takes is not polled, and must not keep the turn that it was given.
+        let done = tokio::spawn(async move {
+            let turn = turns.acquire_owned().await.map_err(|error| broken(error.to_string()))?;
+            let done = tokio::task::spawn_blocking(move || {
+                let done = work();
+                drop(turn);
+                done
+            });
+            done.await.map_err(|error| broken(error.to_string()))?
         });
         done.await.map_err(|error| broken(error.to_string()))?
     }

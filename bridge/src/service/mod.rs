@@ -201,16 +201,16 @@ impl BridgeService for Bridge {
         let task = self.task(&task_id)?;
         let gap = task.gap();
         let size = task.output_bytes(gap.as_ref());
-        let (start, end) = match from {
-            Some(From::Tail(limit)) => (size.saturating_sub(limit), size),
-            Some(From::Offset(offset)) => (offset, offset.saturating_add(limit).min(size)),
+        let (start, limit) = match from {
+            Some(From::Tail(limit)) => (size.saturating_sub(limit), limit),
+            Some(From::Offset(offset)) => (offset, limit),
             None => (0, size),
         };
         let log = LogReader::open(&task, start).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => Status::not_found("there is no log"),
             _ => Status::internal(format!("the log cannot be read: {error}")),
         })?;
-        let parts = read::send(LogHead { size, start, gap }, log, end, may_pack);
+        let parts = read::send(LogHead { size, start, gap }, log, limit.min(size.saturating_sub(start)), may_pack);
         Ok(Response::new(Box::pin(parts)))
     }
 

@@ -25,14 +25,13 @@ const TOGETHER: usize = 32;
 
 type Answer = Result<ReadLogResponse, Status>;
 
-/// Reads a log from where it stands to `end`, for as long as somebody takes what is read.
+/// Reads at most `limit` bytes of a log from where it stands, for as long as somebody takes what is read.
 /// A long piece is packed if it may be.
-pub(super) fn send(head: LogHead, log: LogReader, end: u64, may_pack: bool) -> impl Stream<Item = Answer> {
+pub(super) fn send(head: LogHead, log: LogReader, limit: u64, may_pack: bool) -> impl Stream<Item = Answer> {
     let (answers, receiver) = mpsc::channel(QUEUE);
-    let length = end.saturating_sub(log.position());
-    let packer = (may_pack && length > LONG).then(Packer::new);
-    let reading = Reading { head: Some(head), log, end, packer };
-    if length <= LONG {
+    let packer = (may_pack && limit > LONG).then(Packer::new);
+    let reading = Reading { head: Some(head), log, left: limit, packer };
+    if limit <= LONG {
         tokio::spawn(send_here(reading, answers));
     } else {
         send_apart(reading, answers);
@@ -68,7 +67,9 @@ async fn send_here(mut reading: Reading, answers: Sender<Vec<Answer>>) {
 struct Reading {
     head: Option<LogHead>,
     log: LogReader,
-    end: u64,
+    /// How many bytes are still to be read. What the log has not kept does not count: by the time it is read, that may be all that was
+    /// there when it was asked for.
+    left: u64,
     packer: Option<Packer>,
 }
 
@@ -95,19 +96,21 @@ impl Iterator for Reading {
         if let Some(head) = self.head.take() {
             return Some(Ok(ReadLogResponse { part: Some(Part::Head(head)) }));
         }
-        let left = self.end.checked_sub(self.log.position()).filter(|left| *left > 0)?;
+        if self.left == 0 {
+            return None;
+        }
         let output = match &mut self.packer {
-            Some(packer) => packer.next(&mut self.log, left),
-            None => self.log.next(left),
+            Some(packer) => packer.next(&mut self.log, self.left),
+            None => self.log.next(self.left),
         };
         match output {
-            // Beyond a gap there may be nothing left of the piece.
             Ok(output) => {
-                let output = output.filter(|output| output.offset < self.end)?;
+                let output = output?;
+                self.left = self.left.saturating_sub(self.log.position() - output.offset);
                 Some(Ok(ReadLogResponse { part: Some(Part::Output(output)) }))
             }
             Err(error) => {
-                self.end = 0;
+                self.left = 0;
                 Some(Err(Status::data_loss(format!("the log cannot be read: {error}"))))
             }
         }
@@ -155,7 +158,7 @@ mod tests {
         std::fs::write(task.file("output.log"), text).expect("written");
         let log = LogReader::open(&task, 0).expect("a log");
         let end = text.len() as u64;
-        let mut reading = Reading { head: None, log, end, packer: may_pack.then(Packer::new) };
+        let mut reading = Reading { head: None, log, left: end, packer: may_pack.then(Packer::new) };
         let mut bursts = Vec::new();
         let mut position = 0;
         while let Some(together) = reading.together() {
@@ -170,6 +173,27 @@ mod tests {
         }
         assert_eq!(position, end);
         bursts
+    }
+
+    #[test]
+    fn what_is_no_longer_kept_does_not_count() {
+        let root = tempfile::tempdir().expect("a directory");
+        let task = TaskDir::new(root.path(), "t").expect("an id");
+        std::fs::create_dir(task.path()).expect("made");
+        std::fs::write(task.file("output.log"), [b'.'; 1000]).expect("written");
+        for may_pack in [false, true] {
+            let log = LogReader::open(&task, 300).expect("a log");
+            let mut reading = Reading { head: None, log, left: 100, packer: may_pack.then(Packer::new) };
+            // Only now: all that was asked for is gone.
+            std::fs::write(task.file("gap"), "200 700 \n").expect("written");
+            let read: Vec<_> = std::iter::from_fn(|| reading.next()).collect();
+            let [Ok(ReadLogResponse { part: Some(Part::Output(output)) })] = read.as_slice() else {
+                panic!("{read:?}")
+            };
+            let size = u64::from(output.unpacked).max(output.data.len() as u64);
+            assert_eq!((output.offset, size), (700, 100));
+            std::fs::remove_file(task.file("gap")).expect("removed");
+        }
     }
 
     #[test]

@@ -19,9 +19,9 @@ use crate::{
     runtime::{Chunk, Exec, ExecInput, ExecOutput, RuntimeError},
 };
 
-/// What may be sent before it is acknowledged, in bytes: on all of a connection, and on one call. The second bounds what is held for a task
-/// whose output nobody takes.
-const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+/// What may be sent before it is taken, in bytes: on all of a connection, and on one call. The second bounds what is held for one who does
+/// not take it. The first is the most there can be, since it is shared: calls that nobody takes must not hold up the others.
+const CONNECTION_WINDOW: u32 = i32::MAX.cast_unsigned();
 const STREAM_WINDOW: u32 = 512 * 1024;
 /// The largest frame, in bytes.
 const FRAME: u32 = 128 * 1024;

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use tokio::time::Instant;
 
-use super::{FIRST_PAUSE, Left, Step, Supervisor, lengthen, stopping::Stopping};
+use super::{FIRST_PAUSE, Left, Step, Supervisor, stopping::Stopping};
 use crate::{
     bridge::Finding,
     engine::verdict::{Verdict, verdict},
@@ -22,7 +22,12 @@ impl Supervisor {
         let mut pause = FIRST_PAUSE;
         let mut sure = false;
         loop {
-            match self.look_once(sure).await {
+            let (answers, looked) = match self.inner.runtime.inspect(&self.sandbox).await {
+                Ok(found) => (true, self.look_into(found, sure).await),
+                Err(RuntimeError::NoSuchSandbox { .. }) => return Ok(lost(LossReason::SandboxRemoved)),
+                Err(error) => (false, Err(error)),
+            };
+            match looked {
                 Ok(Some(step)) => return Ok(step),
                 // A second apart, so that a process that was about to write the exit file has written it.
                 Ok(None) => {
@@ -31,17 +36,16 @@ impl Supervisor {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the sandbox cannot be looked into; trying again");
-                    self.stop_unseen().await?;
-                    let again = Instant::now() + lengthen(&mut pause);
-                    let due = self.stopping.as_ref().and_then(Stopping::due);
-                    self.sleep_until(due.map_or(again, |due| due.min(again))).await?;
+                    self.stop_unseen(answers).await?;
+                    self.pause(&mut pause).await?;
                 }
             }
         }
     }
 
     /// Goes on stopping a command that cannot be looked at: a sandbox at its limit of processes answers no question, but takes a signal.
-    async fn stop_unseen(&mut self) -> Result<(), Left> {
+    /// Where the runtime itself does not answer, nothing is sent.
+    async fn stop_unseen(&mut self, runtime_answers: bool) -> Result<(), Left> {
         if !self.may_stop() {
             return Ok(());
         }
@@ -51,6 +55,9 @@ impl Supervisor {
         } else if self.timeout_at().is_some_and(|at| at <= Instant::now()) {
             let cause = StopCause::Timeout { after: self.task.spec.timeout };
             self.begin_stop(cause, self.inner.settings.stop_grace).await?;
+        }
+        if !runtime_answers {
+            return Ok(());
         }
         if self.stopping.as_ref().and_then(Stopping::due).is_some_and(|at| at <= Instant::now()) {
             self.send_signal();
@@ -62,12 +69,7 @@ impl Supervisor {
         Ok(())
     }
 
-    async fn look_once(&mut self, sure: bool) -> Result<Option<Step>, RuntimeError> {
-        let found = match self.inner.runtime.inspect(&self.sandbox).await {
-            Ok(found) => found,
-            Err(RuntimeError::NoSuchSandbox { .. }) => return Ok(Some(lost(LossReason::SandboxRemoved))),
-            Err(error) => return Err(error),
-        };
+    async fn look_into(&mut self, found: Found, sure: bool) -> Result<Option<Step>, RuntimeError> {
         if found.paused {
             // Its processes are all there; they can be asked when they run again.
             return Err(RuntimeError::NotRunning { id: self.sandbox.clone() });

@@ -79,13 +79,6 @@ pub(super) struct Supervisor {
     whole_log: bool,
 }
 
-/// This pause; the next is longer.
-fn lengthen(pause: &mut Duration) -> Duration {
-    let now = *pause;
-    *pause = (now * 2).min(LONGEST_PAUSE);
-    now
-}
-
 /// Takes over a task that was just accepted, with the permit to launch it if there is one.
 pub(super) fn spawn_new(inner: &Arc<Inner>, task: Task, place: Place, permit: Option<OwnedSemaphorePermit>) {
     let mut supervisor = Supervisor::new(inner, task, place.runtime_id.clone(), 0);
@@ -187,7 +180,9 @@ impl Supervisor {
 
     /// Waits before trying something again, longer each time.
     async fn pause(&mut self, pause: &mut Duration) -> Result<(), Left> {
-        self.sleep_until(Instant::now() + lengthen(pause)).await
+        let now = *pause;
+        *pause = (now * 2).min(LONGEST_PAUSE);
+        self.sleep_until(Instant::now() + now).await
     }
 
     async fn sleep_until(&mut self, due: Instant) -> Result<(), Left> {
@@ -254,9 +249,10 @@ impl Supervisor {
         while self.live.output.end() < size
             && let Some(piece) = reader.next().await
         {
-            let mut piece = piece?;
-            piece.bytes.truncate(usize::try_from(size.saturating_sub(piece.offset)).unwrap_or(usize::MAX));
-            self.live.output.push_at_once(piece);
+            match piece?.up_to(size) {
+                Some(piece) => self.live.output.push_at_once(piece),
+                None => return Ok(()),
+            }
         }
         Ok(())
     }

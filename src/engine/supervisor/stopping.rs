@@ -14,6 +14,8 @@ use crate::{
     task::{Event, Signal, StopCause},
 };
 
+/// How often SIGTERM is sent at most while it may not have arrived.
+const TERMS: u32 = 3;
 /// How often a sandbox may refuse to be looked into before what a stopped command left in it is given up.
 const REFUSALS: u32 = 5;
 
@@ -22,6 +24,8 @@ pub(super) struct Stopping {
     /// The next signal, and when to send it.
     next: (Signal, Instant),
     grace: Duration,
+    /// How often SIGTERM may still be sent.
+    terms: u32,
     /// A signal that is being sent.
     sending: Option<Sending>,
 }
@@ -40,13 +44,14 @@ impl Stopping {
 
     /// Waits for a signal to be sent. Never, when none is being sent. Cancel safe.
     ///
-    /// SIGTERM that may not have arrived is sent again, and the grace begins again with it: a command shall have all of it.
+    /// SIGTERM that may not have arrived is sent again, and the grace begins again with it: a command shall have all of it. Not without end,
+    /// since what did arrive may have been answered too late.
     pub(super) async fn sent(&mut self) -> Result<u32, RuntimeError> {
         let Some(sending) = &mut self.sending else { return std::future::pending().await };
         let (signal, result) = (sending.signal, (&mut sending.sent).await);
         self.sending = None;
-        if result.is_err() {
-            self.next = (signal, Instant::now() + FIRST_PAUSE);
+        if result.is_err() && signal == Signal::TERM && self.terms > 0 && !self.grace.is_zero() {
+            self.next = (Signal::TERM, Instant::now() + FIRST_PAUSE);
         }
         result
     }
@@ -58,12 +63,15 @@ impl Supervisor {
         self.commit(Event::StopRequested { cause, at: SystemTime::now() }).await?;
         let first = if grace.is_zero() { Signal::KILL } else { Signal::TERM };
         match &mut self.stopping {
-            None => self.stopping = Some(Stopping { next: (first, Instant::now()), grace, sending: None }),
+            None => {
+                let next = (first, Instant::now());
+                self.stopping = Some(Stopping { next, grace, terms: TERMS, sending: None });
+            }
             // A later order can only shorten the grace.
             Some(stopping) if grace < stopping.grace => {
                 stopping.grace = grace;
-                if stopping.next.0 == Signal::KILL {
-                    stopping.next.1 = stopping.next.1.min(Instant::now() + grace);
+                if stopping.next.0 == Signal::KILL || grace.is_zero() {
+                    stopping.next = (Signal::KILL, stopping.next.1.min(Instant::now() + grace));
                 }
             }
             Some(_) => {}
@@ -79,6 +87,7 @@ impl Supervisor {
             let signal = stopping.next.0;
             let wait = if signal == Signal::KILL { FIRST_PAUSE } else { stopping.grace };
             stopping.next = (Signal::KILL, Instant::now() + wait);
+            stopping.terms = stopping.terms.saturating_sub(1);
             let sent = Box::pin(async move { bridge.signal(&sandbox, id, process, Some(signal)).await });
             stopping.sending = Some(Sending { signal, sent });
         }
@@ -89,6 +98,13 @@ impl Supervisor {
         let mut pause = FIRST_PAUSE;
         let mut signal = None;
         let mut refusals = 0;
+        if let Some(stopping) = self.stopping.as_mut().filter(|stopping| stopping.sending.is_some()) {
+            // What is still on its way reaches what is left.
+            tokio::select! {
+                () = self.inner.leave.cancelled() => return Err(Left),
+                _ = stopping.sent() => {}
+            }
+        }
         loop {
             let sent = self.inner.bridge.signal(&self.sandbox, self.task.id, self.process(), signal).await;
             match sent {
