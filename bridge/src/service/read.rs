@@ -4,7 +4,10 @@ use std::io;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
-use tokio::sync::mpsc::{self, Sender};
+use tokio::sync::{
+    Semaphore, SemaphorePermit,
+    mpsc::{self, Sender},
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
@@ -20,6 +23,8 @@ const LONG: u64 = 1024 * 1024;
 const NICE: i32 = 10;
 /// Its stack, in bytes.
 const STACK: usize = 128 * 1024;
+/// The most such threads. What is read for one who takes nothing keeps its own; beyond that, and where none can be made, one does without.
+static THREADS: Semaphore = Semaphore::const_new(8);
 /// The most answers that leave together. Everybody on the way is woken for each piece that travels alone.
 const TOGETHER: usize = 32;
 
@@ -31,18 +36,18 @@ pub(super) fn send(head: LogHead, log: LogReader, limit: u64, may_pack: bool) ->
     let (answers, receiver) = mpsc::channel(QUEUE);
     let packer = (may_pack && limit > LONG).then(Packer::new);
     let reading = Reading { head: Some(head), log, left: limit, packer };
-    if limit <= LONG {
-        tokio::spawn(send_here(reading, answers));
-    } else {
-        send_apart(reading, answers);
+    match THREADS.try_acquire() {
+        Ok(place) if limit > LONG => send_apart(reading, answers, place),
+        _ => drop(tokio::spawn(send_here(reading, answers))),
     }
     ReceiverStream::new(receiver).flat_map(stream::iter)
 }
 
-fn send_apart(reading: Reading, answers: Sender<Vec<Answer>>) {
+fn send_apart(reading: Reading, answers: Sender<Vec<Answer>>, place: SemaphorePermit<'static>) {
     // A sandbox that is at its limit of processes has no thread to spare, and its logs are read all the same.
     let (hand_over, taken) = std::sync::mpsc::sync_channel::<(Reading, Sender<Vec<Answer>>)>(1);
     let thread = std::thread::Builder::new().name("errand-log".to_owned()).stack_size(STACK).spawn(move || {
+        let _place = place;
         let _ = rustix::process::nice(NICE);
         if let Ok((mut reading, answers)) = taken.recv() {
             while let Some(together) = reading.together()
@@ -194,6 +199,30 @@ mod tests {
             assert_eq!((output.offset, size), (700, 100));
             std::fs::remove_file(task.file("gap")).expect("removed");
         }
+    }
+
+    #[tokio::test]
+    async fn readers_that_take_nothing_keep_few_threads_and_hold_up_no_other() {
+        let root = tempfile::tempdir().expect("a directory");
+        let task = TaskDir::new(root.path(), "t").expect("an id");
+        std::fs::create_dir(task.path()).expect("made");
+        let size = 8 * LONG;
+        std::fs::File::create(task.file("output.log")).and_then(|log| log.set_len(size)).expect("made");
+        let read = || send(LogHead::default(), LogReader::open(&task, 0).expect("a log"), size, false);
+        let deaf: Vec<_> = (0..20).map(|_| read()).collect();
+        let taken: usize = read()
+            .map(|answer| match answer.expect("read").part {
+                Some(Part::Output(output)) => output.data.len(),
+                _ => 0,
+            })
+            .fold(0, |all, size| std::future::ready(all + size))
+            .await;
+        assert_eq!(taken as u64, size);
+        let threads = std::fs::read_dir("/proc/self/task").expect("threads").flatten();
+        let names = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("comm")).ok());
+        let count = names.filter(|name| name.trim() == "errand-log").count();
+        assert!((1..=8).contains(&count), "{count}");
+        drop(deaf);
     }
 
     #[test]
