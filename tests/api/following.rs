@@ -128,7 +128,8 @@ async fn followers_that_never_read_hold_up_no_other_call() {
     let mut deaf = Vec::new();
     for _ in 0..40 {
         let request = StreamOutputRequest { task_id: printed.task_id.clone(), ..Default::default() };
-        deaf.push(TaskServiceClient::new(apart.clone()).stream_output(request).await.unwrap());
+        let mut tasks = TaskServiceClient::new(apart.clone());
+        deaf.push(soon("a log opens", tasks.stream_output(request)).await.unwrap());
     }
     assert_eq!(ended(&session.run("exit 5").await), "exited 5");
     let runs = session.running("exec sleep 60").await;
