@@ -12,7 +12,7 @@ use std::{
 };
 
 use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
+    event::{PollFd, PollFlags, poll},
     io::Errno,
     net::{
         AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
@@ -82,8 +82,6 @@ fn close_all_but(kept: &OwnedFd) {
 
 /// How many shims wait to be asked: the first request then pays for no fork.
 const SPARES: usize = 2;
-/// How long nothing has to happen before a spare is made while there is another: a fork must not be in the way of what was just launched.
-const QUIET: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
 
 fn serve(socket: OwnedFd, root: &Path, umask: u32) {
     let _ = rustix::thread::set_name(c"errand-spawner");
@@ -91,11 +89,13 @@ fn serve(socket: OwnedFd, root: &Path, umask: u32) {
     exec::default_signals();
     let Some(signals) = shim::listen_for_children() else { return };
     let Ok((taken, take)) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC) else { return };
+    shim::spare::make(root);
     let mut shims = HashSet::new();
     let mut spares = HashSet::new();
     let mut bridge_is_there = true;
     // Whether somebody asks while there is no spare.
     let mut asked_in_vain = false;
+    // Whether nothing has happened for a while; then a second one is made.
     let mut quiet = true;
     loop {
         let mut refused = None;
@@ -132,7 +132,7 @@ fn serve(socket: OwnedFd, root: &Path, umask: u32) {
             watched.push(PollFd::new(&socket, wanted));
         }
         let refills = bridge_is_there && refused.is_none() && spares.len() < SPARES;
-        match poll(&mut watched, refills.then_some(&QUIET)) {
+        match poll(&mut watched, refills.then_some(&shim::QUIET)) {
             Ok(ready) => quiet = ready == 0,
             Err(_) => continue,
         }

@@ -10,6 +10,8 @@
 //! | `fenced` | made by whoever looked for a launch and must be sure that it does not happen later: a shim looks for it after it has written its line, and gives up |
 //! | `incomplete` | there when output could not be written |
 //! | `control` | the shim's socket |
+//!
+//! Beside them is `.spare`, a directory that no task has yet and the next one takes.
 
 use std::{
     fs, io,
@@ -42,6 +44,11 @@ impl TaskDir {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where all of them are.
+    pub fn root(&self) -> &Path {
+        self.path.parent().unwrap_or(&self.path)
     }
 
     /// One of its files.

@@ -219,10 +219,15 @@ impl Engine {
     /// # Errors
     /// [`EngineError::NoSuchTask`], equally for a task that the caller may not know of.
     pub async fn task(&self, reference: &TaskRef) -> Result<Task, EngineError> {
-        let task = self.inner.store.task(&reference.tenant, reference.id).await?.ok_or(EngineError::NoSuchTask)?;
-        let session_fits = reference.session.as_ref().is_none_or(|session| *session == task.owner.session);
-        if session_fits && reference.bots.admits(&task.owner.bot) {
-            Ok(self.now(task))
+        // What is not over yet is known without the store, and better.
+        let task = match self.inner.live(reference.id) {
+            Some(live) => live.snapshot(),
+            None => self.inner.store.task(&reference.tenant, reference.id).await?.ok_or(EngineError::NoSuchTask)?,
+        };
+        let owner = &task.owner;
+        let session_fits = reference.session.as_ref().is_none_or(|session| *session == owner.session);
+        if owner.tenant == reference.tenant && session_fits && reference.bots.admits(&owner.bot) {
+            Ok(task)
         } else {
             Err(EngineError::NoSuchTask)
         }

@@ -34,6 +34,16 @@ async fn streams_are_told_apart_live_and_in_the_log() {
 }
 
 #[tokio::test]
+async fn a_prompt_after_much_output_is_seen() {
+    for place in [Where::Docker(Image::Debian), Where::Embedded(Root::Host)] {
+        let Some(place) = Place::on(place).await else { continue };
+        let mut launched = place.launch(&text("seq 1 300000; printf 'Go on? '; sleep 600")).await;
+        launched.until_output("\n300000\nGo on? ").await;
+        assert!(place.find(&launched).await.alive, "only its end brought it");
+    }
+}
+
+#[tokio::test]
 async fn merged_output_keeps_the_order_of_every_write() {
     for place in [Where::Docker(Image::Debian), Where::Embedded(Root::Host)] {
         let Some(place) = Place::on(place).await else { continue };

@@ -43,6 +43,24 @@ async fn what_a_task_used_and_printed_is_its_own() {
 }
 
 #[tokio::test]
+async fn a_directory_waits_for_the_first_task_and_after_a_short_one_and_during_a_long_one() {
+    for place in EVERYWHERE {
+        let Some(place) = Place::on(place).await else { continue };
+        place.bridge.prepare(&place.sandbox).await.unwrap();
+        for command in ["true", "exec sleep 60", "exec sleep 61"] {
+            let spare = eventually("a directory waits", async || {
+                let found = place.sh(&format!("stat -c %i {ROOT}/.spare 2>&1")).await;
+                found.trim().parse::<u64>().ok()
+            })
+            .await;
+            let launched = place.launch(&text(command)).await;
+            let taken = place.sh(&format!("stat -c %i {ROOT}/{}", launched.id)).await;
+            assert_eq!(taken.trim().parse(), Ok(spare), "{command}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_signal_to_a_task_that_is_over_does_not_reach_the_next_of_its_shim() {
     for place in EVERYWHERE {
         let Some(place) = Place::on(place).await else { continue };

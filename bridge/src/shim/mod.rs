@@ -10,6 +10,7 @@ mod input;
 mod link;
 mod log;
 mod look;
+pub(crate) mod spare;
 mod task;
 mod user;
 
@@ -37,6 +38,10 @@ const LARGE: usize = 64 * 1024;
 /// So much free memory is not given back to the kernel while a shim goes from task to task, in bytes: more than a launch needs.
 const MEMORY: libc::c_int = 1024 * 1024;
 
+/// How long nothing has to be asked for before something is made for the next task, a process or its directory: it must not be in the way of
+/// what was just launched.
+pub(crate) const QUIET: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
+
 /// What all tasks of one shim have in common.
 struct Place<'a> {
     /// Where the task directories are.
@@ -59,7 +64,7 @@ pub(crate) fn run(control: OwnedFd, root: &Path, umask: u32) {
     let place = Place { root, umask, shim: claim::identity(std::process::id()) };
     let Ok(mut link) = Link::first(control) else { return };
     for number in 1..=TASKS {
-        let Some(request) = next_launch(&mut link) else { return };
+        let Some(request) = next_launch(&mut link, root) else { return };
         let last = number == TASKS || request.encoded_len() > LARGE;
         let Some(free) = keep(link, request, last, &place, &signals) else { return };
         link = free;
@@ -85,7 +90,8 @@ fn keep(link: Link, request: LaunchRequest, last: bool, place: &Place<'_>, signa
 }
 
 /// Waits for the next launch that is asked for; none when nobody will ask.
-fn next_launch(link: &mut Link) -> Option<LaunchRequest> {
+fn next_launch(link: &mut Link, root: &Path) -> Option<LaunchRequest> {
+    let mut quiet = Some(&QUIET);
     loop {
         // Anything else was meant for the task before.
         let launch = link.orders().into_iter().find_map(|order| match order.kind {
@@ -96,7 +102,11 @@ fn next_launch(link: &mut Link) -> Option<LaunchRequest> {
             return launch;
         }
         let mut wait = [PollFd::new(&*link, PollFlags::IN)];
-        match poll(&mut wait, None) {
+        match poll(&mut wait, quiet) {
+            Ok(0) => {
+                quiet = None;
+                spare::make(root);
+            }
             Ok(_) | Err(Errno::INTR) => {}
             Err(_) => return None,
         }

@@ -19,6 +19,7 @@ use super::{
     link::Link,
     log::{Log, MUCH, Taken},
     look::Look,
+    spare,
 };
 use crate::{
     process,
@@ -393,6 +394,7 @@ impl Task {
             trim();
             // A socket that cannot be made costs the way back to this task, not the task: the files still say how it ends.
             self.listener = self.listen().ok();
+            spare::make(self.directory.root());
         }
         if self.stopping.is_none()
             && self.status.is_none()
