@@ -193,6 +193,8 @@ impl Engine {
             Created::Existing(task) => self.existing(task, &wanted),
             Created::New(task) => {
                 supervisor::spawn_new(inner, task.clone(), sandbox, permit);
+                // The command first, then the answer.
+                tokio::task::yield_now().await;
                 Ok(Started { task, existed: false })
             }
         }
