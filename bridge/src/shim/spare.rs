@@ -1,5 +1,5 @@
-//! A task directory that is made before it is asked for, while nothing else is to be done. Making files is the slowest part of a launch: on
-//! a disk where many were removed a moment ago ext4 looks long for the room of a new one, and who renames needs none.
+//! A task directory that is made before it is asked for, while nothing else is to be done. On a disk where many files were removed a moment
+//! ago ext4 looks long for the room of a new one; who renames needs none.
 
 use std::{
     fs::{DirBuilder, File},
@@ -21,9 +21,7 @@ const SPARE: &str = ".spare";
 const PART: &str = ".spare.part";
 
 /// The files that every task begins with.
-pub(super) const EXIT: &str = "exit.part";
-pub(super) const OUTPUT: &str = "output.log";
-pub(super) const PROCESSES: &str = "processes";
+const FILES: [&str; 3] = ["exit.part", "output.log", "processes"];
 
 /// Makes the spare directory the task's, if there is one: false when there is none that can be.
 ///
@@ -51,7 +49,7 @@ fn try_to_make(root: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
-    for name in [EXIT, OUTPUT, PROCESSES] {
+    for name in FILES {
         // Another shim may make the same one, and a task have it already.
         File::options().create(true).write(true).truncate(false).open(part.join(name))?;
     }
@@ -83,7 +81,7 @@ mod tests {
         let mut names: Vec<_> =
             fs::read_dir(task("b").path()).expect("read").flatten().map(|e| e.file_name()).collect();
         names.sort();
-        assert_eq!(names, [EXIT, OUTPUT, PROCESSES]);
+        assert_eq!(names, FILES);
         assert!(!become_that_of(root.path(), &task("c")).expect("it is taken"));
         assert_eq!(fs::read_dir(root.path()).expect("read").count(), 2);
     }
