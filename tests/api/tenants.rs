@@ -100,6 +100,27 @@ async fn codes(session: &Session, task: &Task) -> Vec<(&'static str, Code)> {
 }
 
 #[tokio::test]
+async fn a_running_task_is_unknown_to_other_tenants_and_bots_and_runs_on() {
+    let Some(server) = server().await else { return };
+    let red_a = server.session_with("red-a", "a1", "session");
+    let red_b = server.session_with("red-all", "b1", "session");
+    // Bot and session are called the same: the tenant alone is another.
+    let blue_a = server.session_with("blue-all", "a1", "session");
+    let (task_a, task_b) = (red_a.running("exec sleep 600").await, red_b.running("exec sleep 600").await);
+    for (stranger, task) in [(&blue_a, &task_a), (&red_a, &task_b)] {
+        // First of all: the others would wait for the command's end if they found it.
+        let get = GetTaskRequest { task_id: task.task_id.clone(), ..Default::default() };
+        refused(stranger.tasks().get_task(get).await, Code::NotFound);
+        for (call, code) in codes(stranger, task).await {
+            assert_eq!(code, Code::NotFound, "{call}");
+        }
+    }
+    for (session, task) in [(&red_a, &task_a), (&red_b, &task_b)] {
+        assert!(session.get(task).await.outcome.is_none());
+    }
+}
+
+#[tokio::test]
 async fn tenants_and_bots_see_nothing_of_each_other() {
     let Some(server) = server().await else { return };
     let red_a = server.session_with("red-a", "a1", "session");
