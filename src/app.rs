@@ -24,7 +24,7 @@ use crate::{
     api::{self, Api, ApiError, Readiness, Tokens, TokensError},
     bridge::BridgeChoice,
     config::Config,
-    engine::{Engine, EngineError, Settings},
+    engine::{Engine, EngineError, LaunchLimits, Settings},
     notify::Notifier,
     store::{Caps, SqliteStore, StoreError, TaskStore},
     task::SandboxSpec,
@@ -34,6 +34,8 @@ use crate::{
 use choice::Chosen;
 pub use choice::Hindrance;
 
+/// How many sandboxes of a tenant may launch at their limit before the tenant's own limit is reached.
+const SANDBOXES_LAUNCHING: usize = 4;
 /// How long running tasks have to end when the server stops them.
 const STOP_LIMIT: Duration = Duration::from_secs(8);
 /// How long the whole shutdown may take. Below the ten seconds after which container engines kill.
@@ -230,7 +232,10 @@ fn settings(config: &Config, chosen: &Chosen) -> Settings {
         stop_grace: config.stop_grace,
         retention: config.retention,
         notification_retention: config.notification_retention,
-        launch_concurrency: config.launch_concurrency,
+        launches: LaunchLimits {
+            per_sandbox: config.launch_concurrency,
+            per_tenant: SANDBOXES_LAUNCHING * config.launch_concurrency,
+        },
     }
 }
 

@@ -7,6 +7,7 @@ mod support;
 mod crash {
     mod connection;
     mod engine;
+    mod hostile;
     mod invariants;
     mod resident;
     mod stages;

@@ -62,8 +62,17 @@ impl TaskDir {
     }
 
     /// True while the process lives that writes the exit file.
+    ///
+    /// A daemon may keep the direct bridge's supervisor waiting for the log; it has nothing more to say once the result is there and the
+    /// command is not.
     pub fn supervised(&self) -> bool {
-        self.processes().are_supervised()
+        self.is_supervised(&self.processes())
+    }
+
+    /// The same for what was recorded of its processes a moment ago.
+    pub fn is_supervised(&self, processes: &Processes) -> bool {
+        let has_told = || self.of_direct_bridge() && self.file("exit").exists() && !processes.is_running();
+        processes.are_supervised() && !has_told()
     }
 
     /// True when the direct bridge keeps the task: only that needs a table of jobs.
@@ -156,6 +165,11 @@ impl Processes {
     /// True when the command was launched and not only its directory made.
     pub fn are_started(&self) -> bool {
         self.shim.is_some()
+    }
+
+    /// True while the command's first process lives.
+    pub fn is_running(&self) -> bool {
+        self.first.is_some_and(|first| process::lives(first.pid, first.start_ticks))
     }
 
     /// True while the process lives that writes the exit file, and is not done with the task.

@@ -10,9 +10,29 @@ pub(super) fn moment(boot: Duration, since_boot: Duration) -> SystemTime {
     told.filter(|told| *told <= now).unwrap_or(now)
 }
 
+/// The moment that lies as far back as `since_boot` does by a clock that shows `uptime` now. Setting the time of day changes neither.
+pub(super) fn ago(uptime: Duration, since_boot: Duration) -> SystemTime {
+    let now = SystemTime::now();
+    now.checked_sub(uptime.saturating_sub(since_boot)).unwrap_or(now)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn age_goes_by_the_clock_since_boot() {
+        let age = |uptime, since_boot| ago(uptime, since_boot).elapsed().expect("in the past");
+        let second = Duration::from_secs(1);
+        for (uptime, since_boot, wanted) in [
+            (100 * second, 40 * second, 60 * second),
+            (40 * second, 100 * second, Duration::ZERO),
+            (Duration::MAX, Duration::ZERO, Duration::ZERO),
+        ] {
+            let age = age(uptime, since_boot);
+            assert!(age >= wanted && age < wanted + second, "{age:?}");
+        }
+    }
 
     #[test]
     fn what_cannot_have_been_is_now() {

@@ -209,9 +209,14 @@ pub static SETTINGS: &[Setting] = &[
         notification_retention,
         value::some_duration
     ),
-    setting!("launch-concurrency", "N", Some("32"), "Commands launched at the same time", launch_concurrency, |text| {
-        value::whole(text, 1..=1024)
-    }),
+    setting!(
+        "launch-concurrency",
+        "N",
+        Some("32"),
+        "Commands launched at the same time in one sandbox, and a quarter of those of a tenant",
+        launch_concurrency,
+        |text| { value::whole(text, 1..=1024) }
+    ),
     setting!(
         "lease-duration",
         "DURATION",

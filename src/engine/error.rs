@@ -110,6 +110,17 @@ pub enum EngineError {
     /// The content of a file did not come to its end. Nothing was written.
     #[error("the content did not come to its end: nothing was written")]
     FileAbandoned,
+    /// The server has not yet accounted for the bot's tasks since it was started.
+    #[error("the tasks of the bot {bot} are being reconciled ({reason}): try again in a moment")]
+    Reconciling {
+        /// The bot.
+        bot: BotId,
+        /// What that waits for.
+        reason: String,
+    },
+    /// A part of the server broke down while it worked on the request.
+    #[error("the request failed because of a defect in the server; its log says more")]
+    Defect,
     /// The server is ending.
     #[error("the server is shutting down")]
     ShuttingDown,

@@ -3,11 +3,14 @@
 //! [`Engine`] is what the API calls. Each unfinished task has one supervisor, which alone changes its record; callers speak to it through
 //! its [`live::LiveTask`]. The engine knows neither the wire types nor SQL nor any container engine.
 
+mod breakdown;
 mod error;
 mod files;
 mod input;
 mod live;
 mod output;
+mod permits;
+mod reconciling;
 mod recovery;
 mod requests;
 mod retention;
@@ -19,11 +22,10 @@ mod verdict;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
     time::Duration,
 };
 
-use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -37,6 +39,7 @@ pub use crate::bridge::{Abandoned, BridgeState, FileContent, FileReader, FileSou
 pub use error::EngineError;
 pub use files::FileRef;
 pub use input::{InputRequest, InputResult};
+pub use permits::LaunchLimits;
 pub use requests::{
     OutputSlice, ReadSelection, SandboxState, SandboxView, StartRequest, Started, TaskRef, WaitRequest, WaitResult,
 };
@@ -44,6 +47,8 @@ pub use settings::Settings;
 pub use stream::{OutputStream, StreamItem};
 
 use live::LiveTask;
+use permits::LaunchPermits;
+use reconciling::Reconciling;
 use sandboxes::SandboxKeeper;
 
 /// Runs tasks. Cheap to clone.
@@ -59,10 +64,13 @@ struct Inner {
     runtime: Arc<dyn Runtime>,
     bridge: Arc<dyn ExecBridge>,
     sandboxes: SandboxKeeper,
-    /// The unfinished tasks. Entered before their supervisor is spawned, left after their end is committed.
+    /// The unfinished tasks. Entered before they are committed, left after their end is committed.
     live: Mutex<HashMap<TaskId, Arc<LiveTask>>>,
-    /// Processes that are being started in sandboxes at the same time.
-    launches: Arc<Semaphore>,
+    launches: LaunchPermits,
+    /// The bots whose tasks this server has not accounted for yet.
+    reconciling: Reconciling,
+    /// How many parts of the engine broke down and were started again.
+    breakdowns: AtomicU64,
     /// Everything that was spawned: supervisors, requests that must not be cut short, retention.
     tracker: TaskTracker,
     /// Cancelled when supervisors shall leave their commands running and end.
@@ -72,6 +80,14 @@ struct Inner {
 impl Inner {
     fn live(&self, id: TaskId) -> Option<Arc<LiveTask>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    fn enter(&self, id: TaskId, live: &Arc<LiveTask>) {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::clone(live));
+    }
+
+    fn remove_live(&self, id: TaskId) {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
     }
 
     fn all_live(&self) -> Vec<Arc<LiveTask>> {
@@ -89,7 +105,7 @@ impl Engine {
     ) -> Self {
         let sandboxes =
             SandboxKeeper::new(Arc::clone(&store), Arc::clone(&runtime), Arc::clone(&bridge), settings.sandbox.clone());
-        let launches = Arc::new(Semaphore::new(settings.launch_concurrency));
+        let launches = LaunchPermits::new(settings.launches);
         Self {
             inner: Arc::new(Inner {
                 settings,
@@ -99,6 +115,8 @@ impl Engine {
                 sandboxes,
                 live: Mutex::default(),
                 launches,
+                reconciling: Reconciling::default(),
+                breakdowns: AtomicU64::new(0),
                 tracker: TaskTracker::new(),
                 leave: CancellationToken::new(),
             }),
@@ -122,7 +140,11 @@ impl Engine {
     ) -> Result<T, EngineError> {
         match self.inner.tracker.spawn(work).await {
             Ok(result) => result,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
+            Err(error) => {
+                let reason = error.try_into_panic().map_or_else(|error| error.to_string(), breakdown::panic_message);
+                self.inner.broke_down("a request", &reason);
+                Err(EngineError::Defect)
+            }
         }
     }
 

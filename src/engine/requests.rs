@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::{Engine, EngineError, Inner, OutputStream, supervisor};
+use super::{
+    Engine, EngineError, Inner, OutputStream,
+    supervisor::{Step, Supervisor},
+};
 use crate::{
     bridge::{OutputPiece, Piece},
     runtime::Found,
@@ -155,6 +158,7 @@ impl Engine {
         if inner.leave.is_cancelled() {
             return Err(EngineError::ShuttingDown);
         }
+        inner.reconciling.wait_for(&owner.tenant, &owner.bot).await?;
         if let Some(request_id) = &spec.request_id
             && let Some(task) = inner.store.task_by_request(&owner.tenant, &owner.bot, request_id).await?
         {
@@ -168,7 +172,7 @@ impl Engine {
         }
         let id = TaskId::new();
         // What can be launched at once is accepted as being launched: one commit says both.
-        let permit = Arc::clone(&inner.launches).try_acquire_owned().ok();
+        let permit = inner.launches.try_acquire(&owner.tenant, sandbox.id);
         let state = match permit {
             Some(_) => TaskState::Starting { incarnation: sandbox.incarnation.clone() },
             None => TaskState::Queued,
@@ -184,18 +188,27 @@ impl Engine {
             output: Default::default(),
             stall: None,
             usage: None,
+            stop_requested: None,
             created_at: SystemTime::now(),
             revision: 0,
             spec: Arc::new(spec),
         };
         let wanted = Arc::clone(&task.spec);
-        match inner.store.create_task(task, inner.settings.caps).await? {
-            Created::Existing(task) => self.existing(task, &wanted),
-            Created::New(task) => {
-                supervisor::spawn_new(inner, task.clone(), sandbox, permit);
+        let supervisor = Supervisor::of_new(inner, task.clone(), sandbox, permit);
+        match inner.store.create_task(task, inner.settings.caps).await {
+            Ok(Created::Existing(task)) => {
+                supervisor.withdraw();
+                self.existing(task, &wanted)
+            }
+            Ok(Created::New(task)) => {
+                supervisor.spawn(Step::Launch);
                 // The command first, then the answer.
                 tokio::task::yield_now().await;
                 Ok(Started { task, existed: false })
+            }
+            Err(error) => {
+                supervisor.withdraw();
+                Err(error.into())
             }
         }
     }
@@ -221,6 +234,16 @@ impl Engine {
     /// # Errors
     /// [`EngineError::NoSuchTask`], equally for a task that the caller may not know of.
     pub async fn task(&self, reference: &TaskRef) -> Result<Task, EngineError> {
+        let task = self.visible(reference).await?;
+        if self.inner.reconciling.is_over() {
+            return Ok(task);
+        }
+        self.inner.reconciling.wait_for(&task.owner.tenant, &task.owner.bot).await?;
+        self.visible(reference).await
+    }
+
+    /// One task as it is known now, if the caller may see it.
+    async fn visible(&self, reference: &TaskRef) -> Result<Task, EngineError> {
         // What is not over yet is known without the store, and better.
         let task = match self.inner.live(reference.id) {
             Some(live) => live.snapshot(),
@@ -240,6 +263,7 @@ impl Engine {
     /// # Errors
     /// When the store fails.
     pub async fn tasks(&self, query: TaskQuery) -> Result<Vec<Task>, EngineError> {
+        self.inner.reconciling.wait(&query.tenant, &query.bots).await?;
         let tasks = self.inner.store.tasks(query).await?;
         Ok(tasks.into_iter().map(|task| self.now(task)).collect())
     }
@@ -386,6 +410,7 @@ impl Engine {
     ) -> Result<SandboxView, EngineError> {
         let inner = Arc::clone(&self.inner);
         self.uncut(async move {
+            inner.reconciling.wait_for(&tenant, &bot).await?;
             let view = inner.sandboxes.ensure(&tenant, &bot, spec).await?;
             Ok(with_bridge(&inner, view).await)
         })
@@ -438,6 +463,7 @@ impl Engine {
     pub async fn stop_sandbox(&self, tenant: TenantId, bot: BotId) -> Result<SandboxView, EngineError> {
         let engine = self.clone();
         self.uncut(async move {
+            engine.inner.reconciling.wait_for(&tenant, &bot).await?;
             engine.end_tasks(&tenant, &bot, StopCause::SandboxStopped).await?;
             engine.inner.sandboxes.stop(&tenant, &bot).await
         })
@@ -451,6 +477,7 @@ impl Engine {
     pub async fn delete_sandbox(&self, tenant: TenantId, bot: BotId) -> Result<(), EngineError> {
         let engine = self.clone();
         self.uncut(async move {
+            engine.inner.reconciling.wait_for(&tenant, &bot).await?;
             engine.end_tasks(&tenant, &bot, StopCause::SandboxDeleted).await?;
             engine.inner.sandboxes.delete(&tenant, &bot).await
         })

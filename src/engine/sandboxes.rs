@@ -102,7 +102,7 @@ impl SandboxKeeper {
     }
 
     /// That a sandbox is one of this server's runtime. Another runtime's id would lead nowhere in this one, which is no sign of its end.
-    fn check(&self, record: &SandboxRecord) -> Result<(), EngineError> {
+    pub(super) fn check(&self, record: &SandboxRecord) -> Result<(), EngineError> {
         if record.runtime == self.runtime.name() {
             return Ok(());
         }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::LaunchLimits;
 use crate::{store::Caps, task::SandboxSpec};
 
 /// What the engine needs to know of the configuration. The configuration says the defaults.
@@ -25,6 +26,6 @@ pub struct Settings {
     pub retention: Duration,
     /// How long a notification is kept that nobody acknowledges.
     pub notification_retention: Duration,
-    /// How many processes are started in sandboxes at the same time.
-    pub launch_concurrency: usize,
+    /// How many commands are launched at the same time.
+    pub launches: LaunchLimits,
 }

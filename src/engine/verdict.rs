@@ -29,11 +29,14 @@ pub(super) fn verdict(state: &TaskState, restarted: bool, finding: &Finding, sur
     };
     let unwatched = |reason| if sure { Verdict::KillAndEnd(Ending::lost(reason)) } else { Verdict::LookAgain };
     match &finding.sentinel {
-        Sentinel::Complete(ending) => Verdict::End(ending.clone()),
-        // Whatever stands in the exit file, its writer lives and will put it right.
-        Sentinel::Absent | Sentinel::Corrupt | Sentinel::Foreign if finding.supervised => {
-            Verdict::Follow(finding.process)
+        // Whatever stands in the exit file, even a whole result: its writer lives, and says itself how the command ends. A command can
+        // write the file as well, which must not take it out of sight.
+        _ if finding.supervised && !restarted => Verdict::Follow(finding.process),
+        // The file is written after the first process has ended: an earlier one is forged.
+        Sentinel::Complete(_) if finding.alive && !restarted => {
+            Verdict::KillAndEnd(Ending::lost(LossReason::ExitFileUnreadable))
         }
+        Sentinel::Complete(ending) => Verdict::End(ending.clone()),
         Sentinel::Corrupt | Sentinel::Foreign => unwatched(LossReason::ExitFileUnreadable),
         Sentinel::Absent if starting && finding.directory && !finding.started => Verdict::End(Ending::FailedToStart {
             failure: StartFailure::LaunchInterrupted,
@@ -134,8 +137,16 @@ mod tests {
     }
 
     #[test]
-    fn a_watched_command_is_followed_whatever_its_exit_file_holds() {
-        for sentinel in [Sentinel::Absent, Sentinel::Corrupt, Sentinel::Foreign] {
+    fn early_exit_file_without_supervisor_is_forged() {
+        let sentinel = Sentinel::Complete(Ending::Exited(0));
+        let found = Finding { alive: true, sentinel, ..finding() };
+        assert_eq!(reason(verdict(&running(), false, &found, false)), Some(LossReason::ExitFileUnreadable));
+    }
+
+    #[test]
+    fn supervised_command_is_followed_whatever_its_exit_file_holds() {
+        let forged = Sentinel::Complete(Ending::Exited(0));
+        for sentinel in [Sentinel::Absent, Sentinel::Corrupt, Sentinel::Foreign, forged] {
             let found = Finding { supervised: true, sentinel, ..finding() };
             assert_eq!(verdict(&running(), false, &found, true), Verdict::Follow(None));
         }

@@ -80,6 +80,27 @@ pub trait Runtime: Send + Sync + 'static {
     /// # Errors
     /// [`RuntimeError::NotWritten`] when it cannot be written there.
     async fn put_file(&self, runtime_id: &str, path: &str, content: &[u8], mode: u32) -> Result<(), RuntimeError>;
+
+    /// Reads at most the first `limit` bytes of a regular file in a sandbox that does not run. None where there is no such file, and where
+    /// this runtime can look into running sandboxes only.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Unavailable`], [`RuntimeError::NoSuchSandbox`].
+    async fn read_at_rest(
+        &self,
+        runtime_id: &str,
+        path: &str,
+        limit: usize,
+    ) -> Result<Option<FileAtRest>, RuntimeError>;
+}
+
+/// A file of a sandbox that does not run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileAtRest {
+    /// Its whole size in bytes.
+    pub size: u64,
+    /// Its beginning.
+    pub content: Vec<u8>,
 }
 
 /// What to make.

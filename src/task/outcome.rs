@@ -241,8 +241,10 @@ pub enum LossReason {
     ExitFileUnreadable,
     /// The command and the process that records its end are both gone.
     SupervisorKilled,
-    /// The server ended during the launch.
+    /// The launch was cut short: the server ended, or nothing was heard of it.
     LaunchInterrupted,
+    /// The sandbox runs and does not answer.
+    SandboxUnresponsive,
 }
 
 impl LossReason {
@@ -255,7 +257,8 @@ impl LossReason {
             Self::LogDirectoryGone => "the task directory with the log and the exit file was removed",
             Self::ExitFileUnreadable => "the exit file cannot be understood, or belongs to another launch",
             Self::SupervisorKilled => "the process that records the command's end was killed",
-            Self::LaunchInterrupted => "the server ended during the launch; whether the command ran is not known",
+            Self::LaunchInterrupted => "the launch was cut short; whether the command ran is not known",
+            Self::SandboxUnresponsive => "the sandbox runs and does not tell how the command ended",
         }
     }
 }

@@ -8,8 +8,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Event, Nonce, Outcome, OutputSummary, Owner, ResourceUsage, SandboxId, Stall, Status, TaskId, TaskSpec, TaskState,
-    Transition, transition,
+    Event, Nonce, Outcome, OutputSummary, Owner, ResourceUsage, SandboxId, Stall, Status, StopCause, TaskId, TaskSpec,
+    TaskState, Transition, transition,
 };
 
 /// One task.
@@ -38,6 +38,9 @@ pub struct Task {
     /// What the command used, once it is over and where the bridge tells.
     #[serde(default)]
     pub usage: Option<ResourceUsage>,
+    /// Who asked for a stop that came too late: the command had ended by itself before any signal reached it, and its outcome is its own.
+    #[serde(default)]
+    pub stop_requested: Option<StopCause>,
     /// When it was accepted.
     pub created_at: SystemTime,
     /// Counts the stored changes; the store refuses a change that was made from an older one.
@@ -63,8 +66,13 @@ impl Task {
             Event::Started { at, .. } | Event::Ended { started_at: Some(at), .. } => *at = self.created_at.max(*at),
             _ => {}
         }
+        let late_stop = match (&self.state, &event) {
+            (TaskState::Stopping { cause, .. }, Event::Ended { signalled: false, .. }) => Some(cause.clone()),
+            _ => None,
+        };
         match transition(&self.state, event) {
             Transition::To(state) => {
+                self.stop_requested = late_stop;
                 if state.status().is_terminal() {
                     self.stall = None;
                 }
@@ -109,6 +117,7 @@ mod tests {
             output: OutputSummary::default(),
             stall: None,
             usage: None,
+            stop_requested: None,
             created_at: at(100),
             revision: 0,
         };
@@ -120,7 +129,12 @@ mod tests {
             let mut over = running.clone();
             assert!(running.apply(Event::Started { process, at: told }));
             assert_eq!(running.state.started_at(), Some(wanted));
-            assert!(over.apply(Event::Ended { ending: Ending::Exited(0), started_at: Some(told), at: at(102) }));
+            assert!(over.apply(Event::Ended {
+                ending: Ending::Exited(0),
+                started_at: Some(told),
+                signalled: false,
+                at: at(102)
+            }));
             assert_eq!(over.state.started_at(), Some(wanted));
         }
     }

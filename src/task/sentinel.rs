@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use super::{Ending, Nonce, Signal, StartFailure};
 
+/// Its name in the task directory.
+pub const NAME: &str = "exit";
 /// The version that is written and read.
 pub const VERSION: u32 = 1;
 /// No whole exit file is longer, in bytes. The rest of a larger one is never read.

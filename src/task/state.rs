@@ -231,6 +231,8 @@ pub enum Event {
         ending: Ending,
         /// When the command was started, where the finding tells.
         started_at: Option<SystemTime>,
+        /// Whether a signal of a stop may have reached the command before. Counts for a task that is being stopped.
+        signalled: bool,
         /// When it was found.
         at: SystemTime,
     },
@@ -257,7 +259,7 @@ pub fn transition(state: &TaskState, event: Event) -> Transition {
         (TaskState::Queued, Event::StopRequested { cause, at }) => {
             To(TaskState::Finished { outcome: stopped(cause, None), started_at: None, finished_at: at })
         }
-        (TaskState::Queued, Event::Ended { ending, started_at, at }) => {
+        (TaskState::Queued, Event::Ended { ending, started_at, at, .. }) => {
             To(TaskState::Finished { outcome: unasked(ending), started_at, finished_at: at })
         }
 
@@ -265,9 +267,9 @@ pub fn transition(state: &TaskState, event: Event) -> Transition {
         (TaskState::Starting { incarnation }, Event::Started { process, at }) => {
             To(TaskState::Running { incarnation: incarnation.clone(), process, started_at: at })
         }
-        // A launch cannot be called back; whoever asked asks again once it is known what came of it.
+        // A launch cannot be called back: the supervisor keeps the order until it is known what came of the launch.
         (TaskState::Starting { .. }, Event::StopRequested { .. }) => Unchanged,
-        (TaskState::Starting { .. }, Event::Ended { ending, started_at, at }) => {
+        (TaskState::Starting { .. }, Event::Ended { ending, started_at, at, .. }) => {
             To(TaskState::Finished { outcome: unasked(ending), started_at, finished_at: at })
         }
 
@@ -289,11 +291,11 @@ pub fn transition(state: &TaskState, event: Event) -> Transition {
             TaskState::Stopping { .. },
             Event::LaunchBegan { .. } | Event::Started { .. } | Event::StopRequested { .. },
         ) => Unchanged,
-        (TaskState::Stopping { cause, started_at, .. }, Event::Ended { ending, at, .. }) => To(TaskState::Finished {
-            outcome: asked(cause.clone(), ending),
-            started_at: Some(*started_at),
-            finished_at: at,
-        }),
+        (TaskState::Stopping { cause, started_at, .. }, Event::Ended { ending, signalled, at, .. }) => {
+            // What ended before any signal went ended by itself.
+            let outcome = if signalled { asked(cause.clone(), ending) } else { unasked(ending) };
+            To(TaskState::Finished { outcome, started_at: Some(*started_at), finished_at: at })
+        }
 
         (
             TaskState::Finished { .. },

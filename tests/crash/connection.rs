@@ -145,12 +145,13 @@ async fn a_server_that_starts_during_an_outage_reconciles_when_it_is_over() {
     server.kill();
     proxy.cut();
     pass(&server, &container, "during").await;
-    server.spawn().await;
-    // Until it knows how things stand it answers nothing.
+    server.launch().await;
+    // It serves, and says of this bot alone that it does not know yet how things stand.
     let get = GetTaskRequest { task_id, ..Default::default() };
-    refused(session.tasks().get_task(get).await, Code::Unavailable);
+    let message = refused(session.tasks().get_task(get).await, Code::Unavailable);
+    assert!(message.contains("reconciled") && message.contains("does not answer"), "{message}");
+    assert!(!session.told().await.is_empty(), "what is stored is delivered");
     proxy.heal();
-    server.serving().await;
     pass(&server, &container, "after").await;
     check(&session, &tasks).await;
 }

@@ -157,7 +157,8 @@ impl Follower {
         loop {
             // Looked at first: whoever writes the result does so before it ends.
             let supervised = self.task.supervised();
-            let result = self.task.result(&self.nonce);
+            // A result that is there before the command has ended is forged.
+            let result = self.task.result(&self.nonce).filter(|_| !self.task.processes().is_running());
             self.send_output().await?;
             if let Some(result) = result {
                 self.send_end(Ended { result, usage: self.task.processes().usage }).await?;

@@ -90,8 +90,8 @@ impl Bridge {
         let started = processes.are_started();
         // Looked at before the exit file: whoever was alive may write it in between, and it is then seen.
         let process = processes.first;
-        let alive = process.is_some_and(|process| crate::process::lives(process.pid, process.start_ticks));
-        let supervised = processes.are_supervised();
+        let alive = processes.is_running();
+        let supervised = task.is_supervised(&processes);
         let gap = task.gap();
         Ok(Finding {
             directory,
@@ -161,7 +161,7 @@ impl BridgeService for Bridge {
     async fn probe(&self, request: Request<ProbeRequest>) -> Result<Response<ProbeResponse>, Status> {
         let ProbeRequest { tasks, fence } = request.into_inner();
         let findings = tasks.iter().map(|key| self.find(key, fence)).collect::<Result<_, _>>()?;
-        Ok(Response::new(ProbeResponse { findings }))
+        Ok(Response::new(ProbeResponse { findings, uptime_ms: uptime_ms() }))
     }
 
     async fn signal(&self, request: Request<SignalRequest>) -> Result<Response<SignalResponse>, Status> {
@@ -262,4 +262,11 @@ impl tonic::codegen::Service<hyper::Request<hyper::body::Incoming>> for Services
             self.bridge.call(request)
         }
     }
+}
+
+/// The clock that start times of processes are measured by, in milliseconds since boot. It goes on while the machine sleeps, and setting the
+/// time of day does not change it.
+fn uptime_ms() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    u64::try_from(now.tv_sec).unwrap_or(0) * 1000 + u64::try_from(now.tv_nsec / 1_000_000).unwrap_or(0)
 }

@@ -29,6 +29,11 @@ pub(in crate::api) fn outcome(outcome: &Outcome) -> v1::Outcome {
     v1::Outcome { kind: Some(kind), shell_exit_code: outcome.shell_exit_code() }
 }
 
+/// A stop that came too late.
+pub(in crate::api) fn stop_request(cause: &StopCause) -> v1::StopRequest {
+    v1::StopRequest { by: cause.by().to_owned(), reason: reason(cause) }
+}
+
 /// The caller's own words, where there are any.
 fn reason(cause: &StopCause) -> String {
     match cause {
@@ -66,5 +71,6 @@ fn loss_reason(reason: LossReason) -> v1::LossReason {
         LossReason::ExitFileUnreadable => v1::LossReason::ExitFileUnreadable,
         LossReason::SupervisorKilled => v1::LossReason::SupervisorKilled,
         LossReason::LaunchInterrupted => v1::LossReason::LaunchInterrupted,
+        LossReason::SandboxUnresponsive => v1::LossReason::SandboxUnresponsive,
     }
 }

@@ -53,6 +53,7 @@ pub(in crate::api) fn task(task: Task) -> v1::Task {
         separate_stderr: spec.separate_stderr,
         resource_usage: task.usage.map(process::usage),
         output_gap: task.output.gap.map(process::gap),
+        stop_requested: task.stop_requested.as_ref().map(outcome::stop_request),
     }
 }
 

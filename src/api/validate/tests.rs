@@ -8,7 +8,7 @@ use tonic_types::StatusExt as _;
 use super::*;
 use crate::{
     api::auth::Caller,
-    engine::{ReadSelection, Settings},
+    engine::{LaunchLimits, ReadSelection, Settings},
     proto::v1::*,
     store::{BotFilter, Caps},
     task::{self, Program, TaskId},
@@ -34,7 +34,7 @@ fn settings() -> Settings {
         stop_grace: Duration::from_secs(2),
         retention: Duration::from_secs(86_400),
         notification_retention: Duration::from_secs(86_400),
-        launch_concurrency: 8,
+        launches: LaunchLimits { per_sandbox: 8, per_tenant: 32 },
     }
 }
 

@@ -12,9 +12,9 @@ const TICKS_PER_SECOND: u64 = 100;
 
 /// Reads the whole answer. None when it is not one, or not to these questions.
 pub(super) fn parse(mut answer: &[u8], asked: &[(TaskId, Nonce)]) -> Option<Vec<Finding>> {
-    let boot = take_line(&mut answer)?.strip_prefix("boot ")?.parse().ok()?;
+    let uptime = take_line(&mut answer)?.strip_prefix("uptime ")?.parse().ok()?;
     let findings =
-        asked.iter().map(|(task, nonce)| finding(&mut answer, *task, *nonce, boot)).collect::<Option<_>>()?;
+        asked.iter().map(|(task, nonce)| finding(&mut answer, *task, *nonce, uptime)).collect::<Option<_>>()?;
     answer.is_empty().then_some(findings)
 }
 
@@ -25,7 +25,7 @@ fn take_line<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
     Some(line)
 }
 
-fn finding(rest: &mut &[u8], task: TaskId, nonce: Nonce, boot: u64) -> Option<Finding> {
+fn finding(rest: &mut &[u8], task: TaskId, nonce: Nonce, uptime: u64) -> Option<Finding> {
     let words: Vec<&str> = take_line(rest)?.split(' ').collect();
     let ["task", id, directory, started, pid, ticks, alive, supervised, size, incomplete, length] = words[..] else {
         return None;
@@ -44,8 +44,8 @@ fn finding(rest: &mut &[u8], task: TaskId, nonce: Nonce, boot: u64) -> Option<Fi
     };
     // Files in the sandbox: what is no number there says nothing about the other tasks.
     let (pid, start_ticks): (u32, u64) = (pid.parse().unwrap_or(0), ticks.parse().unwrap_or(0));
-    let since_boot = Duration::from_millis(start_ticks.saturating_mul(1000) / TICKS_PER_SECOND);
-    let made = clock::moment(Duration::from_secs(boot), since_boot);
+    let since_boot = |ticks: u64| Duration::from_millis(ticks.saturating_mul(1000) / TICKS_PER_SECOND);
+    let made = clock::ago(since_boot(uptime), since_boot(start_ticks));
     Some(Finding {
         directory: directory == "1",
         started: started == "1",
@@ -73,7 +73,7 @@ mod tests {
         let asked = [(TaskId::new(), Nonce::new()), (TaskId::new(), Nonce::new())];
         let exit = format!("errand 1 {} exited 4\n", asked[1].1);
         let answer = format!(
-            "boot 1000\ntask {} 1 1 17 250 1 1 9 0 -\n\ntask {} 1 1 18 300 0 0 5 1 {}\n{exit}\n",
+            "uptime 1000\ntask {} 1 1 17 250 1 1 9 0 -\n\ntask {} 1 1 18 300 0 0 5 1 {}\n{exit}\n",
             asked[0].0,
             asked[1].0,
             exit.len(),
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn an_answer_cut_short_or_to_another_question_is_none() {
         let asked = [(TaskId::new(), Nonce::new())];
-        let answer = format!("boot 1\ntask {} 0 0 0 0 0 0 0 0 -\n\n", asked[0].0);
+        let answer = format!("uptime 1\ntask {} 0 0 0 0 0 0 0 0 -\n\n", asked[0].0);
         assert!(parse(answer.as_bytes(), &asked).is_some());
         for cut in 0..answer.len() {
             assert!(parse(&answer.as_bytes()[..cut], &asked).is_none(), "{cut}");

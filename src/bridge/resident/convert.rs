@@ -113,10 +113,13 @@ fn stream(stream: proto::Stream) -> Stream {
     }
 }
 
-pub(super) fn finding(bridge: &Bridge, finding: proto::Finding, nonce: Nonce) -> Finding {
+pub(super) fn finding(bridge: &Bridge, uptime: Duration, finding: proto::Finding, nonce: Nonce) -> Finding {
     let made = |process: proto::Process| {
         let since_boot = process.start_ticks.saturating_mul(1000) / u64::from(bridge.ticks_per_second);
-        (identity(process), clock::moment(bridge.boot, Duration::from_millis(since_boot)))
+        let since_boot = Duration::from_millis(since_boot);
+        let made =
+            if uptime.is_zero() { clock::moment(bridge.boot, since_boot) } else { clock::ago(uptime, since_boot) };
+        (identity(process), made)
     };
     Finding {
         directory: finding.directory,

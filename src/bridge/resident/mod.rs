@@ -11,7 +11,7 @@ mod install;
 mod proto;
 mod wire;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
@@ -87,19 +87,20 @@ impl ResidentBridge {
         let request = convert::launch(task, nonce, spec, settings);
         let mut asked = 0;
         loop {
-            // Nothing was sent before there is a connection.
             let bridge = match self.bridge(sandbox).await {
                 Ok(bridge) => bridge,
-                Err(RuntimeError::Unavailable { detail }) if asked > 0 => {
-                    return Err(RuntimeError::Uncertain { detail });
-                }
-                Err(error) => return Err(error),
+                // Nothing was sent before there is a connection.
+                Err(error) if asked == 0 => return Err(error),
+                // An earlier request may have arrived: whatever happened to the sandbox since says nothing about that.
+                Err(error) => return Err(RuntimeError::Uncertain { detail: error.to_string() }),
             };
             asked += 1;
             match answer(client(&bridge.wire).launch(request.clone())).await {
                 Ok(reports) => return Ok(Attachment::new(Follow(reports))),
-                Err(RuntimeError::Unavailable { detail }) if asked == LAUNCHES => {
-                    return Err(RuntimeError::Uncertain { detail });
+                Err(error)
+                    if asked == LAUNCHES || (asked > 1 && !matches!(error, RuntimeError::Unavailable { .. })) =>
+                {
+                    return Err(RuntimeError::Uncertain { detail: error.to_string() });
                 }
                 // The bridge ended, or the way to it: whether it had heard of the launch, the next one learns.
                 Err(RuntimeError::Unavailable { detail }) => tracing::debug!(detail, "launching again"),
@@ -133,12 +134,13 @@ impl ResidentBridge {
             .iter()
             .map(|(task, nonce)| proto::TaskKey { task_id: task.to_string(), nonce: nonce.to_string() })
             .collect();
-        let found = answer(client(&bridge.wire).probe(proto::ProbeRequest { tasks: keys, fence })).await?.findings;
+        let answer = answer(client(&bridge.wire).probe(proto::ProbeRequest { tasks: keys, fence })).await?;
+        let (uptime, found) = (Duration::from_millis(answer.uptime_ms), answer.findings);
         if found.len() != tasks.len() {
             return Err(RuntimeError::Refused { detail: "the bridge answered other questions".to_owned() });
         }
         let found = found.into_iter().zip(tasks);
-        Ok(found.map(|(finding, (_, nonce))| convert::finding(&bridge, finding, *nonce)).collect())
+        Ok(found.map(|(finding, (_, nonce))| convert::finding(&bridge, uptime, finding, *nonce)).collect())
     }
 
     pub(super) async fn signal(

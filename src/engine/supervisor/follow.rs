@@ -2,13 +2,13 @@
 
 use std::time::{Duration, SystemTime};
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
-use super::{FIRST_PAUSE, Left, Step, Supervisor, launch::not_launched, stopping::Stopping};
+use super::{ANSWER_LIMIT, FIRST_PAUSE, Left, Step, Supervisor, launch::not_launched, lost, stopping::Stopping};
 use crate::{
     bridge::{Attachment, Report},
     runtime::RuntimeError,
-    task::{Ending, Event, ProcessIdentity, StopCause, TaskState},
+    task::{Ending, Event, LossReason, ProcessIdentity, StopCause, TaskState},
 };
 
 /// A launch emits the first output and the last by itself. What runs longer than this is followed in between as well.
@@ -17,7 +17,7 @@ const FOLLOW_AFTER: Duration = Duration::from_secs(1);
 const DRAIN: Duration = Duration::from_secs(1);
 
 /// How long a launch that shows no sign of life may keep others from theirs.
-const PERMIT_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const PERMIT_LIMIT: Duration = Duration::from_secs(5);
 /// How long after a timeout that the bridge keeps it is kept here: long enough for the bridge to report it first.
 const BEHIND: Duration = Duration::from_secs(5);
 
@@ -54,10 +54,17 @@ struct View {
     silent_since: Instant,
     /// When to let others launch although this one shows no sign of life.
     permit_until: Option<Instant>,
+    /// When a launch that shows no sign of life is given up.
+    silent_until: Option<Instant>,
     timeout_at: Option<Instant>,
 }
 
 impl View {
+    /// Whether an order to stop is taken now. One that comes between a start and its commit waits for that.
+    fn takes_orders(&self) -> bool {
+        self.ending.is_none() && self.begun.is_none()
+    }
+
     /// When the command was started, if the record does not say so yet.
     fn started_at(&self) -> Option<SystemTime> {
         self.begun.map(|begun| begun.at)
@@ -67,14 +74,16 @@ impl View {
 impl Supervisor {
     /// Attaches to a command that was launched before.
     pub(super) async fn attach(&mut self) -> Result<Step, Left> {
-        let permit = std::sync::Arc::clone(&self.inner.launches).acquire_owned();
-        self.permit = tokio::select! {
-            () = self.inner.leave.cancelled() => return Err(Left),
-            permit = permit => permit.ok(),
+        let (bridge, from) = (std::sync::Arc::clone(&self.inner.bridge), self.live.output.end());
+        let attaching = timeout(ANSWER_LIMIT, bridge.attach(&self.sandbox, self.task.id, self.task.nonce, from));
+        let attached = tokio::select! {
+            () = self.inner.leave.cancelled() => return Err(Left::Ending),
+            attached = attaching => attached.unwrap_or_else(|_| {
+                Err(RuntimeError::Unavailable { detail: format!("the sandbox did not answer within {ANSWER_LIMIT:?}") })
+            }),
         };
-        match self.inner.bridge.attach(&self.sandbox, self.task.id, self.task.nonce, self.live.output.end()).await {
+        match attached {
             Ok(attachment) => {
-                self.permit = None;
                 let begun = Instant::now();
                 let step = self.follow_from(attachment, None).await?;
                 if matches!(step, Step::Look) && begun.elapsed() < FIRST_PAUSE {
@@ -84,7 +93,6 @@ impl Supervisor {
                 Ok(step)
             }
             Err(error) => {
-                self.permit = None;
                 tracing::debug!(%error, "attaching failed");
                 self.pause(&mut FIRST_PAUSE.clone()).await?;
                 Ok(Step::Look)
@@ -108,6 +116,7 @@ impl Supervisor {
             stall_check_at: (!self.keeps_time()).then_some(now + self.inner.settings.stall_check_interval),
             silent_since: now,
             permit_until: self.permit.is_some().then_some(now + PERMIT_LIMIT),
+            silent_until: self.must_fence().then(|| self.silent_until()),
             timeout_at: self.timeout_at(),
         };
         // An order that came before there was something to stop, and a stop that a restart interrupted.
@@ -126,7 +135,7 @@ impl Supervisor {
             }
             match step {
                 // What comes next goes by the record.
-                Some(step @ (Step::Look | Step::Launch | Step::Attach | Step::Follow(_))) => {
+                Some(step @ (Step::Look | Step::Launch | Step::Judge(..) | Step::Attach | Step::Follow(_))) => {
                     self.commit_start(&mut view).await?;
                     return Ok(step);
                 }
@@ -143,11 +152,16 @@ impl Supervisor {
             // Reports may come without end, so they come after orders; and a timer that is not needed costs more than all the rest here.
             // Whoever calls this looks first whether something is due.
             biased;
-            () = self.inner.leave.cancelled() => Err(Left),
-            changed = self.orders.changed(), if self.may_stop() && view.ending.is_none() => {
+            () = self.inner.leave.cancelled() => Err(Left::Ending),
+            changed = self.orders.changed(), if view.takes_orders() => {
                 let order = self.orders.borrow_and_update().clone();
                 if let (Ok(()), Some(order)) = (changed, order) {
-                    self.begin_stop(order.cause, order.grace).await?;
+                    if self.may_stop() {
+                        self.begin_stop(order.cause, order.grace).await?;
+                    } else if view.silent_until.is_some() {
+                        // There is no process to stop yet, and there may never be one.
+                        view.silent_until = Some(self.silent_until());
+                    }
                 }
                 Ok(None)
             }
@@ -194,8 +208,17 @@ impl Supervisor {
     /// When to stop the task because its time is up, measured from its real start.
     pub(super) fn timeout_at(&self) -> Option<Instant> {
         let behind = if self.keeps_time() { BEHIND } else { Duration::ZERO };
-        let end = self.task.state.started_at()?.checked_add(self.task.spec.timeout)?.checked_add(behind)?;
-        Some(Instant::now() + end.duration_since(SystemTime::now()).unwrap_or_default())
+        self.began_at()?.checked_add(self.task.spec.timeout)?.checked_add(behind)
+    }
+
+    /// When the command was started, by the monotonic clock: setting the machine's time ends no command early. What was started under an
+    /// earlier server, and whose sandbox does not tell its age, goes by the record.
+    fn began_at(&self) -> Option<Instant> {
+        let recorded = self.task.state.started_at()?;
+        self.began_at.or_else(|| {
+            let age = SystemTime::now().duration_since(recorded).unwrap_or_default();
+            Some(Instant::now().checked_sub(age).unwrap_or_else(Instant::now))
+        })
     }
 
     fn next_due(&self, view: &View) -> Option<Instant> {
@@ -204,8 +227,11 @@ impl Supervisor {
         let signal = self.stopping.as_ref().and_then(Stopping::due).filter(|_| runs);
         let timeout = view.timeout_at.filter(|_| runs && self.stopping.is_none());
         let begun = view.begun.map(|begun| begun.commit_by).filter(|_| runs);
-        let due = [begun, view.follow_at, view.drain_by, view.stall_check_at, view.permit_until, timeout, signal];
-        due.into_iter().flatten().min()
+        let overdue = self.stopping.as_ref().map(Stopping::overdue_at).filter(|_| runs);
+        let silent = view.silent_until.filter(|_| runs && view.begun.is_none());
+        let others = [view.follow_at, view.drain_by, view.stall_check_at, view.permit_until];
+        let due = [begun, timeout, signal, overdue, silent].into_iter().chain(others);
+        due.flatten().min()
     }
 
     async fn on_time(&mut self, view: &mut View) -> Result<Option<Step>, Left> {
@@ -242,6 +268,14 @@ impl Supervisor {
             view.permit_until = None;
             self.permit = None;
         }
+        if view.ending.is_none() && self.stopping.as_ref().is_some_and(|stopping| stopping.overdue_at() <= now) {
+            tracing::warn!("the sandbox told no end of a command that was killed; its task is given up");
+            return Ok(Some(lost(LossReason::SandboxUnresponsive)));
+        }
+        if view.takes_orders() && view.silent_until.is_some_and(|at| at <= now) {
+            tracing::warn!("the launch shows no sign of life; looking whether it happened");
+            return Ok(Some(Step::Look));
+        }
         Ok(None)
     }
 
@@ -256,7 +290,11 @@ impl Supervisor {
         match report {
             Ok(Report::Started { process, age }) => {
                 let now = Instant::now();
+                // It cannot have been started before it was launched, whatever the sandbox says.
+                let age = self.launched_at.map_or(age, |launched_at| age.min(launched_at.elapsed()));
                 let at = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
+                self.began_at = self.began_at.or(now.checked_sub(age));
+                view.silent_until = None;
                 view.begun = Some(Begun { process, at, commit_by: now + SETTLE.saturating_sub(age) });
                 view.silent_since = now;
                 Ok(None)

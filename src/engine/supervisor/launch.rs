@@ -1,64 +1,85 @@
 //! From an accepted task to a launched one.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{sync::watch, time::Instant};
 
-use super::{FIRST_PAUSE, Left, Step, Supervisor};
+use super::{FIRST_PAUSE, Left, Step, Supervisor, follow::PERMIT_LIMIT};
 use crate::{
-    bridge::LaunchSettings,
-    engine::EngineError,
+    bridge::{Attachment, LaunchSettings},
+    engine::{EngineError, live::StopOrder, permits::LaunchPermit, sandboxes::Place},
     runtime::{NotStarted, RuntimeError},
     task::{Ending, Event, StartFailure, Task, TaskState},
 };
+
+/// How long a launch may show no sign of life before it is given up: fenced, looked for, and ended by what is found.
+const SILENCE: Duration = Duration::from_secs(30);
+/// The same once the task was asked to stop.
+const SILENCE_WHEN_STOPPED: Duration = Duration::from_secs(2);
 
 impl Supervisor {
     /// Launches the command, once it may be. The intent is committed before anything is run.
     pub(super) async fn launch(&mut self) -> Result<Step, Left> {
         let mut pause = FIRST_PAUSE;
         loop {
-            tokio::select! {
-                biased;
-                () = self.inner.leave.cancelled() => return Err(Left),
-                order = ordered(&mut self.orders), if self.place.is_none() => {
-                    if self.task.state == TaskState::Queued {
-                        let at = std::time::SystemTime::now();
-                        self.commit(Event::StopRequested { cause: order.cause, at }).await?;
-                        return Ok(Step::Over);
+            match self.next_place().await? {
+                Waited::For(place, permit) => {
+                    self.permit = Some(permit);
+                    if let Some(step) = self.try_launch(*place).await? {
+                        return Ok(step);
                     }
-                    // An earlier attempt was begun and failed: after a look nobody launches it any more.
-                    return Ok(Step::Look);
-                }
-                permit = permit(&self.inner.launches, self.permit.take()) => self.permit = permit,
-            }
-            match self.try_launch().await? {
-                Some(step) => return Ok(step),
-                None => {
                     self.permit = None;
-                    self.pause(&mut pause).await?;
                 }
+                Waited::Step(step) => return Ok(step),
+                Waited::Again => {}
             }
+            self.pause(&mut pause).await?;
+        }
+    }
+
+    /// Waits for the permit to launch and for the sandbox, as long as the task is not asked to stop.
+    async fn next_place(&mut self) -> Result<Waited, Left> {
+        if let (Some(place), Some(permit)) = (self.place.take(), self.permit.take()) {
+            return Ok(Waited::For(Box::new(place), permit));
+        }
+        let (inner, task) = (Arc::clone(&self.inner), self.task.clone());
+        let ready = async {
+            let permit = inner.launches.acquire(&task.owner.tenant, task.sandbox).await;
+            (permit, inner.sandboxes.for_launch(&task).await)
+        };
+        let (permit, place) = tokio::select! {
+            biased;
+            () = self.inner.leave.cancelled() => return Err(Left::Ending),
+            order = ordered(&mut self.orders) => {
+                if self.task.state == TaskState::Queued {
+                    self.commit(Event::StopRequested { cause: order.cause, at: SystemTime::now() }).await?;
+                    return Ok(Waited::Step(Step::Over));
+                }
+                // An earlier attempt was begun and failed: the look makes sure that the command is not launched any more.
+                return Ok(Waited::Step(Step::Look));
+            }
+            ready = ready => ready,
+        };
+        match (permit, place) {
+            (Some(permit), Ok(Some(place))) => Ok(Waited::For(Box::new(place), permit)),
+            (_, Ok(None)) => {
+                Ok(Waited::Step(failed(StartFailure::SandboxGone, "the sandbox was deleted before the launch")))
+            }
+            (None, Ok(Some(_))) => Ok(Waited::Again),
+            (_, Err(EngineError::Runtime(RuntimeError::Unavailable { detail }))) => {
+                tracing::warn!(%detail, "the sandbox cannot be reached; the launch waits");
+                Ok(Waited::Again)
+            }
+            (_, Err(EngineError::Store(crate::store::StoreError::Closed))) => Err(Left::Ending),
+            (_, Err(error)) => Ok(Waited::Step(failed(StartFailure::SandboxGone, &error.to_string()))),
         }
     }
 
     /// One attempt. None: certainly not launched, and worth another.
-    async fn try_launch(&mut self) -> Result<Option<Step>, Left> {
-        let place = match self.place.take() {
-            Some(place) => Ok(Some(place)),
-            None => self.inner.sandboxes.for_launch(&self.task).await,
-        };
-        let place = match place {
-            Ok(Some(place)) => place,
-            Ok(None) => {
-                return Ok(Some(failed(StartFailure::SandboxGone, "the sandbox was deleted before the launch")));
-            }
-            Err(EngineError::Runtime(RuntimeError::Unavailable { detail })) => {
-                tracing::warn!(%detail, "the sandbox cannot be reached; the launch waits");
-                return Ok(None);
-            }
-            Err(EngineError::Store(crate::store::StoreError::Closed)) => return Err(Left),
-            Err(error) => return Ok(Some(failed(StartFailure::SandboxGone, &error.to_string()))),
-        };
+    async fn try_launch(&mut self, place: Place) -> Result<Option<Step>, Left> {
         self.sandbox.clone_from(&place.runtime_id);
         self.commit(Event::LaunchBegan { incarnation: place.incarnation }).await?;
         let settings = LaunchSettings {
@@ -66,35 +87,79 @@ impl Supervisor {
             quiet_after: self.inner.settings.stall_after,
             look_every: self.inner.settings.stall_check_interval,
         };
-        let Task { id, nonce, spec, .. } = &self.task;
-        let launched = self.inner.bridge.launch(&self.sandbox, *id, *nonce, spec, settings).await;
-        match launched {
-            Ok(attachment) => Ok(Some(Step::Follow(Box::new(attachment)))),
-            Err(RuntimeError::Uncertain { detail }) => {
-                tracing::warn!(%detail, "nobody knows whether the command was launched; looking");
+        self.launched_at = Some(Instant::now());
+        match self.answer_to_launch(settings).await? {
+            Some(Ok(attachment)) => Ok(Some(Step::Follow(Box::new(attachment)))),
+            None => {
+                tracing::warn!("the launch was not answered; looking whether it happened");
                 Ok(Some(Step::Look))
             }
-            Err(RuntimeError::Unavailable { detail }) => {
+            Some(Err(RuntimeError::Uncertain { detail })) => {
+                tracing::warn!(%detail, "it is not known whether the command was launched; looking");
+                Ok(Some(Step::Look))
+            }
+            Some(Err(RuntimeError::Unavailable { detail })) => {
                 tracing::warn!(%detail, "the command was not launched; trying again");
                 Ok(None)
             }
-            Err(error) => Ok(Some(not_launched(&error))),
+            Some(Err(error)) => Ok(Some(not_launched(&error))),
         }
+    }
+
+    /// Asks for the launch. None: there was no answer for as long as a launch may be silent, or as a task that was asked to stop waits.
+    async fn answer_to_launch(
+        &mut self,
+        settings: LaunchSettings,
+    ) -> Result<Option<Result<Attachment, RuntimeError>>, Left> {
+        let (bridge, sandbox) = (Arc::clone(&self.inner.bridge), self.sandbox.clone());
+        let Task { id, nonce, spec, .. } = &self.task;
+        let (id, nonce, spec) = (*id, *nonce, Arc::clone(spec));
+        let launching = bridge.launch(&sandbox, id, nonce, &spec, settings);
+        tokio::pin!(launching);
+        let permit_until = Instant::now() + PERMIT_LIMIT;
+        let mut silent_until = self.silent_until();
+        loop {
+            let due = if self.permit.is_some() { silent_until.min(permit_until) } else { silent_until };
+            tokio::select! {
+                biased;
+                () = self.inner.leave.cancelled() => return Err(Left::Ending),
+                answer = &mut launching => return Ok(Some(answer)),
+                _ = self.orders.changed() => silent_until = self.silent_until(),
+                () = tokio::time::sleep_until(due) => {
+                    // Others may launch although this one shows no sign of life.
+                    self.permit = None;
+                    if silent_until <= Instant::now() {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Until when a launch may show no sign of life.
+    pub(super) fn silent_until(&self) -> Instant {
+        let launched_at = self.launched_at.unwrap_or_else(Instant::now);
+        let allowed = if self.orders.borrow().is_some() {
+            launched_at.elapsed() + SILENCE_WHEN_STOPPED
+        } else {
+            SILENCE.min(self.task.spec.timeout + SILENCE_WHEN_STOPPED)
+        };
+        launched_at + allowed.min(SILENCE)
     }
 }
 
-/// The permit that there is, or the next one.
-async fn permit(launches: &Arc<Semaphore>, held: Option<OwnedSemaphorePermit>) -> Option<OwnedSemaphorePermit> {
-    match held {
-        Some(permit) => Some(permit),
-        None => Arc::clone(launches).acquire_owned().await.ok(),
-    }
+/// What came of waiting for the permit and the sandbox.
+enum Waited {
+    /// Both are there.
+    For(Box<Place>, LaunchPermit),
+    /// This comes next instead.
+    Step(Step),
+    /// Not yet, and certainly not launched.
+    Again,
 }
 
 /// Waits for an order to stop.
-async fn ordered(
-    orders: &mut tokio::sync::watch::Receiver<Option<crate::engine::live::StopOrder>>,
-) -> crate::engine::live::StopOrder {
+async fn ordered(orders: &mut watch::Receiver<Option<StopOrder>>) -> StopOrder {
     loop {
         if let Ok(order) = orders.wait_for(Option::is_some).await
             && let Some(order) = order.clone()

@@ -1,31 +1,47 @@
 //! Finding out what became of a command when nothing is heard of it.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
-use super::{FIRST_PAUSE, Left, Step, Supervisor, stopping::Stopping};
+use super::{ANSWER_LIMIT, FIRST_PAUSE, Left, Step, Supervisor, stopping::Stopping};
 use crate::{
     bridge::Finding,
     engine::verdict::{Verdict, verdict},
     runtime::{Found, RuntimeError},
-    task::{Ending, Event, LossReason, ProcessIdentity, Signal, StopCause, TaskState},
+    task::{
+        Ending, Event, LossReason, ProcessIdentity, Signal, StopCause, TaskState,
+        sentinel::{self, Sentinel},
+    },
 };
 
 /// Stands for a process whose identity was not recorded, because the sandbox's disk was full.
 const UNRECORDED: ProcessIdentity = ProcessIdentity { pid: 0, start_ticks: 0 };
 
+/// How long a running sandbox may give no answer about a task that has to end. A bridge comes up in far less on a busy machine.
+const DEAF_LIMIT: Duration = Duration::from_secs(30);
+
+/// What stood in the way of a look.
+enum Obstacle {
+    /// The runtime does not answer, or holds the sandbox still: that can take as long as it likes.
+    Runtime(RuntimeError),
+    /// The sandbox runs and does not answer.
+    Sandbox(RuntimeError),
+}
+
 impl Supervisor {
-    /// Looks until it is clear how to go on, for as long as the engine does not answer.
+    /// Looks until it is clear how to go on, for as long as the engine does not answer. A sandbox that does not answer is given up once
+    /// the task has to end.
     pub(super) async fn look(&mut self) -> Result<Step, Left> {
         self.permit = None;
         let mut pause = FIRST_PAUSE;
         let mut sure = false;
         loop {
-            let (answers, looked) = match self.inner.runtime.inspect(&self.sandbox).await {
-                Ok(found) => (true, self.look_into(found, sure).await),
-                Err(RuntimeError::NoSuchSandbox { .. }) => return Ok(lost(LossReason::SandboxRemoved)),
-                Err(error) => (false, Err(error)),
+            let begun = Instant::now();
+            let leave = self.inner.leave.clone();
+            let looked = tokio::select! {
+                () = leave.cancelled() => return Err(Left::Ending),
+                looked = self.look_once(sure) => looked?,
             };
             match looked {
                 Ok(Some(step)) => return Ok(step),
@@ -34,11 +50,60 @@ impl Supervisor {
                     self.pause(&mut FIRST_PAUSE.clone()).await?;
                     sure = true;
                 }
-                Err(error) => {
-                    tracing::warn!(%error, "the sandbox cannot be looked into; trying again");
-                    self.stop_unseen(answers).await?;
+                Err(Obstacle::Runtime(error)) => {
+                    tracing::warn!(%error, "the sandbox cannot be looked at; trying again");
+                    if let Some(hold) = &self.hold {
+                        hold.because(&error.to_string());
+                    }
+                    self.stop_unseen(false).await?;
                     self.pause(&mut pause).await?;
+                    if let Some(stopping) = &mut self.stopping {
+                        stopping.excuse(begun.elapsed());
+                    }
                 }
+                Err(Obstacle::Sandbox(error)) => {
+                    tracing::warn!(%error, "the sandbox does not answer; trying again");
+                    // Its bot's callers go on, so that they can stop what runs there.
+                    self.hold = None;
+                    self.stop_unseen(true).await?;
+                    self.deaf_for += begun.elapsed();
+                    if self.has_to_end() && self.deaf_for >= DEAF_LIMIT {
+                        tracing::warn!(limit = ?DEAF_LIMIT, "the sandbox gave no answer; its task is given up");
+                        return Ok(lost(LossReason::SandboxUnresponsive));
+                    }
+                    self.deaf_for += pause;
+                    self.pause_unless_ordered(&mut pause).await?;
+                }
+            }
+        }
+    }
+
+    async fn look_once(&mut self, sure: bool) -> Result<Result<Option<Step>, Obstacle>, Left> {
+        let found = match self.inner.runtime.inspect(&self.sandbox).await {
+            Ok(found) => found,
+            Err(RuntimeError::NoSuchSandbox { .. }) => return Ok(Ok(Some(lost(LossReason::SandboxRemoved)))),
+            Err(error) => return Ok(Err(Obstacle::Runtime(error))),
+        };
+        if found.paused {
+            // Its processes are all there; they can be asked when they run again.
+            return Ok(Err(Obstacle::Runtime(RuntimeError::NotRunning { id: self.sandbox.clone() })));
+        }
+        self.look_into(found, sure).await
+    }
+
+    /// Whether the task is being stopped, or a launch was begun of which nothing was heard.
+    fn has_to_end(&self) -> bool {
+        self.must_fence() || self.stopping.is_some()
+    }
+
+    /// Waits before another look, but not with an order to stop.
+    async fn pause_unless_ordered(&mut self, pause: &mut Duration) -> Result<(), Left> {
+        let mut orders = self.orders.clone();
+        tokio::select! {
+            paused = self.pause(pause) => paused,
+            _ = orders.changed() => {
+                self.orders.mark_unchanged();
+                Ok(())
             }
         }
     }
@@ -63,27 +128,57 @@ impl Supervisor {
             self.send_signal();
         }
         if let Some(stopping) = self.stopping.as_mut().filter(|stopping| stopping.due().is_none()) {
-            let sent = stopping.sent().await;
-            tracing::info!(?sent, "a command that cannot be looked at is signalled");
+            // A call that takes longer goes on.
+            if let Ok(sent) = timeout(ANSWER_LIMIT, stopping.sent()).await {
+                tracing::info!(?sent, "a command that cannot be looked at is signalled");
+            }
         }
         Ok(())
     }
 
-    async fn look_into(&mut self, found: Found, sure: bool) -> Result<Option<Step>, RuntimeError> {
-        if found.paused {
-            // Its processes are all there; they can be asked when they run again.
-            return Err(RuntimeError::NotRunning { id: self.sandbox.clone() });
-        }
+    async fn look_into(&mut self, found: Found, sure: bool) -> Result<Result<Option<Step>, Obstacle>, Left> {
         if !found.running {
             // One that is being restarted or removed is seen like this on its way.
-            return Ok(sure.then(|| lost(LossReason::SandboxStopped)));
+            return Ok(if sure { self.look_at_rest().await.map(Some).map_err(Obstacle::Runtime) } else { Ok(None) });
         }
         let asked = [(self.task.id, self.task.nonce)];
-        let findings = self.inner.bridge.probe(&self.sandbox, &asked, self.must_fence()).await?;
+        let probe = self.inner.bridge.probe(&self.sandbox, &asked, self.must_fence());
+        let findings = timeout(ANSWER_LIMIT, probe).await.unwrap_or_else(|_| {
+            Err(RuntimeError::Unavailable { detail: format!("the sandbox did not answer within {ANSWER_LIMIT:?}") })
+        });
+        let findings = match findings {
+            Ok(findings) => findings,
+            Err(error) => return Ok(Err(Obstacle::Sandbox(error))),
+        };
         match findings.first() {
-            Some(finding) => Ok(self.judge(&found, finding, sure).await),
-            None => Ok(None),
+            Some(finding) => Ok(Ok(self.judge(&found, finding, sure).await?)),
+            None => Ok(Ok(None)),
         }
+    }
+
+    /// What the files of a sandbox say that does not run.
+    async fn look_at_rest(&mut self) -> Result<Step, RuntimeError> {
+        let Some(directory) = self.task.output_file.rsplit_once('/').map(|(directory, _)| directory.to_owned()) else {
+            return Ok(lost(LossReason::SandboxStopped));
+        };
+        let runtime = &self.inner.runtime;
+        let path = format!("{directory}/{}", sentinel::NAME);
+        let exit_file = runtime.read_at_rest(&self.sandbox, &path, sentinel::SIZE_LIMIT).await?;
+        let content = exit_file.as_ref().map(|file| file.content.as_slice());
+        let Sentinel::Complete(ending) = sentinel::read(content, self.task.nonce) else {
+            return Ok(lost(LossReason::SandboxStopped));
+        };
+        if let Some(log) = runtime.read_at_rest(&self.sandbox, &self.task.output_file, 0).await? {
+            self.output_is(log.size, false, None);
+        }
+        Ok(Step::End(ending, None))
+    }
+
+    /// The step after the look that a start takes into a sandbox for all of its tasks.
+    pub(super) async fn first_judgement(&mut self, found: &Found, finding: &Finding) -> Result<Step, Left> {
+        let step = self.judge(found, finding, false).await?;
+        // A second look is needed, and it decides: there is nothing to follow.
+        Ok(step.unwrap_or(Step::Look))
     }
 
     /// A launch of which nothing is known must not happen any more once it was looked for.
@@ -92,33 +187,34 @@ impl Supervisor {
     }
 
     /// What a finding means; none when it is too early to tell.
-    pub(in crate::engine) async fn judge(&mut self, found: &Found, finding: &Finding, sure: bool) -> Option<Step> {
+    async fn judge(&mut self, found: &Found, finding: &Finding, sure: bool) -> Result<Option<Step>, Left> {
         let restarted = self.task.state.incarnation().is_some_and(|incarnation| *incarnation != found.incarnation);
         self.output_is(finding.output_bytes, finding.incomplete, finding.gap);
         self.task.usage = finding.usage.or(self.task.usage);
         let made = finding.process.map(|(_, made)| made);
-        match verdict(&self.task.state, restarted, finding, sure) {
+        if let Some(age) = made.and_then(|made| SystemTime::now().duration_since(made).ok()) {
+            self.began_at = self.began_at.or(Instant::now().checked_sub(age));
+        }
+        Ok(match verdict(&self.task.state, restarted, finding, sure) {
             Verdict::End(ending) => Some(Step::End(ending, made)),
             Verdict::KillAndEnd(ending) => {
                 let process = finding.process.map(|(process, _)| process).or(self.task.state.process());
                 let process = process.filter(|process| *process != UNRECORDED);
-                let killed = self.inner.bridge.signal(&self.sandbox, self.task.id, process, Some(Signal::KILL)).await;
-                match killed {
-                    Ok(count) => tracing::info!(count, "killed what an unwatched command had left"),
-                    Err(error) => tracing::warn!(%error, "what an unwatched command left could not be killed"),
+                let kill = self.inner.bridge.signal(&self.sandbox, self.task.id, process, Some(Signal::KILL));
+                match timeout(ANSWER_LIMIT, kill).await {
+                    Ok(Ok(count)) => tracing::info!(count, "killed what an unwatched command had left"),
+                    Ok(Err(error)) => tracing::warn!(%error, "what an unwatched command left could not be killed"),
+                    Err(_) => tracing::warn!("what an unwatched command left was not killed in time"),
                 }
                 Some(Step::End(ending, made))
             }
             Verdict::Follow(process) => {
                 let (process, at) = process.unwrap_or((UNRECORDED, SystemTime::now()));
-                match self.commit(Event::Started { process, at }).await {
-                    Ok(()) => Some(Step::Attach),
-                    // The server ends; the next step notices.
-                    Err(Left) => None,
-                }
+                self.commit(Event::Started { process, at }).await?;
+                Some(Step::Attach)
             }
             Verdict::LookAgain => None,
-        }
+        })
     }
 
     /// The process to signal, if its identity is known.

@@ -6,29 +6,33 @@
 mod follow;
 mod launch;
 mod look;
+mod revival;
 mod stall;
 mod stopping;
 
 use std::{
-    sync::{Arc, PoisonError},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use tokio::{
-    sync::{OwnedSemaphorePermit, watch},
-    time::Instant,
+    sync::watch,
+    time::{Instant, timeout},
 };
-use tracing::Instrument as _;
 
 use super::{
     Inner,
     live::{LiveTask, StopOrder},
+    output::WINDOW,
+    permits::LaunchPermit,
+    reconciling::Hold,
     sandboxes::Place,
 };
 use crate::{
-    bridge::{Attachment, Piece, ReadError},
+    bridge::{Attachment, Finding, Piece, ReadError},
+    runtime::{Found, RuntimeError},
     store::StoreError,
-    task::{Ending, Event, Gap, NewNotification, NotificationKind, TAIL_LIMIT, Task, TaskState},
+    task::{Ending, Event, Gap, LossReason, NewNotification, NotificationKind, TAIL_LIMIT, Task, TaskState},
 };
 pub(super) use look::lost;
 use stopping::Stopping;
@@ -37,12 +41,20 @@ use stopping::Stopping;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest such wait.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// How often the rest of a log is asked for before it is left unread.
+/// How often the rest of a log is asked for before it is left unread, and how long each attempt may take.
 const READ_ATTEMPTS: u32 = 3;
+const READ_LIMIT: Duration = Duration::from_secs(10);
+/// How long a sandbox may take to answer a question about a task.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
-/// The server ends: leave the command running and the record as it is.
+/// Why a supervisor ends before its task does.
 #[derive(Debug)]
-pub(super) struct Left;
+pub(super) enum Left {
+    /// The server ends. The command runs on and the record stays as it is.
+    Ending,
+    /// The record was changed by another writer, which is a defect: only the supervisor writes it.
+    Conflict,
+}
 
 /// What to do next.
 pub(super) enum Step {
@@ -50,6 +62,8 @@ pub(super) enum Step {
     Launch,
     /// Find out what became of it.
     Look,
+    /// Decide by what was found in its sandbox at the start.
+    Judge(Box<Found>, Box<Finding>),
     /// Follow a running command from the outside.
     Attach,
     /// Follow it through this attachment.
@@ -72,26 +86,52 @@ pub(super) struct Supervisor {
     /// Where to launch, while that was seen just now.
     place: Option<Place>,
     /// Held until a launched command has shown a sign of life.
-    permit: Option<OwnedSemaphorePermit>,
+    permit: Option<LaunchPermit>,
+    /// When the launch was begun, if this server began it.
+    launched_at: Option<Instant>,
+    /// When the command was started, by this server's monotonic clock.
+    began_at: Option<Instant>,
+    /// Keeps the bot's callers waiting until this task is reconciled.
+    hold: Option<Arc<Hold>>,
+    /// For how long its sandbox has not answered although the task has to end.
+    deaf_for: Duration,
     /// Bytes of all output, where more is known of it than what was read.
     log_bytes: u64,
     /// True once that is the size of the log at the command's end.
     whole_log: bool,
 }
 
-/// Takes over a task that was just accepted, with the permit to launch it if there is one.
-pub(super) fn spawn_new(inner: &Arc<Inner>, task: Task, place: Place, permit: Option<OwnedSemaphorePermit>) {
-    let mut supervisor = Supervisor::new(inner, task, place.runtime_id.clone(), 0);
-    supervisor.place = permit.is_some().then_some(place);
-    supervisor.permit = permit;
-    supervisor.spawn(Step::Launch);
-}
-
 impl Supervisor {
     /// Makes a task known as unfinished. Its output is known from byte `output_start` on.
     pub(super) fn new(inner: &Arc<Inner>, task: Task, sandbox: String, output_start: u64) -> Self {
         let live = Arc::new(LiveTask::new(task.clone(), output_start));
-        inner.live.lock().unwrap_or_else(PoisonError::into_inner).insert(task.id, Arc::clone(&live));
+        inner.enter(task.id, &live);
+        Self::of(inner, live, task, sandbox)
+    }
+
+    /// The supervisor of a task that is about to be accepted, with the permit to launch it if there is one. Made before the task is
+    /// committed: a caller that learns of the task finds it here.
+    pub(super) fn of_new(inner: &Arc<Inner>, task: Task, place: Place, permit: Option<LaunchPermit>) -> Self {
+        let mut supervisor = Self::new(inner, task, place.runtime_id.clone(), 0);
+        supervisor.place = permit.is_some().then_some(place);
+        supervisor.permit = permit;
+        supervisor
+    }
+
+    /// Forgets a task that was not accepted.
+    pub(super) fn withdraw(self) {
+        self.inner.remove_live(self.task.id);
+    }
+
+    /// Keeps the bot's callers waiting until it is known what became of this task.
+    pub(super) fn holding(mut self, hold: &Arc<Hold>) -> Self {
+        self.hold = Some(Arc::clone(hold));
+        self
+    }
+
+    /// Supervises a task that is known as unfinished.
+    fn of(inner: &Arc<Inner>, live: Arc<LiveTask>, task: Task, sandbox: String) -> Self {
+        let output_start = live.output.end();
         Self {
             inner: Arc::clone(inner),
             orders: live.orders(),
@@ -101,36 +141,37 @@ impl Supervisor {
             stopping: None,
             place: None,
             permit: None,
+            launched_at: None,
+            began_at: None,
+            hold: None,
+            deaf_for: Duration::ZERO,
             log_bytes: output_start,
             whole_log: false,
         }
     }
 
-    /// Goes on from `step` in the background, to the end or until the server ends.
-    pub(super) fn spawn(self, step: Step) {
-        let span = tracing::info_span!("task", id = %self.task.id, bot = %self.task.owner.bot);
-        let tracker = self.inner.tracker.clone();
-        tracker.spawn(self.drive(step).instrument(span));
-    }
-
     /// Goes on from `step`, to the end or until the server ends.
-    pub(super) async fn drive(mut self, mut step: Step) {
-        let drive = async {
-            loop {
-                step = match step {
-                    Step::Launch => self.launch().await?,
-                    Step::Look => self.look().await?,
-                    Step::Attach => self.attach().await?,
-                    Step::Follow(attachment) => self.follow(*attachment).await?,
-                    Step::End(ending, started_at) => self.end(ending, started_at).await?,
-                    Step::Over => return Ok::<(), Left>(()),
-                };
-            }
-        };
-        if drive.await.is_ok() {
-            self.inner.live.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.task.id);
-            self.live.output.finish();
+    async fn drive(mut self, mut step: Step) -> Result<(), Left> {
+        loop {
+            step = match step {
+                Step::Launch => {
+                    self.hold = None;
+                    self.launch().await?
+                }
+                Step::Look => self.look().await?,
+                Step::Judge(found, finding) => self.first_judgement(&found, &finding).await?,
+                Step::Attach => {
+                    self.hold = None;
+                    self.attach().await?
+                }
+                Step::Follow(attachment) => self.follow(*attachment).await?,
+                Step::End(ending, started_at) => self.end(ending, started_at).await?,
+                Step::Over => break,
+            };
         }
+        self.inner.remove_live(self.task.id);
+        self.live.output.finish();
+        Ok(())
     }
 
     /// Applies an event to the record and commits it. A terminal state is announced in the same transaction.
@@ -158,15 +199,8 @@ impl Supervisor {
                     self.live.publish(task);
                     return Ok(());
                 }
-                Err(StoreError::Closed) => return Err(Left),
-                Err(StoreError::Conflict) => {
-                    // Nobody else writes this record: this is a defect, and trying again would not end.
-                    tracing::error!(
-                        revision = task.revision,
-                        "a task's record was changed by somebody else; it is left alone"
-                    );
-                    return Err(Left);
-                }
+                Err(StoreError::Closed) => return Err(Left::Ending),
+                Err(StoreError::Conflict) => return Err(Left::Conflict),
                 Err(error) => {
                     tracing::error!(
                         error = &error as &dyn std::error::Error,
@@ -187,24 +221,28 @@ impl Supervisor {
 
     async fn sleep_until(&mut self, due: Instant) -> Result<(), Left> {
         tokio::select! {
-            () = self.inner.leave.cancelled() => Err(Left),
+            () = self.inner.leave.cancelled() => Err(Left::Ending),
             () = tokio::time::sleep_until(due) => Ok(()),
         }
     }
 
     /// Commits the end of the command, once all of its output was read and, if it was stopped, nothing of it is left.
     async fn end(&mut self, ending: Ending, started_at: Option<SystemTime>) -> Result<Step, Left> {
-        if self.task.state.started_at().or(started_at).is_some() && !self.all_read() {
+        let answers = !matches!(ending, Ending::Lost { reason: LossReason::SandboxUnresponsive, .. });
+        if answers && self.task.state.started_at().or(started_at).is_some() && !self.all_read() {
             self.read_rest().await?;
         }
-        if matches!(self.task.state, TaskState::Stopping { .. }) {
-            self.clear_tree().await?;
+        let mut signalled = true;
+        if answers && matches!(self.task.state, TaskState::Stopping { .. }) {
+            // Ending what is left may take as long as the grace: the bot's callers do not wait for it.
+            self.hold = None;
+            signalled = self.clear_tree().await?;
         }
         if let Some(gap) = self.task.output.gap {
             // The end of the output may be what was not kept of it.
             self.live.output.skip_to(gap.past(self.live.output.end()));
         }
-        self.commit(Event::Ended { ending, started_at, at: SystemTime::now() }).await?;
+        self.commit(Event::Ended { ending, started_at, signalled, at: SystemTime::now() }).await?;
         tracing::info!(outcome = ?self.task.state.outcome(), output_bytes = self.task.output.bytes, "finished");
         Ok(Step::Over)
     }
@@ -222,28 +260,42 @@ impl Supervisor {
         self.task.output.gap = gap.or(self.task.output.gap);
     }
 
-    /// Reads what the log holds and was not seen yet.
+    /// Reads the end of what the log holds and was not seen yet, as much as memory keeps of it.
     async fn read_rest(&mut self) -> Result<(), Left> {
         for _ in 0..READ_ATTEMPTS {
-            match self.read_from(self.live.output.end()).await {
-                Ok(()) => return Ok(()),
-                // Nobody can read it any more; its size is still known.
-                Err(ReadError::Gone) => return Ok(()),
-                Err(ReadError::Runtime(error)) => {
-                    tracing::debug!(error = %error, "the rest of the output could not be read");
-                    if !matches!(error, crate::runtime::RuntimeError::Unavailable { .. }) {
-                        return Ok(());
-                    }
+            let leave = self.inner.leave.clone();
+            let read = tokio::select! {
+                () = leave.cancelled() => return Err(Left::Ending),
+                read = timeout(READ_LIMIT, self.read_unseen()) => read,
+            };
+            match read {
+                // Without a log its size is still known.
+                Ok(Ok(()) | Err(ReadError::Gone)) => return Ok(()),
+                Ok(Err(ReadError::Runtime(RuntimeError::Unavailable { detail }))) => {
+                    tracing::debug!(detail, "the rest of the output could not be read; trying again");
                     self.pause(&mut FIRST_PAUSE.clone()).await?;
+                }
+                Ok(Err(ReadError::Runtime(error))) => {
+                    tracing::debug!(%error, "the rest of the output could not be read");
+                    return Ok(());
+                }
+                Err(_) => {
+                    tracing::warn!(limit = ?READ_LIMIT, "the rest of the output did not come in time and is left unread");
+                    return Ok(());
                 }
             }
         }
         Ok(())
     }
 
-    async fn read_from(&mut self, offset: u64) -> Result<(), ReadError> {
-        let piece = Piece::From { offset, limit: i64::MAX as u64 };
-        let mut reader = self.inner.bridge.read(&self.sandbox, self.task.id, piece).await?;
+    async fn read_unseen(&mut self) -> Result<(), ReadError> {
+        let (bridge, sandbox, id) = (Arc::clone(&self.inner.bridge), self.sandbox.clone(), self.task.id);
+        let (seen, window) = (self.live.output.end(), WINDOW as u64);
+        let mut reader = bridge.read(&sandbox, id, Piece::From { offset: seen, limit: window }).await?;
+        if reader.size > seen.saturating_add(window) {
+            reader = bridge.read(&sandbox, id, Piece::Tail { limit: window }).await?;
+            self.live.output.leave_out(reader.start);
+        }
         let size = reader.size;
         self.output_is(size, false, reader.gap);
         while self.live.output.end() < size

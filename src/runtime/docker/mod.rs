@@ -1,6 +1,7 @@
 //! Sandboxes as containers of a Docker engine.
 
 mod archive;
+mod at_rest;
 mod container;
 mod error;
 
@@ -19,7 +20,7 @@ use bollard::{
 };
 use futures_util::StreamExt as _;
 
-use super::{Chunk, CreateSandbox, Exec, Found, NotStarted, Runtime, RuntimeError};
+use super::{Chunk, CreateSandbox, Exec, FileAtRest, Found, NotStarted, Runtime, RuntimeError};
 
 /// How long one request may take, in seconds. Streams are not bounded by it.
 const REQUEST_TIMEOUT: u64 = 60;
@@ -239,5 +240,14 @@ impl Runtime for DockerRuntime {
             }
             result => result,
         }
+    }
+
+    async fn read_at_rest(
+        &self,
+        runtime_id: &str,
+        path: &str,
+        limit: usize,
+    ) -> Result<Option<FileAtRest>, RuntimeError> {
+        at_rest::read(self.docker()?, runtime_id, path, limit).await
     }
 }

@@ -37,7 +37,7 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::{CreateSandbox, Exec, Found, Runtime, RuntimeError};
+use super::{CreateSandbox, Exec, FileAtRest, Found, Runtime, RuntimeError};
 use arguments::INIT;
 pub use machine::{Machine, Part, Verdict};
 use shared::Shared;
@@ -160,5 +160,15 @@ impl Runtime for EmbeddedRuntime {
             return Err(RuntimeError::Unavailable { detail: format!("the sandbox ended while {path} was written") });
         }
         Err(RuntimeError::NotWritten { path: path.to_owned(), detail })
+    }
+
+    async fn read_at_rest(
+        &self,
+        _runtime_id: &str,
+        _path: &str,
+        _limit: usize,
+    ) -> Result<Option<FileAtRest>, RuntimeError> {
+        // The disk of a sandbox that does not run is an image, which the server does not mount: a command has written to it.
+        Ok(None)
     }
 }

@@ -29,7 +29,7 @@ fn request() -> StopCause {
 }
 
 fn ended(ending: Ending) -> Event {
-    Event::Ended { ending, started_at: None, at: at(9) }
+    Event::Ended { ending, started_at: None, signalled: true, at: at(9) }
 }
 
 fn apply(state: TaskState, event: Event) -> TaskState {
@@ -69,6 +69,18 @@ fn an_exit_while_stopping_is_a_stop_and_a_timeout_is_a_timeout() {
         let state = apply(running(), Event::StopRequested { cause, at: at(2) });
         assert_eq!(state.status(), Status::Stopping);
         assert_eq!(apply(state, ended(ending)).outcome(), Some(&expected));
+    }
+}
+
+#[test]
+fn exit_before_any_signal_keeps_its_code() {
+    let state = apply(running(), Event::StopRequested { cause: request(), at: at(2) });
+    for (ending, expected) in [
+        (Ending::Exited(3), Outcome::Exited { code: 3 }),
+        (Ending::Signaled(Signal::KILL), Outcome::Signaled { signal: Signal::KILL }),
+    ] {
+        let event = Event::Ended { ending, started_at: None, signalled: false, at: at(9) };
+        assert_eq!(apply(state.clone(), event).outcome(), Some(&expected));
     }
 }
 

@@ -17,12 +17,19 @@ supervised() { # true while the process that writes the exit file lives
   [ -n "$since" ] && same_process "$pid" "$since"
 }
 
+running() { # true while the command's first process lives
+  pid='' since=''
+  { [ -f "$dir/processes" ] && { read -r pid since; read -r pid since; } <"$dir/processes"; } 2>/dev/null
+  [ -n "$since" ] && same_process "$pid" "$since"
+}
+
 {
   relay <&6 2>/dev/null 3>&- 4<&- 5>&- 6<&- &
   relay=$!
   echo "relay $relay"
   echo follow
-  while [ ! -e "$dir/exit" ] && supervised && kill -0 $relay 2>/dev/null; do sleep 1; done
+  # An exit file that is there before the command has ended is none of the supervisor's.
+  while { [ ! -e "$dir/exit" ] || running; } && supervised && kill -0 $relay 2>/dev/null; do sleep 1; done
   # A daemon may hold the log open for as long as it likes; what the command itself wrote is in it within moments.
   ! supervised || sleep 1
   echo over

@@ -1,15 +1,16 @@
 # Says what is known of tasks in this sandbox.
 #
 # Arguments: root, `fence` or `look`, task ids. Fenced are tasks that were not launched: afterwards they never will be.
-# Standard output: `boot SECONDS`, then for each task
+# Standard output: `uptime TICKS`, the clock that start times are measured by, then for each task
 #   task ID DIRECTORY STARTED PID TICKS ALIVE SUPERVISED SIZE INCOMPLETE EXIT_LENGTH
 # and a line with that many bytes of the exit file. EXIT_LENGTH is - where there is none.
 LC_ALL=C
 umask 077
 root=$1 fence=$2
 shift 2
-while read -r key value; do [ "$key" != btime ] || boot=$value; done </proc/stat
-echo "boot ${boot:-0}"
+# In hundredths of a second, which is what start times count as well.
+read -r uptime rest </proc/uptime
+echo "uptime ${uptime%.*}${uptime#*.}"
 
 numbers() { # $1 $2: two numbers, into $first and $second; 0 where they are none
   first=${1:-0} second=${2:-0}
@@ -39,6 +40,8 @@ for id; do
   [ "$since" = 0 ] || ! same_process "$pid" "$since" || alive=1
   numbers $supervisor
   [ "$second" = 0 ] || ! same_process "$first" "$second" || supervised=1
+  # A daemon may keep the supervisor waiting for the log. It has nothing more to say once the result is there and the command is not.
+  [ ! -f "$dir/exit" ] || [ "$alive" = 1 ] || supervised=0
   if [ -f "$dir/exit" ]; then
     content=$(head -c 1024 "$dir/exit" 2>/dev/null; echo .)
     content=${content%.}
