@@ -67,8 +67,8 @@ impl Stopping {
         let Some(sending) = &mut self.sending else { return std::future::pending().await };
         let (signal, result) = (sending.signal, (&mut sending.sent).await);
         self.sending = None;
-        // Without an answer it may have arrived all the same.
-        self.reached |= !matches!(result, Ok(0));
+        // Without an answer it may have arrived all the same; and the count after SIGKILL is of what is left.
+        self.reached |= signal == Signal::KILL || !matches!(result, Ok(0));
         if result.is_err() && signal == Signal::TERM && self.terms > 0 && !self.grace.is_zero() {
             self.next = (Signal::TERM, Instant::now() + FIRST_PAUSE);
         }
