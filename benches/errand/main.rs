@@ -11,6 +11,7 @@ mod completions;
 mod embedded;
 mod floor;
 mod forkloop;
+mod hostile;
 mod latency;
 mod output;
 mod plan;
@@ -71,6 +72,7 @@ async fn measure(group: Group, plan: &Plan, docker: &Docker, table: &mut Table) 
         Group::Quiet => quiet::measure(plan, docker, table).await.context("quiet tasks"),
         Group::Subscribers => subscribers::measure(plan, docker, table).await.context("subscribers"),
         Group::Recovery => recovery::measure(plan, docker, table).await.context("recovery"),
+        Group::Hostile => hostile::measure(plan, docker, table).await.context("hostile sandboxes"),
         Group::Embedded => embedded::measure(plan, docker, table).await.context("embedded sandboxes"),
     }
 }

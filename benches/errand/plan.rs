@@ -35,6 +35,8 @@ pub enum Group {
     Recovery,
     /// Sandboxes without a container engine.
     Embedded,
+    /// Many of those, some of which do not answer.
+    Hostile,
 }
 
 /// So many tasks, this many at any moment.
@@ -70,6 +72,8 @@ pub struct Plan {
     pub recovered: usize,
     /// Sandboxes that are made, of each kind, one after the other.
     pub made: usize,
+    /// Sandboxes at a restart of the server, some of which do not answer.
+    pub hostile_among: usize,
 }
 
 impl Plan {
@@ -99,6 +103,7 @@ impl Args {
                 subscribers: 100,
                 recovered: 100,
                 made: 10,
+                hostile_among: 40,
             }
         } else {
             Plan {
@@ -116,6 +121,7 @@ impl Args {
                 subscribers: 1000,
                 recovered: 1000,
                 made: 100,
+                hostile_among: 1000,
             }
         }
     }

@@ -7,6 +7,7 @@ mod breakdown;
 mod error;
 mod files;
 mod input;
+mod late;
 mod live;
 mod output;
 mod permits;
@@ -46,6 +47,7 @@ pub use requests::{
 pub use settings::Settings;
 pub use stream::{OutputStream, StreamItem};
 
+use late::Lives;
 use live::LiveTask;
 use permits::LaunchPermits;
 use reconciling::Reconciling;
@@ -69,6 +71,8 @@ struct Inner {
     launches: LaunchPermits,
     /// The bots whose tasks this server has not accounted for yet.
     reconciling: Reconciling,
+    /// Which lives of sandboxes were looked into for late results.
+    lives: Lives,
     /// How many parts of the engine broke down and were started again.
     breakdowns: AtomicU64,
     /// Everything that was spawned: supervisors, requests that must not be cut short, retention.
@@ -116,6 +120,7 @@ impl Engine {
                 live: Mutex::default(),
                 launches,
                 reconciling: Reconciling::default(),
+                lives: Lives::default(),
                 breakdowns: AtomicU64::new(0),
                 tracker: TaskTracker::new(),
                 leave: CancellationToken::new(),

@@ -166,6 +166,7 @@ impl Engine {
         }
         let sandbox = inner.sandboxes.for_task(&owner.tenant, &owner.bot, sandbox).await?;
         let bridge = inner.bridge.prepare(&sandbox.runtime_id).await?;
+        super::late::look_once(inner, &owner, &sandbox);
         let fields = spec.resident_only();
         if !bridge.is_resident() && !fields.is_empty() {
             return Err(EngineError::BridgeCannot { fields, bridge: bridge.name, why: bridge.detail });
@@ -479,7 +480,9 @@ impl Engine {
         self.uncut(async move {
             engine.inner.reconciling.wait_for(&tenant, &bot).await?;
             engine.end_tasks(&tenant, &bot, StopCause::SandboxDeleted).await?;
-            engine.inner.sandboxes.delete(&tenant, &bot).await
+            let id = engine.inner.sandboxes.delete(&tenant, &bot).await?;
+            engine.inner.lives.forget(id);
+            Ok(())
         })
         .await
     }

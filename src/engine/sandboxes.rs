@@ -320,7 +320,7 @@ impl SandboxKeeper {
         Ok(self.look(record).await)
     }
 
-    pub(super) async fn delete(&self, tenant: &TenantId, bot: &BotId) -> Result<(), EngineError> {
+    pub(super) async fn delete(&self, tenant: &TenantId, bot: &BotId) -> Result<SandboxId, EngineError> {
         let mut seen = self.lock(tenant, bot).await;
         seen.place = None;
         let record = self.record(tenant, bot).await?;
@@ -330,7 +330,7 @@ impl SandboxKeeper {
         }
         self.bridge.forget(&record.runtime_id);
         self.store.remove_sandbox(tenant, bot).await?;
-        Ok(())
+        Ok(record.id)
     }
 }
 

@@ -21,6 +21,8 @@ pub enum NotificationKind {
     Stalled,
     /// A stalled command moved on.
     Resumed,
+    /// How a command ended was found after its task had ended otherwise.
+    LateOutcome,
 }
 
 impl NotificationKind {
@@ -30,6 +32,7 @@ impl NotificationKind {
             Self::Completed => "completed",
             Self::Stalled => "stalled",
             Self::Resumed => "resumed",
+            Self::LateOutcome => "late_outcome",
         }
     }
 }
@@ -45,7 +48,7 @@ pub struct NewNotification {
     pub kind: NotificationKind,
     /// The task's status then.
     pub status: Status,
-    /// How the command ended, for [`NotificationKind::Completed`].
+    /// How the command ended, for [`NotificationKind::Completed`]; the late result for [`NotificationKind::LateOutcome`].
     pub outcome: Option<Outcome>,
     /// The task's title.
     pub description: String,
@@ -79,7 +82,12 @@ impl NewNotification {
             owner: task.owner.clone(),
             kind,
             status: task.status(),
-            outcome: task.state.outcome().cloned(),
+            outcome: match kind {
+                NotificationKind::LateOutcome => task.late_outcome.clone(),
+                NotificationKind::Completed | NotificationKind::Stalled | NotificationKind::Resumed => {
+                    task.state.outcome().cloned()
+                }
+            },
             description: task.spec.title(),
             command: task.spec.program.display().chars().take(COMMAND_LIMIT).collect(),
             output_tail: text::plain(kept),

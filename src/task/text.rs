@@ -83,6 +83,10 @@ fn headline(notification: &NewNotification) -> String {
         (NotificationKind::Resumed, _) => {
             "The background command, reported as waiting for input before, moved on. It is still running.".to_owned()
         }
+        (NotificationKind::LateOutcome, outcome) => {
+            let late = outcome.as_ref().map(Outcome::to_string).unwrap_or_default();
+            format!("How an earlier background command had ended was found later: {}.", escape(&late))
+        }
     }
 }
 

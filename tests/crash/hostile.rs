@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use bollard::query_parameters::KillContainerOptions;
 use errand::proto::v1::{StartTaskRequest, Task, TaskStatus};
 use tonic::Code;
 
 use crate::support::{
-    client::{Session, duration, ended},
+    client::{Session, described, duration, ended},
     docker::Image,
     server::Server,
     wait::{eventually, within},
@@ -183,4 +184,59 @@ async fn task_with_a_foreign_change_is_recovered() {
         server.log().contains("another writer changed the task's record").then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn launch_that_left_proof_is_never_called_unlaunched() {
+    let Some(server) = Server::on(Image::Debian, &[]).await else { return };
+    let Some(docker) = server.ground.docker() else { return };
+    let session = server.session("bot", "session");
+    let mut tasks = Vec::new();
+    for delay in 0..12 {
+        let container = session.ensure(None).await.unwrap().container_id;
+        let task = session.start(&format!("echo ran >/workspace/proof-{delay}; sleep 100")).await;
+        // Each time some calls later in the launch.
+        for _ in 0..delay {
+            session.get(&task).await;
+        }
+        docker.kill_container(&container, None::<KillContainerOptions>).await.unwrap();
+        tasks.push((delay, session.finished(&task).await));
+    }
+    session.ensure(None).await.unwrap();
+    let proofs = session.exec("ls /workspace").await;
+    for (delay, task) in tasks {
+        let end = ended(&task);
+        let ran = proofs.lines().any(|line| line == format!("proof-{delay}"));
+        assert!(end.starts_with("lost ") || (!ran && end.starts_with("failed_to_start ")), "{delay}: {ran} {end}");
+    }
+}
+
+#[tokio::test]
+async fn late_result_is_announced_beside_the_loss() {
+    let Some(mut server) = Server::on(Image::Debian, &[]).await else { return };
+    let session = server.session("bot", "session");
+    let task = session.running(&format!("{}; exit 5", gate("go"))).await;
+    let container = session.sandbox().await.unwrap().container_id;
+    let directory = format!("/tmp/errand/{}", task.task_id);
+    server.kill();
+    // The result is there, but not where a stopped sandbox is looked into.
+    let hide = format!(
+        "touch /workspace/go; until [ -e {directory}/exit ]; do sleep 0.1; done; mv {directory} /workspace/hidden"
+    );
+    server.ground.exec(&container, &hide).await;
+    server.ground.stop(&container).await;
+    server.launch().await;
+    let lost = session.finished(&task).await;
+    assert_eq!(ended(&lost), "lost SANDBOX_STOPPED");
+    session.ensure(None).await.unwrap();
+    session.exec(&format!("mv /workspace/hidden {directory}")).await;
+    assert_eq!(ended(&session.run("exit 4").await), "exited 4");
+    let told = eventually("the late result is announced", async || {
+        let told = session.told_of(&task).await;
+        (told.len() == 2).then_some(told)
+    })
+    .await;
+    assert_eq!(told, ["completed", "late_outcome"]);
+    let now = session.get(&task).await;
+    assert_eq!((ended(&now), described(now.late_outcome.as_ref().unwrap())), (ended(&lost), "exited 5".to_owned()));
 }

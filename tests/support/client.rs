@@ -351,6 +351,7 @@ pub fn kind(kind: NotificationKind) -> &'static str {
         NotificationKind::Completed => "completed",
         NotificationKind::Stalled => "stalled",
         NotificationKind::Resumed => "resumed",
+        NotificationKind::LateOutcome => "late_outcome",
         NotificationKind::Unspecified => "unspecified",
     }
 }

@@ -50,6 +50,7 @@ fn kind(kind: NotificationKind) -> v1::NotificationKind {
         NotificationKind::Completed => v1::NotificationKind::Completed,
         NotificationKind::Stalled => v1::NotificationKind::Stalled,
         NotificationKind::Resumed => v1::NotificationKind::Resumed,
+        NotificationKind::LateOutcome => v1::NotificationKind::LateOutcome,
     }
 }
 

@@ -1,0 +1,113 @@
+//! A server that is killed among many sandboxes, some of which do not answer afterwards.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use bollard::Docker;
+use errand::proto::v1::{GetTaskRequest, StartTaskRequest, TaskStatus, task_service_client::TaskServiceClient};
+use tonic::transport::Channel;
+
+use crate::{
+    at_once::at_once,
+    plan::Plan,
+    server::Server,
+    table::{Table, milliseconds},
+};
+
+/// One sandbox in so many does not answer.
+const HOSTILE: usize = 20;
+/// Sandboxes that are made, asked about and removed at the same time.
+const AT_A_TIME: usize = 4;
+/// How soon the server must serve, in seconds.
+const LIMIT: f64 = 1.0;
+/// How long a command has to be running.
+const RUNNING_LIMIT: Duration = Duration::from_mins(1);
+/// Stops the bridge of its own sandbox, which it may since it has the same user, and stays.
+const STOP_BRIDGE: &str = "for p in /proc/[0-9]*; do read -r name <$p/comm || continue
+case $name in errand-bridge|errand-spawner) kill -STOP ${p#/proc/};; esac; done 2>/dev/null; sleep 100000";
+
+pub async fn measure(plan: &Plan, docker: &Docker, table: &mut Table) -> Result<()> {
+    let count = plan.hostile_among;
+    eprintln!("recovery of {count} sandboxes, some of which do not answer");
+    let flags = ["--image", "host", "--network-mode", "none", "--max-sandboxes-per-tenant", "10000"];
+    let mut server = Server::on("embedded", docker, &flags).await?;
+    let measured = restarted(count, &mut server, table).await;
+    // Whatever fails, the sandboxes go: no container engine would have to look after them.
+    let server = std::sync::Arc::new(server);
+    let delete = {
+        let server = std::sync::Arc::clone(&server);
+        move |number| {
+            let server = std::sync::Arc::clone(&server);
+            async move { server.delete(&bot(number)).await }
+        }
+    };
+    let deleted = at_once(AT_A_TIME, count, delete).await;
+    measured?;
+    deleted?;
+    Ok(())
+}
+
+fn bot(number: usize) -> String {
+    format!("sandbox-{number}")
+}
+
+fn is_hostile(number: usize) -> bool {
+    number.is_multiple_of(HOSTILE)
+}
+
+async fn restarted(count: usize, server: &mut Server, table: &mut Table) -> Result<()> {
+    let tasks = start(count, TaskServiceClient::new(server.connect().await?)).await?;
+    server.kill()?;
+    let begun = Instant::now();
+    server.start_again().await?;
+    let serving = begun.elapsed();
+    let honest = tasks.into_iter().filter(|(number, _)| !is_hostile(*number)).map(|(_, task)| task).collect();
+    let wrong = not_running(honest, TaskServiceClient::new(server.connect().await?)).await?;
+    let answered = begun.elapsed();
+
+    let what = format!("kill -9 of the server, {count} sandboxes of which {} do not answer", count.div_ceil(HOSTILE));
+    table.below(&format!("{what}: until it serves"), serving.as_secs_f64(), "s", LIMIT);
+    table.below(&format!("{what}: running tasks of the others that are not told as such"), wrong as f64, "tasks", 1.0);
+    table.note(&format!("{what}: until all others have answered"), milliseconds(answered));
+    Ok(())
+}
+
+/// A running command in each sandbox, with the sandbox's number.
+async fn start(count: usize, tasks: TaskServiceClient<Channel>) -> Result<Vec<(usize, String)>> {
+    let work = move |number: usize| {
+        let mut tasks = tasks.clone();
+        async move {
+            let command = if is_hostile(number) { STOP_BRIDGE } else { "sleep 100000" };
+            let request = StartTaskRequest {
+                bot_id: bot(number),
+                session_id: "bench".to_owned(),
+                command: command.to_owned(),
+                shell: "sh".to_owned(),
+                ..StartTaskRequest::default()
+            };
+            let task = tasks.start_task(request).await?.into_inner().task.context("a task")?.task_id;
+            let deadline = Instant::now() + RUNNING_LIMIT;
+            while status(&mut tasks, &task).await? != TaskStatus::Running {
+                ensure!(Instant::now() < deadline, "a task does not run");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            Ok((number, task))
+        }
+    };
+    Ok(at_once(AT_A_TIME, count, work).await?.1)
+}
+
+/// How many of these tasks are not running, by the server's word.
+async fn not_running(ids: Vec<String>, tasks: TaskServiceClient<Channel>) -> Result<usize> {
+    let count = ids.len();
+    let work = move |number: usize| {
+        let (mut tasks, id) = (tasks.clone(), ids[number].clone());
+        async move { Ok(usize::from(status(&mut tasks, &id).await? != TaskStatus::Running)) }
+    };
+    Ok(at_once(64, count, work).await?.1.iter().sum())
+}
+
+async fn status(tasks: &mut TaskServiceClient<Channel>, task: &str) -> Result<TaskStatus> {
+    let request = GetTaskRequest { task_id: task.to_owned(), ..GetTaskRequest::default() };
+    Ok(tasks.get_task(request).await?.into_inner().task.unwrap_or_default().status())
+}
