@@ -21,6 +21,7 @@ mod api {
     mod runtimes;
     mod sandboxes;
     mod serving;
+    mod spoiling;
     mod stalls;
     mod stopping;
     mod tenants;

@@ -14,7 +14,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+    net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg},
+};
 
 use crate::{
     serve::{self, Started},
@@ -23,6 +27,8 @@ use crate::{
 
 /// How long the bridge may take to be there.
 const LIMIT: Duration = Duration::from_secs(10);
+/// How long it may take to let go of streams whose other end is closed.
+const LAST_WAIT: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 /// How often it is looked for meanwhile.
 const PAUSE: Duration = Duration::from_millis(2);
 /// The socket's name in the bridge's directory.
@@ -50,6 +56,11 @@ pub fn run(root: &Path, generation: u32) -> io::Result<()> {
     loop {
         match socket::connect(&directory, SOCKET) {
             Ok(bridge) if hand_over(&bridge, generation)? => return Ok(()),
+            // It is there, and too busy, or stopped.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline => {
+                std::thread::sleep(PAUSE);
+                continue;
+            }
             Err(error) if !not_there(&error) => return Err(error),
             Ok(_) | Err(_) => {}
         }
@@ -81,6 +92,24 @@ fn make(directory: &Path, mode: u32) -> io::Result<()> {
     }
 }
 
+/// Waits until the bridge lets go of the streams. Where the server has, for a while only: a bridge that was stopped does not notice.
+fn stay(bridge: &UnixStream) {
+    let stdin = io::stdin();
+    let mut left = None;
+    loop {
+        let mut watched = vec![PollFd::new(bridge, PollFlags::IN)];
+        if left.is_none() {
+            // Only that nobody can write to it any more.
+            watched.push(PollFd::new(&stdin, PollFlags::empty()));
+        }
+        match poll(&mut watched, left.as_ref()) {
+            Err(Errno::INTR) => {}
+            Ok(1..) if watched.first().is_some_and(|bridge| bridge.revents().is_empty()) => left = Some(LAST_WAIT),
+            Ok(_) | Err(_) => return,
+        }
+    }
+}
+
 fn not_there(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }
@@ -93,15 +122,19 @@ fn hand_over(mut bridge: &UnixStream, generation: u32) -> io::Result<bool> {
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
     let mut answer = [0];
+    // One that was stopped, or hangs, is not waited for without end.
+    bridge.set_read_timeout(Some(LIMIT))?;
     let asked = sendmsg(bridge, &[IoSlice::new(&generation.to_le_bytes())], &mut ancillary, SendFlags::NOSIGNAL);
     match asked.map_err(io::Error::from).and_then(|_| bridge.read(&mut answer)) {
         Ok(1) if answer[0] == TAKEN => {
-            // Until it closes the connection.
-            let _ = bridge.read(&mut answer);
+            stay(bridge);
             Ok(true)
         }
         // It retires, or ended this very moment.
         Ok(_) => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(io::Error::new(io::ErrorKind::TimedOut, format!("the bridge did not answer within {LIMIT:?}")))
+        }
         Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => Ok(false),
         Err(error) => Err(error),
     }

@@ -11,6 +11,7 @@ pub mod frame;
 pub mod init;
 pub mod launch;
 pub mod log_reader;
+mod own_file;
 pub mod process;
 pub mod proto;
 pub mod put;

@@ -5,6 +5,7 @@ use std::{fs::File, io, os::unix::fs::FileExt as _};
 use bytes::{Bytes, BytesMut};
 
 use crate::{
+    own_file,
     proto::{Gap, Output, Stream},
     streams::StreamsReader,
     task_dir::TaskDir,
@@ -39,8 +40,8 @@ impl LogReader {
     /// # Errors
     /// When there is none, or it cannot be read.
     pub fn open(task: &TaskDir, position: u64) -> io::Result<Self> {
-        let log = File::open(task.file("output.log"))?;
-        let streams = StreamsReader::new(File::open(task.file("streams")).ok());
+        let log = own_file::open(&task.file("output.log"))?;
+        let streams = StreamsReader::new(own_file::open(&task.file("streams")).ok());
         Ok(Self { task: task.clone(), log, streams, position })
     }
 
@@ -102,6 +103,6 @@ impl LogReader {
 
     /// True when something of what was read, or of what would come next, is missing.
     fn overlaps(&self, gap: &Gap, read: u64) -> bool {
-        gap.start < self.position + read.max(1) && self.position < gap.end
+        gap.start < self.position.saturating_add(read.max(1)) && self.position < gap.end
     }
 }

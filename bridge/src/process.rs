@@ -125,6 +125,16 @@ pub fn carries(pid: u32, variable: &str) -> bool {
         .is_ok_and(|environ| environ.split(|byte| *byte == 0).any(|entry| entry == variable.as_bytes()))
 }
 
+/// Sends a signal to all of them. SIGCONT goes with SIGTERM: a process that was stopped could not handle it, and would be killed unasked.
+pub fn send_to_all(processes: &[Stat], signal: Signal) {
+    let after = (signal == Signal::TERM).then_some(Signal::CONT);
+    for signal in [Some(signal), after].into_iter().flatten() {
+        for process in processes {
+            send(process.pid, signal);
+        }
+    }
+}
+
 /// Sends a signal. A process that is gone is no matter.
 pub fn send(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {

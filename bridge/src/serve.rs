@@ -3,7 +3,7 @@
 use std::{
     ffi::OsStr,
     fs::{self, File},
-    io::{self, Write as _},
+    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
     sync::Arc,
@@ -29,6 +29,7 @@ use tokio::{
 use crate::{
     connect::{RETIRES, SOCKET, TAKEN, directory},
     files::Files,
+    own_file,
     service::{Bridge, Services},
     socket,
     spawner::Spawner,
@@ -48,6 +49,10 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 const FAILED: i32 = 1;
 /// What bridges have to say, in the bridge's directory.
 const LOG: &str = "log";
+/// The most of that which is repeated, in bytes.
+const NOTE_LIMIT: u64 = 1024;
+/// How long nobody is let in after somebody could not be: the limit of open files is reached.
+const BREATH: Duration = Duration::from_millis(100);
 /// Calls at the same time: one for each followed task, and some.
 const CALLS: u32 = 100_000;
 
@@ -98,12 +103,16 @@ fn note(directory: &Path, error: &io::Error) {
 
 /// What a bridge wrote down last.
 pub(crate) fn last_note(directory: &Path) -> Option<String> {
-    let log = fs::read_to_string(directory.join(LOG)).ok()?;
-    log.lines().last().map(str::to_owned)
+    let mut log = own_file::open(&directory.join(LOG)).ok()?;
+    let size = log.metadata().ok()?.len();
+    log.seek(SeekFrom::Start(size.saturating_sub(NOTE_LIMIT))).ok()?;
+    let mut note = Vec::new();
+    log.take(NOTE_LIMIT).read_to_end(&mut note).ok()?;
+    String::from_utf8_lossy(&note).lines().last().map(str::to_owned)
 }
 
 fn open_log(directory: &Path) -> io::Result<File> {
-    File::options().create(true).append(true).open(directory.join(LOG))
+    own_file::append(&directory.join(LOG))
 }
 
 fn run(root: &Path, generation: u32) -> io::Result<()> {
@@ -147,7 +156,7 @@ fn is_binary(name: &OsStr) -> bool {
 
 /// Whoever holds the lock is the sandbox's one bridge.
 fn lock(directory: &Path) -> io::Result<File> {
-    let lock = File::options().create(true).truncate(false).write(true).open(directory.join("lock"))?;
+    let lock = own_file::keep(&directory.join("lock"))?;
     let deadline = std::time::Instant::now() + LOCK_LIMIT;
     loop {
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
@@ -188,13 +197,15 @@ async fn accept(
             accepted = listener.accept() => accepted,
             _ = told.wait_for(|retiring| *retiring) => break,
         };
-        if let Ok((connection, _)) = connection {
-            let services = Services::new(Arc::clone(&bridge), Arc::clone(&files));
-            let retiring = Arc::clone(&retiring);
-            tokio::spawn(async move {
-                let _ = greet(connection, generation, services, &retiring).await;
-            });
-        }
+        let Ok((connection, _)) = connection else {
+            tokio::time::sleep(BREATH).await;
+            continue;
+        };
+        let services = Services::new(Arc::clone(&bridge), Arc::clone(&files));
+        let retiring = Arc::clone(&retiring);
+        tokio::spawn(async move {
+            let _ = greet(connection, generation, services, &retiring).await;
+        });
     }
     // Whoever comes now finds nobody, and starts the newer bridge, which waits for the lock.
     drop(listener);

@@ -9,7 +9,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{Mode, OFlags, open};
+use rustix::{
+    fs::{Mode, OFlags, open},
+    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with},
+};
 
 /// The kernel takes no address over 108 bytes; through an open directory every name is short.
 fn short(directory: &Path, name: &str) -> io::Result<(OwnedFd, PathBuf)> {
@@ -27,11 +30,34 @@ pub fn bind(directory: &Path, name: &str) -> io::Result<UnixListener> {
     UnixListener::bind(path)
 }
 
-/// Connects to a socket of this name in a directory.
+/// Connects to a socket of this name in a directory. Does not wait for a listener that takes nobody in: a command may have stopped it, or
+/// listen there itself.
 ///
 /// # Errors
-/// When there is none, or nobody listens there.
+/// When there is none, or nobody listens there; [`io::ErrorKind::WouldBlock`] when too many wait there already.
 pub fn connect(directory: &Path, name: &str) -> io::Result<UnixStream> {
     let (_directory, path) = short(directory, name)?;
-    UnixStream::connect(path)
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+    let socket = UnixStream::from(socket);
+    socket.set_nonblocking(false)?;
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_that_accepts_nobody_blocks_nobody() {
+        let root = tempfile::tempdir().expect("a directory");
+        let address = SocketAddrUnix::new(root.path().join("s")).expect("an address");
+        let deaf = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).expect("a socket");
+        rustix::net::bind(&deaf, &address).expect("bound");
+        rustix::net::listen(&deaf, 0).expect("listens");
+        let tried: Vec<_> = (0..4).map(|_| connect(root.path(), "s")).collect();
+        assert!(tried[0].is_ok(), "{tried:?}");
+        assert_eq!(tried[3].as_ref().map_err(io::Error::kind).err(), Some(io::ErrorKind::WouldBlock));
+    }
 }

@@ -17,6 +17,8 @@ const ENTRY: u64 = 8;
 const POSITION_BITS: u32 = 62;
 /// The most entries: a command that changes the stream with every byte must not fill the disk. What comes later is from both.
 const ENTRIES: u64 = 1024 * 1024;
+/// After so many entries at once the rest of the way is halved again and again instead.
+const STEPS: u32 = 64;
 
 /// Writes the file.
 #[derive(Debug)]
@@ -82,12 +84,17 @@ impl StreamsReader {
         if self.next == 0 {
             self.skip_to(position);
         }
+        let mut steps = 0;
         while let Some((begins, stream)) = self.entry(self.next) {
             if begins > position {
                 return (self.stream, limit.min(begins - position));
             }
             self.stream = stream;
             self.next += 1;
+            steps += 1;
+            if steps == STEPS {
+                self.skip_to(position);
+            }
         }
         (self.stream, limit)
     }
@@ -95,7 +102,7 @@ impl StreamsReader {
     /// Finds the last entry that begins at or before `position`.
     fn skip_to(&mut self, position: u64) {
         let entries = self.file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |file| file.len() / ENTRY);
-        let (mut low, mut high) = (0, entries);
+        let (mut low, mut high) = (self.next, entries.min(ENTRIES));
         while low < high {
             let middle = low + (high - low) / 2;
             match self.entry(middle) {
@@ -110,6 +117,10 @@ impl StreamsReader {
     }
 
     fn entry(&self, index: u64) -> Option<(u64, Stream)> {
+        // The file may have been replaced by one without end.
+        if index >= ENTRIES {
+            return None;
+        }
         let mut entry = [0; ENTRY as usize];
         self.file.as_ref()?.read_exact_at(&mut entry, index * ENTRY).ok()?;
         Some(decode(entry))

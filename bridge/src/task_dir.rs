@@ -19,12 +19,14 @@ use std::{
 };
 
 use crate::{
-    process,
+    own_file, process,
     proto::{Gap, Process, Usage},
 };
 
 /// The most of an exit file that is read, in bytes.
-const EXIT_LIMIT: usize = 1024;
+const EXIT_LIMIT: u64 = 1024;
+/// The most that is read of the other files, in bytes: none that is ours is as long.
+const TEXT_LIMIT: u64 = 1024;
 
 /// The directory of one task.
 #[derive(Debug, Clone)]
@@ -58,7 +60,7 @@ impl TaskDir {
 
     /// What is recorded of the task's processes.
     pub fn processes(&self) -> Processes {
-        Processes::parse(&fs::read_to_string(self.file("processes")).unwrap_or_default())
+        Processes::parse(&self.text("processes").unwrap_or_default())
     }
 
     /// True while the process lives that writes the exit file.
@@ -82,22 +84,22 @@ impl TaskDir {
 
     /// What the log has not kept.
     pub fn gap(&self) -> Option<Gap> {
-        let [start, end] = self.two_numbers("gap")?;
-        Some(Gap { start, end })
+        let [start, end] = two_numbers(self.text("gap")?.lines().next()?)?;
+        // The kernel counts positions with a sign: what cannot be one is not ours.
+        (start <= end && i64::try_from(end).is_ok()).then_some(Gap { start, end })
     }
 
     /// The size of all output, with what the log has not kept.
     pub fn output_bytes(&self, gap: Option<&Gap>) -> u64 {
-        let size = fs::metadata(self.file("output.log")).map_or(0, |log| log.len());
+        let log = fs::symlink_metadata(self.file("output.log"));
+        let size = log.ok().filter(fs::Metadata::is_file).map_or(0, |log| log.len());
         // Where no hole can be made the log ends where the gap begins.
         size.max(gap.map_or(0, |gap| gap.end))
     }
 
     /// The beginning of the exit file; none when there is none.
     pub fn exit_file(&self) -> Option<Vec<u8>> {
-        let mut content = fs::read(self.file("exit")).ok()?;
-        content.truncate(EXIT_LIMIT);
-        Some(content)
+        own_file::read(&self.file("exit"), EXIT_LIMIT).ok()
     }
 
     /// The result in the exit file, if it is whole and of this launch.
@@ -118,17 +120,22 @@ impl TaskDir {
             Err(error) if !self.path.is_dir() => return Err(error),
             Ok(()) | Err(_) => {}
         }
-        fs::File::create(self.file("fenced"))?;
+        own_file::mark(&self.file("fenced"))?;
         Ok(self.processes())
     }
 
     /// True when somebody has looked for the launch and found that it had not happened.
     pub fn is_fenced(&self) -> bool {
-        self.file("fenced").exists()
+        own_file::exists(&self.file("fenced"))
     }
 
-    fn two_numbers(&self, name: &str) -> Option<[u64; 2]> {
-        two_numbers(fs::read_to_string(self.file(name)).ok()?.lines().next()?)
+    /// True when output could not be written.
+    pub fn is_incomplete(&self) -> bool {
+        own_file::exists(&self.file("incomplete"))
+    }
+
+    fn text(&self, name: &str) -> Option<String> {
+        String::from_utf8(own_file::read(&self.file(name), TEXT_LIMIT).ok()?).ok()
     }
 }
 

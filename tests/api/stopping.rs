@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use errand::proto::v1::{StopTaskRequest, StopTasksRequest, TaskStatus, outcome::Kind};
+use errand::proto::v1::{StartTaskRequest, StopTaskRequest, StopTasksRequest, TaskStatus, outcome::Kind};
 
 use crate::{
     on_both_images,
     support::{
-        client::{duration, ended},
+        client::{Session, duration, ended},
         docker::Image,
         server::Server,
         wait::eventually,
@@ -19,6 +19,9 @@ on_both_images!(
     a_command_that_heeds_sigterm_is_not_killed,
     what_an_obedient_command_leaves_behind_is_killed_as_well,
     a_command_that_ignores_sigterm_is_killed_after_the_grace,
+    a_stopped_process_handles_sigterm_at_once,
+    a_stopped_process_handles_its_timeout,
+    a_command_gets_one_sigterm_in_its_grace,
 );
 
 async fn the_whole_tree_is_gone_when_a_stop_returns(image: Image) {
@@ -192,4 +195,58 @@ async fn a_session_is_stopped_whole_and_no_other() {
     assert_eq!(theirs.get(&other).await.status(), TaskStatus::Running);
     assert_eq!(stop("").await.len(), 1);
     assert_eq!(stop("").await.len(), 0);
+}
+
+/// Says `bye` on SIGTERM, and stops itself.
+const STOPPED: &str = "trap 'echo bye; exit 0' TERM; kill -STOP $$; sleep 100";
+
+/// Waits until a process of the sandbox is stopped.
+async fn stands_still(session: &Session) {
+    eventually("the command is stopped", async || {
+        let states = session.exec("cat /proc/[0-9]*/stat 2>/dev/null | sed 's/.*) //' | cut -c 1").await;
+        states.contains('T').then_some(())
+    })
+    .await;
+}
+
+async fn a_stopped_process_handles_sigterm_at_once(image: Image) {
+    let Some(server) = Server::on(image, &[]).await else { return };
+    let session = server.session("bot", "session");
+    let task = session.start(STOPPED).await;
+    stands_still(&session).await;
+    let begun = Instant::now();
+    let stopped = session.stop(&task, Some(50.0)).await;
+    assert!(begun.elapsed() < Duration::from_secs(20), "it did not wait for the grace");
+    assert_eq!(ended(&stopped), "stopped request 15");
+    assert_eq!(session.text(&task).await, "bye\n");
+}
+
+async fn a_stopped_process_handles_its_timeout(image: Image) {
+    let Some(server) = Server::on(image, &["--stop-grace", "40s"]).await else { return };
+    let session = server.session("bot", "session");
+    let request = StartTaskRequest { timeout: duration(3.0), ..session.request(STOPPED) };
+    let task = session.start_as(request).await;
+    stands_still(&session).await;
+    let begun = Instant::now();
+    let task = session.finished(&task).await;
+    assert!(begun.elapsed() < Duration::from_secs(20), "it did not wait for the grace");
+    assert_eq!(ended(&task), "timed_out");
+    assert_eq!(session.text(&task).await, "bye\n");
+}
+
+async fn a_command_gets_one_sigterm_in_its_grace(image: Image) {
+    let Some(server) = Server::on(image, &["--stop-grace", "9s"]).await else { return };
+    let session = server.session("bot", "session");
+    let counts = "trap 'echo term' TERM; echo ready; while :; do sleep 0.1; done";
+    let request = StartTaskRequest { timeout: duration(1.0), ..session.request(counts) };
+    let (timed_out, stopped) = (session.start_as(request).await, session.running(counts).await);
+    session.until_output(&stopped, "ready\n").await;
+    session.stop(&stopped, None).await;
+    let timed_out = session.finished(&timed_out).await;
+    assert_eq!(ended(&timed_out), "timed_out");
+    for task in [timed_out, stopped] {
+        let output = session.text(&task).await;
+        // A shell may complain in between that its child was ended.
+        assert_eq!(output.matches("term\n").count(), 1, "{output}");
+    }
 }

@@ -164,7 +164,7 @@ impl Follower {
                 self.send_end(Ended { result, usage: self.task.processes().usage }).await?;
                 let gap = self.task.gap();
                 let bytes = self.task.output_bytes(gap.as_ref());
-                let incomplete = self.task.file("incomplete").exists();
+                let incomplete = self.task.is_incomplete();
                 return self.send(Kind::Over(Over { bytes, incomplete, gap })).await;
             }
             if !supervised {

@@ -101,7 +101,7 @@ impl Bridge {
             supervised,
             exit_file: task.exit_file().map(Into::into),
             output_bytes: task.output_bytes(gap.as_ref()),
-            incomplete: task.file("incomplete").exists(),
+            incomplete: task.is_incomplete(),
             gap,
             usage: task.processes().usage,
         })
@@ -215,12 +215,26 @@ impl BridgeService for Bridge {
     }
 
     async fn remove(&self, request: Request<RemoveRequest>) -> Result<Response<RemoveResponse>, Status> {
+        let mut paths = Vec::new();
         for id in request.into_inner().task_ids {
-            let task = self.task(&id)?;
-            let _ = std::fs::remove_dir_all(task.path());
-            let _ = std::fs::remove_file(self.root.join(format!("{id}.command")));
+            paths.push(self.task(&id)?.path().to_owned());
+            paths.push(self.root.join(format!("{id}.command")));
         }
-        Ok(Response::new(RemoveResponse {}))
+        // A command may have filled its directory with anything: that is removed beside the other calls, and to the end though nobody waits.
+        let removed = tokio::spawn(async move { tokio::task::spawn_blocking(move || remove_all(&paths)).await });
+        match removed.await {
+            Ok(Ok(())) => Ok(Response::new(RemoveResponse {})),
+            Ok(Err(error)) | Err(error) => Err(Status::unavailable(format!("no thread to remove them: {error}"))),
+        }
+    }
+}
+
+/// What cannot be removed stays: it costs its room on the sandbox's disk.
+fn remove_all(paths: &[PathBuf]) {
+    for path in paths {
+        if std::fs::remove_dir_all(path).is_err() {
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 

@@ -21,9 +21,7 @@ pub(super) async fn signal(task: &TaskDir, id: &str, leader: Option<Process>, si
         let members = members(task, id, leader);
         let count = u32::try_from(members.len()).unwrap_or(u32::MAX);
         let Some(signal) = signal.filter(|_| count > 0) else { return count };
-        for member in &members {
-            process::send(member.pid, signal);
-        }
+        process::send_to_all(&members, signal);
         pass += 1;
         if signal != Signal::KILL || pass == PASSES {
             return count;

@@ -21,6 +21,7 @@ use super::{
     task::{Output, Parts, Task},
 };
 use crate::{
+    own_file,
     process::Stat,
     proto::{Claimed, Ended, LaunchRequest, Over, Process, Stream, TerminalSize, shim_report::Kind},
     task_dir::{TaskDir, process_line},
@@ -91,16 +92,16 @@ fn claim(root: &Path, directory: &TaskDir) -> io::Result<()> {
 fn prepare(directory: &TaskDir, request: &LaunchRequest, place: &Place<'_>) -> Result<Prepared, Failure> {
     let write = |error: io::Error| unwritable(&error);
     // What is written here has its place on the disk: one that fills up later still has room for the result.
-    let mut exit = File::create(directory.file("exit.part")).map_err(write)?;
+    let mut exit = own_file::create(&directory.file("exit.part")).map_err(write)?;
     exit.write_all(format!("errand 1 {} ", request.nonce).as_bytes()).map_err(write)?;
-    let log = File::create(directory.file("output.log")).map_err(write)?;
+    let log = own_file::create(&directory.file("output.log")).map_err(write)?;
     let streams =
-        if request.separate_stderr { Some(File::create(directory.file("streams")).map_err(write)?) } else { None };
+        if request.separate_stderr { Some(own_file::create(&directory.file("streams")).map_err(write)?) } else { None };
     let log = Log::new(directory, log, streams, request.output_limit);
     let wires = wire(request).map_err(|errno| Failure::new("refused", errno, "the streams cannot be made", ""))?;
     let command = Command::prepare(directory, request, place.umask)?;
     // From here on the command counts as launched.
-    let mut processes = File::create(directory.file("processes")).map_err(write)?;
+    let mut processes = own_file::create(&directory.file("processes")).map_err(write)?;
     processes.write_all(process_line(place.shim).as_bytes()).map_err(write)?;
     // In this order: whoever made the fence looks for that line afterwards, so that one of the two finds what the other did.
     if directory.is_fenced() {
@@ -228,7 +229,7 @@ pub(super) fn finish(directory: &TaskDir, mut exit: File, result: &str) -> bool 
 /// Leaves what can be left of a launch that came to nothing.
 fn record(directory: &TaskDir, nonce: &str, failure: &Failure) {
     let part = directory.file("exit.part");
-    if fs::write(&part, format!("errand 1 {nonce} {}\n", failure.result())).is_ok() {
+    if own_file::write(&part, &format!("errand 1 {nonce} {}\n", failure.result())).is_ok() {
         let _ = fs::rename(part, directory.file("exit"));
     }
 }

@@ -13,6 +13,7 @@ use rustix::{
 };
 
 use crate::{
+    own_file,
     proto::{Gap, Stream},
     streams::StreamsWriter,
     task_dir::TaskDir,
@@ -211,7 +212,7 @@ impl Log {
 
     fn write_gap(&mut self, gap: Gap) -> io::Result<()> {
         let part = self.task.file("gap.part");
-        fs::write(&part, format!("{} {}\n", gap.start, gap.end))?;
+        own_file::write(&part, &format!("{} {}\n", gap.start, gap.end))?;
         fs::rename(part, self.task.file("gap"))?;
         self.gap = Some(gap);
         Ok(())
@@ -221,7 +222,7 @@ impl Log {
         if !self.incomplete {
             self.incomplete = true;
             // The mark takes an inode and no block: it can be made where nothing else can.
-            let _ = File::create(self.task.file("incomplete"));
+            let _ = own_file::mark(&self.task.file("incomplete"));
         }
     }
 }

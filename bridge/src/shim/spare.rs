@@ -1,19 +1,14 @@
 //! A task directory that is made before it is asked for, while nothing else is to be done. On a disk where many files were removed a moment
 //! ago ext4 looks long for the room of a new one; who renames needs none.
 
-use std::{
-    fs::{DirBuilder, File},
-    io,
-    os::unix::fs::DirBuilderExt as _,
-    path::Path,
-};
+use std::{fs::DirBuilder, io, os::unix::fs::DirBuilderExt as _, path::Path};
 
 use rustix::{
     fs::{CWD, RenameFlags, renameat_with},
     io::Errno,
 };
 
-use crate::task_dir::TaskDir;
+use crate::{own_file, task_dir::TaskDir};
 
 /// Its name below the root. No task has it: there is no dot in an id.
 const SPARE: &str = ".spare";
@@ -51,7 +46,7 @@ fn try_to_make(root: &Path) -> io::Result<()> {
     }
     for name in FILES {
         // Another shim may make the same one, and a task have it already.
-        File::options().create(true).write(true).truncate(false).open(part.join(name))?;
+        own_file::keep(&part.join(name))?;
     }
     Ok(renameat_with(CWD, part, CWD, spare, RenameFlags::NOREPLACE)?)
 }

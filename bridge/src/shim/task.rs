@@ -409,9 +409,7 @@ impl Task {
                 let signal = stopping.next.0;
                 let wait = if signal == Signal::KILL { KILL_AGAIN } else { self.grace };
                 stopping.next = (Signal::KILL, now + wait);
-                for process in process::descendants(std::process::id()) {
-                    process::send(process.pid, signal);
-                }
+                process::send_to_all(&process::descendants(std::process::id()), signal);
             }
         } else if self.status.is_none()
             && let Some(activity) = self.look.look(std::process::id())

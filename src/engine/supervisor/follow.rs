@@ -207,7 +207,8 @@ impl Supervisor {
 
     /// When to stop the task because its time is up, measured from its real start.
     pub(super) fn timeout_at(&self) -> Option<Instant> {
-        let behind = if self.keeps_time() { BEHIND } else { Duration::ZERO };
+        // By then the guest has killed the command: before that a SIGTERM of ours would be its second, while it uses its grace.
+        let behind = if self.keeps_time() { BEHIND + self.inner.settings.stop_grace } else { Duration::ZERO };
         self.began_at()?.checked_add(self.task.spec.timeout)?.checked_add(behind)
     }
 

@@ -3,7 +3,8 @@
 # Arguments: root, task id, `from` or `tail`, first byte (for from), the most bytes.
 # Standard error: `log SIZE START` or `gone`. Standard output: the bytes.
 log=$1/$2/output.log
-[ -e "$log" ] || { echo gone >&2; exit; }
+# A command may have put a link or a FIFO there, which could be read for ever.
+[ -f "$log" ] && [ ! -L "$log" ] || { echo gone >&2; exit; }
 size=$(stat -c %s "$log")
 start=$4
 if [ "$3" = tail ]; then

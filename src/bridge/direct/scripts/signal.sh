@@ -45,6 +45,8 @@ while :; do
   set -- $members
   [ $# -gt 0 ] && [ "$signal" != 0 ] || break
   kill -"$signal" "$@" 2>/dev/null
+  # A process that was stopped could not handle it, and would be killed unasked.
+  [ "$signal" != 15 ] || kill -CONT "$@" 2>/dev/null
   # What is killed is gone at once, but may have made another process just before.
   [ "$signal" = 9 ] && [ $pass -lt 20 ] || break
   pass=$((pass + 1))
