@@ -1,11 +1,11 @@
 //! A silent command that seems to wait for input, and those that only look like it.
 
-use errand::proto::v1::{NotificationKind, TaskStatus};
+use errand::proto::v1::{InputSource, NotificationKind, StartTaskRequest, TaskStatus, TerminalSize, WriteInputRequest};
 
 use crate::{
     on_both_images,
     support::{
-        client::{Session, ended, kind},
+        client::{Id as _, Session, ended, kind},
         docker::Image,
         server::Server,
         wait::eventually,
@@ -108,4 +108,28 @@ async fn silence_and_prompts_that_were_answered_are_no_stalls() {
         assert_eq!(ended(&task), "exited 0");
         assert_eq!(session.told_of(&task).await, ["completed"], "{command}");
     }
+}
+
+#[tokio::test]
+async fn an_event_loop_on_a_terminal_is_a_stall() {
+    let Some(server) = Server::on(Image::Debian, &FLAGS).await else { return };
+    let session = server.session("bot", "session");
+    if session.ensure(None).await.unwrap().bridge != "resident" {
+        return;
+    }
+    let asks = "python3 -c 'import select, sys; sys.stdout.write(\"Ok to proceed? (y) \"); sys.stdout.flush(); \
+                e = select.epoll(); e.register(0, 1); e.poll(); print(sys.stdin.readline())'";
+    let terminal = Some(TerminalSize { rows: 24, columns: 80 });
+    let mut live = session.subscribe(Default::default()).await;
+    let task = session.start_as(StartTaskRequest { terminal, ..session.request(asks) }).await;
+    let stalled = live.next().await;
+    assert_eq!(stalled.kind(), NotificationKind::Stalled);
+    let stall = stalled.stall.unwrap();
+    let waiting = stall.waiting.expect("the process is known");
+    assert_eq!((waiting.command.as_str(), waiting.reads()), ("python3", InputSource::Terminal));
+    assert_eq!(stall.last_line, "Ok to proceed? (y)");
+    let answer = WriteInputRequest { task_id: task.id(), data: "y\n".into(), ..Default::default() };
+    session.tasks().write_input(answer).await.unwrap();
+    assert_eq!(ended(&session.finished(&task).await), "exited 0");
+    assert_eq!(session.told_of(&task).await, ["stalled", "resumed", "completed"]);
 }

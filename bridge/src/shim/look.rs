@@ -3,10 +3,14 @@
 use std::{
     collections::BTreeMap,
     fs,
-    os::{fd::AsFd, unix::fs::MetadataExt as _},
+    os::{
+        fd::AsFd,
+        unix::fs::{FileTypeExt as _, MetadataExt as _},
+    },
     time::{Duration, Instant},
 };
 
+use super::awaits::{self, Awaited};
 use crate::{
     process::{self, Stat},
     proto::{Activity, Waiting},
@@ -39,6 +43,20 @@ impl Source {
     /// The terminal with this end.
     pub(super) fn terminal(end: impl AsFd) -> Self {
         rustix::fs::fstat(end).map_or(Self::Nothing, |stat| Self::Terminal(stat.st_rdev))
+    }
+
+    /// Whether it is this descriptor of a process.
+    fn is(self, stat: &Stat, descriptor: u64) -> bool {
+        let Ok(file) = fs::metadata(format!("/proc/{}/fd/{descriptor}", stat.pid)) else { return false };
+        match self {
+            Self::Nothing => false,
+            Self::Pipe(inode) => file.file_type().is_fifo() && file.ino() == inode,
+            // `/dev/tty` stands for whatever terminal the process has.
+            Self::Terminal(device) => {
+                let through_tty = file.rdev() == rustix::fs::makedev(5, 0) && stat.terminal != 0;
+                file.file_type().is_char_device() && (file.rdev() == device || through_tty)
+            }
+        }
     }
 }
 
@@ -122,32 +140,20 @@ impl Look {
         self.told.clone()
     }
 
-    /// Whether a process is blocked reading the command's input, and nothing else could wake it.
+    /// Whether a process is blocked until there is input for the command. One that a network can wake as well is a server: it does not wait
+    /// for somebody to type.
     fn waits(&self, stat: &Stat) -> Option<Waiting> {
         if self.source == Source::Nothing || stat.state != b'S' {
             return None;
         }
-        let descriptor = awaited_descriptor(stat.pid)?;
-        let file = fs::metadata(format!("/proc/{}/fd/{descriptor}", stat.pid)).ok()?;
-        let terminal = match self.source {
-            Source::Nothing => return None,
-            Source::Pipe(inode) => {
-                if file.ino() != inode {
-                    return None;
-                }
-                false
-            }
-            Source::Terminal(device) => {
-                // `/dev/tty` stands for whatever terminal the process has.
-                let through_tty = file.rdev() == rustix::fs::makedev(5, 0) && stat.terminal != 0;
-                if file.rdev() != device && !through_tty {
-                    return None;
-                }
-                true
-            }
-        };
+        let is_input = |descriptor| self.source.is(stat, descriptor);
+        let awaited = Awaited::by(stat.pid);
+        let reads = awaited.descriptors.iter().copied().any(is_input) && !awaited.has_network(stat.pid);
+        if !reads && !(awaited.by_ring && awaits::has_nothing_else(stat.pid, is_input)) {
+            return None;
+        }
         let command = fs::read_to_string(format!("/proc/{}/comm", stat.pid)).unwrap_or_default().trim_end().to_owned();
-        Some(Waiting { pid: stat.pid, command, terminal })
+        Some(Waiting { pid: stat.pid, command, terminal: matches!(self.source, Source::Terminal(_)) })
     }
 }
 
@@ -172,36 +178,6 @@ fn has_worked(before: &BTreeMap<u32, Sample>, now: &BTreeMap<u32, Sample>, span:
         ticks += now.cpu_ticks.saturating_sub(before.map_or(0, |before| before.cpu_ticks));
     }
     ticks as f64 >= (span.as_secs_f64() * TICKS_PER_SECOND * WORK).max(1.0)
-}
-
-/// The one descriptor whose input a process is blocked on, from its system call.
-fn awaited_descriptor(pid: u32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
-    let mut words = text.split_ascii_whitespace();
-    let call: i64 = words.next()?.parse().ok()?;
-    let arguments: Vec<u64> = words.filter_map(|word| u64::from_str_radix(word.strip_prefix("0x")?, 16).ok()).collect();
-    let first = *arguments.first()?;
-    match call {
-        libc::SYS_read | libc::SYS_readv => Some(first),
-        // Only descriptor 0, and only for reading.
-        libc::SYS_pselect6 if first == 1 && *arguments.get(1)? != 0 => Some(0),
-        libc::SYS_ppoll if *arguments.get(1)? == 1 => polled_descriptor(pid, first),
-        #[cfg(target_arch = "x86_64")]
-        libc::SYS_select if first == 1 && *arguments.get(1)? != 0 => Some(0),
-        #[cfg(target_arch = "x86_64")]
-        libc::SYS_poll if *arguments.get(1)? == 1 => polled_descriptor(pid, first),
-        _ => None,
-    }
-}
-
-/// The descriptor in the one `struct pollfd` at an address of another process.
-fn polled_descriptor(pid: u32, address: u64) -> Option<u64> {
-    use std::os::unix::fs::FileExt as _;
-    let mut poll = [0; 8];
-    fs::File::open(format!("/proc/{pid}/mem")).ok()?.read_exact_at(&mut poll, address).ok()?;
-    let descriptor = i32::from_ne_bytes(*poll.first_chunk()?);
-    let events = i16::from_ne_bytes([poll[4], poll[5]]);
-    (events & libc::POLLIN != 0).then(|| u64::try_from(descriptor).ok()).flatten()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! One thread, one loop, no runtime: a thousand of them must cost little. Bridges come and go on its socket; what they are told is only
 //! what the task directory will say as well.
 
+mod awaits;
 mod children;
 mod claim;
 mod command;
