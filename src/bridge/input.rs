@@ -27,6 +27,8 @@ pub struct InputTaken {
     pub taken: u64,
     /// Whether the end was taken as well.
     pub ended: bool,
+    /// Whether the next byte has no place in the line that the terminal collects.
+    pub line_full: bool,
 }
 
 /// Why nothing was written.

@@ -54,6 +54,12 @@ pub(super) enum CliError {
     /// What was to be forwarded could not be read.
     #[error("cannot read the input")]
     Input(#[source] io::Error),
+    /// The command's terminal has no place for what was to be forwarded.
+    #[error("the command's terminal takes at most 4095 bytes of a line: {left} bytes of the input were not written")]
+    LineTooLong {
+        /// How many of what was read together.
+        left: usize,
+    },
     /// The terminal takes no raw mode.
     #[error("the terminal cannot be put into raw mode")]
     Terminal(#[source] io::Error),
@@ -89,6 +95,11 @@ impl CliError {
         matches!(self, Self::Rpc(status) if connection_broke(status) || status.code() == Code::Unavailable)
     }
 
+    /// Whether a task that was followed runs on all the same.
+    pub(super) fn leaves_the_task(&self) -> bool {
+        self.is_connection_loss() || matches!(self, Self::LineTooLong { .. })
+    }
+
     /// The exit code that stands for this.
     pub(super) fn exit_code(&self) -> u8 {
         match self {
@@ -103,6 +114,7 @@ impl CliError {
             | Self::Output(_)
             | Self::Local { .. }
             | Self::Input(_)
+            | Self::LineTooLong { .. }
             | Self::Terminal(_)
             | Self::Signal(_) => exit_code::FAILURE,
         }

@@ -11,7 +11,7 @@ use tokio::{
 use tonic::Code;
 
 use super::{connection::Tasks, error::CliError, text};
-use crate::proto::v1::WriteInputRequest;
+use crate::proto::v1::{InputLimit, WriteInputRequest};
 
 /// The most that is read at a time.
 const PIECE: usize = 64 * 1024;
@@ -134,6 +134,9 @@ impl Writer {
             }
             if data.is_empty() && (answer.ended || !end) {
                 return Ok(true);
+            }
+            if answer.limited_by() == InputLimit::TerminalLine {
+                return Err(CliError::LineTooLong { left: data.len() });
             }
         }
     }

@@ -60,7 +60,7 @@ pub(super) async fn run(args: Box<RunArgs>, connection: &Connection, console: &m
         }
         Ok(End::Left(Leave::Signal(code))) => Ok(code),
         Err(error) => {
-            if let Some(id) = task_id.filter(|_| keeps_running && error.is_connection_loss()) {
+            if let Some(id) = task_id.filter(|_| keeps_running && error.leaves_the_task()) {
                 let again = format!("`errand logs -f {id}` shows it again");
                 console.note(&format!("task {id} runs on without this program; {again}")).await;
             }

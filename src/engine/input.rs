@@ -40,6 +40,8 @@ pub struct InputResult {
     pub accepted: u64,
     /// Whether the input is at its end.
     pub ended: bool,
+    /// Whether the rest has no place in the line that the terminal collects.
+    pub line_full: bool,
 }
 
 /// What is known of a task's input. Whoever holds its lock is the only one who writes, so that no two fall in between each other.
@@ -63,7 +65,7 @@ impl Engine {
         }
         let live = self.inner.live(task.id).ok_or(EngineError::InputClosed)?;
         if timeout_at(deadline, live.launched()).await.is_err() {
-            return Ok(InputResult { taken: 0, accepted: 0, ended: false });
+            return Ok(InputResult { taken: 0, accepted: 0, ended: false, line_full: false });
         }
         let mut state = timeout_at(deadline, live.input.lock()).await.map_err(|_| EngineError::InputBusy)?;
         let sandbox = self.inner.sandboxes.runtime_id(&task).await?;
@@ -117,6 +119,7 @@ async fn write_in_order<F: Future<Output = Result<InputTaken, InputError>>>(
         return Err(EngineError::InputPastTheEnd { offset: begin, taken: now.taken });
     }
     let mut pause = FIRST_PAUSE;
+    let mut line_full = false;
     while now.taken < finish || (end && !now.ended) {
         if now.ended {
             return Err(EngineError::InputClosed);
@@ -126,6 +129,11 @@ async fn write_in_order<F: Future<Output = Result<InputTaken, InputError>>>(
         let last = skip + piece.len() == data.len();
         let before = now;
         now = write(Input { offset: Some(now.taken), data: piece, end: end && last }).await?;
+        line_full = now.line_full;
+        if line_full {
+            // More of the line makes no room, however long it is waited for.
+            break;
+        }
         if now != before {
             pause = FIRST_PAUSE;
         } else if Instant::now() + pause > deadline {
@@ -137,7 +145,7 @@ async fn write_in_order<F: Future<Output = Result<InputTaken, InputError>>>(
     }
     state.taken = Some(now);
     let accepted = now.taken.min(finish).saturating_sub(begin);
-    Ok(InputResult { taken: now.taken, accepted, ended: now.ended })
+    Ok(InputResult { taken: now.taken, accepted, ended: now.ended, line_full })
 }
 
 #[cfg(test)]
@@ -154,6 +162,8 @@ mod tests {
         ended: bool,
         room: usize,
         calls: usize,
+        /// Whether what has no room never will have any.
+        line_full: bool,
     }
 
     impl Command {
@@ -169,7 +179,7 @@ mod tests {
             let fits = new.len().min(self.room - self.got.len());
             self.got.extend_from_slice(&new[..fits]);
             self.ended = input.end && fits == new.len();
-            Ok(InputTaken { taken: self.got.len() as u64, ended: self.ended })
+            Ok(InputTaken { taken: self.got.len() as u64, ended: self.ended, line_full: self.line_full })
         }
     }
 
@@ -212,6 +222,19 @@ mod tests {
         assert!(command.calls < 60, "{} calls", command.calls);
         command.room = usize::MAX;
         assert_eq!(write(&mut command, &mut state, Some(0), data, true).await.unwrap(), (200_000, 200_000, true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_line_is_answered_at_once() {
+        let (mut command, mut state) = (Command { room: 2, ..Command::default() }, InputState::default());
+        command.line_full = true;
+        let begun = Instant::now();
+        let timeout = Duration::from_secs(10);
+        let request = InputRequest { offset: None, data: "abc".into(), end: true, timeout };
+        let written = write_in_order(&mut state, request, begun + timeout, |input| ready(command.take(input)));
+        let result = InputResult { taken: 2, accepted: 2, ended: false, line_full: true };
+        assert_eq!((written.await.unwrap(), command.calls), (result, 2));
+        assert_eq!(begun.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,6 +1,6 @@
 //! Input, terminals, and what else only the resident bridge can keep.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use bytes::Bytes;
 use errand::proto::v1::*;
@@ -12,7 +12,7 @@ use crate::{
         client::{Id, Session, duration, ended, refused},
         docker::{self, Image},
         server::Server,
-        wait::eventually,
+        wait::{eventually, soon},
     },
 };
 
@@ -20,6 +20,7 @@ on_both_images!(
     what_is_written_reaches_the_command_and_its_end_too,
     a_terminal_is_one_and_has_the_size_that_it_is_given,
     limits_niceness_and_a_clean_environment_are_kept,
+    a_terminal_admits_what_its_line_cannot_hold,
 );
 
 /// A server and a session whose sandbox has the resident bridge. None: it has not, and the test is skipped.
@@ -49,7 +50,7 @@ async fn write(session: &Session, task: &Task, offset: Option<i64>, data: &str, 
 }
 
 fn taken(bytes: i64, accepted: i64, ended: bool) -> WriteInputResponse {
-    WriteInputResponse { taken_bytes: bytes, accepted_bytes: accepted, ended }
+    WriteInputResponse { taken_bytes: bytes, accepted_bytes: accepted, ended, ..Default::default() }
 }
 
 async fn what_is_written_reaches_the_command_and_its_end_too(image: Image) {
@@ -131,6 +132,54 @@ async fn a_terminal_is_one_and_has_the_size_that_it_is_given(image: Image) {
     assert!(text.contains("50 200\r\n") && text.contains("got hello\r\n"), "{text:?}");
     assert_eq!(task.terminal, terminal, "as it was asked for");
     refused(session.tasks().resize_terminal(resize).await, Code::FailedPrecondition);
+}
+
+/// What a terminal says when a line has no more room.
+fn line_full(bytes: i64, accepted: i64) -> WriteInputResponse {
+    WriteInputResponse { limited_by: InputLimit::TerminalLine.into(), ..taken(bytes, accepted, false) }
+}
+
+async fn a_terminal_admits_what_its_line_cannot_hold(image: Image) {
+    let Some((_server, session)) = resident(image, &[]).await else { return };
+    let terminal = Some(TerminalSize { rows: 24, columns: 80 });
+    let on_terminal = |command| StartTaskRequest { terminal, ..session.request(command) };
+    let task = session.start_as(on_terminal("cat >/workspace/in; wc -c </workspace/in; sleep 60")).await;
+    let long = format!("{}\n", "a".repeat(5000));
+    assert_eq!(write(&session, &task, None, &long, true).await, line_full(4095, 4095));
+    let begun = std::time::Instant::now();
+    assert_eq!(write(&session, &task, None, &long[4095..], true).await, line_full(4095, 0));
+    assert!(begun.elapsed() < std::time::Duration::from_secs(5), "waiting changes nothing");
+    // Once that line is ended the rest is another.
+    assert_eq!(write(&session, &task, None, "\n", false).await, taken(4096, 1, false));
+    let exact = format!("{}\n", "b".repeat(4095));
+    assert_eq!(write(&session, &task, None, &exact, false).await, taken(8192, 4096, false));
+    assert_eq!(write(&session, &task, None, "", true).await.accepted_bytes, 0);
+    session.until_output(&task, "8192\r\n").await;
+    session.stop(&task, Some(0.0)).await;
+
+    // A terminal in raw mode has no lines.
+    let task = session.start_as(on_terminal("stty raw -echo; echo ready; head -c 5001 | wc -c")).await;
+    session.until_output(&task, "ready").await;
+    assert_eq!(write(&session, &task, None, &long, false).await, taken(5001, 5001, false));
+    let task = session.finished(&task).await;
+    assert!(session.text(&task).await.contains("5001"));
+}
+
+#[tokio::test]
+async fn the_command_line_stops_at_a_line_too_long() {
+    let Some((server, session)) = resident(Image::Debian, &[]).await else { return };
+    let mut command = Command::new(env!("CARGO_BIN_EXE_errand"));
+    command.args(["--server", &server.url(), "run", "--bot", &session.bot, "-i", "-t", "--", "cat >/dev/null"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    // Left open: only the answer ends it.
+    let mut stdin = child.stdin.take().unwrap();
+    std::io::Write::write_all(&mut stdin, "a".repeat(5000).as_bytes()).unwrap();
+    let ended = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap());
+    let ended = soon("the command line stops", ended).await.unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    assert!(said.contains("at most 4095 bytes of a line: 905 bytes") && said.contains("runs on"), "{said}");
+    drop(stdin);
 }
 
 #[tokio::test]

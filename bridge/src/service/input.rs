@@ -43,7 +43,9 @@ pub(super) async fn write(task: &TaskDir, request: WriteInputRequest) -> Result<
         }
     };
     match taken.refusal() {
-        InputRefusal::Unspecified => Ok(WriteInputResponse { taken: taken.taken, ended: taken.ended }),
+        InputRefusal::Unspecified => {
+            Ok(WriteInputResponse { taken: taken.taken, ended: taken.ended, line_full: taken.line_full })
+        }
         InputRefusal::Offset => {
             Err(Status::out_of_range(format!("offset: beyond the {} bytes that were ever taken", taken.taken)))
         }

@@ -2,8 +2,12 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::{io::Errno, termios::SpecialCodeIndex};
+use rustix::{
+    io::Errno,
+    termios::{SpecialCodeIndex, tcgetattr},
+};
 
+use super::line::Line;
 use crate::proto::{InputRefusal, InputTaken, WriteInputRequest};
 
 /// Where input goes.
@@ -11,6 +15,8 @@ pub(super) struct Input {
     /// None once the end was written.
     target: Option<OwnedFd>,
     terminal: bool,
+    /// Of a terminal.
+    line: Line,
     /// Bytes ever taken.
     taken: u64,
     ended: bool,
@@ -19,7 +25,7 @@ pub(super) struct Input {
 impl Input {
     /// Into the writing end of a pipe, or a terminal, neither of which blocks.
     pub(super) fn new(target: OwnedFd, terminal: bool) -> Self {
-        Self { target: Some(target), terminal, taken: 0, ended: false }
+        Self { target: Some(target), terminal, line: Line::default(), taken: 0, ended: false }
     }
 
     /// What is waited on while an input is not taken whole.
@@ -48,8 +54,19 @@ impl Input {
                 // A terminal has taken an end and stays open.
                 return Some(InputTaken { ended: request.end || self.ended, ..self.answer(InputRefusal::Unspecified) });
             }
-            match rustix::io::write(target, rest) {
-                Ok(written) => self.taken += written as u64,
+            // One that nobody has open any more has no mode, and nothing to be lost.
+            let mode = if self.terminal { tcgetattr(target).ok() } else { None };
+            let fits = mode.as_ref().map_or(rest.len(), |mode| self.line.fits(rest, mode));
+            let Some(piece) = rest.get(..fits).filter(|piece| !piece.is_empty()) else {
+                return Some(InputTaken { line_full: true, ..self.answer(InputRefusal::Unspecified) });
+            };
+            match rustix::io::write(target, piece) {
+                Ok(written) => {
+                    self.taken += written as u64;
+                    if let (Some(mode), Some(written)) = (&mode, piece.get(..written)) {
+                        self.line.written(written, mode);
+                    }
+                }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return None,
                 Err(_) => {
@@ -64,10 +81,13 @@ impl Input {
     fn end(&mut self) -> bool {
         if let (true, Some(target)) = (self.terminal, &self.target) {
             // A terminal stays open; its line discipline makes an end of this character.
-            let code = rustix::termios::tcgetattr(target)
-                .map_or(4, |attributes| attributes.special_codes[SpecialCodeIndex::VEOF]);
+            let mode = tcgetattr(target).ok();
+            let code = mode.as_ref().map_or(4, |mode| mode.special_codes[SpecialCodeIndex::VEOF]);
             if rustix::io::write(target, &[code]) == Err(Errno::AGAIN) {
                 return false;
+            }
+            if let Some(mode) = &mode {
+                self.line.written(&[code], mode);
             }
         } else {
             self.target = None;
@@ -78,7 +98,7 @@ impl Input {
 
     /// Where it stands now.
     pub(super) fn answer(&self, refusal: InputRefusal) -> InputTaken {
-        InputTaken { taken: self.taken, ended: self.ended, refusal: refusal.into() }
+        InputTaken { taken: self.taken, ended: self.ended, refusal: refusal.into(), line_full: false }
     }
 
     /// Nobody will read any more.

@@ -8,6 +8,7 @@ mod children;
 mod claim;
 mod command;
 mod input;
+mod line;
 mod link;
 mod log;
 mod look;

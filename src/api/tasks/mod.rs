@@ -12,7 +12,7 @@ use super::{Parts, auth::Caller, convert, output, page, status, validate};
 use crate::{
     engine::{InputResult, WaitResult},
     proto::v1::{
-        self, GetTaskRequest, GetTaskResponse, ListTasksRequest, ListTasksResponse, ReadOutputRequest,
+        self, GetTaskRequest, GetTaskResponse, InputLimit, ListTasksRequest, ListTasksResponse, ReadOutputRequest,
         ReadOutputResponse, ResizeTerminalRequest, ResizeTerminalResponse, RunTaskRequest, RunTaskResponse,
         StartTaskRequest, StartTaskResponse, StopTaskRequest, StopTaskResponse, StopTasksRequest, StopTasksResponse,
         StreamOutputRequest, StreamOutputResponse, SummarizeTasksRequest, SummarizeTasksResponse, WaitTaskRequest,
@@ -118,9 +118,10 @@ impl TaskService for Tasks {
         let caller = Caller::of(&request)?;
         let (task, input) = validate::write_input(request.into_inner(), &caller)?;
         let written = self.parts.unless_ending(self.parts.engine.write_input(&task, input)).await?;
-        let InputResult { taken, accepted, ended } = written.map_err(status::engine)?;
+        let InputResult { taken, accepted, ended, line_full } = written.map_err(status::engine)?;
         let (taken_bytes, accepted_bytes) = (convert::count(taken), convert::count(accepted));
-        Ok(Response::new(WriteInputResponse { taken_bytes, accepted_bytes, ended }))
+        let limited_by = if line_full { InputLimit::TerminalLine } else { InputLimit::Unspecified };
+        Ok(Response::new(WriteInputResponse { taken_bytes, accepted_bytes, ended, limited_by: limited_by.into() }))
     }
 
     async fn resize_terminal(

@@ -175,7 +175,7 @@ impl ResidentBridge {
         };
         let taken =
             client(&bridge.wire).write_input(request).await.map_err(|status| refused_input(&status))?.into_inner();
-        Ok(InputTaken { taken: taken.taken, ended: taken.ended })
+        Ok(InputTaken { taken: taken.taken, ended: taken.ended, line_full: taken.line_full })
     }
 
     pub(super) async fn resize_terminal(

@@ -144,7 +144,7 @@ impl TaskService for Script {
         // Three bytes at a time, so that it takes several calls.
         let accepted_bytes = i64::try_from(data.len().min(3)).unwrap();
         let ended = end && data.len() <= 3;
-        Ok(Response::new(v1::WriteInputResponse { taken_bytes: 0, accepted_bytes, ended }))
+        Ok(Response::new(v1::WriteInputResponse { taken_bytes: 0, accepted_bytes, ended, limited_by: 0 }))
     }
 
     async fn resize_terminal(
