@@ -181,6 +181,7 @@ impl CliError {
             | Self::Input(_)
             | Self::Terminal(_)
             | Self::Signal(_) => Code::Internal,
+            Self::LineTooLong { .. } => Code::OutOfRange,
         };
         code_name(code)
     }

@@ -210,6 +210,8 @@ pub enum NotStarted {
     NotExecutable,
     /// The sandbox's user does not exist.
     NoSuchUser,
+    /// Its arguments and environment are larger than the kernel takes.
+    TooLarge,
     /// Any other reason.
     Other,
 }

@@ -182,13 +182,15 @@ pub enum StartFailure {
     LaunchInterrupted,
     /// The sandbox's kernel made no further process.
     ForkRefused,
+    /// The arguments and the environment are larger than the kernel takes.
+    ArgumentsTooLarge,
     /// The engine refused.
     Refused,
 }
 
 impl StartFailure {
     /// All of them, for tables and tests.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::NotFound,
         Self::NotExecutable,
         Self::BadInterpreter,
@@ -199,6 +201,7 @@ impl StartFailure {
         Self::SandboxGone,
         Self::LaunchInterrupted,
         Self::ForkRefused,
+        Self::ArgumentsTooLarge,
         Self::Refused,
     ];
 
@@ -215,6 +218,7 @@ impl StartFailure {
             Self::SandboxGone => "sandbox_gone",
             Self::LaunchInterrupted => "launch_interrupted",
             Self::ForkRefused => "fork_refused",
+            Self::ArgumentsTooLarge => "arguments_too_large",
             Self::Refused => "refused",
         }
     }

@@ -1,6 +1,6 @@
 //! The ways in which a command ends by itself, or never begins. None is taken for another.
 
-use errand::proto::v1::{StartTaskRequest, TaskStatus, outcome::Kind};
+use errand::proto::v1::{SandboxSpec, StartFailure, StartTaskRequest, TaskStatus, outcome::Kind};
 use futures_util::future::join_all;
 
 use crate::{
@@ -12,6 +12,7 @@ on_both_images!(
     exit_codes_and_signals_are_told_apart,
     a_command_that_cannot_start_says_what_stood_in_the_way,
     a_program_without_a_shell_ends_as_truthfully,
+    names_and_sizes_of_the_environment_are_those_of_execve,
 );
 
 async fn exit_codes_and_signals_are_told_apart(image: Image) {
@@ -87,4 +88,21 @@ async fn a_program_without_a_shell_ends_as_truthfully(image: Image) {
         assert_eq!(ended(&task), end, "{argv:?}");
         assert_eq!((task.command.as_str(), task.argv.len()), ("", 3));
     }
+}
+
+async fn names_and_sizes_of_the_environment_are_those_of_execve(image: Image) {
+    let Some(server) = Server::on(image, &[]).await else { return };
+    let session = server.session("bot", "session");
+    let env = |name: &str| [(name.to_owned(), "x".to_owned())].into();
+    let spec = SandboxSpec { env: env("of.the-sandbox"), ..Default::default() };
+    let resident = session.ensure(Some(spec)).await.unwrap().bridge == "resident";
+    let task = session.run_as(StartTaskRequest { env: env("of.the-task"), ..session.argv(&["env"]) }).await;
+    let printed = session.text(&task).await;
+    assert!(printed.contains("of.the-task=x\n"), "{printed}");
+    assert!(!resident || printed.contains("of.the-sandbox=x\n"), "{printed}");
+
+    let task = session.run_as(session.argv(&["true", &"x".repeat(200_000)])).await;
+    let Some(Kind::FailedToStart(failed)) = task.outcome.clone().unwrap().kind else { panic!("{task:?}") };
+    assert_eq!(failed.failure(), StartFailure::ArgumentsTooLarge);
+    assert!(failed.message.contains("larger than the kernel takes") || !resident, "{}", failed.message);
 }

@@ -58,7 +58,7 @@ fn bad_starts(session: &Session) -> Vec<(StartTaskRequest, &'static str)> {
     starts.push((StartTaskRequest { shell: "s\0".to_owned(), ..good() }, "shell"));
     starts.push((StartTaskRequest { env: entries(257), ..good() }, "env"));
     starts.push((StartTaskRequest { env: entry("BIG", &"x".repeat(65_536)), ..good() }, "env"));
-    starts.push((StartTaskRequest { env: entry("A-B", ""), ..good() }, "env[\"A-B\"]"));
+    starts.push((StartTaskRequest { env: entry("A=B", ""), ..good() }, "env[\"A=B\"]"));
     starts.push((StartTaskRequest { env: entry("", ""), ..good() }, "env[\"\"]"));
     starts.push((StartTaskRequest { env: entry("A", "\0"), ..good() }, "env[\"A\"]"));
     starts.push((StartTaskRequest { description: "ä".repeat(1001), ..good() }, "description"));
@@ -112,7 +112,7 @@ fn bad_specs() -> Vec<(SandboxSpec, &'static str)> {
         (network("a b"), "network_mode"),
         (SandboxSpec { user: "a\nb".to_owned(), ..Default::default() }, "user"),
         (SandboxSpec { env: entries(257), ..Default::default() }, "env"),
-        (SandboxSpec { env: entry("1A", ""), ..Default::default() }, "env[\"1A\"]"),
+        (SandboxSpec { env: entry("1=A", ""), ..Default::default() }, "env[\"1=A\"]"),
     ]
 }
 

@@ -2,12 +2,12 @@
 
 use std::{
     collections::BTreeMap,
-    ffi::{CString, OsString},
+    ffi::{CString, OsStr, OsString},
     fs::File,
     io::{self, Write as _},
     os::{
         fd::OwnedFd,
-        unix::{ffi::OsStringExt as _, fs::OpenOptionsExt as _},
+        unix::{ffi::OsStrExt as _, fs::OpenOptionsExt as _},
     },
     path::Path,
 };
@@ -112,7 +112,8 @@ impl Command {
             ),
         };
         let env = environment(request, identity.as_ref());
-        let path = env.get("PATH").map_or(SEARCH_PATH, |path| path.to_str().unwrap_or(SEARCH_PATH)).to_owned();
+        let path =
+            env.get(OsStr::new("PATH")).map_or(SEARCH_PATH, |path| path.to_str().unwrap_or(SEARCH_PATH)).to_owned();
         let candidates = match &request.program {
             Some(Program::Argv(argv)) => vec![argv.arguments.clone()],
             Some(Program::Shell(text)) => shell(task, text, identity.is_some())?,
@@ -128,7 +129,7 @@ impl Command {
                 .collect::<Result<_, _>>()?,
             env: env
                 .into_iter()
-                .map(|(name, value)| c_string([name.as_bytes(), b"=", &value.into_vec()].concat()))
+                .map(|(name, value)| c_string([name.as_bytes(), b"=", value.as_bytes()].concat()))
                 .collect::<Result<_, _>>()?,
             path,
             workdir: match request.workdir.as_str() {
@@ -248,7 +249,9 @@ impl Command {
             match errno {
                 Errno::NOENT | Errno::NOTDIR => ("not_found", "the program is not there", program),
                 Errno::AGAIN | Errno::NOMEM => ("fork_refused", "the kernel refuses to run the program", program),
-                Errno::TOOBIG => ("refused", "command and environment are too large", "".into()),
+                Errno::TOOBIG => {
+                    ("arguments_too_large", "arguments and environment are larger than the kernel takes", "".into())
+                }
                 _ => ("not_executable", "the program cannot be executed", program),
             }
         };
@@ -292,22 +295,22 @@ fn write_command(directory: &Path, path: &Path, text: &[u8], other_user: bool) -
 }
 
 /// The command's environment.
-fn environment(request: &LaunchRequest, identity: Option<&Identity>) -> BTreeMap<String, OsString> {
+fn environment(request: &LaunchRequest, identity: Option<&Identity>) -> BTreeMap<OsString, OsString> {
     let mut env = BTreeMap::new();
     if !request.clean_env {
-        env.extend(std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))));
+        env.extend(std::env::vars_os());
     }
     if let Some((name, home)) = identity.and_then(|identity| identity.entry.clone()) {
-        env.insert("HOME".to_owned(), home.into());
-        env.insert("USER".to_owned(), name.clone().into());
-        env.insert("LOGNAME".to_owned(), name.into());
+        env.insert("HOME".into(), home.into());
+        env.insert("USER".into(), name.clone().into());
+        env.insert("LOGNAME".into(), name.into());
     }
     if request.terminal.is_some() {
-        env.entry("TERM".to_owned()).or_insert_with(|| "xterm-256color".into());
+        env.entry("TERM".into()).or_insert_with(|| "xterm-256color".into());
     }
-    env.extend(request.env.iter().map(|(name, value)| (name.clone(), value.into())));
+    env.extend(request.env.iter().map(|(name, value)| (name.into(), value.into())));
     // The mark by which the command's processes are found; last, so that nothing takes its place.
-    env.insert("ERRAND_TASK_ID".to_owned(), request.task_id.clone().into());
+    env.insert("ERRAND_TASK_ID".into(), request.task_id.clone().into());
     env
 }
 

@@ -58,6 +58,7 @@ fn start_failure(failure: StartFailure) -> v1::StartFailure {
         StartFailure::SandboxGone => v1::StartFailure::SandboxGone,
         StartFailure::LaunchInterrupted => v1::StartFailure::LaunchInterrupted,
         StartFailure::ForkRefused => v1::StartFailure::ForkRefused,
+        StartFailure::ArgumentsTooLarge => v1::StartFailure::ArgumentsTooLarge,
         StartFailure::Refused => v1::StartFailure::Refused,
     }
 }

@@ -167,8 +167,9 @@ impl Violations {
         self.bytes(field, env.iter().map(|(name, value)| name.len() + value.len()).sum(), ENV_BYTES);
         for (name, value) in sorted(env) {
             let path = format!("{field}[{name:?}]");
-            if !is_variable_name(name) {
-                self.add(&path, "must have a name of letters, digits and underscores that begins with no digit");
+            // What execve(2) takes: which names a program or a shell knows is its own affair.
+            if name.is_empty() || name.contains(['=', '\0']) {
+                self.add(&path, "must have a name that is not empty and holds neither `=` nor NUL");
             }
             if name == MARK {
                 self.add(&path, "is set by Errand, to know a task's processes by");
@@ -207,10 +208,4 @@ fn whole(given: prost_types::Duration) -> Option<Duration> {
     }
     let nanos = u32::try_from(given.nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
     Some(Duration::new(given.seconds.unsigned_abs(), nanos))
-}
-
-fn is_variable_name(name: &str) -> bool {
-    !name.starts_with(|first: char| first.is_ascii_digit())
-        && !name.is_empty()
-        && name.chars().all(|character| character.is_ascii_alphanumeric() || character == '_')
 }

@@ -18,7 +18,7 @@ use super::{
     ReadError,
 };
 use crate::{
-    runtime::{Collected, Exec, Runtime, RuntimeError},
+    runtime::{Collected, Exec, NotStarted, Runtime, RuntimeError},
     task::{Nonce, ProcessIdentity, Program, Signal, TaskId, TaskSpec, TerminalSize},
 };
 use attachment::ScriptAttachment;
@@ -38,6 +38,9 @@ const REMOVE: &str = include_str!("scripts/remove.sh");
 
 /// A longer command text is put into a file: the kernel takes no argument over 128 KiB (MAX_ARG_STRLEN).
 const TEXT_LIMIT: usize = 96 * 1024;
+/// The longest argument or variable of a command, in bytes: what the kernel takes, less the name by which `pack.sh` hands it on. The shell
+/// that finds out later has nobody to tell.
+const ARGUMENT_LIMIT: usize = 128 * 1024 - 32;
 /// The most that a script says beside a log.
 const SAID_LIMIT: usize = 1024 * 1024;
 /// How long a script may take to answer. None does more than a few moments' work; what takes longer is stuck.
@@ -155,6 +158,10 @@ impl ExecBridge for DirectBridge {
             [UNPACK, COMMAND].join("\n"),
         ];
         arguments.extend(program_arguments(spec, &command_file));
+        if let Some(long) = arguments.iter().find(|argument| argument.len() > ARGUMENT_LIMIT) {
+            let detail = format!("an argument or a variable has {} bytes, over {ARGUMENT_LIMIT}", long.len());
+            return Err(RuntimeError::NotStarted { reason: NotStarted::TooLarge, detail });
+        }
         let exec = self.run(sandbox, &[PACK, FOLLOW, LAUNCH], arguments).await?;
         Ok(Attachment::new(ScriptAttachment::new(exec, Arc::clone(&self.runtime), 0)))
     }

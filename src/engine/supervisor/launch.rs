@@ -182,6 +182,7 @@ pub(super) fn not_launched(error: &RuntimeError) -> Step {
         RuntimeError::NotStarted { reason: NotStarted::NotFound, .. } => StartFailure::NotFound,
         RuntimeError::NotStarted { reason: NotStarted::NotExecutable, .. } => StartFailure::NotExecutable,
         RuntimeError::NotStarted { reason: NotStarted::NoSuchUser, .. } => StartFailure::NoSuchUser,
+        RuntimeError::NotStarted { reason: NotStarted::TooLarge, .. } => StartFailure::ArgumentsTooLarge,
         RuntimeError::NotWritten { detail, .. } if detail.to_lowercase().contains("permission denied") => {
             StartFailure::NotPermitted
         }

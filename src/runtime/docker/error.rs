@@ -77,6 +77,8 @@ fn not_started(detail: String) -> RuntimeError {
         NotStarted::NotExecutable
     } else if lower.contains("unable to find user") || lower.contains("no matching entries in passwd") {
         NotStarted::NoSuchUser
+    } else if lower.contains("argument list too long") {
+        NotStarted::TooLarge
     } else {
         NotStarted::Other
     };

@@ -145,8 +145,9 @@ fn not_started(failed: &Failed, argv: &[String]) -> RuntimeError {
     let (reason, what) = match (failed.stage(), errno) {
         (Stage::Exec, Errno::NOENT | Errno::NOTDIR) => (NotStarted::NotFound, format!("{program:?} is not there")),
         (Stage::Interpreter, _) => (NotStarted::NotExecutable, format!("what {program:?} needs to run is not there")),
-        (Stage::Exec, Errno::AGAIN | Errno::NOMEM | Errno::TOOBIG) => {
-            (NotStarted::Other, format!("{program:?} cannot be executed"))
+        (Stage::Exec, Errno::AGAIN | Errno::NOMEM) => (NotStarted::Other, format!("{program:?} cannot be executed")),
+        (Stage::Exec | Stage::Request, Errno::TOOBIG) => {
+            (NotStarted::TooLarge, format!("the arguments of {program:?} are larger than the kernel takes"))
         }
         (Stage::Exec, _) => (NotStarted::NotExecutable, format!("{program:?} cannot be executed")),
         (Stage::Fork, Errno::AGAIN) => (NotStarted::Other, "the sandbox is at its limit of processes".to_owned()),

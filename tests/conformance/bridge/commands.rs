@@ -1,8 +1,11 @@
 //! What a command is given, and what is reported of how it ends.
 
-use errand::task::{Ending, Program, Signal, StartFailure, TaskSpec, sentinel::Sentinel};
+use errand::{
+    runtime::{NotStarted, RuntimeError},
+    task::{Ending, Nonce, Program, Signal, StartFailure, TaskId, TaskSpec, sentinel::Sentinel},
+};
 
-use super::bench::{Bench, spec, text};
+use super::bench::{Bench, SETTINGS, read, spec, text};
 
 pub async fn output_and_exit_code_are_those_of_the_command(bench: Bench) {
     let ran = bench.run(&text("echo out; echo err >&2; printf '%s' \"$GREETING\"; exit 3")).await;
@@ -95,6 +98,42 @@ pub async fn failures_to_start_are_told_apart(bench: Bench) {
             }
             other => panic!("{spec:?}: {other:?}"),
         }
+    }
+}
+
+pub async fn arguments_too_large_have_their_own_word(bench: Bench) {
+    // The kernel takes 128 KiB of each; the second is too long only together with its name.
+    for (length, env) in [(200 * 1024, false), (128 * 1024, false), (128 * 1024, true)] {
+        let long = "x".repeat(length);
+        let argv = ["true".to_owned(), if env { String::new() } else { long.clone() }];
+        let mut spec = spec(Program::Argv(argv.to_vec()));
+        if env {
+            spec.env.insert("LONG".to_owned(), long);
+        }
+        let (id, nonce) = (TaskId::new(), Nonce::new());
+        match bench.bridge.launch(&bench.sandbox, id, nonce, &spec, SETTINGS).await {
+            Err(RuntimeError::NotStarted { reason: NotStarted::TooLarge, .. }) => {}
+            Err(error) => panic!("{length}: {error}"),
+            Ok(attachment) => match read(attachment).await.ending {
+                Some(Ending::FailedToStart { failure, errno, .. }) => {
+                    assert_eq!((failure, errno), (StartFailure::ArgumentsTooLarge, Some(7)), "{length}");
+                }
+                other => panic!("{length}: {other:?}"),
+            },
+        }
+    }
+    let argv = ["printf", "%s", &"x".repeat(120 * 1024)].map(str::to_owned).to_vec();
+    assert_eq!(bench.run(&spec(Program::Argv(argv))).await.text().len(), 120 * 1024);
+}
+
+pub async fn every_name_that_execve_takes_is_a_variable(bench: Bench) {
+    let names = ["a.b-c", "1st", "É x", "-u", "%s", "A\nB", "$(exit 3)", "'", "--"];
+    let env = names.into_iter().map(|name| (name.to_owned(), format!("value of {name}"))).collect();
+    // Not through a shell, which may pass on only what it takes for names itself.
+    let spec = TaskSpec { env, ..spec(Program::Argv(vec!["env".to_owned()])) };
+    let printed = bench.run(&spec).await.text();
+    for name in names {
+        assert!(printed.contains(&format!("{name}=value of {name}\n")), "{name:?}: {printed}");
     }
 }
 
