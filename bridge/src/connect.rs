@@ -28,7 +28,7 @@ use crate::{
 /// How long the bridge may take to be there.
 const LIMIT: Duration = Duration::from_secs(10);
 /// How long it may take to let go of streams whose other end is closed.
-const LAST_WAIT: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
+const LAST_WAIT: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
 /// How often it is looked for meanwhile.
 const PAUSE: Duration = Duration::from_millis(2);
 /// The socket's name in the bridge's directory.

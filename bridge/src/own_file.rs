@@ -63,13 +63,13 @@ pub(crate) fn write(path: &Path, content: &str) -> io::Result<()> {
     create(path)?.write_all(content.as_bytes())
 }
 
-/// Makes an empty file that means something by being there. Anything of that name is as good.
+/// Makes an empty file that means something by being there. Anything of that name is as good, but for a directory.
 ///
 /// # Errors
 /// When there is none and it cannot be made.
 pub(crate) fn mark(path: &Path) -> io::Result<()> {
     match File::options().write(true).create_new(true).open(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists || path.is_dir() => Err(error),
         Ok(_) | Err(_) => Ok(()),
     }
 }
@@ -138,7 +138,7 @@ mod tests {
             fs::remove_file(&path).expect("removed");
         }
         fs::create_dir(&path).expect("made");
-        assert!(open(&path).is_err() && create(&path).is_err() && keep(&path).is_err());
+        assert!(open(&path).is_err() && create(&path).is_err() && keep(&path).is_err() && mark(&path).is_err());
     }
 
     #[test]

@@ -39,7 +39,9 @@ fn write(path: &Path, size: u64, mode: u32, input: &mut impl io::Read) -> io::Re
 }
 
 fn write_part(part: &Path, size: u64, mode: u32, input: &mut impl io::Read) -> io::Result<()> {
-    let mut file = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(part)?;
+    // A command may have put a FIFO or a link there, to hold this process up or lead it elsewhere.
+    let _ = fs::remove_file(part);
+    let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(part)?;
     if io::copy(&mut input.take(size), &mut file)? != size {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }

@@ -6,7 +6,8 @@ use std::{
     fs::{self, File},
     io::{Read as _, Write as _},
     os::unix::net::{UnixListener, UnixStream},
-    process::{Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -44,4 +45,52 @@ fn a_bridge_that_gave_way_to_one_that_goes_is_started_again() {
     let bridge = socket_peercred(UnixStream::connect(&socket).unwrap()).unwrap().pid;
     kill_process(bridge, Signal::KILL).unwrap();
     connecting.wait().unwrap();
+}
+
+/// A process that connects, and the connection that a bridge without life takes from it.
+fn connecting(root: &std::path::Path) -> (Child, UnixStream) {
+    let directory = root.join(".bridge");
+    fs::create_dir(&directory).unwrap();
+    let bridge = UnixListener::bind(directory.join("socket")).unwrap();
+    let connecting = Command::new(env!("CARGO_BIN_EXE_errand-bridge"))
+        .args(["connect", root.to_str().unwrap(), "1"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut asked, _) = bridge.accept().unwrap();
+    asked.read_exact(&mut [0; 4]).unwrap();
+    (connecting, asked)
+}
+
+/// Waits until it has ended.
+fn ended(connecting: &mut Child) -> ExitStatus {
+    let deadline = Instant::now() + Duration::from_secs(40);
+    loop {
+        if let Some(status) = connecting.try_wait().unwrap() {
+            return status;
+        }
+        assert!(Instant::now() < deadline, "it waits without end");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_connection_that_the_server_left_ends() {
+    let root = tempfile::tempdir().unwrap();
+    let (mut connecting, mut bridge) = connecting(root.path());
+    bridge.write_all(b"t").unwrap();
+    // The server's end of the streams. The bridge keeps its connection, as one that was stopped does.
+    drop(connecting.stdin.take());
+    assert!(ended(&mut connecting).success());
+}
+
+#[test]
+fn a_bridge_that_never_answers_is_given_up() {
+    let root = tempfile::tempdir().unwrap();
+    let (mut connecting, _bridge) = connecting(root.path());
+    assert!(!ended(&mut connecting).success());
+    let mut said = String::new();
+    connecting.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(said.contains("did not answer within 10s"), "{said}");
 }

@@ -61,7 +61,7 @@ pub struct Stall {
     pub waiting: Option<Waiting>,
 }
 
-/// A process that is blocked reading its terminal or its standard input.
+/// A process that is blocked until its terminal or its standard input can be read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Waiting {
     /// Process id inside the sandbox.

@@ -22,6 +22,10 @@ pub(super) async fn signal(task: &TaskDir, id: &str, leader: Option<Process>, si
         let count = u32::try_from(members.len()).unwrap_or(u32::MAX);
         let Some(signal) = signal.filter(|_| count > 0) else { return count };
         process::send_to_all(&members, signal);
+        if let Some(shim) = supervisor(task) {
+            // A command may have stopped it, and then nobody would tell how the command ended.
+            process::send(shim.pid, Signal::CONT);
+        }
         pass += 1;
         if signal != Signal::KILL || pass == PASSES {
             return count;
@@ -30,12 +34,15 @@ pub(super) async fn signal(task: &TaskDir, id: &str, leader: Option<Process>, si
     }
 }
 
+/// The shim that keeps a task.
+fn supervisor(task: &TaskDir) -> Option<Process> {
+    let processes = task.processes();
+    processes.shim.filter(|_| processes.are_supervised() && !task.of_direct_bridge())
+}
+
 /// The living processes of a task.
 fn members(task: &TaskDir, id: &str, leader: Option<Process>) -> Vec<Stat> {
-    let processes = task.processes();
-    if let Some(shim) = processes.shim.filter(|_| processes.are_supervised())
-        && !task.of_direct_bridge()
-    {
+    if let Some(shim) = supervisor(task) {
         // Whatever the command leaves behind is its shim's, wherever it goes. Asked afterwards: a shim that has written down that nothing
         // is left takes another task, whose processes are then below it.
         let below = process::descendants(shim.pid);

@@ -1,7 +1,9 @@
 //! Launched once at most, and no result but the true one.
 
+use std::time::Duration;
+
 use errand::{
-    bridge::Report,
+    bridge::{Piece, Report},
     task::{Ending, Nonce, ProcessIdentity, Signal, TaskId, sentinel::Sentinel},
 };
 use tokio::time::{Instant, timeout};
@@ -106,6 +108,37 @@ pub async fn an_exit_file_that_is_garbage_or_foreign_is_no_result(bench: Bench) 
     ] {
         bench.sh(&format!("{garbage} {exit}")).await;
         assert_eq!(bench.probe(id, Nonce::new()).await.sentinel, expected, "{garbage}");
+    }
+}
+
+pub async fn spoilt_task_files_block_no_answer(bench: Bench) {
+    let files = "exit exit.part output.log processes streams gap gap.part fenced incomplete jobs";
+    for impostor in ["mkfifo $f", "mkdir -p $f/d", "ln -s /dev/zero $f", "truncate -s 1T $f"] {
+        let script = format!(
+            "cd {}/$ERRAND_TASK_ID; for f in {files}; do rm -rf $f; {impostor}; done; touch /tmp/spoilt; exec sleep 1006",
+            bench.root
+        );
+        let (id, nonce, mut attachment) = bench.launch(&text(&script)).await;
+        let started = until(&mut attachment, "the start", |report| matches!(report, Report::Started { .. })).await;
+        let Report::Started { process, .. } = started else { unreachable!() };
+        let deadline = Instant::now() + DEADLINE;
+        while bench.sh("rm /tmp/spoilt 2>/dev/null && echo yes").await != "yes\n" {
+            assert!(Instant::now() < deadline, "the files are spoilt: {impostor}");
+        }
+        // Shorter than the bridge itself would wait.
+        let answers = timeout(Duration::from_secs(20), async {
+            bench.bridge.probe(&bench.sandbox, &[(id, nonce)], false).await.unwrap();
+            let piece = Piece::From { offset: 0, limit: 1000 };
+            if let Ok(log) = bench.bridge.read(&bench.sandbox, id, piece).await {
+                let _ = log.bytes().await;
+            }
+            drop(bench.bridge.attach(&bench.sandbox, id, nonce, 0).await);
+            bench.bridge.signal(&bench.sandbox, id, Some(process), Some(Signal::KILL)).await.unwrap()
+        });
+        assert_eq!(answers.await.unwrap_or_else(|_| panic!("no answer: {impostor}")), 0, "{impostor}");
+        let left = bench.sh("cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -c 'sleep 100[6]'").await;
+        assert_eq!(left.trim(), "0", "{impostor}");
+        assert_eq!(bench.run(&text("exit 3")).await.ending, Some(Ending::Exited(3)), "{impostor}");
     }
 }
 

@@ -2,6 +2,8 @@
 #
 # Arguments: root, task id, first byte to emit. Standard streams: those of launch.sh.
 dir=$1/$2
+newline='
+'
 
 log=$dir/output.log
 # Without a log there is nothing to emit; how the command ends is still told.
@@ -12,8 +14,12 @@ echo attached >&2
 [ "$3" -eq 0 ] || head -c "$3" <&4 >/dev/null
 
 supervised() { # true while the process that writes the exit file lives
-  pid='' since=''
-  { [ -f "$dir/processes" ] && read -r pid since <"$dir/processes"; } 2>/dev/null
+  [ -f "$dir/processes" ] || return 1
+  # Bounded, and numbers only: a command may have put anything there.
+  line=$(head -c 256 "$dir/processes" 2>/dev/null)
+  line=${line%%"$newline"*}
+  pid=${line%% *} since=${line#* }
+  case $pid$since in *[!0-9]*) return 1 ;; esac
   [ -n "$since" ] && same_process "$pid" "$since"
 }
 

@@ -5,6 +5,8 @@
 #   task ID DIRECTORY STARTED PID TICKS ALIVE SUPERVISED SIZE INCOMPLETE EXIT_LENGTH
 # and a line with that many bytes of the exit file. EXIT_LENGTH is - where there is none.
 LC_ALL=C
+newline='
+'
 umask 077
 root=$1 fence=$2
 shift 2
@@ -19,7 +21,16 @@ numbers() { # $1 $2: two numbers, into $first and $second; 0 where they are none
 
 recorded() { # sets $supervisor and $command to what is recorded of these processes
   supervisor='' command=''
-  { [ -f "$dir/processes" ] && { read -r supervisor; read -r command; } <"$dir/processes"; } 2>/dev/null
+  [ -f "$dir/processes" ] || return 0
+  # Bounded: a command may have put a file without end there.
+  lines=$(head -c 256 "$dir/processes" 2>/dev/null)
+  supervisor=${lines%%"$newline"*}
+  case $lines in
+  *"$newline"*)
+    command=${lines#*"$newline"}
+    command=${command%%"$newline"*}
+    ;;
+  esac
 }
 
 for id; do
