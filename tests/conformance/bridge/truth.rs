@@ -136,7 +136,9 @@ pub async fn spoilt_task_files_block_no_answer(bench: Bench) {
             bench.bridge.signal(&bench.sandbox, id, Some(process), Some(Signal::KILL)).await.unwrap()
         });
         assert_eq!(answers.await.unwrap_or_else(|_| panic!("no answer: {impostor}")), 0, "{impostor}");
-        let left = bench.sh("cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -c 'sleep 100[6]'").await;
+        let left = bench
+            .sh("for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline 2>/dev/null; echo; done | grep -cx 'sleep 1006 '")
+            .await;
         assert_eq!(left.trim(), "0", "{impostor}");
         assert_eq!(bench.run(&text("exit 3")).await.ending, Some(Ending::Exited(3)), "{impostor}");
     }
