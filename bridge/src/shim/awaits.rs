@@ -6,7 +6,7 @@
 //! | `select`, `pselect6` | the set to be read, in the memory of the process |
 //! | `poll`, `ppoll` | the entries with `POLLIN`, in the memory of the process |
 //! | `epoll_wait`, `epoll_pwait`, `epoll_pwait2` | the entries with `EPOLLIN`, in the fdinfo of the epoll; one within another too |
-//! | `io_uring_enter` | something, when the ring polls to read: the kernel tells the operation and not the descriptor |
+//! | `io_uring_enter` | something, when the ring polls to read: the kernel tells the operation and not the descriptor. So it is believed only where the process has no other descriptor that it could be, see [`has_nothing_else`] |
 //!
 //! Timeouts are no matter: an event loop has some nearly always.
 

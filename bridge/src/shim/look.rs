@@ -149,7 +149,8 @@ impl Look {
         let is_input = |descriptor| self.source.is(stat, descriptor);
         let awaited = Awaited::by(stat.pid);
         let reads = awaited.descriptors.iter().copied().any(is_input) && !awaited.has_network(stat.pid);
-        if !reads && !(awaited.by_ring && awaits::has_nothing_else(stat.pid, is_input)) {
+        let by_ring = || awaited.by_ring && awaits::has_nothing_else(stat.pid, is_input);
+        if !(reads || by_ring()) {
             return None;
         }
         let command = fs::read_to_string(format!("/proc/{}/comm", stat.pid)).unwrap_or_default().trim_end().to_owned();
