@@ -13,20 +13,33 @@ echo attached >&2
 # Moves the shared position to the first byte that is wanted.
 [ "$3" -eq 0 ] || head -c "$3" <&4 >/dev/null
 
+recorded() { # sets $first and $second to the lines about the supervisor and the command
+  first='' second=''
+  [ -f "$dir/processes" ] || return 0
+  # Bounded: a command may have put a file without end there.
+  lines=$(head -c 256 "$dir/processes" 2>/dev/null)
+  first=${lines%%"$newline"*}
+  case $lines in
+  *"$newline"*)
+    second=${lines#*"$newline"}
+    second=${second%%"$newline"*}
+    ;;
+  esac
+}
+
+lives() { # $1: a line, a number and a start time; true while that process lives
+  case $1 in '' | *[!0-9\ ]*) return 1 ;; esac
+  same_process "${1%% *}" "${1#* }"
+}
+
 supervised() { # true while the process that writes the exit file lives
-  [ -f "$dir/processes" ] || return 1
-  # Bounded, and numbers only: a command may have put anything there.
-  line=$(head -c 256 "$dir/processes" 2>/dev/null)
-  line=${line%%"$newline"*}
-  pid=${line%% *} since=${line#* }
-  case $pid$since in *[!0-9]*) return 1 ;; esac
-  [ -n "$since" ] && same_process "$pid" "$since"
+  recorded
+  lives "$first"
 }
 
 running() { # true while the command's first process lives
-  pid='' since=''
-  { [ -f "$dir/processes" ] && { read -r pid since; read -r pid since; } <"$dir/processes"; } 2>/dev/null
-  [ -n "$since" ] && same_process "$pid" "$since"
+  recorded
+  lives "$second"
 }
 
 {
