@@ -224,7 +224,12 @@ fn settings(config: &Config, chosen: &Chosen) -> Settings {
             user: None,
             env: Default::default(),
         },
-        caps: Caps { per_bot: config.max_running_per_bot, per_tenant: config.max_running_per_tenant },
+        caps: Caps {
+            per_bot: config.max_running_per_bot,
+            per_tenant: config.max_running_per_tenant,
+            stored_tasks: config.max_stored_tasks_per_tenant,
+            stored_bytes: config.max_stored_bytes_per_tenant,
+        },
         default_timeout: config.default_timeout,
         max_timeout: config.max_timeout,
         stall_after: config.stall_after,

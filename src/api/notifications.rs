@@ -128,11 +128,16 @@ impl NotificationService for Notifications {
         let limit = query.limit;
         // One more than is shown tells whether there is another page.
         query.limit += 1;
-        let read = self.parts.store.notifications(query).await.map_err(status::store)?;
-        let mut notifications: Vec<v1::Notification> = read.into_iter().map(convert::notification).collect();
+        let found = self.parts.store.notification_page(query).await.map_err(status::store)?;
+        let mut notifications: Vec<v1::Notification> =
+            found.notifications.into_iter().map(convert::notification).collect();
         let more = page::cut(&mut notifications, limit);
         let last = notifications.last().filter(|_| more);
-        let next_page_token = last.map(|notification| page::token(notification.sequence)).unwrap_or_default();
+        // Behind what is shown; or, where it was looked far and found little, behind what was looked at.
+        let next_page_token = last
+            .map(|notification| page::token(notification.sequence))
+            .or(found.next.map(page::token))
+            .unwrap_or_default();
         Ok(Response::new(ListNotificationsResponse { notifications, next_page_token }))
     }
 }

@@ -55,6 +55,21 @@ pub(super) fn store(error: StoreError) -> Status {
     match error {
         StoreError::TooManyForBot { running, limit } => quota("bot", running, limit, &error.to_string()),
         StoreError::TooManyForTenant { running, limit } => quota("tenant", running, limit, &error.to_string()),
+        StoreError::TooManyStored { stored, limit } => {
+            quota_of("tenant", format!("{stored} stored tasks of at most {limit}"), &error.to_string())
+        }
+        StoreError::TooMuchStored { stored, limit } => {
+            quota_of("tenant", format!("{stored} stored bytes of at most {limit}"), &error.to_string())
+        }
+        StoreError::Busy => unavailable(&error.to_string(), RETRY_DELAY),
+        StoreError::DiskFull => {
+            tracing::error!("a request failed because the disk of the database is full");
+            plain(Code::ResourceExhausted, &error.to_string())
+        }
+        StoreError::Record { .. } => {
+            tracing::error!(%error, "a request failed because of a stored record");
+            plain(Code::DataLoss, &error.to_string())
+        }
         StoreError::Conflict => plain(Code::Aborted, &error.to_string()),
         StoreError::Closed => shutting_down(),
         StoreError::TooNew { .. }
@@ -62,7 +77,7 @@ pub(super) fn store(error: StoreError) -> Status {
         | StoreError::InUse { .. }
         | StoreError::Unwritable { .. }
         | StoreError::Database(_)
-        | StoreError::Record(_) => {
+        | StoreError::Unstorable(_) => {
             tracing::error!(error = %chain(&error), "a request failed because of the database");
             Status::internal("the server's database failed; its log says more")
         }
@@ -123,7 +138,10 @@ fn plain(code: Code, message: &str) -> Status {
 }
 
 fn quota(subject: &str, running: u32, limit: u32, message: &str) -> Status {
-    let description = format!("{running} unfinished tasks of at most {limit}");
+    quota_of(subject, format!("{running} unfinished tasks of at most {limit}"), message)
+}
+
+fn quota_of(subject: &str, description: String, message: &str) -> Status {
     let details = ErrorDetails::with_quota_failure_violation(subject, description);
     Status::with_error_details(Code::ResourceExhausted, message, details)
 }

@@ -51,6 +51,10 @@ pub struct Config {
     pub max_running_per_bot: u32,
     /// The most unfinished tasks of one tenant. Default 1024.
     pub max_running_per_tenant: u32,
+    /// The most stored tasks of a tenant, finished ones among them. Default 1 000 000.
+    pub max_stored_tasks_per_tenant: u64,
+    /// The most bytes of stored tasks and notifications of a tenant. Default 10 GiB.
+    pub max_stored_bytes_per_tenant: u64,
     /// How long a command may run when its request does not say. Default 30 min; never more than `max_timeout`.
     pub default_timeout: Duration,
     /// The longest timeout that a request may ask for. Default 24 h.

@@ -159,6 +159,22 @@ pub static SETTINGS: &[Setting] = &[
         |text| value::whole(text, 1..=1_000_000)
     ),
     setting!(
+        "max-stored-tasks-per-tenant",
+        "N",
+        Some("1000000"),
+        "The most stored tasks of a tenant, finished ones among them",
+        max_stored_tasks_per_tenant,
+        |text| value::whole(text, 1..=1_000_000_000)
+    ),
+    setting!(
+        "max-stored-bytes-per-tenant",
+        "SIZE",
+        Some("10GiB"),
+        "The most bytes of stored tasks and notifications of a tenant",
+        max_stored_bytes_per_tenant,
+        |text| value::memory(text).map(i64::unsigned_abs)
+    ),
+    setting!(
         "default-timeout",
         "DURATION",
         Some("30m"),
@@ -255,6 +271,8 @@ impl Default for Config {
             stop_tasks_on_exit: false,
             max_running_per_bot: 0,
             max_running_per_tenant: 0,
+            max_stored_tasks_per_tenant: 0,
+            max_stored_bytes_per_tenant: 0,
             default_timeout: Duration::ZERO,
             max_timeout: Duration::ZERO,
             stall_after: Duration::ZERO,

@@ -51,6 +51,7 @@ use late::Lives;
 use live::LiveTask;
 use permits::LaunchPermits;
 use reconciling::Reconciling;
+use retention::Retention;
 use sandboxes::SandboxKeeper;
 
 /// Runs tasks. Cheap to clone.
@@ -66,6 +67,7 @@ struct Inner {
     runtime: Arc<dyn Runtime>,
     bridge: Arc<dyn ExecBridge>,
     sandboxes: SandboxKeeper,
+    retention: Retention,
     /// The unfinished tasks. Entered before they are committed, left after their end is committed.
     live: Mutex<HashMap<TaskId, Arc<LiveTask>>>,
     launches: LaunchPermits,
@@ -107,8 +109,14 @@ impl Engine {
         runtime: Arc<dyn Runtime>,
         bridge: Arc<dyn ExecBridge>,
     ) -> Self {
-        let sandboxes =
-            SandboxKeeper::new(Arc::clone(&store), Arc::clone(&runtime), Arc::clone(&bridge), settings.sandbox.clone());
+        let (retention, reached) = Retention::new();
+        let sandboxes = SandboxKeeper::new(
+            Arc::clone(&store),
+            Arc::clone(&runtime),
+            Arc::clone(&bridge),
+            settings.sandbox.clone(),
+            reached,
+        );
         let launches = LaunchPermits::new(settings.launches);
         Self {
             inner: Arc::new(Inner {
@@ -117,6 +125,7 @@ impl Engine {
                 runtime,
                 bridge,
                 sandboxes,
+                retention,
                 live: Mutex::default(),
                 launches,
                 reconciling: Reconciling::default(),

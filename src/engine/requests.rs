@@ -12,7 +12,7 @@ use super::{
 use crate::{
     bridge::{OutputPiece, Piece},
     runtime::Found,
-    store::{BotFilter, Created, Scope, TaskQuery},
+    store::{BotFilter, Created, Scope, TaskPage, TaskQuery},
     task::{
         BotId, Nonce, Owner, SandboxRecord, SandboxSpec, SessionId, Status, StopCause, Task, TaskId, TaskSpec,
         TaskState, TenantId,
@@ -257,6 +257,15 @@ impl Engine {
         } else {
             Err(EngineError::NoSuchTask)
         }
+    }
+
+    /// A page of tasks as of now, newest first.
+    ///
+    /// # Errors
+    /// When the store fails, or has too much to read for this tenant.
+    pub async fn task_page(&self, query: TaskQuery) -> Result<TaskPage, EngineError> {
+        let page = self.inner.store.task_page(query).await?;
+        Ok(TaskPage { tasks: page.tasks.into_iter().map(|task| self.now(task)).collect(), next: page.next })
     }
 
     /// Tasks as of now, newest first.

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{OwnedMutexGuard, mpsc};
 
 use super::{EngineError, SandboxState, SandboxView};
 use crate::{
@@ -44,6 +44,8 @@ pub(super) struct SandboxKeeper {
     bridge: Arc<dyn ExecBridge>,
     default: SandboxSpec,
     seen: Mutex<HashMap<Key, Arc<tokio::sync::Mutex<Seen>>>>,
+    /// Sandboxes that were found running or were started.
+    reached: mpsc::Sender<SandboxRecord>,
 }
 
 impl SandboxKeeper {
@@ -52,8 +54,14 @@ impl SandboxKeeper {
         runtime: Arc<dyn Runtime>,
         bridge: Arc<dyn ExecBridge>,
         default: SandboxSpec,
+        reached: mpsc::Sender<SandboxRecord>,
     ) -> Self {
-        Self { store, runtime, bridge, default, seen: Mutex::default() }
+        Self { store, runtime, bridge, default, seen: Mutex::default(), reached }
+    }
+
+    /// Says that a sandbox runs, for what waits to be removed in it. Where too many wait, the next sweep comes by.
+    fn reach(&self, record: &SandboxRecord) {
+        let _ = self.reached.try_send(record.clone());
     }
 
     fn fresh(&self, place: &Place) -> Duration {
@@ -86,6 +94,7 @@ impl SandboxKeeper {
             Some(record) => self.bring_up(record).await?,
             None => self.make(tenant, bot, spec.unwrap_or_else(|| self.default.clone())).await?,
         };
+        self.reach(&record);
         let place = Place { id: record.id, runtime_id: record.runtime_id, incarnation: found.incarnation };
         seen.place = Some((place.clone(), Instant::now()));
         Ok(place)
@@ -138,6 +147,7 @@ impl SandboxKeeper {
             }
             None => self.make(tenant, bot, spec.unwrap_or_else(|| self.default.clone())).await?,
         };
+        self.reach(&record);
         Ok(SandboxView { state: SandboxState::of(&found), record })
     }
 

@@ -21,6 +21,34 @@ pub enum StoreError {
         /// How many it may have.
         limit: u32,
     },
+    /// The tenant has as many stored tasks as it may.
+    #[error(
+        "the tenant has {stored} stored tasks and may have {limit}: finished tasks go when their retention is over; \
+         wait for that, or raise max-stored-tasks-per-tenant"
+    )]
+    TooManyStored {
+        /// How many it has.
+        stored: u64,
+        /// How many it may have.
+        limit: u64,
+    },
+    /// The tenant's stored tasks and notifications take as much room as they may.
+    #[error(
+        "the tenant's stored tasks and notifications have {stored} bytes and may have {limit}: they go when their retention is \
+         over; acknowledge notifications, wait, or raise max-stored-bytes-per-tenant"
+    )]
+    TooMuchStored {
+        /// How many bytes they have.
+        stored: u64,
+        /// How many they may have.
+        limit: u64,
+    },
+    /// Too many reads are waiting, or one took too long.
+    #[error("the database has too much to read for this tenant at the moment; try again")]
+    Busy,
+    /// The disk of the database is full.
+    #[error("the disk of the server's database is full: nothing was stored; make room in the server's data directory")]
+    DiskFull,
     /// The record was changed by somebody else, or is final.
     #[error("the record was changed in the meantime or is final")]
     Conflict,
@@ -63,13 +91,46 @@ pub enum StoreError {
     /// The database failed. Shared, because one failed commit is the failure of every change in it.
     #[error("the database failed")]
     Database(#[source] Arc<dyn Error + Send + Sync>),
-    /// A record cannot be understood.
-    #[error("a stored record cannot be understood")]
-    Record(#[source] serde_json::Error),
+    /// A stored record cannot be understood. Says where, and never what stands there: records hold secrets.
+    #[error("the stored record of {what} {id} cannot be understood: {detail}")]
+    Record {
+        /// What it is a record of: `task`, `sandbox` or `notification`.
+        what: &'static str,
+        /// Which one.
+        id: String,
+        /// Kind and place of the fault.
+        detail: String,
+    },
+    /// A record cannot be written as text, such as one with a time before 1970.
+    #[error("a record cannot be stored")]
+    Unstorable(#[source] serde_json::Error),
+}
+
+impl StoreError {
+    /// True when the change was refused before it had changed anything.
+    pub(super) fn is_refusal(&self) -> bool {
+        match self {
+            Self::TooManyForBot { .. }
+            | Self::TooManyForTenant { .. }
+            | Self::TooManyStored { .. }
+            | Self::TooMuchStored { .. }
+            | Self::Conflict => true,
+            Self::Busy
+            | Self::DiskFull
+            | Self::TooNew { .. }
+            | Self::NotADatabase { .. }
+            | Self::InUse { .. }
+            | Self::Unwritable { .. }
+            | Self::Closed
+            | Self::Database(_)
+            | Self::Record { .. }
+            | Self::Unstorable(_) => false,
+        }
+    }
 }
 
 impl From<serde_json::Error> for StoreError {
     fn from(error: serde_json::Error) -> Self {
-        Self::Record(error)
+        Self::Unstorable(error)
     }
 }

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use crate::task::{
-    BotId, LeaseId, NewNotification, Notification, SandboxRecord, SessionId, Status, Task, TaskId, TenantId,
+    BotId, LeaseId, NewNotification, Notification, SandboxId, SandboxRecord, SessionId, Status, Task, TaskId, TenantId,
 };
 
 pub use error::StoreError;
@@ -27,7 +27,8 @@ pub trait TaskStore: Send + Sync + 'static {
     /// Adds a task, unless its owner's bot has one with the same request id, which is then returned.
     ///
     /// # Errors
-    /// [`StoreError::TooManyForBot`] or [`StoreError::TooManyForTenant`] when `caps` would be exceeded by unfinished tasks. Nothing is stored then.
+    /// [`StoreError::TooManyForBot`] or [`StoreError::TooManyForTenant`] when `caps` would be exceeded by unfinished tasks,
+    /// [`StoreError::TooManyStored`] or [`StoreError::TooMuchStored`] when they would be by all that is stored. Nothing is stored then.
     async fn create_task(&self, task: Task, caps: Caps) -> Result<Created, StoreError>;
 
     /// Replaces a task's record and adds a notification, in one transaction. Returns the record with its new revision.
@@ -40,7 +41,7 @@ pub trait TaskStore: Send + Sync + 'static {
     /// One task of a tenant.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// [`StoreError::Record`] when its record cannot be understood; when the store cannot be read.
     async fn task(&self, tenant: &TenantId, id: TaskId) -> Result<Option<Task>, StoreError>;
 
     /// The task of a bot with this request id.
@@ -54,23 +55,60 @@ pub trait TaskStore: Send + Sync + 'static {
         request_id: &str,
     ) -> Result<Option<Task>, StoreError>;
 
-    /// Tasks of a tenant, newest first.
+    /// A page of a tenant's tasks, newest first, without those whose records cannot be understood. The work for one page is bounded: it may
+    /// hold fewer than there are, even none.
     ///
     /// # Errors
-    /// When the store cannot be read.
-    async fn tasks(&self, query: TaskQuery) -> Result<Vec<Task>, StoreError>;
+    /// [`StoreError::Busy`] when the tenant reads too much at a time; when the store cannot be read.
+    async fn task_page(&self, query: TaskQuery) -> Result<TaskPage, StoreError>;
 
-    /// Every unfinished task of every tenant, oldest first.
+    /// The first `query.limit` tasks of a tenant, newest first, over as many pages as it takes.
+    ///
+    /// # Errors
+    /// As for [`TaskStore::task_page`].
+    async fn tasks(&self, mut query: TaskQuery) -> Result<Vec<Task>, StoreError> {
+        let mut tasks = Vec::new();
+        loop {
+            let page = self.task_page(query.clone()).await?;
+            query.limit = query.limit.saturating_sub(u32::try_from(page.tasks.len()).unwrap_or(u32::MAX));
+            tasks.extend(page.tasks);
+            if page.next.is_none() || query.limit == 0 {
+                return Ok(tasks);
+            }
+            query.before = page.next;
+        }
+    }
+
+    /// Every unfinished task of every tenant, oldest first, without those whose records cannot be understood: these are left alone.
     ///
     /// # Errors
     /// When the store cannot be read.
     async fn unfinished_tasks(&self) -> Result<Vec<Task>, StoreError>;
 
-    /// Removes up to `limit` tasks that finished before `before` and returns them.
+    /// Which of these tasks are not in the store, whoever's they are.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn unknown_tasks(&self, ids: &[TaskId]) -> Result<Vec<TaskId>, StoreError>;
+
+    /// Removes up to `limit` tasks that finished before `before`, those first that finished first, and notes each whose sandbox is still
+    /// known among its [`TaskStore::pending_removals`]. Returns how many; none when there are no more.
     ///
     /// # Errors
     /// When the store cannot be written.
-    async fn remove_finished_tasks(&self, before: SystemTime, limit: u32) -> Result<Vec<Task>, StoreError>;
+    async fn remove_finished_tasks(&self, before: SystemTime, limit: u32) -> Result<u64, StoreError>;
+
+    /// Removed tasks whose directories in a sandbox are still to be removed, at most `limit`. They are forgotten with the sandbox.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn pending_removals(&self, sandbox: SandboxId, limit: u32) -> Result<Vec<TaskId>, StoreError>;
+
+    /// Strikes off directories that are removed.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    async fn removed(&self, sandbox: SandboxId, tasks: &[TaskId]) -> Result<(), StoreError>;
 
     /// Adds a sandbox or replaces the record with the same id.
     ///
@@ -82,17 +120,18 @@ pub trait TaskStore: Send + Sync + 'static {
     /// A bot's sandbox.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// [`StoreError::Record`] when its record cannot be understood; when the store cannot be read.
     async fn sandbox(&self, tenant: &TenantId, bot: &BotId) -> Result<Option<SandboxRecord>, StoreError>;
 
-    /// A tenant's sandboxes, oldest first, after the one with id `after`; every tenant's when `tenant` is none.
+    /// A tenant's sandboxes, oldest first, after the one with id `after`; every tenant's when `tenant` is none. Without those whose records
+    /// cannot be understood.
     ///
     /// # Errors
     /// When the store cannot be read.
     async fn sandboxes(
         &self,
         tenant: Option<&TenantId>,
-        after: Option<crate::task::SandboxId>,
+        after: Option<SandboxId>,
         limit: u32,
     ) -> Result<Vec<SandboxRecord>, StoreError>;
 
@@ -102,13 +141,32 @@ pub trait TaskStore: Send + Sync + 'static {
     /// When the store cannot be written.
     async fn remove_sandbox(&self, tenant: &TenantId, bot: &BotId) -> Result<(), StoreError>;
 
-    /// Notifications in order of sequence, without any effect on their delivery.
+    /// A page of notifications in order of sequence, without any effect on their delivery, and without those whose records cannot be
+    /// understood. The work for one page is bounded: it may hold fewer than there are, even none.
     ///
     /// # Errors
-    /// When the store cannot be read.
-    async fn notifications(&self, query: NotificationQuery) -> Result<Vec<Notification>, StoreError>;
+    /// [`StoreError::Busy`] when the tenant reads too much at a time; when the store cannot be read.
+    async fn notification_page(&self, query: NotificationQuery) -> Result<NotificationPage, StoreError>;
 
-    /// Leases unacknowledged notifications that nobody has leased, in order of sequence, and counts the delivery.
+    /// The first `query.limit` notifications, over as many pages as it takes.
+    ///
+    /// # Errors
+    /// As for [`TaskStore::notification_page`].
+    async fn notifications(&self, mut query: NotificationQuery) -> Result<Vec<Notification>, StoreError> {
+        let mut notifications = Vec::new();
+        loop {
+            let page = self.notification_page(query.clone()).await?;
+            query.limit = query.limit.saturating_sub(u32::try_from(page.notifications.len()).unwrap_or(u32::MAX));
+            notifications.extend(page.notifications);
+            match page.next {
+                Some(next) if query.limit > 0 => query.after = next,
+                Some(_) | None => return Ok(notifications),
+            }
+        }
+    }
+
+    /// Leases unacknowledged notifications that nobody has leased, in order of sequence, and counts the delivery. Those whose records cannot
+    /// be understood are passed over. Fewer than the limit are no sign that there are no more.
     ///
     /// # Errors
     /// When the store cannot be written.
@@ -140,7 +198,8 @@ pub trait TaskStore: Send + Sync + 'static {
     async fn acknowledge_completion(&self, tenant: &TenantId, task: TaskId, now: SystemTime)
     -> Result<u32, StoreError>;
 
-    /// Removes notifications that were acknowledged before `acknowledged_before`, and all made before `made_before`. Returns how many.
+    /// Removes up to `limit` notifications that were acknowledged before `acknowledged_before`, or made before `made_before`. Returns how
+    /// many; none when there are no more.
     ///
     /// # Errors
     /// When the store cannot be written.
@@ -148,7 +207,26 @@ pub trait TaskStore: Send + Sync + 'static {
         &self,
         acknowledged_before: SystemTime,
         made_before: SystemTime,
+        limit: u32,
     ) -> Result<u64, StoreError>;
+
+    /// The newest of the times before `before` at which a task ended or a notification was made.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn newest_time(&self, before: SystemTime) -> Result<Option<SystemTime>, StoreError>;
+
+    /// A small fact of the server itself, as it was last kept under this name.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn meta(&self, key: &'static str) -> Result<Option<String>, StoreError>;
+
+    /// Keeps a small fact of the server itself.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    async fn put_meta(&self, key: &'static str, value: String) -> Result<(), StoreError>;
 
     /// Changes whenever notifications of this scope were committed or released: the sign to look again. Starts at any value. The end of a lease changes
     /// nothing here: see [`TaskStore::next_lease_end`].
@@ -159,13 +237,17 @@ pub trait TaskStore: Send + Sync + 'static {
     async fn close(&self);
 }
 
-/// The most unfinished tasks.
+/// The most tasks.
 #[derive(Debug, Clone, Copy)]
 pub struct Caps {
-    /// Of one bot.
+    /// Unfinished ones of one bot.
     pub per_bot: u32,
-    /// Of one tenant.
+    /// Unfinished ones of one tenant.
     pub per_tenant: u32,
+    /// All that are stored of one tenant.
+    pub stored_tasks: u64,
+    /// Bytes of what is stored of one tenant: tasks, with some overhead for each, and notifications.
+    pub stored_bytes: u64,
 }
 
 /// What became of a task that was to be added.
@@ -194,6 +276,22 @@ pub struct TaskQuery {
     pub before: Option<TaskId>,
     /// The most to return.
     pub limit: u32,
+}
+
+impl TaskQuery {
+    /// True when only unfinished tasks can match.
+    pub fn is_unfinished(&self) -> bool {
+        !self.statuses.is_empty() && self.statuses.iter().all(|status| !status.is_terminal())
+    }
+}
+
+/// Tasks that were found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TaskPage {
+    /// The tasks.
+    pub tasks: Vec<Task>,
+    /// What [`TaskQuery::before`] is for the next page; none when there is no more.
+    pub next: Option<TaskId>,
 }
 
 /// Which bots a caller means, or may use.
@@ -231,6 +329,15 @@ pub struct NotificationQuery {
     pub after: i64,
     /// The most to return.
     pub limit: u32,
+}
+
+/// Notifications that were found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NotificationPage {
+    /// The notifications.
+    pub notifications: Vec<Notification>,
+    /// What [`NotificationQuery::after`] is for the next page; none when there is no more.
+    pub next: Option<i64>,
 }
 
 /// What to lease, and until when.

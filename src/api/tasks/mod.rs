@@ -72,11 +72,13 @@ impl TaskService for Tasks {
         let limit = query.limit;
         // One more than is shown tells whether there is another page.
         query.limit += 1;
-        let tasks = self.parts.engine.tasks(query).await.map_err(status::engine)?;
-        let mut tasks: Vec<v1::Task> = tasks.into_iter().map(convert::task).collect();
+        let found = self.parts.engine.task_page(query).await.map_err(status::engine)?;
+        let mut tasks: Vec<v1::Task> = found.tasks.into_iter().map(convert::task).collect();
         let more = page::cut(&mut tasks, limit);
         let last = tasks.last().filter(|_| more);
-        let next_page_token = last.map(|task| page::token(&task.task_id)).unwrap_or_default();
+        // Behind what is shown; or, where it was looked far and found little, behind what was looked at.
+        let next_page_token =
+            last.map(|task| page::token(&task.task_id)).or(found.next.map(page::token)).unwrap_or_default();
         Ok(Response::new(ListTasksResponse { tasks, next_page_token }))
     }
 

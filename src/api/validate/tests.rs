@@ -26,7 +26,7 @@ fn settings() -> Settings {
             user: None,
             env: Default::default(),
         },
-        caps: Caps { per_bot: 64, per_tenant: 1024 },
+        caps: Caps { per_bot: 64, per_tenant: 1024, stored_tasks: 1_000_000, stored_bytes: 10 << 30 },
         default_timeout: Duration::from_secs(1800),
         max_timeout: Duration::from_secs(86_400),
         stall_after: Duration::from_secs(45),

@@ -231,7 +231,8 @@ impl Supervisor {
         let overdue = self.stopping.as_ref().map(Stopping::overdue_at).filter(|_| runs);
         let silent = view.silent_until.filter(|_| runs && view.begun.is_none());
         let others = [view.follow_at, view.drain_by, view.stall_check_at, view.permit_until];
-        let due = [begun, timeout, signal, overdue, silent].into_iter().chain(others);
+        let unsaved = self.unsaved.map(|unsaved| unsaved.retry_at);
+        let due = [unsaved, begun, timeout, signal, overdue, silent].into_iter().chain(others);
         due.flatten().min()
     }
 
@@ -268,6 +269,10 @@ impl Supervisor {
         if view.permit_until.is_some_and(|at| at <= now) {
             view.permit_until = None;
             self.permit = None;
+        }
+        // Everything else that is due does not wait for the store.
+        if self.unsaved.is_some_and(|unsaved| unsaved.retry_at <= now) {
+            self.commit_unsaved().await?;
         }
         if view.ending.is_none() && self.stopping.as_ref().is_some_and(|stopping| stopping.overdue_at() <= now) {
             tracing::warn!("the sandbox told no end of a command that was killed; its task is given up");

@@ -74,6 +74,13 @@ pub(super) enum Step {
     Over,
 }
 
+/// When to try again to store a record.
+#[derive(Debug, Clone, Copy)]
+struct Unsaved {
+    retry_at: Instant,
+    pause: Duration,
+}
+
 /// Supervises one task.
 pub(super) struct Supervisor {
     inner: Arc<Inner>,
@@ -83,6 +90,8 @@ pub(super) struct Supervisor {
     sandbox: String,
     orders: watch::Receiver<Option<StopOrder>>,
     stopping: Option<Stopping>,
+    /// Set while the record is ahead of what is stored.
+    unsaved: Option<Unsaved>,
     /// Where to launch, while that was seen just now.
     place: Option<Place>,
     /// Held until a launched command has shown a sign of life.
@@ -139,6 +148,7 @@ impl Supervisor {
             task,
             sandbox,
             stopping: None,
+            unsaved: None,
             place: None,
             permit: None,
             launched_at: None,
@@ -175,40 +185,107 @@ impl Supervisor {
     }
 
     /// Applies an event to the record and commits it. A terminal state is announced in the same transaction.
+    ///
+    /// What shall happen in the sandbox next, and the end, are tried until they are committed. What has happened there, and that a stop was
+    /// asked for, is true whether it can be stored or not: where the store fails, it is known here alone until it can be.
     async fn commit(&mut self, event: Event) -> Result<(), Left> {
         let mut task = self.task.clone();
         if !task.apply(event) {
             return Ok(());
         }
-        let kind = task.status().is_terminal().then_some(NotificationKind::Completed);
-        self.commit_record(task, kind).await
+        match task.state {
+            TaskState::Finished { .. } => self.commit_record(task, Some(NotificationKind::Completed)).await,
+            TaskState::Queued | TaskState::Starting { .. } => self.commit_record(task, None).await,
+            TaskState::Running { .. } | TaskState::Stopping { .. } => {
+                if let Some(error) = self.store(&task, None).await? {
+                    self.keep_unsaved(task, &error);
+                }
+                Ok(())
+            }
+        }
     }
 
     /// Commits a changed record and a notification about it. Tries until it is done: what is not committed has not happened.
-    async fn commit_record(&mut self, mut task: Task, kind: Option<NotificationKind>) -> Result<(), Left> {
+    async fn commit_record(&mut self, task: Task, kind: Option<NotificationKind>) -> Result<(), Left> {
+        let mut pause = FIRST_PAUSE;
+        let notification = self.notification(&task, kind);
+        while let Some(error) = self.store(&task, notification.clone()).await? {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "a task's record could not be stored; trying again"
+            );
+            self.pause(&mut pause).await?;
+        }
+        Ok(())
+    }
+
+    /// Commits a changed record and a notification about it, if that works now: else everything stays as it was. True when it worked.
+    async fn try_commit_record(&mut self, task: Task, kind: NotificationKind) -> Result<bool, Left> {
+        let notification = self.notification(&task, Some(kind));
+        let error = self.store(&task, notification).await?;
+        if let Some(error) = &error {
+            tracing::error!(
+                error = error as &dyn std::error::Error,
+                ?kind,
+                "a notice could not be stored; it is tried again when it is due again"
+            );
+        }
+        Ok(error.is_none())
+    }
+
+    /// Commits what is known here alone, if that works by now.
+    async fn commit_unsaved(&mut self) -> Result<(), Left> {
+        let Some(unsaved) = self.unsaved else { return Ok(()) };
+        let task = self.task.clone();
+        if let Some(error) = self.store(&task, None).await? {
+            tracing::debug!(%error, "a task's record still cannot be stored");
+            let pause = (unsaved.pause * 2).min(LONGEST_PAUSE);
+            self.unsaved = Some(Unsaved { retry_at: Instant::now() + pause, pause });
+        }
+        Ok(())
+    }
+
+    /// Goes on from a record that could not be stored.
+    fn keep_unsaved(&mut self, mut task: Task, error: &StoreError) {
+        tracing::error!(
+            error = error as &dyn std::error::Error,
+            status = task.status().word(),
+            "a task's record could not be stored; going on without, and trying again"
+        );
+        self.summarize(&mut task);
+        self.task = task.clone();
+        self.live.publish(task);
+        self.unsaved.get_or_insert(Unsaved { retry_at: Instant::now() + FIRST_PAUSE, pause: FIRST_PAUSE });
+    }
+
+    /// Puts into a record what is known of the output.
+    fn summarize(&self, task: &mut Task) {
         task.output = self.live.output.summary(task.output.incomplete, task.output.gap);
         task.output.bytes = task.output.bytes.max(self.log_bytes);
-        let now = SystemTime::now();
-        let notification = kind.map(|kind| NewNotification::new(kind, &task, &self.live.output.tail(TAIL_LIMIT), now));
-        let mut pause = FIRST_PAUSE;
-        loop {
-            match self.inner.store.update_task(task.clone(), notification.clone()).await {
-                Ok(task) => {
-                    tracing::debug!(status = task.status().word(), "committed");
-                    self.task = task.clone();
-                    self.live.publish(task);
-                    return Ok(());
-                }
-                Err(StoreError::Closed) => return Err(Left::Ending),
-                Err(StoreError::Conflict) => return Err(Left::Conflict),
-                Err(error) => {
-                    tracing::error!(
-                        error = &error as &dyn std::error::Error,
-                        "a task's record could not be stored; trying again"
-                    );
-                    self.pause(&mut pause).await?;
-                }
+    }
+
+    fn notification(&self, task: &Task, kind: Option<NotificationKind>) -> Option<NewNotification> {
+        let kind = kind?;
+        let mut task = task.clone();
+        self.summarize(&mut task);
+        Some(NewNotification::new(kind, &task, &self.live.output.tail(TAIL_LIMIT), SystemTime::now()))
+    }
+
+    /// Stores a record and a notification about it, once. Returns what was in the way, if it may pass.
+    async fn store(&mut self, task: &Task, notification: Option<NewNotification>) -> Result<Option<StoreError>, Left> {
+        let mut task = task.clone();
+        self.summarize(&mut task);
+        match self.inner.store.update_task(task, notification).await {
+            Ok(task) => {
+                tracing::debug!(status = task.status().word(), "committed");
+                self.unsaved = None;
+                self.task = task.clone();
+                self.live.publish(task);
+                Ok(None)
             }
+            Err(StoreError::Closed) => Err(Left::Ending),
+            Err(StoreError::Conflict) => Err(Left::Conflict),
+            Err(error) => Ok(Some(error)),
         }
     }
 

@@ -41,7 +41,8 @@ impl Supervisor {
         tracing::info!(?silent_for, %last_line, ?waiting, "stalled");
         let mut task = self.task.clone();
         task.stall = Some(Stall { since: SystemTime::now(), silent_for, last_line, waiting });
-        self.commit_record(task, Some(NotificationKind::Stalled)).await
+        // Not until it is done: a command that cannot be told of must still be stopped when that is asked for.
+        self.try_commit_record(task, NotificationKind::Stalled).await.map(drop)
     }
 
     /// Announces that a stalled command has printed something it had not printed before.
@@ -56,6 +57,6 @@ impl Supervisor {
     async fn resume(&mut self) -> Result<(), Left> {
         let mut task = self.task.clone();
         task.stall = None;
-        self.commit_record(task, Some(NotificationKind::Resumed)).await
+        self.try_commit_record(task, NotificationKind::Resumed).await.map(drop)
     }
 }

@@ -77,7 +77,8 @@ impl Stopping {
 }
 
 impl Supervisor {
-    /// Begins to stop the command: commits the intent, and lets the first signal be due at once.
+    /// Begins to stop the command: stores the intent, or goes on without where it cannot be stored now, and lets the first signal be due at
+    /// once.
     pub(super) async fn begin_stop(&mut self, cause: StopCause, grace: Duration) -> Result<(), Left> {
         // What an earlier server sent is not known.
         let reached = matches!(self.task.state, TaskState::Stopping { .. });

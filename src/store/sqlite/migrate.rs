@@ -14,7 +14,8 @@ use crate::store::StoreError;
 const APPLICATION_ID: i64 = 0x4572_7264;
 
 /// The steps, in order. Never changed once released: a new schema is a new step.
-const STEPS: &[&str] = &[include_str!("migrations/0001_initial.sql")];
+const STEPS: &[&str] =
+    &[include_str!("migrations/0001_initial.sql"), include_str!("migrations/0002_usage_removals.sql")];
 
 /// The newest schema version that this server knows.
 fn known_version() -> i64 {

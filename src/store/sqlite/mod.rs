@@ -6,10 +6,15 @@
 mod file;
 mod migrate;
 mod notifications;
+mod queue;
 mod readers;
+mod retention;
 mod sandboxes;
+mod shares;
+mod spoiled;
 mod statement;
 mod tasks;
+mod usage;
 mod values;
 mod writer;
 
@@ -20,12 +25,16 @@ use std::{
 };
 
 use async_trait::async_trait;
-use rusqlite::{Connection, OpenFlags, config::DbConfig};
+use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
 use tokio::sync::watch;
 
-use super::{Caps, Created, LeaseRequest, NotificationQuery, Scope, Selection, StoreError, TaskQuery, TaskStore};
+use super::{
+    BotFilter, Caps, Created, LeaseRequest, NotificationPage, NotificationQuery, Scope, Selection, StoreError,
+    TaskPage, TaskQuery, TaskStore,
+};
 use crate::task::{BotId, NewNotification, Notification, SandboxId, SandboxRecord, Task, TaskId, TenantId};
-use readers::Readers;
+use readers::{Access, Readers};
+use spoiled::Spoiled;
 use writer::Writer;
 
 /// How long to wait for a lock that somebody outside holds, such as a backup.
@@ -38,6 +47,7 @@ const PREPARED: usize = 64;
 pub struct SqliteStore {
     readers: Readers,
     writer: Writer,
+    spoiled: Arc<Spoiled>,
 }
 
 impl SqliteStore {
@@ -56,12 +66,17 @@ impl SqliteStore {
                 .map_err(|error| StoreError::Database(Arc::new(error)))??
         };
         let writer = Writer::start(opened, claim).map_err(|error| StoreError::Database(Arc::new(error)))?;
-        Ok(Self { readers: Readers::new(path), writer })
+        Ok(Self { readers: Readers::new(path), writer, spoiled: Arc::default() })
     }
 
     /// How many commits there were since the store was opened: fewer than changes, where changes shared one.
     pub fn commits(&self) -> u64 {
         self.writer.commits()
+    }
+
+    /// How many different records were met that cannot be understood. Each is logged.
+    pub fn spoiled(&self) -> usize {
+        self.spoiled.count()
     }
 
     /// How many changes wait for the commit that is under way. They will be made in the next, up to 256 of them.
@@ -92,7 +107,17 @@ fn configure(connection: &Connection) -> Result<(), rusqlite::Error> {
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Database(Arc::new(error))
+        failed(Arc::new(error))
+    }
+}
+
+/// What it means for a caller that the database failed.
+fn failed(error: Arc<rusqlite::Error>) -> StoreError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => StoreError::DiskFull,
+        // Only reads are ever interrupted.
+        Some(ErrorCode::OperationInterrupted) => StoreError::Busy,
+        _ => StoreError::Database(error),
     }
 }
 
@@ -107,8 +132,8 @@ impl TaskStore for SqliteStore {
     }
 
     async fn task(&self, tenant: &TenantId, id: TaskId) -> Result<Option<Task>, StoreError> {
-        let tenant = tenant.clone();
-        self.readers.read(move |connection| tasks::get(connection, &tenant, id)).await
+        let whose = tenant.clone();
+        self.readers.read(Access::Lookup, Some(tenant), move |connection| tasks::get(connection, &whose, id)).await
     }
 
     async fn task_by_request(
@@ -117,20 +142,38 @@ impl TaskStore for SqliteStore {
         bot: &BotId,
         request_id: &str,
     ) -> Result<Option<Task>, StoreError> {
-        let (tenant, bot, request_id) = (tenant.clone(), bot.clone(), request_id.to_owned());
-        self.readers.read(move |connection| tasks::get_by_request(connection, &tenant, &bot, &request_id)).await
+        let (whose, bot, request_id) = (tenant.clone(), bot.clone(), request_id.to_owned());
+        let question = move |connection: &Connection| tasks::get_by_request(connection, &whose, &bot, &request_id);
+        self.readers.read(Access::Lookup, Some(tenant), question).await
     }
 
-    async fn tasks(&self, query: TaskQuery) -> Result<Vec<Task>, StoreError> {
-        self.readers.read(move |connection| tasks::list(connection, &query)).await
+    async fn task_page(&self, query: TaskQuery) -> Result<TaskPage, StoreError> {
+        let (tenant, spoiled) = (query.tenant.clone(), Arc::clone(&self.spoiled));
+        let of_one_bot = matches!(query.bots, BotFilter::One(_));
+        let access = if query.is_unfinished() && of_one_bot { Access::Lookup } else { Access::Scan };
+        self.readers.read(access, Some(&tenant), move |connection| tasks::page(connection, &query, &spoiled)).await
     }
 
     async fn unfinished_tasks(&self) -> Result<Vec<Task>, StoreError> {
-        self.readers.read(tasks::unfinished).await
+        let spoiled = Arc::clone(&self.spoiled);
+        self.readers.read(Access::Scan, None, move |connection| tasks::unfinished(connection, &spoiled)).await
     }
 
-    async fn remove_finished_tasks(&self, before: SystemTime, limit: u32) -> Result<Vec<Task>, StoreError> {
-        self.writer.submit(tasks::RemoveFinished { before, limit }).await
+    async fn unknown_tasks(&self, ids: &[TaskId]) -> Result<Vec<TaskId>, StoreError> {
+        let ids = ids.to_vec();
+        self.readers.read(Access::Lookup, None, move |connection| tasks::unknown(connection, &ids)).await
+    }
+
+    async fn remove_finished_tasks(&self, before: SystemTime, limit: u32) -> Result<u64, StoreError> {
+        self.writer.submit(retention::RemoveFinished { before, limit }).await
+    }
+
+    async fn pending_removals(&self, sandbox: SandboxId, limit: u32) -> Result<Vec<TaskId>, StoreError> {
+        self.readers.read(Access::Lookup, None, move |connection| retention::pending(connection, sandbox, limit)).await
+    }
+
+    async fn removed(&self, sandbox: SandboxId, tasks: &[TaskId]) -> Result<(), StoreError> {
+        self.writer.submit(retention::Removed { sandbox, tasks: tasks.to_vec() }).await
     }
 
     async fn put_sandbox(&self, sandbox: SandboxRecord) -> Result<(), StoreError> {
@@ -138,8 +181,10 @@ impl TaskStore for SqliteStore {
     }
 
     async fn sandbox(&self, tenant: &TenantId, bot: &BotId) -> Result<Option<SandboxRecord>, StoreError> {
-        let (tenant, bot) = (tenant.clone(), bot.clone());
-        self.readers.read(move |connection| sandboxes::get(connection, &tenant, &bot)).await
+        let (whose, bot) = (tenant.clone(), bot.clone());
+        self.readers
+            .read(Access::Lookup, Some(tenant), move |connection| sandboxes::get(connection, &whose, &bot))
+            .await
     }
 
     async fn sandboxes(
@@ -148,25 +193,39 @@ impl TaskStore for SqliteStore {
         after: Option<SandboxId>,
         limit: u32,
     ) -> Result<Vec<SandboxRecord>, StoreError> {
-        let tenant = tenant.cloned();
-        self.readers.read(move |connection| sandboxes::list(connection, tenant.as_ref(), after, limit)).await
+        let (whose, spoiled) = (tenant.cloned(), Arc::clone(&self.spoiled));
+        let question =
+            move |connection: &Connection| sandboxes::list(connection, whose.as_ref(), after, limit, &spoiled);
+        self.readers.read(Access::Scan, tenant, question).await
     }
 
     async fn remove_sandbox(&self, tenant: &TenantId, bot: &BotId) -> Result<(), StoreError> {
         self.writer.submit(sandboxes::Remove { tenant: tenant.clone(), bot: bot.clone() }).await
     }
 
-    async fn notifications(&self, query: NotificationQuery) -> Result<Vec<Notification>, StoreError> {
-        self.readers.read(move |connection| notifications::list(connection, &query)).await
+    async fn notification_page(&self, query: NotificationQuery) -> Result<NotificationPage, StoreError> {
+        let (tenant, spoiled) = (query.scope.tenant.clone(), Arc::clone(&self.spoiled));
+        let access = if query.acknowledged || query.task.is_some() { Access::Scan } else { Access::Lookup };
+        let question = move |connection: &Connection| notifications::page(connection, &query, &spoiled);
+        self.readers.read(access, Some(&tenant), question).await
     }
 
-    async fn lease(&self, scope: &Scope, request: LeaseRequest) -> Result<Vec<Notification>, StoreError> {
-        self.writer.submit(notifications::Lease { scope: scope.clone(), request }).await
+    async fn lease(&self, scope: &Scope, mut request: LeaseRequest) -> Result<Vec<Notification>, StoreError> {
+        loop {
+            let spoiled = Arc::clone(&self.spoiled);
+            let leased = self.writer.submit(notifications::Lease { scope: scope.clone(), request, spoiled }).await?;
+            match leased.next {
+                // So far all is leased: further on, after others had their turn to write.
+                Some(next) if leased.notifications.is_empty() => request.after = next,
+                Some(_) | None => return Ok(leased.notifications),
+            }
+        }
     }
 
     async fn next_lease_end(&self, scope: &Scope, after: i64) -> Result<Option<SystemTime>, StoreError> {
-        let scope = scope.clone();
-        self.readers.read(move |connection| notifications::next_lease_end(connection, &scope, after)).await
+        let whose = scope.clone();
+        let question = move |connection: &Connection| notifications::next_lease_end(connection, &whose, after);
+        self.readers.read(Access::Scan, Some(&scope.tenant), question).await
     }
 
     async fn acknowledge(&self, scope: &Scope, which: Selection, now: SystemTime) -> Result<u32, StoreError> {
@@ -190,8 +249,21 @@ impl TaskStore for SqliteStore {
         &self,
         acknowledged_before: SystemTime,
         made_before: SystemTime,
+        limit: u32,
     ) -> Result<u64, StoreError> {
-        self.writer.submit(notifications::RemoveOld { acknowledged_before, made_before }).await
+        self.writer.submit(retention::RemoveNotifications { acknowledged_before, made_before, limit }).await
+    }
+
+    async fn newest_time(&self, before: SystemTime) -> Result<Option<SystemTime>, StoreError> {
+        self.readers.read(Access::Lookup, None, move |connection| retention::newest_time(connection, before)).await
+    }
+
+    async fn meta(&self, key: &'static str) -> Result<Option<String>, StoreError> {
+        self.readers.read(Access::Lookup, None, move |connection| retention::meta(connection, key)).await
+    }
+
+    async fn put_meta(&self, key: &'static str, value: String) -> Result<(), StoreError> {
+        self.writer.submit(retention::PutMeta { key, value }).await
     }
 
     fn notified(&self, scope: &Scope) -> watch::Receiver<u64> {

@@ -3,8 +3,9 @@
 use rusqlite::{Connection, ffi, params};
 
 use super::{
+    spoiled::Spoiled,
     statement::Statement,
-    values::{decode_all, decode_one, micros},
+    values::{decode, decode_one, micros},
     writer::Change,
 };
 use crate::{
@@ -12,11 +13,18 @@ use crate::{
     task::{BotId, SandboxId, SandboxRecord, TenantId},
 };
 
+/// What errors call a record of this table.
+const WHAT: &str = "sandbox";
+
 /// Adds or replaces a sandbox.
 pub(super) struct Put(pub(super) SandboxRecord);
 
 impl Change for Put {
     type Answer = ();
+
+    fn tenant(&self) -> Option<&TenantId> {
+        Some(&self.0.tenant)
+    }
 
     fn apply(&self, connection: &Connection) -> Result<(), StoreError> {
         let Self(sandbox) = self;
@@ -55,9 +63,18 @@ pub(super) struct Remove {
 impl Change for Remove {
     type Answer = ();
 
+    fn tenant(&self) -> Option<&TenantId> {
+        Some(&self.tenant)
+    }
+
     fn apply(&self, connection: &Connection) -> Result<(), StoreError> {
+        let whose = (self.tenant.as_str(), self.bot.as_str());
+        let mut statement = connection.prepare_cached(
+            "DELETE FROM removals WHERE sandbox = (SELECT id FROM sandboxes WHERE tenant = ? AND bot = ?)",
+        )?;
+        statement.execute(whose)?;
         let mut statement = connection.prepare_cached("DELETE FROM sandboxes WHERE tenant = ? AND bot = ?")?;
-        statement.execute((self.tenant.as_str(), self.bot.as_str()))?;
+        statement.execute(whose)?;
         Ok(())
     }
 }
@@ -67,8 +84,8 @@ pub(super) fn get(
     tenant: &TenantId,
     bot: &BotId,
 ) -> Result<Option<SandboxRecord>, StoreError> {
-    let mut statement = connection.prepare_cached("SELECT record FROM sandboxes WHERE tenant = ? AND bot = ?")?;
-    decode_one(statement.query((tenant.as_str(), bot.as_str()))?)
+    let mut statement = connection.prepare_cached("SELECT id, record FROM sandboxes WHERE tenant = ? AND bot = ?")?;
+    decode_one(statement.query((tenant.as_str(), bot.as_str()))?, WHAT)
 }
 
 pub(super) fn list(
@@ -76,14 +93,24 @@ pub(super) fn list(
     tenant: Option<&TenantId>,
     after: Option<SandboxId>,
     limit: u32,
+    spoiled: &Spoiled,
 ) -> Result<Vec<SandboxRecord>, StoreError> {
-    let mut sql = Statement::new("SELECT record FROM sandboxes WHERE TRUE");
+    // Without a limit in SQL: a record that cannot be understood must not make a page look like the last one.
+    let mut sql = Statement::new("SELECT id, record FROM sandboxes WHERE TRUE");
     if let Some(tenant) = tenant {
         sql.push(" AND tenant = ").bind(tenant.as_str().to_owned());
     }
     if let Some(after) = after {
         sql.push(" AND id > ").bind(after.to_string());
     }
-    sql.push(" ORDER BY id LIMIT ").bind(limit);
-    decode_all(sql.prepare(connection)?.query(&sql.bound()[..])?)
+    sql.push(" ORDER BY id");
+    let mut statement = sql.prepare(connection)?;
+    let mut rows = statement.query(&sql.bound()[..])?;
+    let mut found = Vec::new();
+    while found.len() < limit as usize
+        && let Some(row) = rows.next()?
+    {
+        found.extend(spoiled.skip(decode(row, WHAT))?);
+    }
+    Ok(found)
 }

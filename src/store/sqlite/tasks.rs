@@ -1,19 +1,27 @@
 //! The table of tasks.
 
-use std::time::SystemTime;
+use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, params, types::ValueRef};
 
 use super::{
     notifications,
+    spoiled::Spoiled,
     statement::Statement,
-    values::{decode_all, decode_one, micros},
+    usage,
+    values::{decode, decode_all, decode_one, micros},
     writer::Change,
 };
 use crate::{
-    store::{BotFilter, Caps, Created, Scope, StoreError, TaskQuery},
+    store::{BotFilter, Caps, Created, Scope, StoreError, TaskPage, TaskQuery},
     task::{BotId, NewNotification, Task, TaskId, TenantId},
 };
+
+/// What errors call a record of this table.
+const WHAT: &str = "task";
+/// The most rows that one page looks at, and how long it may look: whoever wants more asks for the next page.
+const EXAMINED: u32 = 4096;
+const EXAMINED_FOR: Duration = Duration::from_millis(50);
 
 /// Adds a task.
 pub(super) struct Create {
@@ -24,6 +32,10 @@ pub(super) struct Create {
 impl Change for Create {
     type Answer = Created;
 
+    fn tenant(&self) -> Option<&TenantId> {
+        Some(&self.task.owner.tenant)
+    }
+
     fn apply(&self, connection: &Connection) -> Result<Created, StoreError> {
         let owner = &self.task.owner;
         if let Some(request_id) = &self.task.spec.request_id
@@ -32,9 +44,13 @@ impl Change for Create {
             return Ok(Created::Existing(existing));
         }
         self.check_caps(connection)?;
+        let record = serde_json::to_string(&self.task)?;
+        let bytes = usage::bytes(&record);
+        usage::check(connection, &owner.tenant, bytes, &self.caps)?;
+        usage::add(connection, &owner.tenant, 1, bytes)?;
         let mut statement = connection.prepare_cached(
-            "INSERT INTO tasks (id, tenant, bot, session, request_id, sandbox, status, created_at, finished_at, revision, record) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO tasks (id, tenant, bot, session, request_id, sandbox, status, created_at, finished_at, revision, record, \
+             bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )?;
         statement.execute(params![
             self.task.id.to_string(),
@@ -47,7 +63,8 @@ impl Change for Create {
             micros(self.task.created_at),
             self.task.state.finished_at().map(micros),
             self.task.revision,
-            serde_json::to_string(&self.task)?,
+            record,
+            bytes,
         ])?;
         Ok(Created::New(self.task.clone()))
     }
@@ -81,6 +98,10 @@ pub(super) struct Update {
 
 impl Change for Update {
     type Answer = Task;
+
+    fn tenant(&self) -> Option<&TenantId> {
+        Some(&self.task.owner.tenant)
+    }
 
     fn apply(&self, connection: &Connection) -> Result<Task, StoreError> {
         let mut updated = self.task.clone();
@@ -122,9 +143,9 @@ impl Update {
     fn add_late_outcome(&self, connection: &Connection, updated: &Task) -> Result<bool, StoreError> {
         let (id, tenant) = (self.task.id.to_string(), self.task.owner.tenant.as_str());
         let mut statement = connection.prepare_cached(
-            "SELECT record FROM tasks WHERE id = ? AND tenant = ? AND revision = ? AND finished_at IS NOT NULL",
+            "SELECT id, record FROM tasks WHERE id = ? AND tenant = ? AND revision = ? AND finished_at IS NOT NULL",
         )?;
-        let Some(stored) = decode_one::<Task>(statement.query((&id, tenant, self.task.revision))?)? else {
+        let Some(stored) = decode_one::<Task>(statement.query((&id, tenant, self.task.revision))?, WHAT)? else {
             return Ok(false);
         };
         let with_news = Task { late_outcome: self.task.late_outcome.clone(), ..stored.clone() };
@@ -138,27 +159,9 @@ impl Update {
     }
 }
 
-/// Removes tasks that are over for long.
-pub(super) struct RemoveFinished {
-    pub(super) before: SystemTime,
-    pub(super) limit: u32,
-}
-
-impl Change for RemoveFinished {
-    type Answer = Vec<Task>;
-
-    fn apply(&self, connection: &Connection) -> Result<Vec<Task>, StoreError> {
-        let mut statement = connection.prepare_cached(
-            "DELETE FROM tasks WHERE id IN (SELECT id FROM tasks WHERE finished_at < ? ORDER BY finished_at LIMIT ?) \
-             RETURNING record",
-        )?;
-        decode_all(statement.query((micros(self.before), self.limit))?)
-    }
-}
-
 pub(super) fn get(connection: &Connection, tenant: &TenantId, id: TaskId) -> Result<Option<Task>, StoreError> {
-    let mut statement = connection.prepare_cached("SELECT record FROM tasks WHERE id = ? AND tenant = ?")?;
-    decode_one(statement.query((id.to_string(), tenant.as_str()))?)
+    let mut statement = connection.prepare_cached("SELECT id, record FROM tasks WHERE id = ? AND tenant = ?")?;
+    decode_one(statement.query((id.to_string(), tenant.as_str()))?, WHAT)
 }
 
 pub(super) fn get_by_request(
@@ -168,31 +171,65 @@ pub(super) fn get_by_request(
     request_id: &str,
 ) -> Result<Option<Task>, StoreError> {
     let mut statement =
-        connection.prepare_cached("SELECT record FROM tasks WHERE tenant = ? AND bot = ? AND request_id = ?")?;
-    decode_one(statement.query((tenant.as_str(), bot.as_str(), request_id))?)
+        connection.prepare_cached("SELECT id, record FROM tasks WHERE tenant = ? AND bot = ? AND request_id = ?")?;
+    decode_one(statement.query((tenant.as_str(), bot.as_str(), request_id))?, WHAT)
 }
 
-pub(super) fn list(connection: &Connection, wanted: &TaskQuery) -> Result<Vec<Task>, StoreError> {
+pub(super) fn page(connection: &Connection, wanted: &TaskQuery, spoiled: &Spoiled) -> Result<TaskPage, StoreError> {
     let sql = selection(wanted);
-    decode_all(sql.prepare(connection)?.query(&sql.bound()[..])?)
-}
-
-pub(super) fn unfinished(connection: &Connection) -> Result<Vec<Task>, StoreError> {
-    let mut statement = connection
-        .prepare_cached("SELECT record FROM tasks INDEXED BY tasks_unfinished WHERE finished_at IS NULL ORDER BY id")?;
-    decode_all(statement.query([])?)
-}
-
-fn selection(wanted: &TaskQuery) -> Statement {
-    let unfinished = !wanted.statuses.is_empty() && wanted.statuses.iter().all(|status| !status.is_terminal());
-    // Without statistics the planner walks all that was ever run to spare sorting the few that are.
-    let table = if unfinished { "tasks INDEXED BY tasks_unfinished" } else { "tasks" };
-    let mut sql = Statement::new(format!("SELECT record FROM {table} WHERE tenant = "));
-    sql.bind(wanted.tenant.as_str().to_owned());
-    if unfinished {
-        sql.push(" AND finished_at IS NULL");
+    let mut statement = sql.prepare(connection)?;
+    let mut rows = statement.query(&sql.bound()[..])?;
+    let begun = Instant::now();
+    let (mut page, mut last, mut examined) = (TaskPage::default(), None, 0);
+    while let Some(row) = rows.next()? {
+        if page.tasks.len() >= wanted.limit as usize || (examined > 0 && begun.elapsed() > EXAMINED_FOR) {
+            page.next = last;
+            break;
+        }
+        examined += 1;
+        last = row.get_ref(0)?.as_str().ok().and_then(|id| id.parse().ok()).or(last);
+        if row.get_ref(1)? != ValueRef::Null {
+            page.tasks.extend(spoiled.skip(decode(row, WHAT))?);
+        }
+        if examined == EXAMINED {
+            page.next = last;
+        }
     }
-    push_bots(&mut sql, &wanted.bots);
+    Ok(page)
+}
+
+pub(super) fn unfinished(connection: &Connection, spoiled: &Spoiled) -> Result<Vec<Task>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id, record FROM tasks INDEXED BY tasks_unfinished WHERE finished_at IS NULL ORDER BY id",
+    )?;
+    decode_all(statement.query([])?, WHAT, spoiled)
+}
+
+/// Which of these tasks the table does not have.
+pub(super) fn unknown(connection: &Connection, ids: &[TaskId]) -> Result<Vec<TaskId>, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT 1 FROM tasks WHERE id = ?")?;
+    let mut unknown = Vec::new();
+    for id in ids {
+        if !statement.exists([id.to_string()])? {
+            unknown.push(*id);
+        }
+    }
+    Ok(unknown)
+}
+
+/// The rows that a page looks at, in their order: the id of each, and the record of those that are wanted. By an index of the tenant's or
+/// the bot's, named because without statistics the planner may prefer to walk what all tenants have ever run.
+fn selection(wanted: &TaskQuery) -> Statement {
+    let unfinished = wanted.is_unfinished();
+    let index = match wanted.bots {
+        _ if unfinished => "tasks_unfinished",
+        BotFilter::One(_) => "tasks_of_bot",
+        BotFilter::All | BotFilter::Matching(_) => "tasks_of_tenant",
+    };
+    let mut sql = Statement::new("SELECT id, CASE WHEN TRUE");
+    if let BotFilter::Matching(patterns) = &wanted.bots {
+        push_patterns(&mut sql, patterns);
+    }
     if let Some(session) = &wanted.session {
         sql.push(" AND session = ").bind(session.as_str().to_owned());
     }
@@ -204,40 +241,43 @@ fn selection(wanted: &TaskQuery) -> Statement {
         sql.push(")");
     }
     for (key, value) in &wanted.labels {
-        // Keys are compared as values: in a JSON path, a dot or a quote in a key would have a meaning.
-        sql.push(" AND EXISTS (SELECT 1 FROM json_each(record, '$.spec.labels') AS label WHERE label.key = ")
-            .bind(key.clone())
-            .push(" AND label.value = ")
-            .bind(value.clone())
-            .push(")");
+        // Keys are compared as values: in a JSON path, a dot or a quote in a key would have a meaning. What is no JSON has no labels.
+        sql.push(
+            " AND EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(record) THEN record ELSE '{}' END, '$.spec.labels') \
+             AS label WHERE label.key = ",
+        )
+        .bind(key.clone())
+        .push(" AND label.value = ")
+        .bind(value.clone())
+        .push(")");
+    }
+    sql.push(" THEN record END FROM tasks INDEXED BY ").push(index).push(" WHERE tenant = ");
+    sql.bind(wanted.tenant.as_str().to_owned());
+    if unfinished {
+        sql.push(" AND finished_at IS NULL");
+    }
+    if let BotFilter::One(bot) = &wanted.bots {
+        sql.push(" AND bot = ").bind(bot.as_str().to_owned());
     }
     if let Some(before) = wanted.before {
         sql.push(" AND id < ").bind(before.to_string());
     }
-    sql.push(" ORDER BY id DESC LIMIT ").bind(wanted.limit);
+    sql.push(" ORDER BY id DESC LIMIT ").bind(EXAMINED);
     sql
 }
 
-fn push_bots(sql: &mut Statement, bots: &BotFilter) {
-    match bots {
-        BotFilter::All => {}
-        BotFilter::One(bot) => {
-            sql.push(" AND bot = ").bind(bot.as_str().to_owned());
-        }
-        BotFilter::Matching(patterns) => {
-            sql.push(" AND (FALSE");
-            for pattern in patterns {
-                match pattern.strip_suffix('*') {
-                    // Not LIKE: an underscore is a common character in a name and a wildcard there.
-                    Some(prefix) => sql
-                        .push(" OR substr(bot, 1, ")
-                        .bind(i64::try_from(prefix.chars().count()).unwrap_or(i64::MAX))
-                        .push(") = ")
-                        .bind(prefix.to_owned()),
-                    None => sql.push(" OR bot = ").bind(pattern.clone()),
-                };
-            }
-            sql.push(")");
-        }
+fn push_patterns(sql: &mut Statement, patterns: &[String]) {
+    sql.push(" AND (FALSE");
+    for pattern in patterns {
+        match pattern.strip_suffix('*') {
+            // Not LIKE: an underscore is a common character in a name and a wildcard there.
+            Some(prefix) => sql
+                .push(" OR substr(bot, 1, ")
+                .bind(i64::try_from(prefix.chars().count()).unwrap_or(i64::MAX))
+                .push(") = ")
+                .bind(prefix.to_owned()),
+            None => sql.push(" OR bot = ").bind(pattern.clone()),
+        };
     }
+    sql.push(")");
 }

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rusqlite::{Row, Rows};
+use rusqlite::{Row, Rows, types::ValueRef};
 use serde::de::DeserializeOwned;
 
+use super::spoiled::Spoiled;
 use crate::store::StoreError;
 
 /// Microseconds since 1970, rounded down towards it.
@@ -22,24 +23,44 @@ pub(super) fn time(micros: i64) -> SystemTime {
     time.unwrap_or(UNIX_EPOCH)
 }
 
-/// The records of a result: the first column of its rows.
-pub(super) fn decode_all<T: DeserializeOwned>(mut rows: Rows<'_>) -> Result<Vec<T>, StoreError> {
+/// The records of a result without those that cannot be understood. Each row is an id and a record.
+pub(super) fn decode_all<T: DeserializeOwned>(
+    mut rows: Rows<'_>,
+    what: &'static str,
+    spoiled: &Spoiled,
+) -> Result<Vec<T>, StoreError> {
     let mut records = Vec::new();
     while let Some(row) = rows.next()? {
-        records.push(decode(row, 0)?);
+        records.extend(spoiled.skip(decode(row, what))?);
     }
     Ok(records)
 }
 
-/// The record of a result, if there is one.
-pub(super) fn decode_one<T: DeserializeOwned>(mut rows: Rows<'_>) -> Result<Option<T>, StoreError> {
-    rows.next()?.map(|row| decode(row, 0)).transpose()
+/// The record of a result of an id and a record, if there is one.
+pub(super) fn decode_one<T: DeserializeOwned>(mut rows: Rows<'_>, what: &'static str) -> Result<Option<T>, StoreError> {
+    rows.next()?.map(|row| decode(row, what)).transpose()
 }
 
-/// The record in a column.
-pub(super) fn decode<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> Result<T, StoreError> {
-    let record = row.get_ref(column)?.as_str().map_err(rusqlite::Error::from)?;
-    Ok(serde_json::from_str(record)?)
+/// The record of a row that begins with an id and a record.
+pub(super) fn decode<T: DeserializeOwned>(row: &Row<'_>, what: &'static str) -> Result<T, StoreError> {
+    let text = match row.get_ref(1)? {
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes,
+        ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) => &[],
+    };
+    serde_json::from_slice(text).map_err(|error| StoreError::Record {
+        what,
+        id: id(row.get_ref(0)),
+        // Not the error's own words: they quote what they have found, and that may be a secret.
+        detail: format!("{:?} error at line {} column {}", error.classify(), error.line(), error.column()),
+    })
+}
+
+fn id(value: Result<ValueRef<'_>, rusqlite::Error>) -> String {
+    match value {
+        Ok(ValueRef::Text(bytes) | ValueRef::Blob(bytes)) => String::from_utf8_lossy(bytes).into_owned(),
+        Ok(ValueRef::Integer(number)) => number.to_string(),
+        Ok(ValueRef::Null | ValueRef::Real(_)) | Err(_) => "?".to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 use std::{
     io,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     thread,
@@ -16,11 +16,14 @@ use std::{
 };
 
 use rusqlite::Connection;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::file::Claim;
-use crate::store::{Scope, StoreError, signs::Signs};
+use super::{failed, file::Claim, queue::Queue, shares::Shares};
+use crate::{
+    store::{Scope, StoreError, signs::Signs},
+    task::TenantId,
+};
 
 /// The most changes in one commit.
 const GROUP_LIMIT: usize = 256;
@@ -28,7 +31,7 @@ const GROUP_LIMIT: usize = 256;
 const CROWD: usize = 4;
 /// That moment: about as long as a commit takes where the disk is a fast one.
 const GATHER: Duration = Duration::from_millis(1);
-/// The most changes that wait; further callers wait to get in.
+/// The most changes of one tenant that wait; its further callers wait to get in.
 const QUEUE_LIMIT: usize = 1024;
 
 /// Something to be written.
@@ -39,6 +42,9 @@ pub(super) trait Change: Send + 'static {
     /// Makes the change within the group's transaction. On an error everything it did is undone.
     fn apply(&self, connection: &Connection) -> Result<Self::Answer, StoreError>;
 
+    /// On whose behalf it is made; none: the server's own.
+    fn tenant(&self) -> Option<&TenantId>;
+
     /// Whose subscribers have to look again after this.
     fn wakes(&self, _answer: &Self::Answer) -> Option<Scope> {
         None
@@ -48,8 +54,9 @@ pub(super) trait Change: Send + 'static {
 /// The way to the writer.
 #[derive(Debug)]
 pub(super) struct Writer {
-    /// None once the store is closed. The thread ends when nobody can send to it any more.
-    queue: Mutex<Option<mpsc::Sender<Box<dyn Job>>>>,
+    /// Closed with the store. The thread ends when it is, and empty.
+    queue: Arc<Queue<Box<dyn Job>>>,
+    shares: Shares,
     signs: Arc<Signs>,
     commits: Arc<AtomicU64>,
     /// Cancelled when the file is let go.
@@ -62,14 +69,15 @@ impl Writer {
     /// # Errors
     /// When no thread can be made.
     pub(super) fn start(connection: Connection, claim: Claim) -> io::Result<Self> {
-        let (queue, waiting) = mpsc::channel(QUEUE_LIMIT);
         let writer = Self {
-            queue: Mutex::new(Some(queue)),
+            queue: Arc::new(Queue::new()),
+            shares: Shares::new(QUEUE_LIMIT),
             signs: Arc::new(Signs::new()),
             commits: Arc::default(),
             ended: CancellationToken::new(),
         };
         let work = Work { connection, signs: Arc::clone(&writer.signs), commits: Arc::clone(&writer.commits) };
+        let waiting = Waiting(Arc::clone(&writer.queue));
         let ended = writer.ended.clone().drop_guard();
         let span = tracing::info_span!("store_writer");
         let thread = thread::Builder::new().name("errand-store".to_owned());
@@ -80,13 +88,21 @@ impl Writer {
     /// Makes a change and returns when it is on disk. Cancel safe: the change is made whole or not at all.
     pub(super) async fn submit<C: Change>(&self, change: C) -> Result<C::Answer, StoreError> {
         let (reply, answer) = oneshot::channel();
-        let job = Submitted { change, answer: None, reply };
-        self.queue().ok_or(StoreError::Closed)?.send(Box::new(job)).await.map_err(|_| StoreError::Closed)?;
+        let tenant = change.tenant().cloned();
+        let place = match &tenant {
+            Some(tenant) => {
+                let share = self.shares.of(tenant);
+                match Arc::clone(&share).try_acquire_owned() {
+                    Ok(place) => Some(place),
+                    Err(_) => Some(share.acquire_owned().await.map_err(|_| StoreError::Closed)?),
+                }
+            }
+            None => None,
+        };
+        if !self.queue.push(tenant, Box::new(Submitted { change, answer: None, reply, _place: place })) {
+            return Err(StoreError::Closed);
+        }
         answer.await.map_err(|_| StoreError::Closed)?
-    }
-
-    fn queue(&self) -> Option<mpsc::Sender<Box<dyn Job>>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Changes after every commit that wakes subscribers of this scope.
@@ -101,13 +117,28 @@ impl Writer {
 
     /// How many changes wait.
     pub(super) fn waiting(&self) -> usize {
-        self.queue().map_or(0, |queue| queue.max_capacity() - queue.capacity())
+        self.queue.len()
     }
 
     /// Takes no more changes, and waits until the accepted ones are on disk and the file is let go.
     pub(super) async fn close(&self) {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.queue.close();
         self.ended.cancelled().await;
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
+/// The thread's end of the queue. When the thread ends, however that comes, nobody waits for it any more.
+struct Waiting(Arc<Queue<Box<dyn Job>>>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.clear();
     }
 }
 
@@ -119,14 +150,13 @@ struct Work {
 }
 
 impl Work {
-    fn run(self, mut waiting: mpsc::Receiver<Box<dyn Job>>, claim: Claim, ended: DropGuard) {
+    fn run(self, waiting: Waiting, claim: Claim, ended: DropGuard) {
         let mut group = Vec::new();
         let mut crowded = false;
-        while waiting.blocking_recv_many(&mut group, GROUP_LIMIT) > 0 {
+        while waiting.0.wait(&mut group, GROUP_LIMIT) {
             if crowded {
                 thread::sleep(GATHER);
-                let room = GROUP_LIMIT - group.len();
-                group.extend(std::iter::from_fn(|| waiting.try_recv().ok()).take(room));
+                waiting.0.fill(&mut group, GROUP_LIMIT);
             }
             crowded = group.len() >= CROWD;
             self.commit(std::mem::take(&mut group));
@@ -140,7 +170,9 @@ impl Work {
     }
 
     fn commit(&self, mut group: Vec<Box<dyn Job>>) {
-        let failure = transact(&self.connection, &mut group).err().map(Arc::new);
+        let failure = transact(&self.connection, &mut group).err();
+        let failure = failure
+            .map(|error| Failure { cause: Arc::new(error), full: group.iter().any(|job| job.found_disk_full()) });
         if failure.is_some() {
             // Fails when SQLite has rolled back by itself, which is as good.
             let _ = run(&self.connection, "ROLLBACK");
@@ -192,20 +224,32 @@ trait Job: Send {
     /// Makes the change and keeps the answer. False when it failed and has to be undone.
     fn apply(&mut self, connection: &Connection) -> bool;
     fn wakes(&self) -> Option<Scope>;
+    /// True when it failed because the disk is full, at which SQLite gives up the whole group.
+    fn found_disk_full(&self) -> bool;
     /// Tells the caller. `failure` is that of the whole group.
-    fn settle(self: Box<Self>, failure: Option<Arc<rusqlite::Error>>);
+    fn settle(self: Box<Self>, failure: Option<Failure>);
+}
+
+/// Why a group was not committed.
+#[derive(Clone)]
+struct Failure {
+    cause: Arc<rusqlite::Error>,
+    full: bool,
 }
 
 struct Submitted<C: Change> {
     change: C,
     answer: Option<Result<C::Answer, StoreError>>,
     reply: oneshot::Sender<Result<C::Answer, StoreError>>,
+    /// Its place among those of its tenant, until it is made.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl<C: Change> Job for Submitted<C> {
     fn apply(&mut self, connection: &Connection) -> bool {
         let answer = self.change.apply(connection);
-        let done = answer.is_ok();
+        // A refusal has changed nothing, so there is nothing to be undone: it costs the neighbours nothing.
+        let done = answer.as_ref().map_or_else(StoreError::is_refusal, |_| true);
         self.answer = Some(answer);
         done
     }
@@ -217,13 +261,18 @@ impl<C: Change> Job for Submitted<C> {
         }
     }
 
-    fn settle(self: Box<Self>, failure: Option<Arc<rusqlite::Error>>) {
+    fn found_disk_full(&self) -> bool {
+        matches!(self.answer, Some(Err(StoreError::DiskFull)))
+    }
+
+    fn settle(self: Box<Self>, failure: Option<Failure>) {
         let result = match (failure, self.answer) {
             (None, Some(answer)) => answer,
             // The change that broke the group knows more than what followed from it.
             (Some(_), Some(Err(StoreError::Database(cause)))) => Err(StoreError::Database(cause)),
             // Also for a change that was refused: it may have been judged by a neighbour that was never committed.
-            (Some(failure), _) => Err(StoreError::Database(failure)),
+            (Some(Failure { full: true, .. }), _) => Err(StoreError::DiskFull),
+            (Some(Failure { cause, .. }), _) => Err(failed(cause)),
             (None, None) => Err(StoreError::Closed),
         };
         // A caller that went away needs no answer.

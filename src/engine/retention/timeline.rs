@@ -1,0 +1,199 @@
+//! How the wall clock went, as far as the server saw it: which of the time that it shows has really passed. Pure.
+//!
+//! A clock that leaps forward would make everything old at once. So time that no server saw pass counts for little: between two servers at
+//! most [`UNSEEN`], within one what its monotonic clock says. What was stored before a leap is then removed once it has been kept for as
+//! long as it should have been, and no sooner, whether the leap was an error or a machine that was switched off. A clock that is set back
+//! makes nothing older, and takes back the leaps that it undoes.
+
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+/// How much of the time between two servers is believed.
+const UNSEEN: Duration = Duration::from_secs(24 * 3600);
+/// By how much the wall clock may differ from the monotonic one before it counts as having leapt.
+const TOLERANCE: Duration = Duration::from_secs(600);
+/// The most leaps that are remembered: the newest.
+const LEAPS: usize = 64;
+
+/// What was seen of the wall clock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Timeline {
+    /// When it was last looked at.
+    seen: SystemTime,
+    /// Oldest first.
+    leaps: Vec<Leap>,
+}
+
+/// A time that the clock shows as passed and that has not, as far as anybody knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Leap {
+    from: SystemTime,
+    to: SystemTime,
+    /// How much of it has passed.
+    passed: Duration,
+}
+
+/// What the clock did since it was last looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// It went on.
+    Usual,
+    /// It leapt forward.
+    Forward { from: SystemTime },
+    /// It was set back.
+    Back { from: SystemTime },
+}
+
+impl Timeline {
+    /// One that begins at `seen`.
+    pub(super) fn new(seen: SystemTime) -> Self {
+        Self { seen, leaps: Vec::new() }
+    }
+
+    /// Notes that the clock shows `now`, `passed` after it was last looked at; none when nobody knows how long after. Leaps that matter for
+    /// nothing of the age `longest` are forgotten.
+    pub(super) fn observe(&mut self, now: SystemTime, passed: Option<Duration>, longest: Duration) -> Step {
+        let from = std::mem::replace(&mut self.seen, now);
+        let (passed, allowed) = match passed {
+            Some(passed) => (passed, passed.saturating_add(TOLERANCE)),
+            None => (UNSEEN, UNSEEN),
+        };
+        let step = match now.duration_since(from) {
+            Ok(shown) if shown > allowed => {
+                self.leaps.push(Leap { from, to: now, passed });
+                Step::Forward { from }
+            }
+            Ok(_) => Step::Usual,
+            Err(back) => {
+                self.undo(now);
+                if back.duration() > TOLERANCE { Step::Back { from } } else { Step::Usual }
+            }
+        };
+        let over = self.before(longest);
+        self.leaps.retain(|leap| leap.to > over);
+        let surplus = self.leaps.len().saturating_sub(LEAPS);
+        self.leaps.drain(..surplus);
+        step
+    }
+
+    /// Takes back leaps to a time that the clock has not reached: of one that is undone in part, the rest stays.
+    fn undo(&mut self, now: SystemTime) {
+        while let Some(leap) = self.leaps.pop_if(|leap| leap.to > now) {
+            if now.duration_since(leap.from).is_ok_and(|shown| shown > leap.passed.saturating_add(TOLERANCE)) {
+                self.leaps.push(Leap { to: now, ..leap });
+            }
+        }
+    }
+
+    /// What the clock showed `age` ago, by the time that has really passed. Never earlier than 1970.
+    pub(super) fn before(&self, age: Duration) -> SystemTime {
+        let (mut left, mut upper) = (age, self.seen);
+        for leap in self.leaps.iter().rev() {
+            // Between the leap and `upper` the clock went right.
+            let since = upper.duration_since(leap.to).unwrap_or_default();
+            if since >= left {
+                break;
+            }
+            left -= since;
+            upper = leap.from;
+            if leap.passed >= left {
+                return upper;
+            }
+            left -= leap.passed;
+        }
+        upper.checked_sub(left).unwrap_or(SystemTime::UNIX_EPOCH).max(SystemTime::UNIX_EPOCH)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    fn day(days: u32) -> SystemTime {
+        SystemTime::UNIX_EPOCH + DAY * (20_000 + days)
+    }
+
+    /// Lets the clock go on for so long, seen every hour.
+    fn go_on(timeline: &mut Timeline, time: Duration) {
+        let end = timeline.seen + time;
+        while timeline.seen < end {
+            let now = timeline.seen + HOUR;
+            assert_eq!(timeline.observe(now, Some(HOUR), DAY * 30), Step::Usual);
+        }
+    }
+
+    #[test]
+    fn a_clock_that_goes_right_is_believed() {
+        let mut timeline = Timeline::new(day(0));
+        go_on(&mut timeline, DAY * 10);
+        assert_eq!(timeline.before(DAY), day(9));
+        assert_eq!(timeline.before(DAY * 100), day(0) - DAY * 90);
+        // A night without a server.
+        assert_eq!(timeline.observe(day(10) + HOUR * 12, None, DAY * 30), Step::Usual);
+        assert_eq!(timeline.before(DAY), day(9) + HOUR * 12);
+    }
+
+    #[test]
+    fn time_that_a_leap_shows_does_not_count() {
+        for passed in [Some(HOUR), None] {
+            let mut timeline = Timeline::new(day(100));
+            assert_eq!(timeline.observe(day(200), passed, DAY * 30), Step::Forward { from: day(100) });
+            let credit = passed.unwrap_or(UNSEEN);
+            assert_eq!(timeline.before(DAY * 7), day(100) - DAY * 7 + credit);
+            go_on(&mut timeline, DAY * 3);
+            // What was made after the leap is as old as the clock says.
+            assert_eq!(timeline.before(DAY * 2), day(201));
+            assert_eq!(timeline.before(DAY * 7), day(100) - DAY * 4 + credit);
+            // What was made at any time before is removed after it was kept long enough.
+            go_on(&mut timeline, DAY * 4);
+            assert_eq!(timeline.before(DAY * 7), day(200));
+        }
+    }
+
+    #[test]
+    fn a_machine_that_is_often_off_still_forgets() {
+        let mut timeline = Timeline::new(day(0));
+        for week in 1..=10 {
+            go_on(&mut timeline, HOUR * 8);
+            timeline.observe(day(week * 7), None, DAY * 7);
+        }
+        assert!(timeline.leaps.len() < 8, "leaps that matter no more are forgotten: {timeline:?}");
+        assert!(timeline.before(DAY * 7) > day(20), "{timeline:?}");
+    }
+
+    #[test]
+    fn a_clock_set_back_makes_nothing_older() {
+        let mut timeline = Timeline::new(day(100));
+        assert_eq!(timeline.observe(day(50), Some(HOUR), DAY * 30), Step::Back { from: day(100) });
+        assert_eq!(timeline.before(DAY), day(49));
+        assert_eq!(timeline.observe(day(100) + HOUR, Some(HOUR), DAY * 30), Step::Forward { from: day(50) });
+        assert_eq!(timeline.before(DAY), day(49) + HOUR);
+    }
+
+    #[test]
+    fn a_leap_that_is_undone_is_forgotten() {
+        let mut timeline = Timeline::new(day(100));
+        timeline.observe(day(300), Some(HOUR), DAY * 30);
+        timeline.observe(day(100) + HOUR * 2, Some(HOUR), DAY * 30);
+        assert_eq!(timeline, Timeline::new(day(100) + HOUR * 2));
+        // Undone in part, the rest of it is still a leap.
+        timeline.observe(day(300), Some(HOUR), DAY * 30);
+        timeline.observe(day(110), Some(HOUR), DAY * 30);
+        assert_eq!(timeline.before(DAY), day(99) + HOUR * 3);
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut timeline = Timeline::new(day(0));
+        for year in 1..1000 {
+            timeline.observe(day(year * 365), None, DAY * 365 * 1000);
+        }
+        assert_eq!(timeline.leaps.len(), LEAPS);
+        let text = serde_json::to_string(&timeline).unwrap_or_default();
+        assert_eq!(serde_json::from_str::<Timeline>(&text).ok(), Some(timeline));
+    }
+}
