@@ -4,8 +4,8 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use errand::{
-    store::{SqliteStore, StoreError, TaskStore},
-    task::{NotificationKind, Status},
+    store::{Caps, LeaseRequest, Selection, SqliteStore, StoreError, TaskQuery, TaskStore},
+    task::{LeaseId, NotificationKind, Status, TaskId},
 };
 use futures_util::future::join_all;
 use tempfile::TempDir;
@@ -14,7 +14,10 @@ use tempfile::TempDir;
 mod conformance;
 mod fixtures;
 
-use fixtures::{NO_CAPS, all_notifications, all_tasks, at, create, exited, ids, notice, owner, scope, task, tenant};
+use fixtures::{
+    NO_CAPS, all_notifications, all_tasks, at, complete, create, exited, ids, notice, owner, scope, sequences, task,
+    tenant,
+};
 
 struct SqlitePlace(TempDir);
 
@@ -74,6 +77,15 @@ impl conformance::Place for SqlitePlace {
     async fn open(&self) -> Arc<dyn TaskStore> {
         Arc::new(self.store().await)
     }
+
+    fn spoil(&self, what: &str, id: &str, record: &str) {
+        let key = if what == "notification" { "sequence" } else { "id" };
+        let connection = rusqlite::Connection::open(self.file()).unwrap();
+        connection.busy_timeout(Duration::from_secs(5)).unwrap();
+        // A JSON index of sandboxes refuses what is no JSON at all; damage does not ask.
+        let sql = format!("UPDATE {what}{} SET record = ? WHERE {key} = ?", if what == "sandbox" { "es" } else { "s" });
+        assert_eq!(connection.execute(&sql, (record, id)).unwrap(), 1);
+    }
 }
 
 store_conformance!(SqlitePlace);
@@ -85,7 +97,7 @@ async fn a_newer_schema_is_refused_and_left_as_it_was() {
     place.execute("PRAGMA user_version = 99").unwrap();
     let before = std::fs::read(place.file()).unwrap();
     let error = SqliteStore::open(&place.file()).await.unwrap_err();
-    assert!(matches!(error, StoreError::TooNew { found: 99, known: 1 }), "{error:?}");
+    assert!(matches!(error, StoreError::TooNew { found: 99, known: 2 }), "{error:?}");
     assert_eq!(std::fs::read(place.file()).unwrap(), before);
 }
 
@@ -253,4 +265,170 @@ async fn a_group_that_the_database_rolled_back_by_itself_does_not_go_on() {
         )
         .unwrap();
     expect_the_group_to_fail(&place, &store).await;
+}
+
+/// The database as the first version of the schema made it, with a task.
+fn first_schema(place: &SqlitePlace) -> errand::task::Task {
+    let old = task(&owner("a", "bot", "s"));
+    let schema = include_str!("../src/store/sqlite/migrations/0001_initial.sql");
+    place.execute(&format!("{schema} PRAGMA application_id = {}; PRAGMA user_version = 1;", 0x4572_7264)).unwrap();
+    let connection = rusqlite::Connection::open(place.file()).unwrap();
+    let insert = "INSERT INTO tasks (id, tenant, bot, session, sandbox, status, created_at, revision, record) \
+                  VALUES (?, 'a', 'bot', 's', ?, 'queued', 0, 0, ?)";
+    let record = serde_json::to_string(&old).unwrap();
+    connection.execute(insert, (old.id.to_string(), old.sandbox.to_string(), record)).unwrap();
+    old
+}
+
+#[tokio::test]
+async fn a_database_of_the_first_schema_goes_on() {
+    let place = SqlitePlace::new();
+    let old = first_schema(&place);
+    let store = place.store().await;
+    assert_eq!(store.unfinished_tasks().await.unwrap(), [old.clone()]);
+    let caps = Caps { stored_tasks: 1, ..NO_CAPS };
+    let refused = store.create_task(task(&owner("a", "bot", "s")), caps).await.unwrap_err();
+    assert!(matches!(refused, StoreError::TooManyStored { stored: 1, limit: 1 }), "{refused:?}");
+    store.update_task(exited(old, 0, at(1)), None).await.unwrap();
+    complete(&store, &owner("a", "bot", "s")).await;
+    assert_eq!(store.remove_finished_tasks(at(1000), 9).await.unwrap(), 2);
+    let none = Caps { stored_bytes: 0, ..NO_CAPS };
+    assert_eq!(store.remove_notifications(at(0), at(1000), 9).await.unwrap(), 1);
+    let refused = store.create_task(task(&owner("a", "bot", "s")), none).await.unwrap_err();
+    assert!(matches!(refused, StoreError::TooMuchStored { stored: 0, .. }), "nothing is taken off twice: {refused:?}");
+}
+
+/// Fills the database with finished tasks of a tenant, past the store. Each has a label of its own.
+fn fill(place: &SqlitePlace, whose: &str, count: u32) {
+    let model = exited(task(&owner(whose, "bot", "s")), 0, at(1));
+    let record = serde_json::to_string(&model).unwrap();
+    assert!(record.contains(r#""labels":{}"#), "{record}");
+    let record = record.replace(r#""labels":{}"#, r#""labels":{"n":"NUMBER"}"#).replace(&model.id.to_string(), "TASK");
+    let connection = rusqlite::Connection::open(place.file()).unwrap();
+    connection.busy_timeout(Duration::from_secs(5)).unwrap();
+    let insert = "INSERT INTO tasks (id, tenant, bot, session, sandbox, status, created_at, finished_at, revision, record) \
+        WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1), \
+        made (i, id) AS (SELECT i, printf('00000000-0000-7000-8000-%012x', i) FROM n) \
+        SELECT id, ?2, 'bot', 's', ?3, 'succeeded', 0, 1, 0, replace(replace(?4, 'TASK', id), 'NUMBER', i) FROM made";
+    let made = connection.execute(insert, (count, whose, model.sandbox.to_string(), record)).unwrap();
+    assert_eq!(made, count as usize);
+}
+
+fn labelled(whose: &str, number: u32) -> TaskQuery {
+    TaskQuery { labels: [("n".to_owned(), number.to_string())].into(), ..all_tasks(whose) }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scans_of_one_tenant_hold_up_no_other() {
+    let place = SqlitePlace::new();
+    let store = Arc::new(place.store().await);
+    let stranger = create(&*store, task(&owner("stranger", "bot", "s"))).await;
+    fill(&place, "greedy", 100_000);
+    let mut scans = tokio::task::JoinSet::new();
+    for number in 1..=24 {
+        let store = Arc::clone(&store);
+        scans.spawn(async move { store.tasks(labelled("greedy", number)).await.unwrap() });
+    }
+    // They have all begun.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..100 {
+        assert_eq!(store.task(&tenant("stranger"), stranger.id).await.unwrap().as_ref(), Some(&stranger));
+    }
+    assert_eq!(ids(&store.tasks(all_tasks("stranger")).await.unwrap()), [stranger.id]);
+    let over = std::iter::from_fn(|| scans.try_join_next()).count();
+    assert_eq!(over, 0, "a hundred lookups and a list of a stranger take less than one scan of a hundred thousand");
+    for found in scans.join_all().await {
+        assert_eq!(found.len(), 1, "every scan comes to its end");
+    }
+}
+
+#[tokio::test]
+async fn a_page_looks_at_few_tasks_and_goes_on() {
+    let place = SqlitePlace::new();
+    let store = place.store().await;
+    fill(&place, "a", 10_000);
+    let mut query = labelled("a", 1);
+    let (mut pages, mut found) = (0, Vec::new());
+    loop {
+        let page = store.task_page(query.clone()).await.unwrap();
+        pages += 1;
+        found.extend(page.tasks);
+        assert!(page.next.is_none() || page.next < query.before || query.before.is_none());
+        query.before = page.next;
+        if page.next.is_none() {
+            break;
+        }
+    }
+    assert!(pages >= 3, "{pages}");
+    assert_eq!(ids(&found), ["00000000-0000-7000-8000-000000000001".parse::<TaskId>().unwrap()]);
+}
+
+#[tokio::test]
+async fn a_flood_of_changes_holds_up_no_other_tenant() {
+    let place = SqlitePlace::new();
+    let store = place.store().await;
+    let lock = rusqlite::Connection::open(place.file()).unwrap();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let (greedy, quiet) = (owner("greedy", "bot", "s"), owner("quiet", "bot", "s"));
+    let mut flood: Vec<_> = (0..900).map(|_| Box::pin(store.create_task(task(&greedy), NO_CAPS))).collect();
+    for change in &mut flood {
+        assert!(tokio::task::unconstrained(async { futures_util::poll!(change) }).await.is_pending());
+    }
+    let mut one = Box::pin(store.create_task(task(&quiet), NO_CAPS));
+    assert!(tokio::task::unconstrained(async { futures_util::poll!(&mut one) }).await.is_pending());
+    lock.execute_batch("ROLLBACK").unwrap();
+    one.await.unwrap();
+    let commits = store.commits();
+    assert!(commits <= 2, "it is in the first group or the next: {commits}");
+    for change in flood {
+        change.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_refused_change_costs_its_neighbours_nothing() {
+    let place = SqlitePlace::new();
+    let store = place.store().await;
+    let (sound, full) = (owner("a", "sound", "s"), owner("a", "full", "s"));
+    let caps = |owner: &errand::task::Owner| if *owner == full { Caps { per_bot: 0, ..NO_CAPS } } else { NO_CAPS };
+    let owners = [sound.clone(), full.clone(), sound.clone()];
+    let creates = join_all(owners.iter().map(|owner| store.create_task(task(owner), caps(owner))));
+    let (results, commits) = place.in_one_group(&store, 3, creates).await;
+    assert_eq!(results.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
+    assert_eq!(commits, 1);
+}
+
+#[tokio::test]
+async fn what_is_leased_hides_nothing_behind_it() {
+    let place = SqlitePlace::new();
+    let store = place.store().await;
+    let alice = owner("a", "bot", "s");
+    let done = complete(&store, &alice).await;
+    let copy = "INSERT INTO notifications (tenant, bot, session, task, kind, created_at, record, lease, lease_until) \
+        WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000) \
+        SELECT tenant, bot, session, task, kind, created_at, record, 'held', 9000000000000000 FROM notifications, n";
+    place.execute(copy).unwrap();
+    let first = sequences(&store.notifications(all_notifications(&scope(&alice))).await.unwrap())[0];
+    store.acknowledge(&scope(&alice), Selection::Sequences(vec![first]), at(1)).await.unwrap();
+    complete(&store, &alice).await;
+    let request = LeaseRequest { lease: LeaseId::new(), after: 0, limit: 9, now: at(0), until: at(10) };
+    let leased = store.lease(&scope(&alice), request).await.unwrap();
+    assert_eq!(leased.len(), 1);
+    assert_ne!(leased[0].body.task, done.id);
+}
+
+#[tokio::test]
+async fn spoiled_records_are_counted_once() {
+    use conformance::Place as _;
+    let place = SqlitePlace::new();
+    let store = place.store().await;
+    let spoiled = create(&store, task(&owner("a", "bot", "s"))).await;
+    place.spoil("task", &spoiled.id.to_string(), "{}");
+    for _ in 0..3 {
+        assert!(store.unfinished_tasks().await.unwrap().is_empty());
+        assert!(store.tasks(all_tasks("a")).await.unwrap().is_empty());
+    }
+    assert_eq!(store.spoiled(), 1);
 }

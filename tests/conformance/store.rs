@@ -8,8 +8,12 @@ use errand::store::TaskStore;
 
 #[path = "store/notifications.rs"]
 pub mod notifications;
+#[path = "store/retention.rs"]
+pub mod retention;
 #[path = "store/sandboxes.rs"]
 pub mod sandboxes;
+#[path = "store/spoiled.rs"]
+pub mod spoiled;
 #[path = "store/tasks.rs"]
 pub mod tasks;
 
@@ -19,6 +23,8 @@ pub trait Place: Sized {
     async fn empty() -> Self;
     /// The store there, opened. At most one at a time.
     async fn open(&self) -> Arc<dyn TaskStore>;
+    /// Overwrites the record of a `task`, a `sandbox` or a `notification`, past the store.
+    fn spoil(&self, what: &str, id: &str, record: &str);
 }
 
 /// One test for each case, with stores at places of the given type.
@@ -44,6 +50,12 @@ macro_rules! store_conformance {
                 a_completion_is_acknowledged_by_its_task, old_notifications_are_removed,
                 a_sequence_is_never_used_twice, commits_and_releases_are_signalled, everything_survives_a_reopen,
                 a_closed_store_refuses_all_use;
+            retention: stored_tasks_of_a_tenant_are_limited, stored_bytes_of_a_tenant_are_limited,
+                removed_tasks_leave_directories_to_remove, directories_go_with_their_sandbox, unknown_tasks_are_told,
+                facts_are_kept_by_name, the_newest_time_is_that_before_a_moment;
+            spoiled: a_spoiled_task_is_left_out_alone, a_spoiled_task_is_named_without_its_content,
+                spoiled_unfinished_tasks_are_left_alone, a_spoiled_sandbox_is_left_out_alone,
+                a_spoiled_notification_stops_no_other, spoiled_records_go_with_retention;
         }
     };
     ($place:ty; $($module:ident: $($case:ident),+;)+) => {

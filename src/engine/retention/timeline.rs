@@ -66,7 +66,7 @@ impl Timeline {
             }
             Ok(_) => Step::Usual,
             Err(back) => {
-                self.undo(now);
+                self.undo(now, passed);
                 if back.duration() > TOLERANCE { Step::Back { from } } else { Step::Usual }
             }
         };
@@ -77,11 +77,13 @@ impl Timeline {
         step
     }
 
-    /// Takes back leaps to a time that the clock has not reached: of one that is undone in part, the rest stays.
-    fn undo(&mut self, now: SystemTime) {
+    /// Takes back leaps to a time that the clock has not reached, `passed` after it was last looked at: of one that is undone in part, the
+    /// rest stays.
+    fn undo(&mut self, now: SystemTime, mut passed: Duration) {
         while let Some(leap) = self.leaps.pop_if(|leap| leap.to > now) {
-            if now.duration_since(leap.from).is_ok_and(|shown| shown > leap.passed.saturating_add(TOLERANCE)) {
-                self.leaps.push(Leap { to: now, ..leap });
+            passed = passed.saturating_add(leap.passed);
+            if now.duration_since(leap.from).is_ok_and(|shown| shown > passed.saturating_add(TOLERANCE)) {
+                self.leaps.push(Leap { from: leap.from, to: now, passed });
             }
         }
     }
@@ -183,7 +185,7 @@ mod tests {
         // Undone in part, the rest of it is still a leap.
         timeline.observe(day(300), Some(HOUR), DAY * 30);
         timeline.observe(day(110), Some(HOUR), DAY * 30);
-        assert_eq!(timeline.before(DAY), day(99) + HOUR * 3);
+        assert_eq!(timeline.before(DAY), day(99) + HOUR * 4);
     }
 
     #[test]

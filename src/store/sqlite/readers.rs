@@ -189,3 +189,64 @@ fn open(path: &Path) -> Result<Connection, StoreError> {
     configure(&connection)?;
     Ok(connection)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const ENDLESS: &str = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
+
+    fn readers() -> (TempDir, Readers) {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("db");
+        Connection::open(&path).unwrap().execute_batch("CREATE TABLE t (a)").unwrap();
+        let readers = Readers::new(&path);
+        (directory, readers)
+    }
+
+    fn count(sql: &'static str) -> impl FnOnce(&Connection) -> Result<i64, StoreError> + Send + 'static {
+        move |connection| Ok(connection.query_row(sql, [], |row| row.get(0))?)
+    }
+
+    async fn soon<T>(work: impl Future<Output = T>) -> T {
+        tokio::time::timeout(Duration::from_secs(20), work).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_read_without_a_caller_ends_early() {
+        let (_directory, readers) = readers();
+        let tenant = TenantId::local();
+        for _ in 0..3 {
+            let mut reading = Box::pin(readers.read(Access::Scan, Some(&tenant), count(ENDLESS)));
+            assert!(futures_util::poll!(&mut reading).is_pending());
+            while readers.scans.permits.available_permits() == SCANS.0 {
+                tokio::task::yield_now().await;
+            }
+            drop(reading);
+        }
+        assert_eq!(soon(readers.read(Access::Scan, Some(&tenant), count("SELECT 7"))).await.unwrap(), 7);
+        soon(readers.close()).await;
+    }
+
+    #[tokio::test]
+    async fn scans_of_one_tenant_hold_up_no_other_read() {
+        let (_directory, readers) = readers();
+        let [greedy, quiet] = ["greedy", "quiet"].map(|name| TenantId::new(name).unwrap());
+        let mut scans: Vec<_> =
+            (0..SCANS_WAITING).map(|_| Box::pin(readers.read(Access::Scan, Some(&greedy), count(ENDLESS)))).collect();
+        for scan in &mut scans {
+            assert!(tokio::task::unconstrained(async { futures_util::poll!(scan) }).await.is_pending());
+        }
+        for access in [Access::Scan, Access::Lookup] {
+            assert_eq!(soon(readers.read(access, Some(&quiet), count("SELECT 7"))).await.unwrap(), 7);
+        }
+        assert_eq!(soon(readers.read(Access::Lookup, Some(&greedy), count("SELECT 7"))).await.unwrap(), 7);
+        let surplus = soon(readers.read(Access::Scan, Some(&greedy), count("SELECT 7"))).await;
+        assert!(matches!(surplus, Err(StoreError::Busy)), "{surplus:?}");
+        drop(scans);
+        soon(readers.close()).await;
+    }
+}

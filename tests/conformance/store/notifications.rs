@@ -7,7 +7,7 @@ use errand::{
 
 use super::Place;
 use crate::fixtures::{
-    NO_CAPS, about, all_notifications, all_tasks, at, complete, create, exited, ids, notice, owner, sandbox, scope,
+    NO_CAPS, about, all_notifications, all_tasks, at, complete, create, exited, notice, owner, sandbox, scope,
     sequences, task, tenant,
 };
 
@@ -68,7 +68,8 @@ pub async fn an_update_that_conflicts_adds_no_notification(place: &impl Place) {
 pub async fn a_notification_outlives_its_task(place: &impl Place) {
     let store = place.open().await;
     let task = complete(&*store, &alice()).await;
-    assert_eq!(ids(&store.remove_finished_tasks(at(100), 10).await.unwrap()), [task.id]);
+    assert_eq!(store.remove_finished_tasks(at(100), 10).await.unwrap(), 1);
+    assert_eq!(store.task(&tenant("a"), task.id).await.unwrap(), None);
     assert_eq!(about(&all(&*store, &alice()).await), [task.id]);
 }
 
@@ -203,17 +204,18 @@ pub async fn old_notifications_are_removed(place: &impl Place) {
     let made = completed(&*store, &alice(), 3).await;
     store.acknowledge(&scope(&alice()), Selection::Sequences(vec![made[0]]), at(20)).await.unwrap();
     store.acknowledge(&scope(&alice()), Selection::Sequences(vec![made[1]]), at(30)).await.unwrap();
-    assert_eq!(store.remove_notifications(at(20), at(10)).await.unwrap(), 0);
-    assert_eq!(store.remove_notifications(at(25), at(10)).await.unwrap(), 1);
+    assert_eq!(store.remove_notifications(at(20), at(10), 9).await.unwrap(), 0);
+    assert_eq!(store.remove_notifications(at(25), at(10), 9).await.unwrap(), 1);
     assert_eq!(sequences(&all(&*store, &alice()).await), made[1..]);
-    assert_eq!(store.remove_notifications(at(25), at(11)).await.unwrap(), 2);
+    assert_eq!(store.remove_notifications(at(25), at(11), 1).await.unwrap(), 1);
+    assert_eq!(store.remove_notifications(at(25), at(11), 9).await.unwrap(), 1);
     assert!(all(&*store, &alice()).await.is_empty());
 }
 
 pub async fn a_sequence_is_never_used_twice(place: &impl Place) {
     let store = place.open().await;
     let made = completed(&*store, &alice(), 2).await;
-    store.remove_notifications(at(0), at(1000)).await.unwrap();
+    store.remove_notifications(at(0), at(1000), 9).await.unwrap();
     let next = completed(&*store, &alice(), 1).await;
     assert!(next[0] > made[1]);
 }

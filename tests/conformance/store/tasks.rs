@@ -41,7 +41,7 @@ pub async fn a_request_id_makes_one_task(place: &impl Place) {
     let store = place.open().await;
     let first = create(&*store, requested(&owner("a", "bot", "s"), "r")).await;
     // Even when the bot could have no further task.
-    let none = Caps { per_bot: 0, per_tenant: 0 };
+    let none = Caps { per_bot: 0, per_tenant: 0, ..NO_CAPS };
     let again = store.create_task(requested(&owner("a", "bot", "other"), "r"), none).await.unwrap();
     assert_eq!(again, Created::Existing(first.clone()));
     assert_eq!(ids(&store.tasks(all_tasks("a")).await.unwrap()), [first.id]);
@@ -62,7 +62,7 @@ pub async fn concurrent_creates_with_one_request_id_make_one_task(place: &impl P
 
 pub async fn a_bot_cap_holds_under_concurrent_creates(place: &impl Place) {
     let store = place.open().await;
-    let caps = Caps { per_bot: 7, per_tenant: 100 };
+    let caps = Caps { per_bot: 7, per_tenant: 100, ..NO_CAPS };
     let creates = (0..50).map(|_| store.create_task(task(&owner("a", "bot", "s")), caps));
     let results = join_all(creates).await;
     assert_eq!(results.iter().filter(|result| matches!(result, Ok(Created::New(_)))).count(), 7);
@@ -75,7 +75,7 @@ pub async fn a_bot_cap_holds_under_concurrent_creates(place: &impl Place) {
 
 pub async fn a_tenant_cap_holds_under_concurrent_creates(place: &impl Place) {
     let store = place.open().await;
-    let caps = Caps { per_bot: 100, per_tenant: 5 };
+    let caps = Caps { per_bot: 100, per_tenant: 5, ..NO_CAPS };
     let owners: Vec<_> = (0..50).map(|number| owner("a", &format!("bot{}", number % 10), "s")).collect();
     let results = join_all(owners.iter().map(|owner| store.create_task(task(owner), caps))).await;
     assert_eq!(results.iter().filter(|result| matches!(result, Ok(Created::New(_)))).count(), 5);
@@ -86,7 +86,7 @@ pub async fn a_tenant_cap_holds_under_concurrent_creates(place: &impl Place) {
 
 pub async fn finished_tasks_do_not_count_against_caps(place: &impl Place) {
     let store = place.open().await;
-    let caps = Caps { per_bot: 1, per_tenant: 1 };
+    let caps = Caps { per_bot: 1, per_tenant: 1, ..NO_CAPS };
     let first = create(&*store, task(&owner("a", "bot", "s"))).await;
     assert!(store.create_task(task(&owner("a", "bot", "s")), caps).await.is_err());
     store.update_task(exited(first, 0, at(1)), None).await.unwrap();
@@ -275,11 +275,11 @@ pub async fn tasks_that_finished_long_ago_are_removed(place: &impl Place) {
         let task = create(&*store, task(&owner("a", "bot", "s"))).await;
         finished.push(store.update_task(exited(task, 0, at(second)), None).await.unwrap());
     }
-    assert_eq!(store.remove_finished_tasks(at(1), 10).await.unwrap(), []);
-    let mut removed = store.remove_finished_tasks(at(4), 2).await.unwrap();
-    assert_eq!(removed.len(), 2);
-    removed.extend(store.remove_finished_tasks(at(4), 2).await.unwrap());
-    removed.sort_unstable_by_key(|task| task.id);
-    assert_eq!(removed, finished[..3]);
-    assert_eq!(ids(&store.tasks(all_tasks("a")).await.unwrap()), [finished[3].id, unfinished.id]);
+    let left = async || ids(&store.tasks(all_tasks("a")).await.unwrap());
+    assert_eq!(store.remove_finished_tasks(at(1), 10).await.unwrap(), 0);
+    assert_eq!(store.remove_finished_tasks(at(4), 2).await.unwrap(), 2);
+    assert_eq!(left().await, [finished[3].id, finished[2].id, unfinished.id], "the oldest go first");
+    assert_eq!(store.remove_finished_tasks(at(4), 2).await.unwrap(), 1);
+    assert_eq!(store.remove_finished_tasks(at(4), 2).await.unwrap(), 0);
+    assert_eq!(left().await, [finished[3].id, unfinished.id]);
 }
