@@ -7,8 +7,10 @@ mod api {
     mod caps;
     mod daemons;
     mod disks;
+    mod fairness;
     mod files;
     mod following;
+    mod full_disk;
     mod idempotency;
     mod input;
     mod lifecycle;
@@ -17,11 +19,13 @@ mod api {
     mod notifications;
     mod outcomes;
     mod output;
+    mod retention;
     mod running;
     mod runtimes;
     mod sandboxes;
     mod serving;
     mod spoiling;
+    mod spoiled;
     mod stalls;
     mod stopping;
     mod tenants;

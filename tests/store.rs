@@ -339,9 +339,9 @@ async fn scans_of_one_tenant_hold_up_no_other() {
     assert_eq!(ids(&store.tasks(all_tasks("stranger")).await.unwrap()), [stranger.id]);
     let over = std::iter::from_fn(|| scans.try_join_next()).count();
     assert_eq!(over, 0, "a hundred lookups and a list of a stranger take less than one scan of a hundred thousand");
-    for found in scans.join_all().await {
-        assert_eq!(found.len(), 1, "every scan comes to its end");
-    }
+    // Nobody waits for them any more: they make room for one that comes to its end.
+    scans.shutdown().await;
+    assert_eq!(store.tasks(labelled("greedy", 50_000)).await.unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -52,6 +52,23 @@ async fn a_tenant_has_so_many_unfinished_tasks_over_all_of_its_bots() {
 }
 
 #[tokio::test]
+async fn a_tenant_has_so_many_stored_tasks_and_no_more() {
+    let flags = ["--max-stored-tasks-per-tenant", "2", "--max-stored-bytes-per-tenant", "6MiB"];
+    let Some(server) = Server::on(Image::Busybox, &flags).await else { return };
+    let session = server.session("bot", "session");
+    session.run("exit 0").await;
+    let large = StartTaskRequest { argv: vec!["true".to_owned(), "x".repeat(900_000)], ..session.request("") };
+    let large = StartTaskRequest { command: String::new(), ..large };
+    session.run_as(large).await;
+    let status = server.session("other", "session").try_start(session.request("exit 0")).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert_eq!(status.message().matches('2').count(), 2, "both numbers: {}", status.message());
+    assert!(status.message().contains("max-stored-tasks-per-tenant"), "what to do: {}", status.message());
+    let violation = &status.get_details_quota_failure().unwrap().violations[0];
+    assert_eq!((violation.subject.as_str(), violation.description.matches('2').count()), ("tenant", 2));
+}
+
+#[tokio::test]
 async fn of_ten_thousand_tasks_at_once_as_many_are_accepted_as_may_be_and_each_ends_once() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let session = server.session("bot", "session");

@@ -1,0 +1,48 @@
+//! Stored records that cannot be understood: the server starts, says which, and all else goes on.
+
+use errand::proto::v1::*;
+use tonic::Code;
+
+use crate::support::{
+    client::{ended, refused},
+    docker::Image,
+    server::Server,
+};
+
+#[tokio::test]
+async fn one_spoiled_record_spoils_itself_alone() {
+    let Some(mut server) = Server::on(Image::Busybox, &[]).await else { return };
+    let (session, other) = (server.session("bot", "session"), server.session("other", "session"));
+    let sound = session.run("exit 3").await;
+    let finished = session.run("exit 4").await;
+    let unfinished = session.running("sleep 300").await;
+    let running = session.running("sleep 300").await;
+    let neighbour = other.running("sleep 300").await;
+    server.kill();
+    let database = rusqlite::Connection::open(server.database()).unwrap();
+    for (task, record) in [(&finished, "half a rec"), (&unfinished, r#"{"id": "hunter2"}"#)] {
+        let changed = database.execute("UPDATE tasks SET record = ? WHERE id = ?", [record, &task.task_id]).unwrap();
+        assert_eq!(changed, 1);
+    }
+    database.execute("UPDATE notifications SET record = 'hunter2' WHERE task = ?", [&sound.task_id]).unwrap();
+    drop(database);
+    server.launch().await;
+    for spoiled in [&finished, &unfinished] {
+        let get = GetTaskRequest { task_id: spoiled.task_id.clone(), ..Default::default() };
+        let words = refused(session.tasks().get_task(get).await, Code::DataLoss);
+        assert!(words.contains(&spoiled.task_id) && !words.contains("hunter2"), "{words}");
+        assert!(server.log().contains(&spoiled.task_id));
+    }
+    let list = ListTasksRequest { bot_id: session.bot.clone(), page_size: 2, ..Default::default() };
+    let listed = session.tasks().list_tasks(list).await.unwrap().into_inner();
+    let ids: Vec<_> = listed.tasks.iter().map(|task| &task.task_id).collect();
+    assert_eq!(ids, [&running.task_id, &sound.task_id]);
+    assert_eq!(session.get(&sound).await, sound);
+    for (session, task) in [(&session, &running), (&other, &neighbour)] {
+        assert_eq!(ended(&session.stop(task, Some(0.0)).await), "stopped request 9");
+    }
+    let drained = session.drain(None).await.notifications;
+    let about: Vec<_> = drained.iter().map(|notification| &notification.task_id).collect();
+    assert_eq!(about, [&finished.task_id, &running.task_id], "a spoiled notice holds up no other");
+    assert!(!server.log().contains("hunter2"), "no log line quotes a record");
+}
