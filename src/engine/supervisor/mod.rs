@@ -81,6 +81,13 @@ struct Unsaved {
     pause: Duration,
 }
 
+impl Unsaved {
+    /// After the first failure.
+    fn now() -> Self {
+        Self { retry_at: Instant::now() + FIRST_PAUSE, pause: FIRST_PAUSE }
+    }
+}
+
 /// Supervises one task.
 pub(super) struct Supervisor {
     inner: Arc<Inner>,
@@ -90,7 +97,7 @@ pub(super) struct Supervisor {
     sandbox: String,
     orders: watch::Receiver<Option<StopOrder>>,
     stopping: Option<Stopping>,
-    /// Set while the record is ahead of what is stored.
+    /// Set while the store fails: the record may be ahead of what is stored.
     unsaved: Option<Unsaved>,
     /// Where to launch, while that was seen just now.
     place: Option<Place>,
@@ -219,18 +226,22 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Commits a changed record and a notification about it, if that works now: else everything stays as it was. True when it worked.
-    async fn try_commit_record(&mut self, task: Task, kind: NotificationKind) -> Result<bool, Left> {
+    /// Commits a changed record and a notification about it, if that works now: else everything stays as it was. Not tried while the store
+    /// is known to fail.
+    async fn try_commit_record(&mut self, task: Task, kind: NotificationKind) -> Result<(), Left> {
+        if self.unsaved.is_some() {
+            return Ok(());
+        }
         let notification = self.notification(&task, Some(kind));
-        let error = self.store(&task, notification).await?;
-        if let Some(error) = &error {
+        if let Some(error) = self.store(&task, notification).await? {
             tracing::error!(
-                error = error as &dyn std::error::Error,
+                error = &error as &dyn std::error::Error,
                 ?kind,
                 "a notice could not be stored; it is tried again when it is due again"
             );
+            self.unsaved = Some(Unsaved::now());
         }
-        Ok(error.is_none())
+        Ok(())
     }
 
     /// Commits what is known here alone, if that works by now.
@@ -255,7 +266,7 @@ impl Supervisor {
         self.summarize(&mut task);
         self.task = task.clone();
         self.live.publish(task);
-        self.unsaved.get_or_insert(Unsaved { retry_at: Instant::now() + FIRST_PAUSE, pause: FIRST_PAUSE });
+        self.unsaved.get_or_insert(Unsaved::now());
     }
 
     /// Puts into a record what is known of the output.

@@ -42,7 +42,7 @@ impl Supervisor {
         let mut task = self.task.clone();
         task.stall = Some(Stall { since: SystemTime::now(), silent_for, last_line, waiting });
         // Not until it is done: a command that cannot be told of must still be stopped when that is asked for.
-        self.try_commit_record(task, NotificationKind::Stalled).await.map(drop)
+        self.try_commit_record(task, NotificationKind::Stalled).await
     }
 
     /// Announces that a stalled command has printed something it had not printed before.
@@ -57,6 +57,6 @@ impl Supervisor {
     async fn resume(&mut self) -> Result<(), Left> {
         let mut task = self.task.clone();
         task.stall = None;
-        self.try_commit_record(task, NotificationKind::Resumed).await.map(drop)
+        self.try_commit_record(task, NotificationKind::Resumed).await
     }
 }

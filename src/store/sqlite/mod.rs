@@ -225,7 +225,7 @@ impl TaskStore for SqliteStore {
     async fn next_lease_end(&self, scope: &Scope, after: i64) -> Result<Option<SystemTime>, StoreError> {
         let whose = scope.clone();
         let question = move |connection: &Connection| notifications::next_lease_end(connection, &whose, after);
-        self.readers.read(Access::Scan, Some(&scope.tenant), question).await
+        self.readers.read(Access::Lookup, Some(&scope.tenant), question).await
     }
 
     async fn acknowledge(&self, scope: &Scope, which: Selection, now: SystemTime) -> Result<u32, StoreError> {
