@@ -96,10 +96,11 @@ pub(super) fn list(
     spoiled: &Spoiled,
 ) -> Result<Vec<SandboxRecord>, StoreError> {
     // Without a limit in SQL: a record that cannot be understood must not make a page look like the last one.
-    let mut sql = Statement::new("SELECT id, record FROM sandboxes WHERE TRUE");
-    if let Some(tenant) = tenant {
-        sql.push(" AND tenant = ").bind(tenant.as_str().to_owned());
-    }
+    let mut sql = Statement::new("SELECT id, record FROM sandboxes ");
+    match tenant {
+        Some(tenant) => sql.push("INDEXED BY sandboxes_of_tenant WHERE tenant = ").bind(tenant.as_str().to_owned()),
+        None => sql.push("WHERE TRUE"),
+    };
     if let Some(after) = after {
         sql.push(" AND id > ").bind(after.to_string());
     }

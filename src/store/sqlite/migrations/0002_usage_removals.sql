@@ -25,3 +25,6 @@ CREATE TABLE meta (
 
 -- The notifications that a lease holds are found without a look at all that are pending.
 CREATE INDEX notifications_leased ON notifications (lease) WHERE lease IS NOT NULL;
+
+-- Pages of a tenant's sandboxes are read in their order.
+CREATE INDEX sandboxes_of_tenant ON sandboxes (tenant, id);
