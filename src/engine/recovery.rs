@@ -20,6 +20,7 @@ use super::{
 use crate::{
     bridge::Finding,
     runtime::{Found, RuntimeError},
+    store::StoreError,
     task::{LossReason, SandboxId, SandboxRecord, Task, TaskState, TenantId},
 };
 
@@ -59,9 +60,17 @@ impl Engine {
         for (id, tasks) in by_sandbox {
             let Some(first) = tasks.first() else { continue };
             let (tenant, bot) = (first.owner.tenant.clone(), first.owner.bot.clone());
+            let record = records.remove(&id);
+            if record.is_none()
+                && let Err(error @ StoreError::Record { .. }) = inner.store.sandbox(&tenant, &bot).await
+            {
+                // It may well be there: nothing can be said of its tasks.
+                tracing::error!(%error, tasks = tasks.len(), "the tasks of a sandbox are left as they are");
+                continue;
+            }
             let key = (tenant.clone(), bot.clone());
             let hold = holds.entry(key).or_insert_with(|| inner.reconciling.hold(&tenant, &bot));
-            let bot_tasks = BotTasks { tasks, record: records.remove(&id), hold: Arc::clone(hold) };
+            let bot_tasks = BotTasks { tasks, record, hold: Arc::clone(hold) };
             let (inner, slots) = (Arc::clone(inner), Arc::clone(&slots));
             let name = format!("recovery of {bot}");
             self.inner.tracker.spawn(async move {

@@ -18,6 +18,8 @@ async fn one_spoiled_record_spoils_itself_alone() {
     let unfinished = session.running("sleep 300").await;
     let running = session.running("sleep 300").await;
     let neighbour = other.running("sleep 300").await;
+    let third = server.session("third", "session");
+    let unseen = third.running("sleep 300").await;
     server.kill();
     let database = rusqlite::Connection::open(server.database()).unwrap();
     for (task, record) in [(&finished, "half a rec"), (&unfinished, r#"{"id": "hunter2"}"#)] {
@@ -25,8 +27,12 @@ async fn one_spoiled_record_spoils_itself_alone() {
         assert_eq!(changed, 1);
     }
     database.execute("UPDATE notifications SET record = 'hunter2' WHERE task = ?", [&sound.task_id]).unwrap();
+    let cut = "UPDATE sandboxes SET record = json_remove(record, '$.spec') WHERE bot = ?";
+    assert_eq!(database.execute(cut, [&third.bot]).unwrap(), 1);
     drop(database);
     server.launch().await;
+    refused(third.try_start(third.request("echo")).await, Code::DataLoss);
+    assert_eq!(third.get(&unseen).await.status(), TaskStatus::Running, "it may run: nothing is made up about it");
     for spoiled in [&finished, &unfinished] {
         let get = GetTaskRequest { task_id: spoiled.task_id.clone(), ..Default::default() };
         let words = refused(session.tasks().get_task(get).await, Code::DataLoss);

@@ -6,11 +6,11 @@ mod leftovers;
 mod timeline;
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 
 use super::{EngineError, Inner};
 use crate::{
@@ -33,7 +33,8 @@ pub(super) struct Retention {
     clock: Arc<dyn Clock>,
     /// The wall clock when the engine was made: what was stored later says nothing of the time before.
     began: SystemTime,
-    reached: Mutex<Option<mpsc::Receiver<SandboxRecord>>>,
+    /// Used by one sweeper at a time.
+    reached: Mutex<mpsc::Receiver<SandboxRecord>>,
 }
 
 impl Retention {
@@ -41,7 +42,7 @@ impl Retention {
     pub(super) fn new() -> (Self, mpsc::Sender<SandboxRecord>) {
         let (sender, reached) = mpsc::channel(REACHED);
         let clock = Arc::new(SystemClock { begun: Instant::now() });
-        (Self { began: clock.wall(), clock, reached: Mutex::new(Some(reached)) }, sender)
+        (Self { began: clock.wall(), clock, reached: Mutex::new(reached) }, sender)
     }
 }
 
@@ -70,9 +71,7 @@ impl Clock for SystemClock {
 /// Removes what is due, now and every hour, until the server ends; and what is left in sandboxes when they are reached.
 pub(super) async fn run(inner: Arc<Inner>) {
     let retention = &inner.retention;
-    let reached = retention.reached.lock().unwrap_or_else(PoisonError::into_inner).take();
-    // There is one such task: the channel is there.
-    let Some(mut reached) = reached else { return };
+    let mut reached = retention.reached.lock().await;
     let mut sweeper = Sweeper::new(Arc::clone(&inner.store), Arc::clone(&retention.clock), retention.began);
     let mut due = tokio::time::Instant::now();
     loop {

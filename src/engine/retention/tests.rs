@@ -1,11 +1,13 @@
 //! Sweeps over a real store, with a clock that leaps.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
+use std::sync::Mutex;
+
 use tempfile::TempDir;
 
-use super::*;
+use super::{Arc, Clock, Duration, Sweeper, SystemTime};
 use crate::{
-    store::{Caps, Created, SqliteStore},
+    store::{Caps, Created, SqliteStore, TaskStore as _},
     task::{
         Ending, Event, NewNotification, Nonce, NotificationKind, OutputSummary, Owner, Program, SandboxId, Task,
         TaskId, TaskSpec, TaskState, TenantId,
@@ -73,6 +75,7 @@ impl Place {
             nonce: Nonce::new(),
             state: TaskState::Queued,
             late_outcome: None,
+            stop_requested: None,
             output_file: String::new(),
             output: OutputSummary::default(),
             stall: None,
@@ -82,7 +85,7 @@ impl Place {
         };
         assert!(matches!(store.create_task(task.clone(), CAPS).await.unwrap(), Created::New(_)));
         let at = self.clock.wall();
-        assert!(task.apply(Event::Ended { ending: Ending::Exited(0), started_at: None, at }));
+        assert!(task.apply(Event::Ended { ending: Ending::Exited(0), started_at: None, signalled: false, at }));
         let told = NewNotification::new(NotificationKind::Completed, &task, &[], at);
         store.update_task(task.clone(), Some(told)).await.unwrap();
         task.id

@@ -12,6 +12,7 @@ use crate::{
     bridge::{Attachment, LaunchSettings},
     engine::{EngineError, live::StopOrder, permits::LaunchPermit, sandboxes::Place},
     runtime::{NotStarted, RuntimeError},
+    store::StoreError,
     task::{Ending, Event, StartFailure, Task, TaskState},
 };
 
@@ -73,7 +74,11 @@ impl Supervisor {
                 tracing::warn!(%detail, "the sandbox cannot be reached; the launch waits");
                 Ok(Waited::Again)
             }
-            (_, Err(EngineError::Store(crate::store::StoreError::Closed))) => Err(Left::Ending),
+            (_, Err(EngineError::Store(StoreError::Closed))) => Err(Left::Ending),
+            (_, Err(EngineError::Store(error))) if !matches!(error, StoreError::Record { .. }) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the store fails; the launch waits");
+                Ok(Waited::Again)
+            }
             (_, Err(error)) => Ok(Waited::Step(failed(StartFailure::SandboxGone, &error.to_string()))),
         }
     }
