@@ -285,7 +285,7 @@ async fn a_database_of_the_first_schema_goes_on() {
     let place = SqlitePlace::new();
     let old = first_schema(&place);
     let store = place.store().await;
-    assert_eq!(store.unfinished_tasks().await.unwrap(), [old.clone()]);
+    assert_eq!(store.unfinished_tasks().await.unwrap(), std::slice::from_ref(&old));
     let caps = Caps { stored_tasks: 1, ..NO_CAPS };
     let refused = store.create_task(task(&owner("a", "bot", "s")), caps).await.unwrap_err();
     assert!(matches!(refused, StoreError::TooManyStored { stored: 1, limit: 1 }), "{refused:?}");
