@@ -200,3 +200,42 @@ async fn a_long_log_comes_packed_to_those_who_take_it_so_and_is_the_same_to_all(
         }
     }
 }
+
+/// What the command line's foreground run and `errand logs` print of a command, and what they say beside it.
+fn printed(server: &Server, words: &[&str]) -> (u64, String) {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_errand"));
+    let shown = command.args(["--server", &server.url()]).args(words).output().unwrap();
+    assert!(shown.status.success(), "{words:?}: {}", String::from_utf8_lossy(&shown.stderr));
+    (shown.stdout.len() as u64, String::from_utf8(shown.stderr).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn output_of_exactly_the_default_limit_is_kept() {
+    let Some(server) = Server::on(Image::Debian, &[]).await else { return };
+    let session = server.session("bot", "session");
+    for (size, kept) in [(104_857_600, 104_857_600), (104_857_599, 104_857_599), (104_857_601, 104_857_600)] {
+        let task = session.run(&format!("head -c {size} /dev/zero")).await;
+        assert_eq!(task.output_bytes, size);
+        let missing = task.output_gap.map_or(0, |gap| gap.end - gap.start);
+        assert_eq!(size - missing, kept);
+        let (bytes, said) = printed(&server, &["logs", &task.task_id]);
+        assert_eq!(i64::try_from(bytes).unwrap(), kept);
+        assert_eq!(said.contains("not kept"), missing > 0, "{said}");
+        for format in [OutputFormat::Bytes, OutputFormat::Lz4] {
+            let request =
+                StreamOutputRequest { task_id: task.task_id.clone(), format: format.into(), ..Default::default() };
+            let mut stream = session.tasks().stream_output(request).await.unwrap().into_inner();
+            let mut streamed = 0;
+            while let Some(event) = soon("more of a stream comes", stream.message()).await.unwrap() {
+                if let Some(stream_output_response::Event::Output(part)) = event.event {
+                    streamed += part.next_offset - part.offset;
+                }
+            }
+            assert_eq!(streamed, kept, "{format:?}");
+        }
+        let both = read(&session, &task, head_tail(10, 10), OutputFormat::Bytes).await;
+        assert_eq!((both.total_bytes, both.omitted_bytes), (size, size - 20));
+    }
+    let bot = ["run", "--bot", "bot", "--", "head -c 104857600 /dev/zero"];
+    assert_eq!(printed(&server, &bot).0, 104_857_600);
+}

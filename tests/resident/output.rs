@@ -2,7 +2,7 @@
 
 use errand::{
     bridge::{ExecBridge, OutputPiece, Piece},
-    task::{Ending, Stream, TaskSpec, sentinel::Sentinel},
+    task::{Ending, Gap, Stream, TaskSpec, sentinel::Sentinel},
 };
 
 use super::place::{EVERYWHERE, Place, Where, text};
@@ -65,8 +65,7 @@ async fn the_output_limit_keeps_head_and_tail_and_says_what_is_missing() {
         let ran = launched.ran().await;
         let whole: Vec<u8> = (1..=2_000_000).flat_map(|number| format!("{number}\n").into_bytes()).collect();
         assert_eq!((ran.ending.clone(), ran.bytes), (Some(Ending::Exited(3)), Some(whole.len() as u64)));
-        let gap = ran.gap.expect("a gap");
-        assert!(gap.start >= limit / 2 && whole.len() as u64 - gap.end >= limit * 3 / 8, "{gap:?}");
+        assert_eq!(ran.gap, Some(Gap { start: limit / 2, end: whole.len() as u64 - limit / 2 }));
         let attachment = place.bridge.attach(&place.sandbox, id, nonce, 0).await.unwrap();
         let pieces = place.log(&super::place::Launched { id, nonce, attachment }).await;
         for piece in pieces.iter().chain(&ran.pieces) {
@@ -77,6 +76,29 @@ async fn the_output_limit_keeps_head_and_tail_and_says_what_is_missing() {
         let kilobytes = place.sh(&format!("du -k /tmp/errand/{id}/output.log | cut -f1")).await;
         let kilobytes: u64 = kilobytes.trim().parse().unwrap();
         assert!(kilobytes <= limit / 1024 + 64, "{kilobytes} kB on the disk");
+    }
+}
+
+#[tokio::test]
+async fn output_up_to_the_limit_is_kept_whole() {
+    for place in EVERYWHERE {
+        let Some(place) = Place::on(place).await else { continue };
+        let limit = 200_001;
+        for separate_stderr in [false, true] {
+            for size in [limit - 1, limit, limit + 1, limit + 70_000, 3 * limit] {
+                let command = format!("head -c {} /dev/zero; head -c {} /dev/zero >&2", size / 3, size - size / 3);
+                let spec = TaskSpec { output_limit: limit, separate_stderr, ..text(&command) };
+                let launched = place.launch(&spec).await;
+                let (id, nonce) = (launched.id, launched.nonce);
+                let ran = launched.ran().await;
+                let gap = (size > limit).then(|| Gap { start: limit / 2, end: size - limit.div_ceil(2) });
+                assert_eq!((ran.bytes, ran.gap), (Some(size), gap), "{size} {separate_stderr}");
+                let attachment = place.bridge.attach(&place.sandbox, id, nonce, 0).await.unwrap();
+                let pieces = place.log(&super::place::Launched { id, nonce, attachment }).await;
+                let kept: usize = pieces.iter().map(|piece| piece.bytes.len()).sum();
+                assert_eq!(kept as u64, size.min(limit), "{size} {separate_stderr}");
+            }
+        }
     }
 }
 

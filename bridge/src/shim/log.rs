@@ -30,8 +30,11 @@ pub(super) const MUCH: u64 = 1024 * 1024;
 const LARGE_BUFFER: usize = 64 * 1024;
 /// Holes begin and end at such positions: the kernel frees whole blocks only.
 const BLOCK: u64 = 4096;
-/// In how many steps the tail moves on by its own length. More steps, more of the limit is used; fewer, less work.
+/// In how many steps the tail moves on by its own length. Until the next step so much more than the limit is on the disk: more steps use
+/// less of it, fewer are less work.
 const STEPS: u64 = 8;
+/// The shortest and the longest such step, in bytes.
+const STEP: std::ops::RangeInclusive<u64> = 64 * 1024..=8 * 1024 * 1024;
 
 /// What a read from the command found.
 #[derive(Debug, PartialEq, Eq)]
@@ -53,6 +56,8 @@ pub(super) struct Log {
     size: u64,
     /// The most bytes that are kept.
     limit: u64,
+    /// The most bytes that are on the disk before something older has to go.
+    most: u64,
     gap: Option<Gap>,
     /// False once the file system has refused to make a hole.
     holes: bool,
@@ -64,12 +69,15 @@ pub(super) struct Log {
 impl Log {
     /// Into the empty files of a task. `limit` 0: everything is kept.
     pub(super) fn new(task: &TaskDir, file: File, streams: Option<File>, limit: u64) -> Self {
+        let limit = if limit == 0 { u64::MAX } else { limit };
+        let step = (limit / 2 / STEPS).clamp(*STEP.start(), *STEP.end());
         Self {
             task: task.clone(),
             file,
             streams: streams.map(StreamsWriter::new),
             size: 0,
-            limit: if limit == 0 { u64::MAX } else { limit.max(4 * STEPS * BLOCK) },
+            limit,
+            most: limit.saturating_add(step),
             gap: None,
             holes: true,
             incomplete: false,
@@ -170,7 +178,7 @@ impl Log {
 
     /// How much can be added before something older has to go.
     fn room(&self) -> usize {
-        usize::try_from(self.limit - self.kept()).unwrap_or(MOVE).min(MOVE)
+        usize::try_from(self.most - self.kept()).unwrap_or(MOVE).min(MOVE)
     }
 
     fn kept(&self) -> u64 {
@@ -179,27 +187,43 @@ impl Log {
 
     fn grown(&mut self, by: usize) {
         self.size += by as u64;
-        if self.kept() >= self.limit {
-            self.make_hole();
+        if self.kept() >= self.most {
+            self.trim();
+        }
+    }
+
+    /// Lets go what is more than the limit, once no more is to come for now. Head and tail then add up to the limit.
+    pub(super) fn settle(&mut self) {
+        if self.keeps() && self.kept() > self.limit {
+            self.trim();
         }
     }
 
     /// Lets go what lies between the head and the newest tail.
-    fn make_hole(&mut self) {
-        let start = self.limit / 2 / BLOCK * BLOCK;
-        let tail = self.limit - start;
-        let end = (self.size - (tail - tail / STEPS)) / BLOCK * BLOCK;
+    fn trim(&mut self) {
         let before = self.gap;
-        let freed = before.map_or(start, |gap| gap.end);
-        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        let made = self.write_gap(Gap { start, end }).is_ok()
-            && rustix::io::retry_on_intr(|| fallocate(&self.file, flags, freed, end - freed)).is_ok();
-        if !made {
+        let start = self.limit / 2;
+        let gap = Gap { start, end: self.size - (self.limit - start) };
+        if !self.holes || self.write_gap(gap).is_err() || self.free(before, gap).is_err() {
             // The tail cannot move: what comes from here on is not kept.
             self.holes = false;
             self.gap = before;
+            // First, so that there is room for writing the gap down where the disk is full.
+            let _ = self.file.set_len(before.map_or(self.limit, |gap| gap.start));
             self.drop_newest();
         }
+    }
+
+    /// Gives the disk back what is in the gap and was not given back before.
+    fn free(&self, before: Option<Gap>, gap: Gap) -> io::Result<()> {
+        let freed = before.map_or(0, |before| before.end / BLOCK * BLOCK);
+        let start = gap.start.next_multiple_of(BLOCK).max(freed);
+        let end = gap.end / BLOCK * BLOCK;
+        if start >= end {
+            return Ok(());
+        }
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        Ok(rustix::io::retry_on_intr(|| fallocate(&self.file, flags, start, end - start))?)
     }
 
     /// Where no hole can be made, the gap is at the end.
@@ -297,27 +321,65 @@ mod tests {
         );
     }
 
+    /// So many bytes that are different at each place.
+    fn numbers(size: usize) -> Vec<u8> {
+        (0..u32::MAX).flat_map(|number| format!("{number:09}\n").into_bytes()).take(size).collect()
+    }
+
+    /// Checks that what is kept is right and returns how much it is.
+    fn kept(task: &TaskDir, all: &[u8]) -> u64 {
+        let pieces = read(task);
+        for (offset, _, bytes) in &pieces {
+            assert!(*bytes == all[usize::try_from(*offset).expect("small")..][..bytes.len()], "at {offset}");
+        }
+        pieces.iter().map(|(_, _, bytes)| bytes.len() as u64).sum()
+    }
+
     #[test]
-    fn the_limit_keeps_the_head_and_the_newest_tail_and_frees_the_rest() {
+    fn long_output_frees_disk_between_head_and_tail() {
         let root = tempfile::tempdir().expect("a directory");
         let task = task(root.path());
         let limit = 1024 * 1024;
         let mut log = log(&task, limit);
-        let all: Vec<u8> = (0..500_000u32).flat_map(|number| format!("{number:09}\n").into_bytes()).collect();
+        let all = numbers(5_000_000);
+        let on_disk = || fs::metadata(task.file("output.log")).expect("a log").blocks() * 512;
         for piece in all.chunks(100_000) {
             feed(&mut log, piece, Stream::Stdout);
-            let kept = fs::metadata(task.file("output.log")).expect("a log").blocks() * 512;
-            assert!(kept <= limit + 16 * BLOCK, "{kept} bytes on the disk");
+            assert!(on_disk() <= limit + limit / 16 + 2 * BLOCK, "{} bytes on the disk", on_disk());
+            assert!(kept(&task, &all) >= limit.min(log.size()));
         }
+        log.settle();
         let gap = log.gap().expect("a gap");
         assert_eq!((log.size(), log.incomplete()), (all.len() as u64, false));
-        assert_eq!(gap.start, limit / 2);
-        assert!(all.len() as u64 - gap.end >= limit / 2 * 7 / 8, "the tail is too short: {gap:?}");
-        let pieces = read(&task);
-        let kept: u64 = pieces.iter().map(|(_, _, bytes)| bytes.len() as u64).sum();
-        assert_eq!(kept, all.len() as u64 - (gap.end - gap.start));
-        for (offset, _, bytes) in pieces {
-            assert_eq!(bytes, all[usize::try_from(offset).expect("small")..][..bytes.len()]);
+        assert_eq!(gap, Gap { start: limit / 2, end: all.len() as u64 - limit / 2 });
+        assert_eq!(kept(&task, &all), limit);
+        assert!(on_disk() <= limit + 2 * BLOCK, "{} bytes on the disk", on_disk());
+    }
+
+    #[test]
+    fn head_and_tail_add_up_to_the_limit() {
+        for (limit, holes) in [(65_536, true), (100_001, true), (1_048_576, true), (100_001, false)] {
+            let step = limit / 16;
+            for size in [1, limit - 1, limit, limit + 1, limit + step, limit + 65_536, limit + 65_537, 3 * limit + 7] {
+                let root = tempfile::tempdir().expect("a directory");
+                let task = task(root.path());
+                let mut log = log(&task, limit);
+                log.holes = holes;
+                let all = numbers(usize::try_from(size).expect("small"));
+                for (number, piece) in all.chunks(70_001).enumerate() {
+                    feed(&mut log, piece, if number % 2 == 0 { Stream::Stdout } else { Stream::Stderr });
+                }
+                log.settle();
+                let head = if holes { limit / 2 } else { limit };
+                let gap = (size > limit).then(|| Gap { start: head, end: size - (limit - head) });
+                assert_eq!((log.size(), log.gap(), task.gap()), (size, gap, gap), "{limit}");
+                assert_eq!(kept(&task, &all), size.min(limit), "{size} of {limit}");
+                // A daemon writes on.
+                feed(&mut log, &all[..1], Stream::Stdout);
+                log.settle();
+                let missing = log.gap().map_or(0, |gap| gap.end - gap.start);
+                assert_eq!(log.size() - missing, (size + 1).min(limit), "{size} of {limit}");
+            }
         }
     }
 

@@ -154,7 +154,9 @@ impl Task {
     }
 
     /// Leaves nothing behind but what later readers need.
-    pub(super) fn leave(&self) {
+    pub(super) fn leave(&mut self) {
+        // A daemon may have written on after the command's end.
+        self.log.settle();
         if self.listener.is_some() {
             let _ = fs::remove_file(self.directory.file("control"));
         }
@@ -342,6 +344,7 @@ impl Task {
             None => status.clone(),
         };
         self.take_what_is_left(links);
+        self.log.settle();
         if let Some(input) = &mut self.input {
             input.close();
         }
