@@ -16,6 +16,7 @@ mod api {
     mod lifecycle;
     mod losses;
     mod malformed;
+    mod memory;
     mod notifications;
     mod outcomes;
     mod output;

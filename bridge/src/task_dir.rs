@@ -190,10 +190,10 @@ pub fn process_line(process: Process) -> String {
     format!("{} {}\n", process.pid, process.start_ticks)
 }
 
-/// A line for what was used: five numbers, in the order of the message's fields.
+/// A line for what was used: six numbers, in the order of the message's fields.
 pub fn usage_line(usage: &Usage) -> String {
-    let Usage { user_cpu_us, system_cpu_us, peak_memory_bytes, read_bytes, written_bytes } = usage;
-    format!("{user_cpu_us} {system_cpu_us} {peak_memory_bytes} {read_bytes} {written_bytes}\n")
+    let Usage { user_cpu_us, system_cpu_us, peak_memory_bytes, read_bytes, written_bytes, oom_kills } = usage;
+    format!("{user_cpu_us} {system_cpu_us} {peak_memory_bytes} {read_bytes} {written_bytes} {oom_kills}\n")
 }
 
 /// The line that says that no process of the task is left.
@@ -208,6 +208,8 @@ fn parse_usage(line: &str) -> Option<Usage> {
         peak_memory_bytes: number()?,
         read_bytes: number()?,
         written_bytes: number()?,
+        // Shims of before do not write it.
+        oom_kills: number().unwrap_or(0),
     })
 }
 
@@ -240,8 +242,14 @@ mod tests {
     #[test]
     fn what_is_recorded_of_processes_reads_back_as_far_as_it_is_whole() {
         let process = |pid| Process { pid, start_ticks: u64::MAX };
-        let usage =
-            Usage { user_cpu_us: 1, system_cpu_us: 2, peak_memory_bytes: 3, read_bytes: 4, written_bytes: u64::MAX };
+        let usage = Usage {
+            user_cpu_us: 1,
+            system_cpu_us: 2,
+            peak_memory_bytes: 3,
+            read_bytes: 4,
+            written_bytes: u64::MAX,
+            oom_kills: 6,
+        };
         let lines = [process_line(process(7)), process_line(process(8)), usage_line(&usage), format!("{ALONE}\n")];
         let text = lines.concat();
         for cut in 0..=text.len() {
@@ -254,6 +262,8 @@ mod tests {
             };
             assert_eq!(Processes::parse(&text[..cut]), expected, "{cut}");
         }
+        let old = Processes::parse("7 1\n8 1\n1 2 3 4 5\n");
+        assert_eq!(old.usage.map(|usage| (usage.written_bytes, usage.oom_kills)), Some((5, 0)));
         let second = Some(Process { pid: 1, start_ticks: 2 });
         assert_eq!(Processes::parse("nonsense\n1 2 3 4\n"), Processes { first: second, ..Processes::default() });
     }

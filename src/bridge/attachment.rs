@@ -81,6 +81,8 @@ pub enum Report {
         ending: Ending,
         /// What it used, where the bridge tells.
         usage: Option<ResourceUsage>,
+        /// How many processes of the sandbox were killed for want of memory while it ran, as the sandbox says.
+        oom_kills: u32,
     },
     /// Nothing more will be written to the log, but for what daemons may add that the command left behind.
     Over {

@@ -174,4 +174,6 @@ pub struct Finding {
     pub gap: Option<Gap>,
     /// What the command used, if it is over and the bridge tells.
     pub usage: Option<ResourceUsage>,
+    /// How many processes of the sandbox were killed for want of memory while the command ran, as the sandbox says.
+    pub oom_kills: u32,
 }

@@ -126,7 +126,8 @@ mod tests {
 
     #[test]
     fn a_completion_says_when_what_which_how_long_and_how_it_ended() {
-        let outcome = Outcome { kind: Some(Kind::Exited(Exited { code: 2 })), shell_exit_code: Some(2) };
+        let outcome =
+            Outcome { kind: Some(Kind::Exited(Exited { code: 2 })), shell_exit_code: Some(2), out_of_memory: None };
         let kind = NotificationKind::Completed.into();
         let shown = line(&Notification { kind, outcome: Some(outcome), ..notification() });
         let expected = "     7  1970-01-01T00:01:00Z  completed  0190a7c4-0000-7000-8000-000000000000  1m 30s      \

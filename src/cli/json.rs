@@ -77,7 +77,11 @@ mod tests {
             bot_id: "b".to_owned(),
             command: "exit 0".to_owned(),
             status: TaskStatus::Succeeded.into(),
-            outcome: Some(Outcome { kind: Some(outcome::Kind::Exited(Exited { code: 0 })), shell_exit_code: Some(0) }),
+            outcome: Some(Outcome {
+                kind: Some(outcome::Kind::Exited(Exited { code: 0 })),
+                shell_exit_code: Some(0),
+                out_of_memory: None,
+            }),
             output_bytes: 1 << 40,
             timeout: Some(prost_types::Duration { seconds: 1, nanos: 500_000_000 }),
             created_at: Some(prost_types::Timestamp { seconds: 0, nanos: 0 }),

@@ -1,7 +1,7 @@
 //! A task's outcome at the edge of the program: as an exit code, as a sentence, as a cell of a table.
 
 use super::{console::Console, exit_code, text};
-use crate::proto::v1::{Outcome, Task, outcome::Kind};
+use crate::proto::v1::{OutOfMemory, Outcome, Task, outcome::Kind};
 
 /// The exit code that stands for the end of a task: the number a shell would show, or 125 when nobody can know.
 pub(super) fn exit_code(task: &Task) -> u8 {
@@ -12,10 +12,10 @@ pub(super) fn exit_code(task: &Task) -> u8 {
 /// What happened to a command that did not simply exit. `None` when it did.
 pub(super) fn sentence(task: &Task) -> Option<String> {
     match task.outcome.as_ref().and_then(|outcome| outcome.kind.as_ref()) {
-        Some(Kind::Exited(_)) => None,
-        Some(Kind::Signaled(signaled)) => {
-            Some(format!("the command was ended by {}", signal_name(&signaled.name, signaled.signal)))
+        Some(Kind::Exited(_)) => {
+            task.outcome.as_ref()?.out_of_memory.map(|memory| shortage("while the command ran ", memory))
         }
+        Some(Kind::Signaled(_)) => task.outcome.as_ref().map(|outcome| format!("the command was {}", words(outcome))),
         Some(Kind::TimedOut(_) | Kind::Stopped(_) | Kind::FailedToStart(_) | Kind::Lost(_)) => {
             task.outcome.as_ref().map(words)
         }
@@ -25,6 +25,23 @@ pub(super) fn sentence(task: &Task) -> Option<String> {
 
 /// An outcome in a few words.
 pub(super) fn words(outcome: &Outcome) -> String {
+    let mut words = ending(outcome);
+    if let Some(memory) = outcome.out_of_memory {
+        words = shortage(&format!("{words}: "), memory);
+    }
+    words
+}
+
+/// That memory ran out, after these words.
+fn shortage(before: &str, memory: OutOfMemory) -> String {
+    let limit = match memory.limit_bytes {
+        0 => String::new(),
+        bytes => format!(" (limit {})", text::bytes_text(bytes)),
+    };
+    format!("{before}the sandbox ran out of memory{limit}")
+}
+
+fn ending(outcome: &Outcome) -> String {
     match &outcome.kind {
         Some(Kind::Exited(exited)) => format!("exited {}", exited.code),
         Some(Kind::Signaled(signaled)) => format!("ended by {}", signal_name(&signaled.name, signaled.signal)),
@@ -83,7 +100,7 @@ mod tests {
     use crate::proto::v1::{Exited, FailedToStart, Lost, Signaled, Stopped, TimedOut};
 
     fn task(kind: Option<Kind>, shell_exit_code: Option<i32>) -> Task {
-        Task { outcome: Some(Outcome { kind, shell_exit_code }), ..Task::default() }
+        Task { outcome: Some(Outcome { kind, shell_exit_code, out_of_memory: None }), ..Task::default() }
     }
 
     #[test]
@@ -115,6 +132,21 @@ mod tests {
             assert_eq!(exit_code(&task), code, "{task:?}");
             assert_eq!(sentence(&task).as_deref(), expected);
         }
+    }
+
+    #[test]
+    fn memory_that_ran_out_is_said_with_every_ending() {
+        let said = |kind, limit_bytes| {
+            let out_of_memory = Some(OutOfMemory { killed_processes: 1, limit_bytes });
+            let outcome = Outcome { kind: Some(kind), shell_exit_code: Some(137), out_of_memory };
+            (words(&outcome), sentence(&Task { outcome: Some(outcome), ..Task::default() }).expect("a sentence"))
+        };
+        let killed = said(Kind::Signaled(Signaled { signal: 9, name: "SIGKILL".to_owned() }), 2 << 30);
+        let expected = "ended by SIGKILL: the sandbox ran out of memory (limit 2 GiB)";
+        assert_eq!(killed, (expected.to_owned(), format!("the command was {expected}")));
+        let exited = said(Kind::Exited(Exited { code: 137 }), 0);
+        assert_eq!(exited.0, "exited 137: the sandbox ran out of memory");
+        assert_eq!(exited.1, "while the command ran the sandbox ran out of memory");
     }
 
     #[test]

@@ -101,7 +101,11 @@ mod tests {
             session_id: "s".to_owned(),
             command: "make\ntest".to_owned(),
             status: TaskStatus::Failed.into(),
-            outcome: Some(Outcome { kind: Some(Kind::Exited(Exited { code: 2 })), shell_exit_code: Some(2) }),
+            outcome: Some(Outcome {
+                kind: Some(Kind::Exited(Exited { code: 2 })),
+                shell_exit_code: Some(2),
+                out_of_memory: None,
+            }),
             output_bytes: 2048,
             created_at: at(100),
             started_at: at(110),

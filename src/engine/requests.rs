@@ -190,6 +190,7 @@ impl Engine {
             stall: None,
             usage: None,
             stop_requested: None,
+            memory_kills: Default::default(),
             created_at: SystemTime::now(),
             revision: 0,
             spec: Arc::new(spec),

@@ -70,6 +70,7 @@ mod tests {
             incomplete: false,
             gap: None,
             usage: None,
+            oom_kills: 0,
         }
     }
 

@@ -47,6 +47,12 @@ pub trait Runtime: Send + Sync + 'static {
     /// [`RuntimeError::NoSuchSandbox`] or [`RuntimeError::Unavailable`].
     async fn inspect(&self, runtime_id: &str) -> Result<Found, RuntimeError>;
 
+    /// How many processes of a sandbox the kernel has killed in its present life because memory had run out, as counted outside of it; none
+    /// where that is not counted. Never waits.
+    fn memory_kills(&self, _runtime_id: &str) -> Option<u64> {
+        None
+    }
+
     /// Starts a stopped sandbox. A running one is left as it is.
     ///
     /// # Errors
@@ -133,6 +139,8 @@ pub struct Found {
     pub incarnation: Incarnation,
     /// How it was made, as far as the runtime tells.
     pub spec: SandboxSpec,
+    /// Whether it is over, was killed, and its memory had run out.
+    pub out_of_memory: bool,
     /// Labels on it.
     pub labels: BTreeMap<String, String>,
 }

@@ -19,7 +19,7 @@ mod text;
 pub use file::{FileEntry, FileKind, FilePath, FileProblem, FileRefusal, WriteOptions};
 pub use id::{BotId, IdError, LeaseId, Nonce, Owner, SandboxId, SessionId, TaskId, TenantId};
 pub use notification::{NewNotification, Notification, NotificationKind, TAIL_LIMIT};
-pub use observed::{Gap, OutputSummary, Reads, ResourceUsage, Stall, Stream, Waiting};
+pub use observed::{Gap, MemoryKills, OutputSummary, Reads, ResourceUsage, Stall, Stream, Waiting};
 pub use outcome::{Ending, LossReason, Outcome, Signal, StartFailure, StopCause};
 pub use record::Task;
 pub use sandbox::{SandboxRecord, SandboxSpec};

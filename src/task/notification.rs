@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Outcome, Owner, Stall, Status, Task, TaskId, text};
+use super::{MemoryKills, Outcome, Owner, Stall, Status, Task, TaskId, text};
 
 /// The most output that a notification carries, in bytes.
 pub const TAIL_LIMIT: usize = 4096;
@@ -50,6 +50,9 @@ pub struct NewNotification {
     pub status: Status,
     /// How the command ended, for [`NotificationKind::Completed`]; the late result for [`NotificationKind::LateOutcome`].
     pub outcome: Option<Outcome>,
+    /// What was killed for want of memory while the command ran.
+    #[serde(default)]
+    pub memory_kills: MemoryKills,
     /// The task's title.
     pub description: String,
     /// The beginning of the command.
@@ -88,6 +91,7 @@ impl NewNotification {
                     task.state.outcome().cloned()
                 }
             },
+            memory_kills: task.memory_kills,
             description: task.spec.title(),
             command: task.spec.program.display().chars().take(COMMAND_LIMIT).collect(),
             output_tail: text::plain(kept),

@@ -82,6 +82,20 @@ pub enum Reads {
     Stdin,
 }
 
+/// Processes of the sandbox that the kernel killed because its memory ran out. They are counted for the sandbox: it happened while the
+/// command ran, to the command itself or to another.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryKills {
+    /// What the runtime had counted when the command was launched; none where it does not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<u64>,
+    /// How many were killed from then on until the command's end.
+    pub count: u32,
+    /// The sandbox's memory limit in bytes; none: there is none, or it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+}
+
 /// What a command used, with every process that it started and that was over by then.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResourceUsage {

@@ -249,6 +249,8 @@ pub enum LossReason {
     LaunchInterrupted,
     /// The sandbox runs and does not answer.
     SandboxUnresponsive,
+    /// The sandbox was killed, and its memory had run out.
+    SandboxOutOfMemory,
 }
 
 impl LossReason {
@@ -263,6 +265,7 @@ impl LossReason {
             Self::SupervisorKilled => "the process that records the command's end was killed",
             Self::LaunchInterrupted => "the launch was cut short; whether the command ran is not known",
             Self::SandboxUnresponsive => "the sandbox runs and does not tell how the command ended",
+            Self::SandboxOutOfMemory => "the sandbox ran out of memory and was killed while the command ran",
         }
     }
 }

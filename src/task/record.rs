@@ -8,8 +8,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Event, Nonce, Outcome, OutputSummary, Owner, ResourceUsage, SandboxId, Stall, Status, StopCause, TaskId, TaskSpec,
-    TaskState, Transition, transition,
+    Event, MemoryKills, Nonce, Outcome, OutputSummary, Owner, ResourceUsage, SandboxId, Stall, Status, StopCause, TaskId,
+    TaskSpec, TaskState, Transition, transition,
 };
 
 /// One task.
@@ -41,6 +41,9 @@ pub struct Task {
     /// Who asked for a stop that came too late: the command had ended by itself before any signal reached it, and its outcome is its own.
     #[serde(default)]
     pub stop_requested: Option<StopCause>,
+    /// What was killed for want of memory while the command ran.
+    #[serde(default)]
+    pub memory_kills: MemoryKills,
     /// When it was accepted.
     pub created_at: SystemTime,
     /// Counts the stored changes; the store refuses a change that was made from an older one.
@@ -118,6 +121,7 @@ mod tests {
             stall: None,
             usage: None,
             stop_requested: None,
+            memory_kills: MemoryKills::default(),
             created_at: at(100),
             revision: 0,
         };

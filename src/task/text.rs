@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, time::SystemTime};
 
-use super::{NewNotification, NotificationKind, Outcome, Reads, Task, Waiting, output};
+use super::{MemoryKills, NewNotification, NotificationKind, Outcome, Reads, Signal, Task, Waiting, output};
 
 /// The most characters of output in a list.
 const PREVIEW_LIMIT: usize = 200;
@@ -53,10 +53,17 @@ fn headline(notification: &NewNotification) -> String {
     match (&notification.kind, &notification.outcome) {
         (NotificationKind::Completed, Some(outcome)) => match outcome {
             Outcome::Exited { code: 0 } => "The background command finished successfully (exit code 0).".to_owned(),
-            Outcome::Exited { code } => format!("The background command failed with exit code {code}."),
-            Outcome::Signaled { signal } => {
-                format!("The background command was ended by {signal}; it has no exit code.")
+            Outcome::Exited { code } => {
+                format!("The background command failed with exit code {code}.{}", shortage(notification.memory_kills))
             }
+            Outcome::Signaled { signal: Signal::KILL } if notification.memory_kills.count > 0 => format!(
+                "The background command was killed (SIGKILL) when the sandbox ran out of memory{}; it has no exit code.",
+                limit(notification.memory_kills)
+            ),
+            Outcome::Signaled { signal } => format!(
+                "The background command was ended by {signal}; it has no exit code.{}",
+                shortage(notification.memory_kills)
+            ),
             Outcome::TimedOut { after } => format!(
                 "The background command was stopped because it ran longer than its timeout of {}.",
                 humantime::format_duration(*after)
@@ -87,6 +94,30 @@ fn headline(notification: &NewNotification) -> String {
             let late = outcome.as_ref().map(Outcome::to_string).unwrap_or_default();
             format!("How an earlier background command had ended was found later: {}.", escape(&late))
         }
+    }
+}
+
+/// A sentence about memory that ran out, if it did.
+fn shortage(kills: MemoryKills) -> String {
+    if kills.count == 0 {
+        return String::new();
+    }
+    let processes = if kills.count == 1 { "process" } else { "processes" };
+    format!(
+        " While it ran the sandbox ran out of memory{}, and the kernel killed {} {processes} in it.",
+        limit(kills),
+        kills.count
+    )
+}
+
+/// The limit in brackets, where it is known.
+fn limit(kills: MemoryKills) -> String {
+    const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    let Some(bytes) = kills.limit else { return String::new() };
+    match UNITS.iter().find(|(unit, _)| bytes >= *unit) {
+        Some((unit, name)) if bytes % unit == 0 => format!(" (limit {} {name})", bytes / unit),
+        Some((unit, name)) => format!(" (limit {:.1} {name})", bytes as f64 / *unit as f64),
+        None => format!(" (limit {bytes} bytes)"),
     }
 }
 
@@ -193,6 +224,17 @@ mod tests {
         assert_eq!(evidence(Some(&waiting)), "its process 17 (&lt;sh&gt;) waits to read its terminal");
         assert_eq!(evidence(None), "its last line looks like a prompt");
         assert!(advice(true).contains("WriteInput") && advice(false).contains("non-interactive"));
+    }
+
+    #[test]
+    fn memory_that_ran_out_is_told_with_its_limit() {
+        let kills = |count, limit| MemoryKills { before: None, count, limit };
+        assert_eq!(shortage(kills(0, Some(1 << 30))), "");
+        let told = shortage(kills(1, Some(2 << 30)));
+        assert!(told.contains("ran out of memory (limit 2 GiB)") && told.contains("killed 1 process in"), "{told}");
+        let told = shortage(kills(2, Some(3 << 29)));
+        assert!(told.contains("(limit 1.5 GiB)") && told.contains("killed 2 processes"), "{told}");
+        assert_eq!((limit(kills(1, None)).as_str(), limit(kills(1, Some(9))).as_str()), ("", " (limit 9 bytes)"));
     }
 
     #[test]

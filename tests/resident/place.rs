@@ -217,7 +217,7 @@ impl Launched {
                     Report::Output(piece) => ran.pieces.push(piece),
                     Report::Skipped { to } => ran.skips.push(to),
                     Report::Activity(activity) => ran.activities.push(activity),
-                    Report::Ended { ending, usage } => (ran.ending, ran.usage) = (Some(ending), usage),
+                    Report::Ended { ending, usage, .. } => (ran.ending, ran.usage) = (Some(ending), usage),
                     Report::Over { bytes, gap, .. } => (ran.bytes, ran.gap) = (Some(bytes), gap),
                     Report::Claimed | Report::Broken => return,
                 }

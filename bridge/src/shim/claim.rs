@@ -17,6 +17,7 @@ use super::{
     link::Link,
     log::Log,
     look::{Look, Source},
+    memory::MemoryKills,
     spare,
     task::{Output, Parts, Task},
 };
@@ -72,6 +73,7 @@ struct Prepared {
     log: Log,
     wires: Wires,
     command: Command,
+    memory: MemoryKills,
 }
 
 /// Making the directory is the claim to the one launch: whoever finds it made launches nothing.
@@ -108,7 +110,7 @@ fn prepare(directory: &TaskDir, request: &LaunchRequest, place: &Place<'_>) -> R
         let message = "the launch was given up before the command ran".to_owned();
         return Err(Failure { word: "launch_interrupted", errno: 0, message });
     }
-    Ok(Prepared { exit, processes, log, wires, command })
+    Ok(Prepared { exit, processes, log, wires, command, memory: place.memory.clone() })
 }
 
 fn start(
@@ -118,8 +120,9 @@ fn start(
     last: bool,
     prepared: Prepared,
 ) -> Option<Task> {
-    let Prepared { exit, mut processes, log, wires, command } = prepared;
+    let Prepared { exit, mut processes, log, wires, command, memory } = prepared;
     let Wires { streams, outputs, input, source } = wires;
+    let killed_before = memory.count();
     let process = match command.start(streams) {
         Ok(pid) => identity(pid),
         Err(failure) => {
@@ -143,6 +146,7 @@ fn start(
         made,
         outputs,
         input,
+        memory: (memory, killed_before),
         look: Look::new(source, milliseconds(request.quiet_after_ms), milliseconds(request.look_every_ms)),
         timeout: (request.timeout_ms > 0).then(|| milliseconds(request.timeout_ms)),
         grace: milliseconds(request.grace_ms),
@@ -263,7 +267,7 @@ mod tests {
     fn whoever_finds_a_fence_after_its_line_gives_up_and_whoever_fences_after_it_finds_the_line() {
         let root = tempfile::tempdir().expect("a directory");
         let shim = Process { pid: 1, start_ticks: 2 };
-        let place = Place { root: root.path(), umask: 0o022, shim };
+        let place = Place { root: root.path(), umask: 0o022, shim, memory: MemoryKills::open() };
         let program = Some(Program::Argv(Argv { arguments: vec!["true".to_owned()] }));
         let request = LaunchRequest { nonce: "n".to_owned(), program, ..LaunchRequest::default() };
         for (id, fenced) in [("a", true), ("b", false)] {

@@ -12,6 +12,7 @@ mod line;
 mod link;
 mod log;
 mod look;
+mod memory;
 pub(crate) mod spare;
 mod task;
 mod user;
@@ -52,6 +53,8 @@ struct Place<'a> {
     umask: u32,
     /// This process.
     shim: Process,
+    /// Kills for want of memory.
+    memory: memory::MemoryKills,
 }
 
 /// Keeps the task that is asked for on `control`, below `root`, and then the next one that is asked for there: making a process costs more
@@ -63,7 +66,8 @@ pub(crate) fn run(control: OwnedFd, root: &Path, umask: u32) {
     let _ = rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1));
     keep_memory();
     let Some(signals) = listen_for_children() else { return };
-    let place = Place { root, umask, shim: claim::identity(std::process::id()) };
+    let memory = memory::MemoryKills::open();
+    let place = Place { root, umask, shim: claim::identity(std::process::id()), memory };
     let Ok(mut link) = Link::first(control) else { return };
     for number in 1..=TASKS {
         let Some(request) = next_launch(&mut link, root) else { return };

@@ -19,6 +19,7 @@ use super::{
     link::Link,
     log::{Log, MUCH, Taken},
     look::Look,
+    memory::MemoryKills,
     spare,
 };
 use crate::{
@@ -67,6 +68,8 @@ pub(super) struct Parts {
     pub(super) made: Instant,
     pub(super) outputs: Vec<Output>,
     pub(super) input: Option<Input>,
+    /// The count of kills for want of memory, and what it was before the command.
+    pub(super) memory: (MemoryKills, Option<u64>),
     pub(super) look: Look,
     pub(super) timeout: Option<Duration>,
     pub(super) grace: Duration,
@@ -96,6 +99,7 @@ pub(super) struct Task {
     listener: Option<UnixListener>,
     /// When to begin to listen.
     listen_at: Option<Instant>,
+    memory: (MemoryKills, Option<u64>),
     look: Look,
     /// When the command's time is up, and how long it had.
     deadline: Option<(Instant, Duration)>,
@@ -115,8 +119,21 @@ pub(super) struct Task {
 
 impl Task {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { directory, exit, processes, log, process, made, outputs, input, look, timeout, grace, last } =
-            parts;
+        let Parts {
+            directory,
+            exit,
+            processes,
+            log,
+            process,
+            made,
+            outputs,
+            input,
+            memory,
+            look,
+            timeout,
+            grace,
+            last,
+        } = parts;
         // Whoever writes input comes at once.
         let listen_after = if input.is_some() { Duration::ZERO } else { LISTEN_AFTER };
         Self {
@@ -130,6 +147,7 @@ impl Task {
             input,
             listener: None,
             listen_at: Some(made + listen_after),
+            memory,
             look,
             deadline: timeout.map(|timeout| (made + timeout, timeout)),
             grace,
@@ -348,7 +366,11 @@ impl Task {
         if let Some(input) = &mut self.input {
             input.close();
         }
-        let usage = self.children.used();
+        let mut usage = self.children.used();
+        // A success has no cause that memory could be: that saves the look.
+        if result != "exited 0" {
+            usage.oom_kills = self.memory.0.since(self.memory.1);
+        }
         let used = self.note(&usage_line(&usage));
         let finished = self.exit.take().is_some_and(|exit| finish(&self.directory, exit, &result));
         let alone = used && finished && self.childless && self.note(&format!("{ALONE}\n"));
@@ -458,6 +480,7 @@ mod tests {
             made: Instant::now(),
             outputs: vec![Output::new(File::open("/dev/zero").expect("open").into(), Stream::Unspecified, false)],
             input: None,
+            memory: (MemoryKills::open(), None),
             look: Look::new(Source::Nothing, Duration::ZERO, Duration::ZERO),
             timeout: None,
             grace: Duration::ZERO,

@@ -29,7 +29,7 @@ pub(super) fn notification(notification: Notification) -> v1::Notification {
         session_id: body.owner.session.to_string(),
         kind: kind(body.kind).into(),
         status: status(body.status).into(),
-        outcome: body.outcome.as_ref().map(outcome),
+        outcome: body.outcome.as_ref().map(|ended| outcome(ended, body.memory_kills)),
         description: body.description,
         command: body.command,
         output_tail: body.output_tail,

@@ -1,13 +1,13 @@
 //! How a command ended, on the wire.
 
-use super::duration;
+use super::{count, duration};
 use crate::{
     proto::v1::{self, outcome::Kind},
-    task::{LossReason, Outcome, Signal, StartFailure, StopCause},
+    task::{LossReason, MemoryKills, Outcome, Signal, StartFailure, StopCause},
 };
 
-/// An outcome with the number that a shell would show.
-pub(in crate::api) fn outcome(outcome: &Outcome) -> v1::Outcome {
+/// An outcome with the number that a shell would show, and with what was killed for want of memory.
+pub(in crate::api) fn outcome(outcome: &Outcome, kills: MemoryKills) -> v1::Outcome {
     let kind = match outcome {
         Outcome::Exited { code } => Kind::Exited(v1::Exited { code: i32::from(*code) }),
         Outcome::Signaled { signal } => Kind::Signaled(v1::Signaled { signal: signal.number(), name: signal.name() }),
@@ -26,7 +26,11 @@ pub(in crate::api) fn outcome(outcome: &Outcome) -> v1::Outcome {
             Kind::Lost(v1::Lost { reason: loss_reason(*reason).into(), message: message.clone() })
         }
     };
-    v1::Outcome { kind: Some(kind), shell_exit_code: outcome.shell_exit_code() }
+    let out_of_memory = (kills.count > 0).then(|| v1::OutOfMemory {
+        killed_processes: kills.count.into(),
+        limit_bytes: count(kills.limit.unwrap_or_default()),
+    });
+    v1::Outcome { kind: Some(kind), shell_exit_code: outcome.shell_exit_code(), out_of_memory }
 }
 
 /// A stop that came too late.
@@ -73,5 +77,6 @@ fn loss_reason(reason: LossReason) -> v1::LossReason {
         LossReason::SupervisorKilled => v1::LossReason::SupervisorKilled,
         LossReason::LaunchInterrupted => v1::LossReason::LaunchInterrupted,
         LossReason::SandboxUnresponsive => v1::LossReason::SandboxUnresponsive,
+        LossReason::SandboxOutOfMemory => v1::LossReason::SandboxOutOfMemory,
     }
 }

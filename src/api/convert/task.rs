@@ -5,13 +5,13 @@ use std::sync::Arc;
 use super::{count, duration, outcome, process, stall, timestamp};
 use crate::{
     proto::v1::{self, TaskStatus},
-    task::{Program, Status, Stdin, Task},
+    task::{MemoryKills, Program, Status, Stdin, Task},
 };
 
 /// A task.
 pub(in crate::api) fn task(task: Task) -> v1::Task {
     let status = status(task.status());
-    let outcome_of_state = task.state.outcome().map(outcome);
+    let outcome_of_state = task.state.outcome().map(|ended| outcome(ended, task.memory_kills));
     let (started_at, finished_at) = (task.state.started_at(), task.state.finished_at());
     let spec = Arc::unwrap_or_clone(task.spec);
     let (command, argv, shell) = match spec.program {
@@ -34,7 +34,7 @@ pub(in crate::api) fn task(task: Task) -> v1::Task {
         request_id: spec.request_id.unwrap_or_default(),
         status: status.into(),
         outcome: outcome_of_state,
-        late_outcome: task.late_outcome.as_ref().map(outcome),
+        late_outcome: task.late_outcome.as_ref().map(|late| outcome(late, MemoryKills::default())),
         output_file: task.output_file,
         output_bytes: count(task.output.bytes),
         output_incomplete: task.output.incomplete,

@@ -132,7 +132,7 @@ fn report(line: &str) -> Option<Report> {
 
 /// An end. What the command used is not known to a shell.
 fn ended(ending: Ending) -> Report {
-    Report::Ended { ending, usage: None }
+    Report::Ended { ending, usage: None, oom_kills: 0 }
 }
 
 #[cfg(test)]

@@ -57,6 +57,7 @@ fn finding(rest: &mut &[u8], task: TaskId, nonce: Nonce, uptime: u64) -> Option<
         incomplete: incomplete == "1",
         gap: None,
         usage: None,
+        oom_kills: 0,
     })
 }
 

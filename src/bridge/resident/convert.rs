@@ -76,9 +76,11 @@ pub(super) fn report(report: proto::Report) -> Option<Report> {
                 reads: if waiting.terminal { Reads::Terminal } else { Reads::Stdin },
             }),
         }),
-        Kind::Ended(ended) => {
-            Report::Ended { ending: sentinel::parse_result(&ended.result)?, usage: ended.usage.map(usage) }
-        }
+        Kind::Ended(ended) => Report::Ended {
+            ending: sentinel::parse_result(&ended.result)?,
+            usage: ended.usage.map(usage),
+            oom_kills: oom_kills(ended.usage.as_ref()),
+        },
         Kind::Over(over) => {
             Report::Over { bytes: position(over.bytes), incomplete: over.incomplete, gap: over.gap.map(gap) }
         }
@@ -132,6 +134,7 @@ pub(super) fn finding(bridge: &Bridge, uptime: Duration, finding: proto::Finding
         incomplete: finding.incomplete,
         gap: finding.gap.map(gap),
         usage: finding.usage.map(usage),
+        oom_kills: oom_kills(finding.usage.as_ref()),
     }
 }
 
@@ -157,6 +160,10 @@ fn usage(usage: proto::Usage) -> ResourceUsage {
         read_bytes: usage.read_bytes,
         written_bytes: usage.written_bytes,
     }
+}
+
+fn oom_kills(usage: Option<&proto::Usage>) -> u32 {
+    usage.map_or(0, |usage| u32::try_from(usage.oom_kills).unwrap_or(u32::MAX))
 }
 
 fn milliseconds(duration: Duration) -> u64 {

@@ -44,7 +44,7 @@ fn running() -> Task {
 
 fn killed() -> Task {
     let kind = Some(Kind::Signaled(Signaled { signal: 9, name: "SIGKILL".to_owned() }));
-    let outcome = Some(Outcome { kind, shell_exit_code: Some(137) });
+    let outcome = Some(Outcome { kind, shell_exit_code: Some(137), out_of_memory: None });
     Task { status: TaskStatus::Failed.into(), outcome, ..running() }
 }
 
@@ -79,7 +79,8 @@ impl TaskService for Script {
         let start = request.start.unwrap();
         self.saw(format!("run {:?} acknowledge={}", start.command, request.acknowledge));
         let events = if start.command == "true" {
-            let outcome = Outcome { kind: Some(Kind::Exited(Exited { code: 0 })), shell_exit_code: Some(0) };
+            let outcome =
+                Outcome { kind: Some(Kind::Exited(Exited { code: 0 })), shell_exit_code: Some(0), out_of_memory: None };
             vec![Event::Accepted(running()), Event::Finished(Task { outcome: Some(outcome), ..running() })]
         } else {
             vec![Event::Accepted(running()), Event::Output(part(0, 4)), Event::Backgrounded(running())]

@@ -322,7 +322,8 @@ impl Supervisor {
                 self.check_activity(activity).await?;
                 Ok(None)
             }
-            Ok(Report::Ended { ending, usage }) => {
+            Ok(Report::Ended { ending, usage, oom_kills }) => {
+                self.oom_kills_told = oom_kills;
                 self.task.usage = usage.or(self.task.usage);
                 view.ending = Some(ending);
                 view.drain_by = Some(Instant::now() + DRAIN);

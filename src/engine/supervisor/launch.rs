@@ -87,6 +87,7 @@ impl Supervisor {
     async fn try_launch(&mut self, place: Place) -> Result<Option<Step>, Left> {
         self.sandbox.clone_from(&place.runtime_id);
         self.commit(Event::LaunchBegan { incarnation: place.incarnation }).await?;
+        self.count_memory_kills();
         let settings = LaunchSettings {
             grace: self.inner.settings.stop_grace,
             quiet_after: self.inner.settings.stall_after,

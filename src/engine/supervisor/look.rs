@@ -139,7 +139,11 @@ impl Supervisor {
     async fn look_into(&mut self, found: Found, sure: bool) -> Result<Result<Option<Step>, Obstacle>, Left> {
         if !found.running {
             // One that is being restarted or removed is seen like this on its way.
-            return Ok(if sure { self.look_at_rest().await.map(Some).map_err(Obstacle::Runtime) } else { Ok(None) });
+            return Ok(if sure {
+                self.look_at_rest(&found).await.map(Some).map_err(Obstacle::Runtime)
+            } else {
+                Ok(None)
+            });
         }
         let asked = [(self.task.id, self.task.nonce)];
         let probe = self.inner.bridge.probe(&self.sandbox, &asked, self.must_fence());
@@ -157,16 +161,19 @@ impl Supervisor {
     }
 
     /// What the files of a sandbox say that does not run.
-    async fn look_at_rest(&mut self) -> Result<Step, RuntimeError> {
+    async fn look_at_rest(&mut self, found: &Found) -> Result<Step, RuntimeError> {
+        if found.out_of_memory {
+            self.oom_kills_told = self.oom_kills_told.max(1);
+        }
         let Some(directory) = self.task.output_file.rsplit_once('/').map(|(directory, _)| directory.to_owned()) else {
-            return Ok(lost(LossReason::SandboxStopped));
+            return Ok(lost(stopped(found)));
         };
         let runtime = &self.inner.runtime;
         let path = format!("{directory}/{}", sentinel::NAME);
         let exit_file = runtime.read_at_rest(&self.sandbox, &path, sentinel::SIZE_LIMIT).await?;
         let content = exit_file.as_ref().map(|file| file.content.as_slice());
         let Sentinel::Complete(ending) = sentinel::read(content, self.task.nonce) else {
-            return Ok(lost(LossReason::SandboxStopped));
+            return Ok(lost(stopped(found)));
         };
         if let Some(log) = runtime.read_at_rest(&self.sandbox, &self.task.output_file, 0).await? {
             self.output_is(log.size, false, None);
@@ -191,6 +198,7 @@ impl Supervisor {
         let restarted = self.task.state.incarnation().is_some_and(|incarnation| *incarnation != found.incarnation);
         self.output_is(finding.output_bytes, finding.incomplete, finding.gap);
         self.task.usage = finding.usage.or(self.task.usage);
+        self.oom_kills_told = finding.oom_kills;
         let made = finding.process.map(|(_, made)| made);
         if let Some(age) = made.and_then(|made| SystemTime::now().duration_since(made).ok()) {
             self.began_at = self.began_at.or(Instant::now().checked_sub(age));
@@ -221,6 +229,11 @@ impl Supervisor {
     pub(super) fn process(&self) -> Option<ProcessIdentity> {
         self.task.state.process().filter(|process| *process != UNRECORDED)
     }
+}
+
+/// Why nothing is known of what ran in a sandbox that does not run.
+fn stopped(found: &Found) -> LossReason {
+    if found.out_of_memory { LossReason::SandboxOutOfMemory } else { LossReason::SandboxStopped }
 }
 
 /// The end of a task for whose sandbox there is no hope.

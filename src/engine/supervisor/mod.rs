@@ -6,6 +6,7 @@
 mod follow;
 mod launch;
 mod look;
+mod memory;
 mod revival;
 mod stall;
 mod stopping;
@@ -115,6 +116,8 @@ pub(super) struct Supervisor {
     log_bytes: u64,
     /// True once that is the size of the log at the command's end.
     whole_log: bool,
+    /// How many processes the sandbox says were killed for want of memory.
+    oom_kills_told: u32,
 }
 
 impl Supervisor {
@@ -164,6 +167,7 @@ impl Supervisor {
             deaf_for: Duration::ZERO,
             log_bytes: output_start,
             whole_log: false,
+            oom_kills_told: 0,
         }
     }
 
@@ -330,6 +334,7 @@ impl Supervisor {
             // The end of the output may be what was not kept of it.
             self.live.output.skip_to(gap.past(self.live.output.end()));
         }
+        self.note_memory_kills(&ending).await;
         self.commit(Event::Ended { ending, started_at, signalled, at: SystemTime::now() }).await?;
         tracing::info!(outcome = ?self.task.state.outcome(), output_bytes = self.task.output.bytes, "finished");
         Ok(Step::Over)

@@ -19,6 +19,9 @@ const BRIDGE_CAPABILITIES: [&str; 3] = ["KILL", "SETGID", "SETUID"];
 /// Nano-CPUs in one core, the engine's unit.
 const NANO: f64 = 1e9;
 
+/// How a container exited whose process was ended by SIGKILL.
+const KILLED: i64 = 128 + 9;
+
 /// What to ask the engine for.
 pub(super) fn body(request: &CreateSandbox) -> ContainerCreateBody {
     let spec = &request.spec;
@@ -68,6 +71,10 @@ pub(super) fn found(inspected: ContainerInspectResponse) -> Found {
         name: inspected.name.unwrap_or_default().trim_start_matches('/').to_owned(),
         running: state.running.unwrap_or(false) && !state.paused.unwrap_or(false),
         paused: state.paused.unwrap_or(false),
+        // The engine's mark may be about any process of the container: only with its own death by SIGKILL it was killed for that.
+        out_of_memory: !state.running.unwrap_or(false)
+            && state.oom_killed.unwrap_or(false)
+            && state.exit_code == Some(KILLED),
         incarnation: Incarnation(format!("{runtime_id}@{}", state.started_at.unwrap_or_default())),
         spec: SandboxSpec {
             image: config.image.unwrap_or_default(),

@@ -119,6 +119,10 @@ impl Runtime for EmbeddedRuntime {
         self.apart(move |shared| shared.inspect(&id)).await
     }
 
+    fn memory_kills(&self, runtime_id: &str) -> Option<u64> {
+        self.shared.memory_kills(runtime_id)
+    }
+
     async fn start(&self, runtime_id: &str) -> Result<Found, RuntimeError> {
         let id = runtime_id.to_owned();
         self.apart(move |shared| shared.start(&id)).await

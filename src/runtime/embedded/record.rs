@@ -98,6 +98,7 @@ impl Record {
             name: self.name.clone(),
             running,
             paused: false,
+            out_of_memory: false,
             incarnation: Incarnation(format!("{}@{life}", self.runtime_id())),
             spec: self.spec.clone(),
             labels: self.labels.clone(),

@@ -2,11 +2,11 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use super::{
-    cgroup::{Cgroups, Limits, Resource},
+    cgroup::{Cgroups, KillCount, Limits, Resource},
     clear::clear,
     disk, end,
     home::{Held, Home, refused},
@@ -27,6 +27,8 @@ pub(super) struct Shared {
     disk_bytes: u64,
     /// What this machine offers, once it has everything that is needed.
     machine: Mutex<Option<Arc<Machine>>>,
+    /// Where kills for want of memory are counted, once that was looked for.
+    memory_kills: OnceLock<Option<KillCount>>,
 }
 
 impl Shared {
@@ -34,7 +36,7 @@ impl Shared {
     pub(super) fn new(data_dir: &Path, images: &[PathBuf], disk_bytes: u64) -> Self {
         let home = Home::new(data_dir);
         let images = Images::new(home.images(), images);
-        Self { home, images, disk_bytes, machine: Mutex::default() }
+        Self { home, images, disk_bytes, machine: Mutex::default(), memory_kills: OnceLock::new() }
     }
 
     /// What this machine offers, looked at until it has everything that is needed.
@@ -173,7 +175,16 @@ impl Shared {
 
     pub(super) fn inspect(&self, runtime_id: &str) -> Result<Found, RuntimeError> {
         let (directory, record) = self.find(runtime_id)?;
-        Ok(record.found(is_alive(&directory), Life::read(&directory)))
+        let alive = is_alive(&directory);
+        let found = record.found(alive, Life::read(&directory));
+        // The cgroup stays until the sandbox is started again.
+        let killed = || self.memory_kills(&found.runtime_id).is_some_and(|count| count > 0);
+        Ok(Found { out_of_memory: !alive && killed(), ..found.clone() })
+    }
+
+    /// How many processes of a sandbox were killed for want of memory in its present life. A few microseconds.
+    pub(super) fn memory_kills(&self, runtime_id: &str) -> Option<u64> {
+        self.memory_kills.get_or_init(|| Cgroups::detect().memory_kills()).as_ref()?.of(runtime_id)
     }
 
     pub(super) fn start(&self, runtime_id: &str) -> Result<Found, RuntimeError> {

@@ -141,6 +141,23 @@ pub(super) struct Made {
     pub(super) unenforced: Vec<Limit>,
 }
 
+/// The counts of kills for want of memory.
+#[derive(Debug)]
+pub(super) struct KillCount {
+    /// The cgroup above those of all sandboxes.
+    parent: PathBuf,
+    file: &'static str,
+}
+
+impl KillCount {
+    /// How many processes of a sandbox were killed since its cgroup was made; none when it has none.
+    pub(super) fn of(&self, name: &str) -> Option<u64> {
+        check(name).ok()?;
+        let text = fs::read_to_string(self.parent.join(name).join(self.file)).ok()?;
+        text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+    }
+}
+
 /// What of the machine's cgroups this process may use.
 #[derive(Debug)]
 pub(super) struct Cgroups {
@@ -218,6 +235,13 @@ impl Cgroups {
             made.procs.push(directory.join("cgroup.procs"));
         }
         Ok(made)
+    }
+
+    /// Where it is counted how often the kernel killed for want of memory; none where memory is not limited.
+    pub(super) fn memory_kills(&self) -> Option<KillCount> {
+        let place = self.places.iter().find(|place| place.resources.contains(&Resource::Memory))?;
+        let file = if place.unified { "memory.events" } else { "memory.oom_control" };
+        Some(KillCount { parent: place.parent(), file })
     }
 
     /// The processes in the cgroup of a sandbox, as this process numbers them; none when there is no such cgroup.
