@@ -131,6 +131,21 @@ impl Ground {
         }
     }
 
+    /// Makes a sandbox's own first process what the kernel kills when memory runs out.
+    pub async fn expose(&self, sandbox: &str) {
+        match self {
+            Self::Docker(_) => {
+                let said = self.exec(sandbox, "echo 1000 >/proc/1/oom_score_adj").await;
+                assert_eq!(said, "");
+            }
+            Self::Embedded(_, data) => {
+                for process in processes(data, sandbox) {
+                    fs::write(format!("/proc/{}/oom_score_adj", process.as_raw_nonzero()), "1000").unwrap();
+                }
+            }
+        }
+    }
+
     /// Removes a sandbox.
     pub async fn remove(&self, sandbox: &str) {
         match self {
@@ -179,20 +194,24 @@ impl Ground {
     }
 }
 
+/// The processes of this machine that make up a sandbox: its init and what waits for that.
+fn processes(data: &Path, sandbox: &str) -> Vec<Pid> {
+    let name = sandbox.rsplit('@').next().unwrap();
+    // They carry the name of the life that the sandbox is in.
+    let life = fs::read_to_string(data.join("sandboxes").join(name).join("life")).unwrap();
+    let carries = |entry: &fs::DirEntry| {
+        let arguments = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&arguments).contains(life.trim())
+    };
+    let entries = fs::read_dir("/proc").unwrap().flatten().filter(carries);
+    entries.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)).collect()
+}
+
 /// Kills the processes of this machine that make up a sandbox.
 async fn crash(runtime: &EmbeddedRuntime, data: &Path, sandbox: &str) {
-    let name = sandbox.rsplit('@').next().unwrap();
-    // Its init and whoever waits for that carry the name of the life that the sandbox is in.
-    let life = fs::read_to_string(data.join("sandboxes").join(name).join("life")).unwrap();
-    for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw) else {
-            continue;
-        };
-        let arguments = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        if String::from_utf8_lossy(&arguments).contains(life.trim()) {
-            // One that is gone by now is as good.
-            let _ = kill_process(pid, Signal::KILL);
-        }
+    for process in processes(data, sandbox) {
+        // One that is gone by now is as good.
+        let _ = kill_process(process, Signal::KILL);
     }
     eventually("the sandbox is stopped", async || (!runtime.inspect(sandbox).await.unwrap().running).then_some(()))
         .await;
