@@ -57,3 +57,37 @@ bridge_conformance! {
     resident_on_debian: resident(docker(Image::Debian));
     resident_embedded: resident(embedded(Root::Host));
 }
+
+/// Kills for want of memory are told by both bridges, also to one that looks later, and only those of the command's own time.
+#[tokio::test]
+async fn memory_kills_are_counted_by_both_bridges() {
+    use conformance::bridge::bench::{is_end, text, until};
+    use errand::bridge::Report;
+    for image in [Image::Busybox, Image::Debian] {
+        let Some(engine) = engine(image).await else { return };
+        let container = container(&engine, image, |body| {
+            let host = body.host_config.get_or_insert_default();
+            (host.memory, host.memory_swap) = (Some(64 << 20), Some(64 << 20));
+        })
+        .await;
+        let runtime: Arc<dyn Runtime> = Arc::new(runtime());
+        let bridges: [Arc<dyn ExecBridge>; 2] =
+            [Arc::new(DirectBridge::new(runtime.clone(), ROOT)), Arc::new(BridgeChoice::new(runtime.clone(), ROOT))];
+        for bridge in bridges {
+            let keep = Box::new(());
+            let runtime = runtime.clone();
+            let bench = Bench { bridge, runtime, sandbox: container.id.clone(), root: ROOT, _keep: keep };
+            for (command, wanted) in [
+                ("exec tail /dev/zero", 1),
+                ("sh -c 'exec tail /dev/zero'; exit 3", 1),
+                ("kill -9 $$", 0),
+                ("exit 3", 0),
+            ] {
+                let (id, nonce, mut attachment) = bench.launch(&text(command)).await;
+                let report = until(&mut attachment, "the end", is_end).await;
+                let Report::Ended { oom_kills, .. } = report else { panic!("{report:?}") };
+                assert_eq!((oom_kills, bench.probe(id, nonce).await.oom_kills), (wanted, wanted), "{command}");
+            }
+        }
+    }
+}

@@ -42,7 +42,7 @@ pub struct TaskSpec {
     /// Added to its niceness, 0 to 19.
     #[serde(default)]
     pub nice: u8,
-    /// The most bytes of output that are kept. The direct bridge keeps everything, whatever this says.
+    /// The most bytes of output that are kept.
     #[serde(default = "default_output_limit")]
     pub output_limit: u64,
     /// True when standard output and standard error are told apart.
@@ -162,8 +162,7 @@ impl TaskSpec {
         self.terminal.is_some() || self.stdin == Stdin::Open
     }
 
-    /// The fields, as the API names them, that only the resident bridge can keep. `output_limit` is not among them: without it more is
-    /// kept than was asked, which harms nobody's command.
+    /// The fields, as the API names them, that only the resident bridge can keep. `output_limit` is not among them: both keep it.
     pub fn resident_only(&self) -> Vec<&'static str> {
         [
             ("stdin", self.stdin == Stdin::Open),

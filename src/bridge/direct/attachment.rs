@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 
+use super::gap;
 use crate::{
     bridge::{Attached, OutputPiece, Report},
     runtime::{Chunk, Exec, Runtime, RuntimeError},
@@ -24,6 +25,8 @@ pub(super) struct ScriptAttachment {
     line: BytesMut,
     /// Until the first control line came: output that may turn out to be the engine's words.
     said: Option<BytesMut>,
+    /// How many processes of the sandbox were killed for want of memory while the command ran.
+    oom_kills: u32,
 }
 
 #[async_trait]
@@ -73,7 +76,7 @@ impl Attached for ScriptAttachment {
 impl ScriptAttachment {
     /// A view whose output begins at byte `from` of the log.
     pub(super) fn new(exec: Exec, runtime: Arc<dyn Runtime>, from: u64) -> Self {
-        Self { exec, runtime, position: from, line: BytesMut::new(), said: Some(BytesMut::new()) }
+        Self { exec, runtime, position: from, line: BytesMut::new(), said: Some(BytesMut::new()), oom_kills: 0 }
     }
 
     fn output(&mut self, bytes: Bytes) -> Report {
@@ -95,7 +98,14 @@ impl ScriptAttachment {
                 self.said = None;
                 continue;
             }
+            if let Some(kills) = line.strip_prefix("oom ") {
+                self.oom_kills = kills.parse().unwrap_or(0);
+                continue;
+            }
             match report(&line) {
+                Some(Report::Ended { ending, usage, .. }) => {
+                    return Some(Report::Ended { ending, usage, oom_kills: self.oom_kills });
+                }
                 Some(report) => return Some(report),
                 None => tracing::debug!(%line, "a sandbox's shell complains"),
             }
@@ -123,8 +133,10 @@ fn report(line: &str) -> Option<Report> {
         }
         "ended" => sentinel::parse_result(rest).map(ended),
         "over" => {
-            let (bytes, incomplete) = rest.split_once(' ')?;
-            Some(Report::Over { bytes: bytes.parse().ok()?, incomplete: incomplete == "1", gap: None })
+            let mut words = rest.split(' ');
+            let (bytes, incomplete) = (words.next()?.parse().ok()?, words.next()? == "1");
+            let gap = gap(words.next()?, words.next()?, bytes);
+            Some(Report::Over { bytes, incomplete, gap })
         }
         _ => None,
     }
@@ -138,7 +150,7 @@ fn ended(ending: Ending) -> Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::task::{Signal, StartFailure};
+    use crate::task::{Gap, Signal, StartFailure};
 
     #[test]
     fn control_lines_are_understood_and_anything_else_is_not() {
@@ -146,7 +158,12 @@ mod tests {
         let process = ProcessIdentity { pid: 12, start_ticks: 3456 };
         assert_eq!(report("started 12 3456"), Some(Report::Started { process, age: Duration::ZERO }));
         assert_eq!(report("ended signaled 9"), Some(ended(Ending::Signaled(Signal::KILL))));
-        assert_eq!(report("over 7 1"), Some(Report::Over { bytes: 7, incomplete: true, gap: None }));
+        assert_eq!(report("over 7 1 - -"), Some(Report::Over { bytes: 7, incomplete: true, gap: None }));
+        let gap = Some(Gap { start: 2, end: 5 });
+        assert_eq!(report("over 7 0 2 5"), Some(Report::Over { bytes: 7, incomplete: false, gap }));
+        for impossible in ["over 7 0 5 2", "over 7 0 2 8", "over 7 0 x 5"] {
+            assert_eq!(report(impossible), Some(Report::Over { bytes: 7, incomplete: false, gap: None }));
+        }
         assert_eq!(
             report("refused no_space 28 mkdir: No space left on device"),
             Some(ended(Ending::FailedToStart {
@@ -161,6 +178,7 @@ mod tests {
             "started x y",
             "ended badly 1",
             "over",
+            "over 7 1",
             "refused what ever",
             "refused no_space full",
         ] {

@@ -3,9 +3,11 @@
 use bytes::Bytes;
 use futures_util::stream;
 
+use super::gap;
 use crate::{
     bridge::{LogPiece, LogReader, OutputPiece, ReadError},
     runtime::{Chunk, Exec, Runtime, RuntimeError},
+    task::Gap,
 };
 
 /// Waits for what `read.sh` says before the bytes.
@@ -25,8 +27,9 @@ pub(super) async fn open(mut exec: Exec, runtime: &dyn Runtime) -> Result<LogRea
                 let mut words = line.split_whitespace();
                 return match (words.next(), words.next().map(str::parse), words.next().map(str::parse)) {
                     (Some("log"), Some(Ok(size)), Some(Ok(start))) => {
-                        let rest = Rest { exec, first, position: start };
-                        Ok(LogReader::new(size, start, None, Box::pin(stream::unfold(rest, next))))
+                        let gap = words.next().zip(words.next()).and_then(|(lacks, resumes)| gap(lacks, resumes, size));
+                        let rest = Rest { exec, first, position: start, gap };
+                        Ok(LogReader::new(size, start, gap, Box::pin(stream::unfold(rest, next))))
                     }
                     (Some("gone"), ..) => Err(ReadError::Gone),
                     _ => Err(RuntimeError::Refused { detail: line.trim().to_owned() }.into()),
@@ -47,6 +50,23 @@ struct Rest {
     /// Bytes that came before the head line.
     first: Option<Bytes>,
     position: u64,
+    gap: Option<Gap>,
+}
+
+impl Rest {
+    /// Gives bytes their position. Those behind the gap are left for the next time.
+    fn place(&mut self, mut bytes: Bytes) -> OutputPiece {
+        if let Some(gap) = self.gap {
+            self.position = gap.past(self.position);
+            let before = usize::try_from(gap.start.saturating_sub(self.position)).unwrap_or(usize::MAX);
+            if self.position < gap.start && bytes.len() > before {
+                self.first = Some(bytes.split_off(before));
+            }
+        }
+        let piece = OutputPiece::both(self.position, bytes);
+        self.position = piece.end();
+        piece
+    }
 }
 
 async fn next(mut rest: Rest) -> Option<(Result<LogPiece, RuntimeError>, Rest)> {
@@ -60,7 +80,5 @@ async fn next(mut rest: Rest) -> Option<(Result<LogPiece, RuntimeError>, Rest)> 
             }
         },
     };
-    let piece = OutputPiece::both(rest.position, bytes);
-    rest.position = piece.end();
-    Some((Ok(LogPiece::Plain(piece)), rest))
+    Some((Ok(LogPiece::Plain(rest.place(bytes))), rest))
 }

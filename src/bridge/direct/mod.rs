@@ -1,7 +1,7 @@
 //! The bridge that installs nothing: POSIX shell scripts started through the runtime's exec, and detached from it.
 //!
 //! The scripts are in `scripts/`. `launch.sh` claims the task directory, starts `supervise.sh` detached and follows the log for as long
-//! as the stream lives; `supervise.sh` runs the command, tees its output and writes the exit file through fd 3.
+//! as the stream lives; `supervise.sh` runs the command, keeps its output up to the limit and writes the exit file through fd 3.
 
 mod attachment;
 mod files;
@@ -19,10 +19,13 @@ use super::{
 };
 use crate::{
     runtime::{Collected, Exec, NotStarted, Runtime, RuntimeError},
-    task::{Nonce, ProcessIdentity, Program, Signal, TaskId, TaskSpec, TerminalSize},
+    task::{Gap, Nonce, ProcessIdentity, Program, Signal, TaskId, TaskSpec, TerminalSize},
 };
 use attachment::ScriptAttachment;
 
+const LOG: &str = include_str!("scripts/log.sh");
+const KEEP: &str = include_str!("scripts/keep.sh");
+const MEMORY: &str = include_str!("scripts/memory.sh");
 const FOLLOW: &str = include_str!("scripts/follow.sh");
 const PROCESS: &str = include_str!("scripts/process.sh");
 const PACK: &str = include_str!("scripts/pack.sh");
@@ -83,6 +86,12 @@ async fn in_time<T, E: From<RuntimeError>>(answer: impl Future<Output = Result<T
     tokio::time::timeout(ANSWER_LIMIT, answer).await.unwrap_or_else(|_| {
         Err(RuntimeError::Unavailable { detail: format!("the sandbox gave no answer within {ANSWER_LIMIT:?}") }.into())
     })
+}
+
+/// What a script says is missing of so many bytes of output; none where it says nothing that can be.
+fn gap(lacks: &str, resumes: &str, size: u64) -> Option<Gap> {
+    let (start, end) = (lacks.parse().ok()?, resumes.parse().ok()?);
+    (start < end && end <= size).then_some(Gap { start, end })
 }
 
 /// A detached shell leaves nobody in the sandbox to whom input could be given.
@@ -154,20 +163,21 @@ impl ExecBridge for DirectBridge {
         let mut arguments = vec![
             task.to_string(),
             nonce.to_string(),
-            [PACK, PROCESS, UNPACK, SUPERVISE].join("\n"),
+            [PACK, PROCESS, UNPACK, KEEP, MEMORY, SUPERVISE].join("\n"),
             [UNPACK, COMMAND].join("\n"),
         ];
+        arguments.push(spec.output_limit.to_string());
         arguments.extend(program_arguments(spec, &command_file));
         if let Some(long) = arguments.iter().find(|argument| argument.len() > ARGUMENT_LIMIT) {
             let detail = format!("an argument or a variable has {} bytes, over {ARGUMENT_LIMIT}", long.len());
             return Err(RuntimeError::NotStarted { reason: NotStarted::TooLarge, detail });
         }
-        let exec = self.run(sandbox, &[PACK, FOLLOW, LAUNCH], arguments).await?;
+        let exec = self.run(sandbox, &[PACK, LOG, FOLLOW, LAUNCH], arguments).await?;
         Ok(Attachment::new(ScriptAttachment::new(exec, Arc::clone(&self.runtime), 0)))
     }
 
     async fn attach(&self, sandbox: &str, task: TaskId, _nonce: Nonce, from: u64) -> Result<Attachment, RuntimeError> {
-        let exec = self.run(sandbox, &[PROCESS, FOLLOW, ATTACH], vec![task.to_string(), from.to_string()]).await?;
+        let exec = self.run(sandbox, &[PROCESS, LOG, FOLLOW, ATTACH], vec![task.to_string(), from.to_string()]).await?;
         Ok(Attachment::new(ScriptAttachment::new(exec, Arc::clone(&self.runtime), from)))
     }
 
@@ -176,7 +186,7 @@ impl ExecBridge for DirectBridge {
         for batch in tasks.chunks(BATCH) {
             let mut arguments = vec![if fence { "fence" } else { "look" }.to_owned()];
             arguments.extend(batch.iter().map(|(task, _)| task.to_string()));
-            let said = self.ask(sandbox, &[PROCESS, PROBE], arguments).await?;
+            let said = self.ask(sandbox, &[PROCESS, LOG, PROBE], arguments).await?;
             findings.extend(probe::parse(&said.stdout, batch).ok_or_else(|| RuntimeError::Refused {
                 detail: format!(
                     "the sandbox's answer cannot be understood: {:?} {:?}",
@@ -222,7 +232,7 @@ impl ExecBridge for DirectBridge {
             Piece::Tail { limit } => ("tail", 0, limit),
         };
         let arguments = vec![task.to_string(), mode.to_owned(), start.to_string(), limit.to_string()];
-        in_time(async { log::open(self.run(sandbox, &[READ], arguments).await?, &*self.runtime).await }).await
+        in_time(async { log::open(self.run(sandbox, &[LOG, READ], arguments).await?, &*self.runtime).await }).await
     }
 
     async fn remove(&self, sandbox: &str, tasks: &[TaskId]) -> Result<(), RuntimeError> {

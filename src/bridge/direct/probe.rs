@@ -27,7 +27,23 @@ fn take_line<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
 
 fn finding(rest: &mut &[u8], task: TaskId, nonce: Nonce, uptime: u64) -> Option<Finding> {
     let words: Vec<&str> = take_line(rest)?.split(' ').collect();
-    let ["task", id, directory, started, pid, ticks, alive, supervised, size, incomplete, length] = words[..] else {
+    let [
+        "task",
+        id,
+        directory,
+        started,
+        pid,
+        ticks,
+        alive,
+        supervised,
+        size,
+        incomplete,
+        lacks,
+        resumes,
+        kills,
+        length,
+    ] = words[..]
+    else {
         return None;
     };
     if id.parse() != Ok(task) {
@@ -46,6 +62,7 @@ fn finding(rest: &mut &[u8], task: TaskId, nonce: Nonce, uptime: u64) -> Option<
     let (pid, start_ticks): (u32, u64) = (pid.parse().unwrap_or(0), ticks.parse().unwrap_or(0));
     let since_boot = |ticks: u64| Duration::from_millis(ticks.saturating_mul(1000) / TICKS_PER_SECOND);
     let made = clock::ago(since_boot(uptime), since_boot(start_ticks));
+    let output_bytes = size.parse().unwrap_or(0);
     Some(Finding {
         directory: directory == "1",
         started: started == "1",
@@ -53,11 +70,11 @@ fn finding(rest: &mut &[u8], task: TaskId, nonce: Nonce, uptime: u64) -> Option<
         alive: alive == "1",
         supervised: supervised == "1",
         sentinel: sentinel::read(content, nonce),
-        output_bytes: size.parse().unwrap_or(0),
+        output_bytes,
         incomplete: incomplete == "1",
-        gap: None,
+        gap: super::gap(lacks, resumes, output_bytes),
         usage: None,
-        oom_kills: 0,
+        oom_kills: kills.parse().unwrap_or(0),
     })
 }
 
@@ -67,14 +84,14 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::task::{Ending, sentinel::Sentinel};
+    use crate::task::{Ending, Gap, sentinel::Sentinel};
 
     #[test]
     fn answers_are_read_in_the_order_of_the_questions() {
         let asked = [(TaskId::new(), Nonce::new()), (TaskId::new(), Nonce::new())];
         let exit = format!("errand 1 {} exited 4\n", asked[1].1);
         let answer = format!(
-            "uptime 1000\ntask {} 1 1 17 250 1 1 9 0 -\n\ntask {} 1 1 18 300 0 0 5 1 {}\n{exit}\n",
+            "uptime 1000\ntask {} 1 1 17 250 1 1 9 0 - - 0 -\n\ntask {} 1 1 18 300 0 0 5 1 2 4 3 {}\n{exit}\n",
             asked[0].0,
             asked[1].0,
             exit.len(),
@@ -86,12 +103,14 @@ mod tests {
         assert_eq!(findings[0].sentinel, Sentinel::Absent);
         assert_eq!(findings[1].sentinel, Sentinel::Complete(Ending::Exited(4)));
         assert!(findings[1].incomplete);
+        assert_eq!((findings[0].gap, findings[0].oom_kills), (None, 0));
+        assert_eq!((findings[1].gap, findings[1].oom_kills), (Some(Gap { start: 2, end: 4 }), 3));
     }
 
     #[test]
     fn an_answer_cut_short_or_to_another_question_is_none() {
         let asked = [(TaskId::new(), Nonce::new())];
-        let answer = format!("uptime 1\ntask {} 0 0 0 0 0 0 0 0 -\n\n", asked[0].0);
+        let answer = format!("uptime 1\ntask {} 0 0 0 0 0 0 0 0 - - 0 -\n\n", asked[0].0);
         assert!(parse(answer.as_bytes(), &asked).is_some());
         for cut in 0..answer.len() {
             assert!(parse(&answer.as_bytes()[..cut], &asked).is_none(), "{cut}");

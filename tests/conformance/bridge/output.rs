@@ -2,7 +2,7 @@
 
 use errand::{
     bridge::{Piece, ReadError, Report},
-    task::{Ending, sentinel::Sentinel},
+    task::{Ending, Gap, TaskSpec, sentinel::Sentinel},
 };
 use tokio::time::{Instant, timeout};
 
@@ -94,5 +94,66 @@ pub async fn pieces_of_a_log_are_read_by_range_and_tail(bench: Bench) {
         let reader = bench.bridge.read(&bench.sandbox, id, piece).await.unwrap();
         assert_eq!((reader.size, reader.start), (10, start), "{piece:?}");
         assert_eq!(reader.bytes().await.unwrap(), expected.as_bytes(), "{piece:?}");
+    }
+}
+
+/// The output of `seq 1 100000`, whose every part is told by its place.
+fn numbers(size: u64) -> Vec<u8> {
+    let all = (1..=100_000).flat_map(|number| format!("{number}\n").into_bytes());
+    all.take(usize::try_from(size).unwrap()).collect()
+}
+
+/// Prints so much of that, in pieces of many sizes, and ends in its own way.
+fn printing(size: u64, limit: u64) -> TaskSpec {
+    let command = format!("seq 1 100000 | head -c {size} | {{ dd bs=1000 count=5 2>/dev/null; cat; }} && exit 7");
+    TaskSpec { output_limit: limit, ..text(&command) }
+}
+
+pub async fn output_up_to_the_limit_is_kept_whole(bench: Bench) {
+    for (size, limit) in [(65_535, 65_536), (65_536, 65_536), (200_000, 200_001), (200_001, 200_001), (300_000, 0)] {
+        let (id, nonce, attachment) = bench.launch(&printing(size, limit)).await;
+        let ran = timeout(DEADLINE, read(attachment)).await.expect("the stream ends");
+        assert_eq!((ran.ending, ran.over), (Some(Ending::Exited(7)), Some((size, false))), "{size} of {limit}");
+        assert!(bench.log(id).await == numbers(size), "{size} of {limit}");
+        let finding = bench.probe(id, nonce).await;
+        assert_eq!((finding.output_bytes, finding.gap, finding.incomplete), (size, None, false));
+    }
+}
+
+pub async fn output_beyond_the_limit_keeps_both_ends(bench: Bench) {
+    for (size, limit) in [(65_537, 65_536), (200_002, 200_001), (200_300, 200_001), (450_000, 65_536)] {
+        let (id, nonce, mut attachment) = bench.launch(&printing(size, limit)).await;
+        let report =
+            until(&mut attachment, "the end of the output", |report| matches!(report, Report::Over { .. })).await;
+        let Report::Over { bytes, incomplete: false, gap: Some(gap) } = report else { panic!("{report:?}") };
+        assert_eq!((bytes, gap.end - gap.start), (size, size - limit), "{gap:?}");
+        let finding = bench.probe(id, nonce).await;
+        assert_eq!((finding.output_bytes, finding.gap, finding.incomplete), (size, Some(gap), false));
+        assert_eq!(finding.sentinel, Sentinel::Complete(Ending::Exited(7)));
+        let whole = numbers(size);
+        let bytes_of =
+            |from: u64, until: u64| whole[usize::try_from(from).unwrap()..usize::try_from(until).unwrap()].to_vec();
+        let Gap { start, end } = gap;
+        for (piece, expected) in [
+            (Piece::From { offset: 0, limit: 1 << 30 }, [bytes_of(0, start), bytes_of(end, size)].concat()),
+            (
+                Piece::From { offset: start - 3, limit: 4 },
+                [bytes_of(start - 3, start), bytes_of(end, end + 1)].concat(),
+            ),
+            (Piece::From { offset: start, limit: 1 }, bytes_of(end, end + 1)),
+            (Piece::From { offset: size - 1, limit: 9 }, bytes_of(size - 1, size)),
+            (Piece::From { offset: size, limit: 9 }, Vec::new()),
+            (Piece::From { offset: 5, limit: 9 }, bytes_of(5, 14)),
+            (Piece::Tail { limit: 1 }, bytes_of(size - 1, size)),
+        ] {
+            let reader = bench.bridge.read(&bench.sandbox, id, piece).await.unwrap();
+            assert_eq!((reader.size, reader.gap), (size, Some(gap)), "{piece:?}");
+            let pieces = reader.collect().await.unwrap();
+            for piece in &pieces {
+                assert!(piece.bytes == bytes_of(piece.offset, piece.end()), "at {}", piece.offset);
+            }
+            let all: Vec<u8> = pieces.iter().flat_map(|piece| piece.bytes.to_vec()).collect();
+            assert!(all == expected, "{piece:?} of {size} with {gap:?}: {} bytes", all.len());
+        }
     }
 }

@@ -27,14 +27,18 @@ follow() { # reads events until all is over or the server is gone
         tail=$!
       fi
       ;;
+    oom) echo "oom $rest" >&2 ;;
     ended)
       emit
       echo "ended $rest" >&2
       ;;
     over)
       emit
-      if [ -z "$tail" ]; then position; else position=$(stat -L -c %s /proc/self/fd/4); fi
-      if [ -e "$dir/incomplete" ]; then echo "over $position 1" >&2; else echo "over $position 0" >&2; fi
+      measure "$dir"
+      # A log that was removed is still open here.
+      [ -f "$dir/output.log" ] || size=$(stat -L -c %s /proc/self/fd/4)
+      if [ -e "$dir/incomplete" ]; then incomplete=1; else incomplete=0; fi
+      echo "over $size $incomplete $lacks $resumes" >&2
       break
       ;;
     gone) break ;;

@@ -2,8 +2,8 @@
 #
 # Arguments: root, `fence` or `look`, task ids. Fenced are tasks that were not launched: afterwards they never will be.
 # Standard output: `uptime TICKS`, the clock that start times are measured by, then for each task
-#   task ID DIRECTORY STARTED PID TICKS ALIVE SUPERVISED SIZE INCOMPLETE EXIT_LENGTH
-# and a line with that many bytes of the exit file. EXIT_LENGTH is - where there is none.
+#   task ID DIRECTORY STARTED PID TICKS ALIVE SUPERVISED SIZE INCOMPLETE GAP_START GAP_END OOM_KILLS EXIT_LENGTH
+# and a line with that many bytes of the exit file. GAP_START, GAP_END and EXIT_LENGTH are - where there is none.
 LC_ALL=C
 newline='
 '
@@ -35,7 +35,7 @@ recorded() { # sets $supervisor and $command to what is recorded of these proces
 
 for id; do
   dir=$root/$id
-  directory=0 started=0 pid=0 since=0 alive=0 supervised=0 size=0 incomplete=0 length=- content=
+  directory=0 started=0 pid=0 since=0 alive=0 supervised=0 incomplete=0 kills=0 length=- content=
   [ ! -d "$dir" ] || directory=1
   recorded
   if [ -z "$supervisor" ] && [ "$fence" = fence ]; then
@@ -58,8 +58,10 @@ for id; do
     content=${content%.}
     length=${#content}
   fi
-  [ ! -f "$dir/output.log" ] || size=$(stat -c %s "$dir/output.log")
+  measure "$dir"
+  { [ -f "$dir/oom" ] && read -r kills <"$dir/oom"; } 2>/dev/null
+  numbers $kills
   [ ! -e "$dir/incomplete" ] || incomplete=1
-  echo "task $id $directory $started $pid $since $alive $supervised $size $incomplete $length"
+  echo "task $id $directory $started $pid $since $alive $supervised $size $incomplete $lacks $resumes $first $length"
   printf '%s\n' "$content"
 done

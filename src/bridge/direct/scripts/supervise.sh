@@ -1,6 +1,6 @@
 # Runs one command, tees its output into the log and writes its exit file. Detached: it outlives the exec that started it.
 #
-# Arguments: task directory, mode, workdir, shell, text, number of environment entries, the entries, and in mode argv the program and
+# Arguments: task directory, the most bytes of output that are kept (0: all), mode, workdir, shell, text, number of environment entries, the entries, and in mode argv the program and
 # its arguments; all but the first packed. Fd 3: the exit file. Fd 5: events.
 umask 077
 unset ERRAND_SUPERVISE
@@ -128,8 +128,8 @@ run() { # the program and all before it. Returns with $result set, or fails when
 
 supervise() {
   shrug
-  mode=$2 workdir=$3 shell=$4 text=$5 count=$6
-  shift 6
+  mode=$3 workdir=$4 shell=$5 text=$6 count=$7
+  shift 7
   enter "$workdir" || return
   search_path "$count" "$@"
   case $mode in
@@ -164,16 +164,18 @@ supervise() {
     finish "failed launch_interrupted 0 the launch was given up before the command ran"
     return
   }
-  ! run "$@" || finish "$result"
+  count_kills
+  before=$kills
+  run "$@" || return
+  # A success has no cause that memory could be.
+  [ "$result" = "exited 0" ] || note_kills "$before"
+  finish "$result"
 }
 
 shrug
 process $$
 supervise "$@" | {
   # Nothing of the command comes from here: what keeps the log can ignore what the supervisor only shrugs off.
-  trap '' HUP INT QUIT TERM PIPE USR1 USR2 ALRM
-  # The first piece by itself, so that whoever follows hears of it at once.
-  dd bs=65536 count=1 2>/dev/null >>"$dir/output.log" || true >"$dir/incomplete"
-  echo first >&5
-  exec tee -a "$dir/output.log" >/dev/null 3>&- 5>&-
-} || true >"$dir/incomplete"
+  trap '' HUP INT QUIT TERM PIPE USR1 USR2 ALRM XFSZ
+  keep "$2"
+}
