@@ -6,6 +6,7 @@ mod support;
 mod api {
     mod caps;
     mod daemons;
+    mod direct;
     mod disks;
     mod fairness;
     mod files;

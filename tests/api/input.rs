@@ -321,17 +321,3 @@ async fn a_timeout_that_the_sandbox_keeps_is_a_timeout() {
     assert_eq!((ended(&task).as_str(), task.status()), ("timed_out", TaskStatus::TimedOut));
     eventually("nothing of it is left", async || (session.processes("sleep 60").await == 0).then_some(())).await;
 }
-
-#[tokio::test]
-async fn what_the_direct_bridge_cannot_keep_is_refused_and_nothing_is_accepted() {
-    let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
-    let session = server.session("bot", "session");
-    if session.ensure(None).await.unwrap().bridge != "direct" {
-        return;
-    }
-    let request = StartTaskRequest { nice: 3, ..open(&session, "cat") };
-    let said = refused(session.try_start(request).await, Code::FailedPrecondition);
-    assert!(said.contains("stdin, nice") && said.contains("direct"), "{said}");
-    let listed = session.tasks().list_tasks(ListTasksRequest::default()).await.unwrap().into_inner();
-    assert_eq!(listed.tasks, []);
-}

@@ -1,0 +1,97 @@
+//! Sandboxes in which the resident bridge cannot run: what the direct one keeps of a request, and that it refuses the rest.
+
+use errand::proto::v1::{
+    ListTasksRequest, OutOfMemory, ReadOutputRequest, ResourceLimits, StartTaskRequest, TerminalSize,
+};
+use tonic::Code;
+
+use crate::{
+    on_both_images,
+    support::{
+        client::{Session, bytes, ended, refused},
+        docker::Image,
+        ground::Ground,
+        server::Server,
+    },
+};
+
+on_both_images!(
+    requests_beyond_the_direct_bridge_are_refused,
+    the_direct_bridge_keeps_the_output_limit,
+    the_direct_bridge_tells_memory_kills,
+);
+
+/// A server whose task directories are where a container executes nothing; none on a runtime that has no such place.
+async fn direct(image: Image) -> Option<(Server, Session)> {
+    let server = Server::on(image, &["--task-root", "/dev/shm/errand", "--memory-bytes", "64MiB"]).await?;
+    if !matches!(server.ground, Ground::Docker(_)) {
+        return None;
+    }
+    let session = server.session("bot", "session");
+    assert_eq!(session.ensure(None).await.unwrap().bridge, "direct");
+    Some((server, session))
+}
+
+async fn requests_beyond_the_direct_bridge_are_refused(image: Image) {
+    let Some((_server, session)) = direct(image).await else { return };
+    let request = || session.request("cat");
+    let table = [
+        ("stdin", StartTaskRequest { stdin: true, ..request() }),
+        ("terminal", StartTaskRequest { terminal: Some(TerminalSize { rows: 24, columns: 80 }), ..request() }),
+        ("user", StartTaskRequest { user: "nobody".to_owned(), ..request() }),
+        ("clean_env", StartTaskRequest { clean_env: true, ..request() }),
+        (
+            "limits",
+            StartTaskRequest {
+                limits: Some(ResourceLimits { open_files: Some(64), ..Default::default() }),
+                ..request()
+            },
+        ),
+        ("nice", StartTaskRequest { nice: 3, ..request() }),
+        ("separate_stderr", StartTaskRequest { separate_stderr: true, ..request() }),
+    ];
+    for (field, request) in table {
+        let said = refused(session.try_start(request).await, Code::FailedPrecondition);
+        assert!(said.contains(field) && said.contains("direct"), "{field}: {said}");
+    }
+    let listed = session.tasks().list_tasks(ListTasksRequest::default()).await.unwrap().into_inner();
+    assert_eq!(listed.tasks, []);
+}
+
+async fn the_direct_bridge_keeps_the_output_limit(image: Image) {
+    let Some((_server, session)) = direct(image).await else { return };
+    let whole: Vec<u8> = (1..=100_000).flat_map(|number| format!("{number}\n").into_bytes()).collect();
+    let size = i64::try_from(whole.len()).unwrap();
+    // Fast, and longer than a command that is followed only from its first second on.
+    for command in ["seq 1 100000 && exit 7", "seq 1 100000 && sleep 1.5 && exit 7"] {
+        for (limit, kept) in [(65_536, 65_536), (0, size)] {
+            let request = StartTaskRequest { output_limit_bytes: limit, ..session.request(command) };
+            let task = session.run_as(request).await;
+            assert_eq!((ended(&task).as_str(), task.output_bytes), ("exited 7", size), "{command} {limit}");
+            let missing = task.output_gap.map_or(0, |gap| gap.end - gap.start);
+            assert_eq!((size - missing, task.output_incomplete), (kept, false), "{command} {limit}");
+            let tail = ReadOutputRequest { task_id: task.task_id.clone(), ..Default::default() };
+            let tail = session.try_read(tail).await.unwrap();
+            assert_eq!(bytes(&tail.parts[0]), whole[whole.len() - 4096..], "{command} {limit}");
+            let told = session.told().await;
+            let told = told.iter().find(|notice| notice.task_id == task.task_id).unwrap();
+            assert!(told.output_tail.ends_with("\n99999\n100000\n"), "{}", told.output_tail);
+            let used = session.exec(&format!("du -sk /dev/shm/errand/{} | cut -f1", task.task_id)).await;
+            let used: i64 = used.trim().parse().unwrap();
+            assert!(used <= kept / 1024 + 128, "{used} kB on the disk, {kept} bytes are kept");
+        }
+    }
+}
+
+async fn the_direct_bridge_tells_memory_kills(image: Image) {
+    let Some((_server, session)) = direct(image).await else { return };
+    for (command, end, kills) in [
+        ("exec tail /dev/zero", "signaled 9", Some(1)),
+        ("sh -c 'exec tail /dev/zero'; exit $?", "exited 137", Some(1)),
+        ("kill -9 $$", "signaled 9", None),
+    ] {
+        let task = session.run(command).await;
+        let shortage = kills.map(|killed_processes| OutOfMemory { killed_processes, limit_bytes: 64 << 20 });
+        assert_eq!((ended(&task).as_str(), task.outcome.unwrap().out_of_memory), (end, shortage), "{command}");
+    }
+}
