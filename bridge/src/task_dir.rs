@@ -3,7 +3,9 @@
 //! | file | what |
 //! |---|---|
 //! | `output.log` | output as it came. Positions in it are positions in all output; what the limit made go is a hole |
-//! | `gap` | two numbers: the first byte that is missing, and the first after it. Written before the hole is made |
+//! | `gap` | two numbers: the first byte that is missing, and the first after it. Written before the hole is made. Of the direct bridge, which makes no hole: the second is the size of all output |
+//! | `output.tail` | the bytes before that size which are kept beside the log (direct) |
+//! | `oom` | how many processes of the sandbox were killed for want of memory while the command ran (direct) |
 //! | `streams` | where output of another stream begins, see [`crate::streams`] |
 //! | `exit` | the sentinel; `exit.part` before it is whole |
 //! | `processes` | a line for the shim, with which the command counts as launched, and one for the first process, each its number and kernel start time; then what the command used, written before the sentinel; then `alone`, after it, where no process of the task was left: its shim may keep another by now |

@@ -51,7 +51,7 @@ pub struct NewNotification {
     /// How the command ended, for [`NotificationKind::Completed`]; the late result for [`NotificationKind::LateOutcome`].
     pub outcome: Option<Outcome>,
     /// What was killed for want of memory while the command ran.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "MemoryKills::is_none")]
     pub memory_kills: MemoryKills,
     /// The task's title.
     pub description: String,
@@ -91,7 +91,7 @@ impl NewNotification {
                     task.state.outcome().cloned()
                 }
             },
-            memory_kills: task.memory_kills,
+            memory_kills: MemoryKills { before: None, ..task.memory_kills },
             description: task.spec.title(),
             command: task.spec.program.display().chars().take(COMMAND_LIMIT).collect(),
             output_tail: text::plain(kept),

@@ -96,6 +96,13 @@ pub struct MemoryKills {
     pub limit: Option<u64>,
 }
 
+impl MemoryKills {
+    /// True when there is nothing to be said.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// What a command used, with every process that it started and that was over by then.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResourceUsage {

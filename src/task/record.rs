@@ -42,7 +42,7 @@ pub struct Task {
     #[serde(default)]
     pub stop_requested: Option<StopCause>,
     /// What was killed for want of memory while the command ran.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "MemoryKills::is_none")]
     pub memory_kills: MemoryKills,
     /// When it was accepted.
     pub created_at: SystemTime,
@@ -100,11 +100,9 @@ mod tests {
     use super::*;
     use crate::task::{BotId, Ending, Incarnation, ProcessIdentity, Program, SessionId, TenantId};
 
-    #[test]
-    fn a_command_was_not_started_before_its_task_was_accepted() {
-        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+    fn queued(created_at: SystemTime) -> Task {
         let program = Program::Argv(vec!["true".to_owned()]);
-        let queued = Task {
+        Task {
             id: TaskId::new(),
             owner: Owner {
                 tenant: TenantId::new("t").unwrap(),
@@ -122,9 +120,26 @@ mod tests {
             usage: None,
             stop_requested: None,
             memory_kills: MemoryKills::default(),
-            created_at: at(100),
+            created_at,
             revision: 0,
-        };
+        }
+    }
+
+    #[test]
+    fn records_without_memory_kills_read_as_none() {
+        let mut task = queued(UNIX_EPOCH);
+        let old = serde_json::to_string(&task).unwrap();
+        assert!(!old.contains("memory_kills"), "{old}");
+        assert_eq!(serde_json::from_str::<Task>(&old).unwrap(), task);
+        task.memory_kills = MemoryKills { before: Some(3), count: 2, limit: Some(1 << 30) };
+        let new = serde_json::to_string(&task).unwrap();
+        assert_eq!(serde_json::from_str::<Task>(&new).unwrap(), task);
+    }
+
+    #[test]
+    fn a_command_was_not_started_before_its_task_was_accepted() {
+        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        let queued = queued(at(100));
         let process = ProcessIdentity { pid: 7, start_ticks: 8 };
         let before_1970 = UNIX_EPOCH - Duration::from_secs(1 << 40);
         for (told, wanted) in [(before_1970, at(100)), (at(99), at(100)), (at(101), at(101))] {

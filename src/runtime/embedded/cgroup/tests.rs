@@ -68,6 +68,20 @@ impl Drop for Group<'_> {
 }
 
 #[test]
+fn memory_kills_are_read_from_both_kinds_of_files() {
+    for (file, text) in [
+        ("memory.events", "low 0\nhigh 0\nmax 9\noom 3\noom_kill 2\n"),
+        ("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"),
+    ] {
+        let parent = tempfile::tempdir().unwrap();
+        fs::create_dir(parent.path().join("one")).unwrap();
+        fs::write(parent.path().join("one").join(file), text).unwrap();
+        let count = KillCount { parent: parent.path().to_owned(), file };
+        assert_eq!(["one", "two", ".."].map(|name| count.of(name)), [Some(2), None, None]);
+    }
+}
+
+#[test]
 fn a_process_that_takes_more_memory_than_it_may_is_killed() {
     let Some(cgroups) = usable() else { return };
     let group = Group::make(&cgroups, "memory");
