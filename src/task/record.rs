@@ -8,8 +8,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Event, MemoryKills, Nonce, Outcome, OutputSummary, Owner, ResourceUsage, SandboxId, Stall, Status, StopCause, TaskId,
-    TaskSpec, TaskState, Transition, transition,
+    Event, MemoryKills, Nonce, Outcome, OutputSummary, Owner, ResourceUsage, SandboxId, Stall, Status, StopCause,
+    TaskId, TaskSpec, TaskState, Transition, transition,
 };
 
 /// One task.

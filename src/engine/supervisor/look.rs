@@ -162,9 +162,6 @@ impl Supervisor {
 
     /// What the files of a sandbox say that does not run.
     async fn look_at_rest(&mut self, found: &Found) -> Result<Step, RuntimeError> {
-        if found.out_of_memory {
-            self.oom_kills_told = self.oom_kills_told.max(1);
-        }
         let Some(directory) = self.task.output_file.rsplit_once('/').map(|(directory, _)| directory.to_owned()) else {
             return Ok(lost(stopped(found)));
         };
@@ -175,6 +172,9 @@ impl Supervisor {
         let Sentinel::Complete(ending) = sentinel::read(content, self.task.nonce) else {
             return Ok(lost(stopped(found)));
         };
+        if found.out_of_memory && ending == Ending::Signaled(Signal::KILL) {
+            self.oom_kills_told = 1;
+        }
         if let Some(log) = runtime.read_at_rest(&self.sandbox, &self.task.output_file, 0).await? {
             self.output_is(log.size, false, None);
         }
