@@ -81,8 +81,6 @@ fn finding(rest: &mut &[u8], task: TaskId, nonce: Nonce, uptime: u64) -> Option<
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::time::SystemTime;
-
     use super::*;
     use crate::task::{Ending, Gap, sentinel::Sentinel};
 
@@ -97,8 +95,10 @@ mod tests {
             exit.len(),
         );
         let findings = parse(answer.as_bytes(), &asked).unwrap();
-        let made = SystemTime::UNIX_EPOCH + Duration::from_millis(1_002_500);
-        assert_eq!(findings[0].process, Some((ProcessIdentity { pid: 17, start_ticks: 250 }, made)));
+        let (process, made) = findings[0].process.unwrap();
+        assert_eq!(process, ProcessIdentity { pid: 17, start_ticks: 250 });
+        // 1000 - 250 ticks ago.
+        assert_eq!(made.elapsed().unwrap().as_millis() / 1000, 7);
         assert!(findings[0].alive);
         assert_eq!(findings[0].sentinel, Sentinel::Absent);
         assert_eq!(findings[1].sentinel, Sentinel::Complete(Ending::Exited(4)));
