@@ -46,7 +46,12 @@ impl BridgeChoice {
 impl BridgeState {
     fn of(presence: Presence) -> Self {
         match presence {
-            Presence::There { version } => Self { name: "resident", detail: format!("version {version}") },
+            Presence::There { version, breach: None } => {
+                Self { name: "resident", detail: format!("version {version}") }
+            }
+            Presence::There { version, breach: Some(breach) } => {
+                Self { name: "resident", detail: format!("version {version}; {breach}") }
+            }
             Presence::Impossible { why } => {
                 Self { name: "direct", detail: format!("the resident bridge cannot run there: {why}") }
             }

@@ -124,17 +124,19 @@ async fn write_in_order<F: Future<Output = Result<InputTaken, InputError>>>(
         if now.ended {
             return Err(EngineError::InputClosed);
         }
-        let skip = usize::try_from(now.taken - begin).unwrap_or(usize::MAX).min(data.len());
+        let skip = usize::try_from(now.taken.saturating_sub(begin)).unwrap_or(usize::MAX).min(data.len());
         let piece = data.slice(skip..data.len().min(skip.saturating_add(Input::LIMIT)));
         let last = skip + piece.len() == data.len();
         let before = now;
         now = write(Input { offset: Some(now.taken), data: piece, end: end && last }).await?;
+        // Whatever a bridge says, what was taken once stays taken.
+        now.taken = now.taken.max(before.taken);
         line_full = now.line_full;
         if line_full {
             // More of the line makes no room, however long it is waited for.
             break;
         }
-        if now != before {
+        if now != before && Instant::now() < deadline {
             pause = FIRST_PAUSE;
         } else if Instant::now() + pause > deadline {
             break;

@@ -46,6 +46,8 @@ use resolve::{Tree, Way};
 const PIECE: usize = 128 * 1024;
 /// The most entries of a directory in one message.
 const BATCH: usize = 256;
+/// No more are added to a message whose names and links have this many bytes. The server takes messages of 128 KiB.
+const BATCH_BYTES: usize = 64 * 1024;
 /// The most calls that may block at the same time.
 const TURNS: usize = 8;
 
@@ -310,8 +312,9 @@ impl Listing {
 }
 
 fn read_batch(directory: &mut Dir) -> Result<Vec<FileEntry>, Errno> {
-    let mut entries = Vec::new();
-    while entries.len() < BATCH {
+    let mut entries: Vec<FileEntry> = Vec::new();
+    let mut bytes = 0;
+    while entries.len() < BATCH && bytes < BATCH_BYTES {
         let Some(found) = directory.read() else { break };
         let found = found?;
         let name = found.file_name().to_bytes();
@@ -321,7 +324,11 @@ fn read_batch(directory: &mut Dir) -> Result<Vec<FileEntry>, Errno> {
         match entry::named(directory.fd()?, name) {
             // Removed since it was read, or a link that is no link any more.
             Err(Errno::NOENT | Errno::INVAL) => {}
-            entry => entries.push(entry?),
+            entry => {
+                let entry = entry?;
+                bytes += entry.name.len() + entry.link_target.len();
+                entries.push(entry);
+            }
         }
     }
     Ok(entries)

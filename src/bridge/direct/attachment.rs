@@ -134,7 +134,7 @@ fn report(line: &str) -> Option<Report> {
         "ended" => sentinel::parse_result(rest).map(ended),
         "over" => {
             let mut words = rest.split(' ');
-            let (bytes, incomplete) = (words.next()?.parse().ok()?, words.next()? == "1");
+            let (bytes, incomplete) = (words.next()?.parse::<u64>().ok()?.min(i64::MAX as u64), words.next()? == "1");
             let gap = gap(words.next()?, words.next()?, bytes);
             Some(Report::Over { bytes, incomplete, gap })
         }

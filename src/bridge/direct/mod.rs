@@ -46,6 +46,8 @@ const TEXT_LIMIT: usize = 96 * 1024;
 const ARGUMENT_LIMIT: usize = 128 * 1024 - 32;
 /// The most that a script says beside a log.
 const SAID_LIMIT: usize = 1024 * 1024;
+/// The most of a script's words in an error, in bytes.
+const WORDS: usize = 1024;
 /// How long a script may take to answer. None does more than a few moments' work; what takes longer is stuck.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 /// The most tasks that one process is asked about or removes. Keeps its arguments and its answer small.
@@ -92,6 +94,11 @@ async fn in_time<T, E: From<RuntimeError>>(answer: impl Future<Output = Result<T
 fn gap(lacks: &str, resumes: &str, size: u64) -> Option<Gap> {
     let (start, end) = (lacks.parse().ok()?, resumes.parse().ok()?);
     (start < end && end <= size).then_some(Gap { start, end })
+}
+
+/// The beginning of what a script said.
+fn words(said: &[u8]) -> String {
+    String::from_utf8_lossy(&said[..said.len().min(WORDS)]).into_owned()
 }
 
 /// A detached shell leaves nobody in the sandbox to whom input could be given.
@@ -190,8 +197,8 @@ impl ExecBridge for DirectBridge {
             findings.extend(probe::parse(&said.stdout, batch).ok_or_else(|| RuntimeError::Refused {
                 detail: format!(
                     "the sandbox's answer cannot be understood: {:?} {:?}",
-                    String::from_utf8_lossy(&said.stdout),
-                    String::from_utf8_lossy(&said.stderr)
+                    words(&said.stdout),
+                    words(&said.stderr)
                 ),
             })?);
         }
@@ -214,7 +221,7 @@ impl ExecBridge for DirectBridge {
             .await?;
         let said = String::from_utf8_lossy(&said.stdout);
         said.trim().strip_prefix("members ").and_then(|count| count.parse().ok()).ok_or_else(|| RuntimeError::Refused {
-            detail: format!("the processes of the task could not be listed: {said:?}"),
+            detail: format!("the processes of the task could not be listed: {:?}", words(said.as_bytes())),
         })
     }
 
@@ -232,7 +239,7 @@ impl ExecBridge for DirectBridge {
             Piece::Tail { limit } => ("tail", 0, limit),
         };
         let arguments = vec![task.to_string(), mode.to_owned(), start.to_string(), limit.to_string()];
-        in_time(async { log::open(self.run(sandbox, &[LOG, READ], arguments).await?, &*self.runtime).await }).await
+        in_time(async { log::open(self.run(sandbox, &[LOG, READ], arguments).await?, &*self.runtime, limit).await }).await
     }
 
     async fn remove(&self, sandbox: &str, tasks: &[TaskId]) -> Result<(), RuntimeError> {

@@ -62,7 +62,7 @@ fn finding(rest: &mut &[u8], task: TaskId, nonce: Nonce, uptime: u64) -> Option<
     let (pid, start_ticks): (u32, u64) = (pid.parse().unwrap_or(0), ticks.parse().unwrap_or(0));
     let since_boot = |ticks: u64| Duration::from_millis(ticks.saturating_mul(1000) / TICKS_PER_SECOND);
     let made = clock::ago(since_boot(uptime), since_boot(start_ticks));
-    let output_bytes = size.parse().unwrap_or(0);
+    let output_bytes = size.parse::<u64>().unwrap_or(0).min(i64::MAX as u64);
     Some(Finding {
         directory: directory == "1",
         started: started == "1",

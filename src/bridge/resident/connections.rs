@@ -10,9 +10,10 @@ use tonic::codegen::http::Uri;
 use tracing::Instrument as _;
 
 use super::{
+    checked::{self, SMALL_MESSAGE},
     install::{Reached, reach},
     proto::{HelloRequest, bridge_service_client::BridgeServiceClient},
-    wire::Wire,
+    wire::{Breaches, Wire},
 };
 use crate::runtime::{Runtime, RuntimeError};
 
@@ -53,6 +54,8 @@ struct Slot {
     link: Mutex<Option<(Link, Instant)>>,
     /// Held by whoever connects, while the others wait.
     connecting: tokio::sync::Mutex<Option<Failed>>,
+    /// Why connections were closed from this side.
+    breaches: Arc<Breaches>,
 }
 
 /// An attempt to connect that failed.
@@ -137,7 +140,10 @@ impl Connections {
         {
             return Err(RuntimeError::Unavailable { detail: failed.detail.clone() });
         }
-        let connected = self.connect(sandbox).await;
+        if let Some(reason) = slot.breaches.pausing() {
+            return Err(RuntimeError::Unavailable { detail: reason.to_string() });
+        }
+        let connected = self.connect(sandbox, &slot.breaches).await;
         match &connected {
             Ok(link) => {
                 *failed = None;
@@ -155,9 +161,9 @@ impl Connections {
         connected
     }
 
-    async fn connect(&self, sandbox: &str) -> Result<Link, RuntimeError> {
+    async fn connect(&self, sandbox: &str, breaches: &Arc<Breaches>) -> Result<Link, RuntimeError> {
         let connecting = async {
-            let wire = match reach(&*self.runtime, sandbox, &self.root).await? {
+            let wire = match reach(&*self.runtime, sandbox, &self.root, breaches).await? {
                 Reached::Bridge(wire) => wire,
                 Reached::Impossible(why) => {
                     tracing::info!(sandbox, %why, "the resident bridge cannot run in this sandbox");
@@ -165,7 +171,8 @@ impl Connections {
                 }
             };
             let hello = client(&wire).hello(HelloRequest { protocol: PROTOCOL }).await;
-            let hello = hello.map_err(|status| super::calls::meaning(&status))?.into_inner();
+            let hello = hello.map_err(|status| super::calls::meaning(&wire, &status))?.into_inner();
+            wire.checked(checked::hello(&hello))?;
             if hello.protocol < PROTOCOL {
                 return Ok(Link::Impossible(
                     format!("the bridge there ({}) is too old, and could not be replaced", hello.version).into(),
@@ -195,7 +202,7 @@ pub(super) fn origin() -> Uri {
     Uri::from_static("http://bridge")
 }
 
-/// Makes calls on a connection.
+/// Makes calls on a connection. Answers are small unless the call says otherwise.
 pub(super) fn client(wire: &Wire) -> BridgeServiceClient<Wire> {
-    BridgeServiceClient::with_origin(wire.clone(), origin())
+    BridgeServiceClient::with_origin(wire.clone(), origin()).max_decoding_message_size(SMALL_MESSAGE)
 }

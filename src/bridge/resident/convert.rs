@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use super::{connections::Bridge, proto};
+use super::{
+    checked::{self, command, cpu, position, span, stream, words},
+    connections::Bridge,
+    proto,
+};
 use crate::{
-    bridge::{Activity, Finding, LaunchSettings, LogPiece, OutputPiece, PackedPiece, Report, clock},
-    runtime::RuntimeError,
+    bridge::{Activity, Finding, LaunchSettings, OutputPiece, Report, clock},
     task::{
-        Gap, Nonce, ProcessIdentity, Program, Reads, ResourceUsage, Stdin, Stream, TaskId, TaskSpec, TerminalSize,
-        Waiting, sentinel,
+        Gap, Nonce, ProcessIdentity, Program, Reads, ResourceUsage, Stdin, TaskId, TaskSpec, TerminalSize, Waiting,
+        sentinel,
     },
 };
 
@@ -63,21 +66,21 @@ pub(super) fn report(report: proto::Report) -> Option<Report> {
     Some(match report.kind? {
         Kind::Claimed(_) => Report::Claimed,
         Kind::Started(started) => {
-            Report::Started { process: identity(started.process?), age: Duration::from_micros(started.age_us) }
+            Report::Started { process: identity(started.process?), age: span(Duration::from_micros(started.age_us)) }
         }
         Kind::Output(piece) => Report::Output(output(piece)),
         Kind::Skipped(skipped) => Report::Skipped { to: position(skipped.to) },
         Kind::Activity(activity) => Report::Activity(Activity {
-            silent_for: Duration::from_millis(activity.silent_ms),
+            silent_for: span(Duration::from_millis(activity.silent_ms)),
             busy: activity.busy,
             waiting: activity.waiting.map(|waiting| Waiting {
                 pid: waiting.pid,
-                command: waiting.command,
+                command: command(&waiting.command),
                 reads: if waiting.terminal { Reads::Terminal } else { Reads::Stdin },
             }),
         }),
         Kind::Ended(ended) => Report::Ended {
-            ending: sentinel::parse_result(&ended.result)?,
+            ending: sentinel::parse_result(&words(&ended.result))?,
             usage: ended.usage.map(usage),
             oom_kills: oom_kills(ended.usage.as_ref()),
         },
@@ -87,32 +90,8 @@ pub(super) fn report(report: proto::Report) -> Option<Report> {
     })
 }
 
-/// Output of a log, packed or not. What would be larger than allowed when it is unpacked goes no further.
-pub(super) fn log_piece(output: proto::Output) -> Result<LogPiece, RuntimeError> {
-    match output.unpacked as usize {
-        0 => Ok(LogPiece::Plain(self::output(output))),
-        size if size > PackedPiece::LIMIT => {
-            Err(RuntimeError::Refused { detail: format!("the bridge packs {size} bytes into one block") })
-        }
-        size => Ok(LogPiece::Packed(PackedPiece {
-            offset: position(output.offset),
-            stream: stream(output.stream()),
-            size,
-            block: output.data,
-        })),
-    }
-}
-
 fn output(output: proto::Output) -> OutputPiece {
     OutputPiece { offset: position(output.offset), stream: stream(output.stream()), bytes: output.data }
-}
-
-fn stream(stream: proto::Stream) -> Stream {
-    match stream {
-        proto::Stream::Unspecified => Stream::Both,
-        proto::Stream::Stdout => Stream::Stdout,
-        proto::Stream::Stderr => Stream::Stderr,
-    }
 }
 
 pub(super) fn finding(bridge: &Bridge, uptime: Duration, finding: proto::Finding, nonce: Nonce) -> Finding {
@@ -126,7 +105,7 @@ pub(super) fn finding(bridge: &Bridge, uptime: Duration, finding: proto::Finding
     Finding {
         directory: finding.directory,
         started: finding.started,
-        process: finding.process.map(made),
+        process: finding.process.and_then(|told| checked::process(told).ok()).map(made),
         alive: finding.alive,
         supervised: finding.supervised,
         sentinel: sentinel::read(finding.exit_file.as_deref(), nonce),
@@ -138,27 +117,22 @@ pub(super) fn finding(bridge: &Bridge, uptime: Duration, finding: proto::Finding
     }
 }
 
-/// A position in output, or a size of it. No file is larger than what it can be at most.
-pub(super) fn position(told: u64) -> u64 {
-    told.min(i64::MAX as u64)
-}
-
 pub(super) fn gap(gap: proto::Gap) -> Gap {
     let start = position(gap.start);
     Gap { start, end: position(gap.end).max(start) }
 }
 
 fn identity(process: proto::Process) -> ProcessIdentity {
-    ProcessIdentity { pid: process.pid, start_ticks: process.start_ticks }
+    ProcessIdentity { pid: process.pid, start_ticks: position(process.start_ticks) }
 }
 
 fn usage(usage: proto::Usage) -> ResourceUsage {
     ResourceUsage {
-        user_cpu: Duration::from_micros(usage.user_cpu_us),
-        system_cpu: Duration::from_micros(usage.system_cpu_us),
-        peak_memory_bytes: usage.peak_memory_bytes,
-        read_bytes: usage.read_bytes,
-        written_bytes: usage.written_bytes,
+        user_cpu: cpu(usage.user_cpu_us),
+        system_cpu: cpu(usage.system_cpu_us),
+        peak_memory_bytes: position(usage.peak_memory_bytes),
+        read_bytes: position(usage.read_bytes),
+        written_bytes: position(usage.written_bytes),
     }
 }
 
@@ -184,16 +158,5 @@ mod tests {
         assert_eq!(told(u64::MAX, 0), Gap { start: last, end: last });
         let piece = output(proto::Output { offset: u64::MAX, data: "end".into(), ..proto::Output::default() });
         assert_eq!(piece.end(), last + 3);
-    }
-
-    #[test]
-    fn blocks_are_passed_on_up_to_their_limit() {
-        let output = |unpacked| proto::Output { offset: 7, data: "x".into(), stream: 1, unpacked };
-        let limit = u32::try_from(PackedPiece::LIMIT).unwrap();
-        assert!(matches!(log_piece(output(0)), Ok(LogPiece::Plain(piece)) if piece.end() == 8));
-        assert!(matches!(log_piece(output(limit)), Ok(LogPiece::Packed(piece)) if piece.size == PackedPiece::LIMIT));
-        for unpacked in [limit + 1, u32::MAX] {
-            assert!(matches!(log_piece(output(unpacked)), Err(RuntimeError::Refused { .. })), "{unpacked}");
-        }
     }
 }

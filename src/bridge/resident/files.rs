@@ -11,9 +11,12 @@ use std::{
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, future, stream};
 use prost::Message as _;
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
 use super::{
+    calls::{in_time, too_large, within},
+    checked::{self, Breach, CONTENT_MESSAGE, ENTRIES_MESSAGE, SMALL_MESSAGE, words},
     connections::origin,
     proto::{self, file_service_client::FileServiceClient, read_file_response, write_file_request},
     wire::Wire,
@@ -26,33 +29,52 @@ use crate::{
 
 /// The most bytes of a file in one message.
 const PIECE: usize = 256 * 1024;
+/// How long a file may take into its place after its last byte was sent: that byte may still be on its way.
+const FINISH_LIMIT: Duration = Duration::from_secs(120);
+/// How long the removal of a tree may take.
+const REMOVE_LIMIT: Duration = Duration::from_secs(600);
 
 /// The files of one sandbox. The methods are those of [`SandboxFiles`](crate::bridge::SandboxFiles), which name the sandbox besides.
 pub(in crate::bridge) struct ResidentFiles {
-    client: FileServiceClient<Wire>,
+    wire: Wire,
 }
 
 impl ResidentFiles {
     /// The files behind this connection to the sandbox's bridge.
     pub(super) fn new(wire: &Wire) -> Self {
-        Self { client: FileServiceClient::with_origin(wire.clone(), origin()) }
+        Self { wire: wire.clone() }
+    }
+
+    /// Makes calls whose answers come in messages of at most so many bytes.
+    fn client(&self, largest: usize) -> FileServiceClient<Wire> {
+        FileServiceClient::with_origin(self.wire.clone(), origin()).max_decoding_message_size(largest)
+    }
+
+    fn entry(&self, found: Option<proto::FileEntry>) -> Result<FileEntry, FileError> {
+        if let Some(found) = &found {
+            self.wire.checked(checked::file(found))?;
+        }
+        entry(found)
     }
 
     pub(in crate::bridge) async fn stat_file(&self, path: &FilePath, follow: bool) -> Result<FileEntry, FileError> {
         let request = proto::StatFileRequest { path: Some(wire_path(path)), follow };
-        let answer = self.client.clone().stat_file(request).await.map_err(|status| failed(&path.path, &status))?;
-        entry(answer.into_inner().entry)
+        let answer = in_time(self.client(SMALL_MESSAGE).stat_file(request)).await?;
+        self.entry(answer.map_err(|status| failed(&self.wire, &path.path, &status))?.into_inner().entry)
     }
 
     pub(in crate::bridge) async fn list_directory(&self, path: &FilePath) -> Result<FileEntries, FileError> {
         let request = proto::ListDirectoryRequest { path: Some(wire_path(path)) };
-        let answer = self.client.clone().list_directory(request).await.map_err(|status| failed(&path.path, &status))?;
-        let path = path.path.clone();
-        let batches = ending(answer.into_inner());
-        Ok(Box::pin(batches.flat_map(move |batch| {
+        let answer = in_time(self.client(ENTRIES_MESSAGE).list_directory(request)).await?;
+        let answer = answer.map_err(|status| failed(&self.wire, &path.path, &status))?;
+        let (path, wire) = (path.path.clone(), self.wire.clone());
+        let batches = bounded(answer.into_inner(), wire, path, 0, |batch: &proto::ListDirectoryResponse, before| {
+            checked::batch(&batch.entries, before)
+        });
+        Ok(Box::pin(batches.flat_map(|batch| {
             stream::iter(match batch {
                 Ok(batch) => batch.entries.into_iter().map(|found| entry(Some(found))).collect(),
-                Err(status) => vec![Err(failed(&path, &status))],
+                Err(error) => vec![Err(error)],
             })
         })))
     }
@@ -69,19 +91,26 @@ impl ResidentFiles {
             return Ok(FileReader { content: Box::pin(stream::empty()), ..reader });
         }
         let request = proto::ReadFileRequest { path: Some(wire_path(path)), offset, limit: limit.unwrap_or_default() };
-        let answer = self.client.clone().read_file(request).await.map_err(|status| failed(&path.path, &status))?;
+        let answer = in_time(self.client(CONTENT_MESSAGE).read_file(request)).await?;
+        let answer = answer.map_err(|status| failed(&self.wire, &path.path, &status))?;
         let mut parts = answer.into_inner();
-        let first = parts.message().await.map_err(|status| failed(&path.path, &status))?;
+        let first = in_time(parts.message()).await?.map_err(|status| failed(&self.wire, &path.path, &status))?;
         let Some(read_file_response::Part::Entry(found)) = first.and_then(|first| first.part) else {
             return Err(not_understood());
         };
-        let path = path.path.clone();
-        let content = ending(parts).map(move |part| match part {
-            Ok(proto::ReadFileResponse { part: Some(read_file_response::Part::Data(data)) }) => Ok(data),
-            Ok(_) => Err(not_understood()),
-            Err(status) => Err(failed(&path, &status)),
+        let (path, wire) = (path.path.clone(), self.wire.clone());
+        let left = limit.unwrap_or(u64::MAX);
+        let content = bounded(parts, wire, path, left, |part: &proto::ReadFileResponse, left| match &part.part {
+            Some(read_file_response::Part::Data(data)) => checked::content(data.len(), left),
+            Some(read_file_response::Part::Entry(_)) | None => {
+                Err(Breach("something else than content in a file".to_owned()))
+            }
         });
-        Ok(FileReader { entry: entry(Some(found))?, content: Box::pin(content) })
+        let content = content.map(|part| match part?.part {
+            Some(read_file_response::Part::Data(data)) => Ok(data),
+            Some(read_file_response::Part::Entry(_)) | None => Err(not_understood()),
+        });
+        Ok(FileReader { entry: self.entry(Some(found))?, content: Box::pin(content) })
     }
 
     pub(in crate::bridge) async fn write_file(
@@ -98,17 +127,31 @@ impl ResidentFiles {
             must_not_exist: options.must_not_exist,
         };
         let parts = parts(head, content, Arc::clone(&abandoned));
-        let answer = self.client.clone().write_file(parts).await;
+        let sent = CancellationToken::new();
+        let ended = sent.clone().drop_guard();
+        // Dropped with the last part, or when nobody takes any.
+        let parts = parts.chain(stream::poll_fn(move |_| {
+            let _ = &ended;
+            std::task::Poll::Ready(None)
+        }));
+        let mut client = self.client(SMALL_MESSAGE);
+        let answer = tokio::select! {
+            answer = client.write_file(parts) => answer,
+            () = async { sent.cancelled().await; tokio::time::sleep(FINISH_LIMIT).await } => {
+                let detail = format!("the bridge did not say within {FINISH_LIMIT:?} that it wrote");
+                return Err(RuntimeError::Unavailable { detail }.into());
+            }
+        };
         if abandoned.load(Ordering::Relaxed) {
             return Err(FileError::Abandoned);
         }
-        entry(answer.map_err(|status| failed(&path.path, &status))?.into_inner().entry)
+        self.entry(answer.map_err(|status| failed(&self.wire, &path.path, &status))?.into_inner().entry)
     }
 
     pub(in crate::bridge) async fn remove_file(&self, path: &FilePath, recursive: bool) -> Result<(), FileError> {
         let request = proto::RemoveFileRequest { path: Some(wire_path(path)), recursive };
-        let answer = self.client.clone().remove_file(request).await;
-        answer.map(drop).map_err(|status| failed(&path.path, &status))
+        let answer = within(REMOVE_LIMIT, self.client(SMALL_MESSAGE).remove_file(request)).await?;
+        answer.map(drop).map_err(|status| failed(&self.wire, &path.path, &status))
     }
 }
 
@@ -116,17 +159,24 @@ fn wire_path(path: &FilePath) -> proto::Path {
     proto::Path { path: path.path.clone(), root: path.root.clone().unwrap_or_default() }
 }
 
-/// A stream that ends with its first error.
-fn ending<T>(messages: tonic::Streaming<T>) -> impl Stream<Item = Result<T, Status>> + Send
-where
-    T: Send + 'static,
-{
-    stream::unfold(Some(messages), |messages| async move {
-        let mut messages = messages?;
-        match messages.message().await {
-            Ok(Some(message)) => Some((Ok(message), Some(messages))),
-            Ok(None) => None,
-            Err(status) => Some((Err(status), None)),
+/// Messages that each come in time and keep their bounds, with what the check carries from one to the next. Nothing comes after an error.
+fn bounded<T: Send + 'static>(
+    messages: tonic::Streaming<T>,
+    wire: Wire,
+    path: String,
+    carried: u64,
+    check: impl Fn(&T, u64) -> Result<u64, Breach> + Send + Copy + 'static,
+) -> impl Stream<Item = Result<T, FileError>> + Send {
+    stream::unfold(Some((messages, wire, path, carried)), move |state| async move {
+        let (mut messages, wire, path, carried) = state?;
+        let message = match in_time(messages.message()).await {
+            Ok(Ok(message)) => message?,
+            Ok(Err(status)) => return Some((Err(failed(&wire, &path, &status)), None)),
+            Err(late) => return Some((Err(late.into()), None)),
+        };
+        match wire.checked(check(&message, carried)) {
+            Ok(carried) => Some((Ok(message), Some((messages, wire, path, carried)))),
+            Err(error) => Some((Err(error.into()), None)),
         }
     })
 }
@@ -199,14 +249,17 @@ fn not_understood() -> FileError {
 }
 
 /// What a status means. Only a refusal says what is in the way of a file; everything else is about the bridge itself.
-fn failed(path: &str, status: &Status) -> FileError {
+fn failed(wire: &Wire, path: &str, status: &Status) -> FileError {
+    if status.code() == Code::OutOfRange {
+        return wire.breach(too_large()).into();
+    }
     let refusal = proto::FileRefusal::decode(status.details()).ok().filter(|_| !status.details().is_empty());
     if let Some(refusal) = refusal
         && let Some(problem) = problem(refusal.problem())
     {
-        return FileRefusal { path: path.to_owned(), problem, detail: refusal.detail }.into();
+        return FileRefusal { path: path.to_owned(), problem, detail: words(&refusal.detail) }.into();
     }
-    let detail = format!("the bridge: {}", status.message());
+    let detail = format!("the bridge: {}", words(status.message()));
     match status.code() {
         Code::Unimplemented | Code::InvalidArgument => RuntimeError::Refused { detail }.into(),
         _ => RuntimeError::Unavailable { detail }.into(),

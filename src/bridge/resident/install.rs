@@ -1,6 +1,8 @@
 //! Getting the bridge into a sandbox.
 
-use super::wire::{First, Wire};
+use std::sync::Arc;
+
+use super::wire::{Breaches, First, Wire};
 use crate::runtime::{BRIDGE, BRIDGE_NAME, NotStarted, Runtime, RuntimeError};
 
 /// A bridge that finds itself asked by one of a higher generation makes room for it. Raised with every release that changes the bridge.
@@ -15,11 +17,16 @@ pub(super) enum Reached {
 }
 
 /// Connects to the bridge in a sandbox; puts it there and starts it where it is not.
-pub(super) async fn reach(runtime: &dyn Runtime, sandbox: &str, root: &str) -> Result<Reached, RuntimeError> {
+pub(super) async fn reach(
+    runtime: &dyn Runtime,
+    sandbox: &str,
+    root: &str,
+    breaches: &Arc<Breaches>,
+) -> Result<Reached, RuntimeError> {
     let mut why = String::new();
     // The second is for a root on a file system from which nothing may be executed.
     for directory in [format!("{root}/.bridge"), "/var/tmp/errand-bridge".to_owned()] {
-        match reach_at(runtime, sandbox, root, &format!("{directory}/{}", *BRIDGE_NAME)).await? {
+        match reach_at(runtime, sandbox, root, &format!("{directory}/{}", *BRIDGE_NAME), breaches).await? {
             Reached::Bridge(wire) => return Ok(Reached::Bridge(wire)),
             Reached::Impossible(reason) if why.is_empty() => why = reason,
             Reached::Impossible(_) => {}
@@ -28,22 +35,34 @@ pub(super) async fn reach(runtime: &dyn Runtime, sandbox: &str, root: &str) -> R
     Ok(Reached::Impossible(why))
 }
 
-async fn reach_at(runtime: &dyn Runtime, sandbox: &str, root: &str, path: &str) -> Result<Reached, RuntimeError> {
-    match start(runtime, sandbox, root, path).await {
+async fn reach_at(
+    runtime: &dyn Runtime,
+    sandbox: &str,
+    root: &str,
+    path: &str,
+    breaches: &Arc<Breaches>,
+) -> Result<Reached, RuntimeError> {
+    match start(runtime, sandbox, root, path, breaches).await {
         // Not there yet.
         Err(RuntimeError::NotStarted { reason: NotStarted::NotFound, .. }) => {}
         other => return understood(other),
     }
     tracing::debug!(sandbox, path, bytes = BRIDGE.len(), "putting the bridge into a sandbox");
     match runtime.put_file(sandbox, path, BRIDGE, 0o700).await {
-        Ok(()) => understood(start(runtime, sandbox, root, path).await),
+        Ok(()) => understood(start(runtime, sandbox, root, path, breaches).await),
         other => understood(other.map(|()| Reached::Impossible(String::new()))),
     }
 }
 
-async fn start(runtime: &dyn Runtime, sandbox: &str, root: &str, path: &str) -> Result<Reached, RuntimeError> {
+async fn start(
+    runtime: &dyn Runtime,
+    sandbox: &str,
+    root: &str,
+    path: &str,
+    breaches: &Arc<Breaches>,
+) -> Result<Reached, RuntimeError> {
     let argv = [path, "connect", root, &GENERATION.to_string()].map(str::to_owned);
-    match Wire::open(runtime.exec(sandbox, &argv).await?).await? {
+    match Wire::open(runtime.exec(sandbox, &argv).await?, Arc::clone(breaches)).await? {
         First::Bridge(wire) => Ok(Reached::Bridge(wire)),
         First::Words(words) => match runtime.explain(&words) {
             Some(error) => Err(error),

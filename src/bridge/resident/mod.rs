@@ -3,6 +3,7 @@
 //! The other end is the crate `errand-bridge`. What is said there is `proto/errand/bridge/v1`.
 
 mod calls;
+mod checked;
 mod connections;
 mod convert;
 mod files;
@@ -14,7 +15,7 @@ mod wire;
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use futures_util::StreamExt as _;
+use futures_util::stream;
 use tonic::Streaming;
 
 use super::{
@@ -24,12 +25,16 @@ use crate::{
     runtime::{Runtime, RuntimeError},
     task::{Nonce, ProcessIdentity, Signal, TaskId, TaskSpec, TerminalSize},
 };
-use calls::{answer, meaning, refused_input};
+use calls::{answer, in_time, meaning, refused_input, within};
+use checked::{Breach, FINDING, SMALL_MESSAGE, STREAM_MESSAGE};
 use connections::{Bridge, Connections, Link, client};
 pub(super) use files::ResidentFiles;
+use wire::Wire;
 
 /// How long the bridge waits for a command to take its input, in milliseconds. Whoever wants more asks again.
 const INPUT_WAIT: u64 = 1000;
+/// How long the answer to an input or a new size may take, with that wait.
+const INPUT_LIMIT: Duration = Duration::from_secs(10);
 /// How often a launch is tried whose answer was lost: the sandbox runs it once, however often it hears of it.
 const LAUNCHES: u32 = 3;
 
@@ -95,8 +100,9 @@ impl ResidentBridge {
                 Err(error) => return Err(RuntimeError::Uncertain { detail: error.to_string() }),
             };
             asked += 1;
-            match answer(client(&bridge.wire).launch(request.clone())).await {
-                Ok(reports) => return Ok(Attachment::new(Follow(reports))),
+            let mut client = client(&bridge.wire).max_decoding_message_size(STREAM_MESSAGE);
+            match answer(&bridge.wire, client.launch(request.clone())).await {
+                Ok(reports) => return Ok(Follow::attachment(reports, bridge.wire, 0)),
                 Err(error)
                     if asked == LAUNCHES || (asked > 1 && !matches!(error, RuntimeError::Unavailable { .. })) =>
                 {
@@ -119,8 +125,9 @@ impl ResidentBridge {
         let bridge = self.bridge(sandbox).await?;
         let request =
             proto::AttachRequest { task_id: task.to_string(), from, nonce: nonce.to_string(), may_skip: true };
-        let reports = answer(client(&bridge.wire).attach(request)).await?;
-        Ok(Attachment::new(Follow(reports)))
+        let mut client = client(&bridge.wire).max_decoding_message_size(STREAM_MESSAGE);
+        let reports = answer(&bridge.wire, client.attach(request)).await?;
+        Ok(Follow::attachment(reports, bridge.wire, from))
     }
 
     pub(super) async fn probe(
@@ -134,11 +141,10 @@ impl ResidentBridge {
             .iter()
             .map(|(task, nonce)| proto::TaskKey { task_id: task.to_string(), nonce: nonce.to_string() })
             .collect();
-        let answer = answer(client(&bridge.wire).probe(proto::ProbeRequest { tasks: keys, fence })).await?;
+        let mut client = client(&bridge.wire).max_decoding_message_size(SMALL_MESSAGE + FINDING * tasks.len());
+        let answer = answer(&bridge.wire, client.probe(proto::ProbeRequest { tasks: keys, fence })).await?;
         let (uptime, found) = (Duration::from_millis(answer.uptime_ms), answer.findings);
-        if found.len() != tasks.len() {
-            return Err(RuntimeError::Refused { detail: "the bridge answered other questions".to_owned() });
-        }
+        bridge.wire.checked(checked::findings(&found, tasks.len()))?;
         let found = found.into_iter().zip(tasks);
         Ok(found.map(|(finding, (_, nonce))| convert::finding(&bridge, uptime, finding, *nonce)).collect())
     }
@@ -156,7 +162,8 @@ impl ResidentBridge {
             process: process.map(convert::process),
             signal: signal.map_or(0, |signal| signal.number().unsigned_abs()),
         };
-        Ok(answer(client(&bridge.wire).signal(request)).await?.members)
+        let members = answer(&bridge.wire, client(&bridge.wire).signal(request)).await?.members;
+        bridge.wire.checked(checked::members(members))
     }
 
     pub(super) async fn write_input(
@@ -173,9 +180,10 @@ impl ResidentBridge {
             end: input.end,
             wait_ms: INPUT_WAIT,
         };
-        let taken =
-            client(&bridge.wire).write_input(request).await.map_err(|status| refused_input(&status))?.into_inner();
-        Ok(InputTaken { taken: taken.taken, ended: taken.ended, line_full: taken.line_full })
+        let answer = within(INPUT_LIMIT, client(&bridge.wire).write_input(request)).await?;
+        let answer = answer.map_err(|status| refused_input(&bridge.wire, &status))?.into_inner();
+        let taken = bridge.wire.checked(checked::taken(answer.taken))?;
+        Ok(InputTaken { taken, ended: answer.ended, line_full: answer.line_full })
     }
 
     pub(super) async fn resize_terminal(
@@ -186,7 +194,8 @@ impl ResidentBridge {
     ) -> Result<(), InputError> {
         let bridge = self.bridge(sandbox).await?;
         let request = proto::ResizeTerminalRequest { task_id: task.to_string(), size: Some(convert::size(size)) };
-        client(&bridge.wire).resize_terminal(request).await.map_err(|status| refused_input(&status))?;
+        let answer = within(INPUT_LIMIT, client(&bridge.wire).resize_terminal(request)).await?;
+        answer.map_err(|status| refused_input(&bridge.wire, &status))?;
         Ok(())
     }
 
@@ -199,25 +208,36 @@ impl ResidentBridge {
         };
         let may_pack = self.connections.through_engine();
         let request = proto::ReadLogRequest { task_id: task.to_string(), from: Some(from), limit, may_pack };
-        let mut parts = match client(&bridge.wire).read_log(request).await {
+        let wire = bridge.wire;
+        let mut client = client(&wire).max_decoding_message_size(STREAM_MESSAGE);
+        let mut parts = match in_time(client.read_log(request)).await? {
             Ok(parts) => parts.into_inner(),
             Err(status) if status.code() == tonic::Code::NotFound => return Err(ReadError::Gone),
-            Err(status) => return Err(meaning(&status).into()),
+            Err(status) => return Err(meaning(&wire, &status).into()),
         };
-        let head = match parts.message().await.map_err(|status| meaning(&status))? {
+        let head = match in_time(parts.message()).await?.map_err(|status| meaning(&wire, &status))? {
             Some(proto::ReadLogResponse { part: Some(Part::Head(head)) }) => head,
             _ => return Err(RuntimeError::Refused { detail: "the log's head did not come".to_owned() }.into()),
         };
-        let pieces = parts.filter_map(|part| async {
-            match part {
-                Ok(proto::ReadLogResponse { part: Some(Part::Output(output)) }) => Some(convert::log_piece(output)),
-                Ok(_) => None,
-                Err(status) => Some(Err(meaning(&status))),
-            }
+        let log = wire.checked(checked::Log::open(&head, piece))?;
+        // A bridge that falls silent in the middle of a log is not waited for. Nothing comes behind an error.
+        let pieces = stream::unfold(Some((parts, wire, log)), |reading| async move {
+            let (mut parts, wire, mut log) = reading?;
+            let piece = match in_time(parts.message()).await {
+                Ok(Ok(Some(proto::ReadLogResponse { part: Some(Part::Output(output)) }))) => {
+                    wire.checked(log.take(output))
+                }
+                Ok(Ok(Some(_))) => Err(wire.breach(Breach("something else than output in a log".to_owned()))),
+                Ok(Ok(None)) => return None,
+                Ok(Err(status)) => Err(meaning(&wire, &status)),
+                Err(late) => Err(late),
+            };
+            let rest = piece.is_ok().then_some((parts, wire, log));
+            Some((piece, rest))
         });
         Ok(LogReader::new(
-            convert::position(head.size),
-            convert::position(head.start),
+            checked::position(head.size),
+            checked::position(head.start),
             head.gap.map(convert::gap),
             Box::pin(pieces),
         ))
@@ -226,7 +246,7 @@ impl ResidentBridge {
     pub(super) async fn remove(&self, sandbox: &str, tasks: &[TaskId]) -> Result<(), RuntimeError> {
         let bridge = self.bridge(sandbox).await?;
         let task_ids = tasks.iter().map(TaskId::to_string).collect();
-        answer(client(&bridge.wire).remove(proto::RemoveRequest { task_ids })).await?;
+        answer(&bridge.wire, client(&bridge.wire).remove(proto::RemoveRequest { task_ids })).await?;
         Ok(())
     }
 }
@@ -238,6 +258,8 @@ pub(super) enum Presence {
     There {
         /// The bridge's version.
         version: String,
+        /// Why a connection to it was closed last.
+        breach: Option<Arc<str>>,
     },
     /// It cannot, and why.
     Impossible {
@@ -249,14 +271,24 @@ pub(super) enum Presence {
 impl Presence {
     fn of(link: Link) -> Self {
         match link {
-            Link::Bridge(bridge) => Self::There { version: bridge.version },
+            Link::Bridge(bridge) => Self::There { version: bridge.version, breach: bridge.wire.breaches().last() },
             Link::Impossible(why) => Self::Impossible { why: why.to_string() },
         }
     }
 }
 
 /// The reports on one task, as they come.
-struct Follow<T>(Streaming<T>);
+struct Follow<T> {
+    reports: Streaming<T>,
+    wire: Wire,
+    bounds: checked::Reports,
+}
+
+impl<T: Carries> Follow<T> {
+    fn attachment(reports: Streaming<T>, wire: Wire, from: u64) -> Attachment {
+        Attachment::new(Self { reports, wire, bounds: checked::Reports::from(from) })
+    }
+}
 
 /// An answer that carries a report.
 trait Carries: Send + 'static {
@@ -279,15 +311,25 @@ impl Carries for proto::AttachResponse {
 impl<T: Carries> Attached for Follow<T> {
     async fn next(&mut self) -> Result<Report, RuntimeError> {
         loop {
-            match self.0.message().await {
+            let pause = self.bounds.pause();
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+                self.bounds.paused();
+            }
+            match self.reports.message().await {
                 Ok(Some(message)) => {
-                    if let Some(report) = message.report().and_then(convert::report) {
+                    let report = message.report();
+                    if self.wire.checked(self.bounds.check(report.as_ref())).is_err() {
+                        return Ok(Report::Broken);
+                    }
+                    if let Some(report) = report.and_then(convert::report) {
                         return Ok(report);
                     }
                 }
                 Ok(None) => return Ok(Report::Broken),
                 Err(status) => {
-                    tracing::debug!(%status, "an attachment broke off");
+                    let error = meaning(&self.wire, &status);
+                    tracing::debug!(%error, "an attachment broke off");
                     return Ok(Report::Broken);
                 }
             }

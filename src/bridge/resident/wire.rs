@@ -2,8 +2,9 @@
 
 use std::{
     pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, BufWriter, ReadBuf};
 use tokio_util::sync::CancellationToken;
 use tonic::{body::Body, codegen::Service};
 
+use super::checked::{Breach, HEADERS, words};
 use crate::{
     gather::Gather,
     runtime::{Chunk, Exec, ExecInput, ExecOutput, RuntimeError},
@@ -27,14 +29,56 @@ const STREAM_WINDOW: u32 = 512 * 1024;
 const FRAME: u32 = 128 * 1024;
 /// How often a silent connection is tried, and how long the answer may take.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// How long a sandbox is left alone after a breach at first, doubled each time, and at most; and after which time without one it starts again.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
 /// The most of a process's last words that is kept, in bytes.
 const WORDS: usize = 4096;
+/// The most that is read of a process that does not speak as a bridge, in bytes.
+const OTHER: usize = 256 * 1024;
 
 /// A connection that calls can be made on. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Wire {
     calls: SendRequest<Body>,
     gone: CancellationToken,
+    close: CancellationToken,
+    breaches: Arc<Breaches>,
+}
+
+/// For which breaches the connections to one sandbox were closed.
+#[derive(Debug, Default)]
+pub(super) struct Breaches(Mutex<Option<Closed>>);
+
+#[derive(Debug, Clone)]
+struct Closed {
+    reason: Arc<str>,
+    at: Instant,
+    pause: Duration,
+}
+
+impl Breaches {
+    /// The reason of the last one.
+    pub(super) fn last(&self) -> Option<Arc<str>> {
+        self.closed().map(|closed| closed.reason)
+    }
+
+    /// The reason, for as long as the sandbox is left alone for it: longer each time.
+    pub(super) fn pausing(&self) -> Option<Arc<str>> {
+        self.closed().filter(|closed| closed.at.elapsed() < closed.pause).map(|closed| closed.reason)
+    }
+
+    fn closed(&self) -> Option<Closed> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn add(&self, reason: Arc<str>) {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let pause =
+            last.as_ref().filter(|last| last.at.elapsed() < FORGIVEN_AFTER).map_or(FIRST_PAUSE, |last| last.pause * 2);
+        *last = Some(Closed { reason, at: Instant::now(), pause: pause.min(LONGEST_PAUSE) });
+    }
 }
 
 /// The first that a process printed.
@@ -47,9 +91,9 @@ pub(super) enum First {
 
 impl Wire {
     /// Speaks to the bridge at the other end of a process, if it is one.
-    pub(super) async fn open(exec: Exec) -> Result<First, RuntimeError> {
+    pub(super) async fn open(exec: Exec, breaches: Arc<Breaches>) -> Result<First, RuntimeError> {
         let (mut output, input) = exec.split();
-        let mut words = Vec::new();
+        let (mut words, mut other) = (Vec::new(), 0);
         let first = loop {
             match next(&mut output).await {
                 // A bridge begins with a frame of settings, whose length leaves the first byte zero; no text begins so.
@@ -58,9 +102,13 @@ impl Wire {
                 Some(Ok(Chunk::Stdout(bytes) | Chunk::Stderr(bytes))) => {
                     let room = WORDS.saturating_sub(words.len()).min(bytes.len());
                     words.extend_from_slice(&bytes[..room]);
+                    other += bytes.len();
+                    if other > OTHER {
+                        return Ok(First::Words("something else than a bridge speaks there".to_owned()));
+                    }
                 }
                 Some(Err(error)) => return Err(error),
-                None => return Ok(First::Words(String::from_utf8_lossy(&words).trim().to_owned())),
+                None => return Ok(First::Words(self::words(String::from_utf8_lossy(&words).trim()))),
             }
         };
         let io = Pipes {
@@ -73,6 +121,7 @@ impl Wire {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .initial_stream_window_size(STREAM_WINDOW)
             .max_frame_size(FRAME)
+            .max_header_list_size(HEADERS)
             .max_concurrent_reset_streams(1024)
             .keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE)
@@ -81,19 +130,45 @@ impl Wire {
             .await;
         let (calls, connection) = connected.map_err(|error| unavailable(&error))?;
         let gone = CancellationToken::new();
-        let ended = gone.clone().drop_guard();
+        let close = CancellationToken::new();
+        let (ended, closing) = (gone.clone().drop_guard(), close.clone());
         tokio::spawn(async move {
             let _ended = ended;
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "the connection to a bridge broke");
+            tokio::select! {
+                ended = connection => if let Err(error) = ended {
+                    tracing::debug!(%error, "the connection to a bridge broke");
+                },
+                // With the connection goes the process in the sandbox.
+                () = closing.cancelled() => {}
             }
         });
-        Ok(First::Bridge(Self { calls, gone }))
+        Ok(First::Bridge(Self { calls, gone, close, breaches }))
     }
 
     /// False once the connection is broken.
     pub(super) fn is_open(&self) -> bool {
-        !self.gone.is_cancelled() && !self.calls.is_closed()
+        !self.gone.is_cancelled() && !self.close.is_cancelled() && !self.calls.is_closed()
+    }
+
+    /// Closes the connection because the bridge did not keep a bound. Returns what to tell its callers.
+    pub(super) fn breach(&self, breach: Breach) -> RuntimeError {
+        let detail = format!("the connection was closed: the bridge sent {}", words(&breach.0));
+        if !self.close.is_cancelled() {
+            self.close.cancel();
+            self.breaches.add(detail.as_str().into());
+            tracing::warn!(%detail, "a bridge broke a bound");
+        }
+        RuntimeError::Unavailable { detail }
+    }
+
+    /// What was checked; after a breach, the connection is closed.
+    pub(super) fn checked<T>(&self, checked: Result<T, Breach>) -> Result<T, RuntimeError> {
+        checked.map_err(|breach| self.breach(breach))
+    }
+
+    /// For which breaches connections to this sandbox were closed.
+    pub(super) fn breaches(&self) -> &Breaches {
+        &self.breaches
     }
 }
 
@@ -142,7 +217,7 @@ impl AsyncRead for Pipes {
             match ready!(self.output.as_mut().poll_next(context)) {
                 Some(Ok(Chunk::Stdout(bytes))) => self.rest = bytes,
                 Some(Ok(Chunk::Stderr(words))) => {
-                    tracing::debug!(words = %String::from_utf8_lossy(&words), "a bridge complains");
+                    tracing::debug!(words = %self::words(&String::from_utf8_lossy(&words)), "a bridge complains");
                 }
                 Some(Err(error)) => return Poll::Ready(Err(std::io::Error::other(error))),
                 None => return Poll::Ready(Ok(())),
