@@ -21,13 +21,13 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    api::{self, Api, ApiError, Readiness, Tokens, TokensError},
+    api::{self, Api, ApiError, Readiness, RequestLimits, Tokens, TokensError},
     bridge::BridgeChoice,
     config::Config,
-    engine::{Engine, EngineError, LaunchLimits, Settings},
+    engine::{Allowance, Allowances, Engine, EngineError, LaunchLimits, Settings},
     notify::Notifier,
     store::{Caps, SqliteStore, StoreError, TaskStore},
-    task::SandboxSpec,
+    task::{SandboxBounds, SandboxSpec},
     telemetry,
 };
 
@@ -44,6 +44,13 @@ const EXIT_LIMIT: Duration = Duration::from_millis(9500);
 const RESERVE: Duration = Duration::from_millis(400);
 /// How long connections have to end once their streams have.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
+
+/// The most memory of a sandbox unless the settings say otherwise, in bytes.
+const MAX_MEMORY: u64 = 16 << 30;
+/// The most CPU of a sandbox unless the settings say otherwise, in cores.
+const MAX_CPUS: f64 = 16.0;
+/// The most processes in a sandbox unless the settings say otherwise.
+const MAX_PIDS: u64 = 32_768;
 
 /// Why the server did not start, or ended for another reason than being told to.
 #[derive(Debug, thiserror::Error)]
@@ -137,7 +144,7 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     let tokens = config.tokens_file.as_deref().map(Tokens::read).transpose().map_err(ServeError::Tokens)?;
     raise_file_limit();
     // From the beginning: a signal during the start is not lost.
-    let mut ending = Ending::listen().map_err(ServeError::Signals)?;
+    let mut ending = Ending::listen(tokens.is_some()).map_err(ServeError::Signals)?;
     let store = open_store(&config).await?;
     let served = serve_with(&config, tokens, Arc::clone(&store), &mut ending).await;
     if served.is_err() {
@@ -157,7 +164,8 @@ async fn serve_with(
     let name = chosen.runtime.name();
     let engine = Engine::new(settings(config, &chosen), Arc::clone(&store), chosen.runtime, bridge);
     let listener = listen(config.listen, name).await?;
-    let server = Running::start(config, tokens, engine, store, listener).await;
+    let hangup = ending.hangup.take();
+    let server = Running::start(config, tokens, engine, store, listener, hangup).await;
     server.until_told(ending, config.stop_tasks_on_exit).await
 }
 
@@ -165,11 +173,17 @@ async fn serve_with(
 struct Ending {
     terminate: Signal,
     interrupt: Signal,
+    /// SIGHUP, where it means that the tokens file is to be read again. Elsewhere it ends the server, as usual.
+    hangup: Option<Signal>,
 }
 
 impl Ending {
-    fn listen() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    fn listen(has_tokens: bool) -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: has_tokens.then(|| signal(SignalKind::hangup())).transpose()?,
+        })
     }
 
     /// The name of the next one.
@@ -210,20 +224,42 @@ async fn listen(address: SocketAddr, runtime: &str) -> Result<TcpListener, Serve
     Ok(listener)
 }
 
+/// The sandbox that is made where a request does not say how.
+fn default_sandbox(config: &Config, chosen: &Chosen) -> SandboxSpec {
+    SandboxSpec {
+        image: config.image.clone().unwrap_or_else(|| chosen.image.to_owned()),
+        // The configuration refuses negative numbers.
+        memory_bytes: config.memory_bytes.unsigned_abs(),
+        cpus: config.cpus,
+        pids_limit: config.pids_limit.unsigned_abs(),
+        network_mode: config.network_mode.clone().unwrap_or_else(|| chosen.network_mode.to_owned()),
+        writable_root: false,
+        user: None,
+        env: Default::default(),
+    }
+}
+
+/// What a tenant may have where nothing else is said of it. The defaults are always allowed.
+fn usual_allowance(config: &Config, default: &SandboxSpec) -> Allowance {
+    let memory = config.max_memory_bytes.map_or(MAX_MEMORY.max(default.memory_bytes), i64::unsigned_abs);
+    Allowance {
+        sandbox: SandboxBounds {
+            memory_bytes: memory,
+            cpus: config.max_cpus.unwrap_or_else(|| MAX_CPUS.max(default.cpus)),
+            pids_limit: config.max_pids_limit.map_or(MAX_PIDS.max(default.pids_limit), i64::unsigned_abs),
+            images: config.allow_images.clone().and(&default.image),
+            networks: config.allow_networks.clone().and(&default.network_mode),
+        },
+        sandboxes: config.max_sandboxes_per_tenant,
+    }
+}
+
 /// The part of the configuration that is the engine's.
 fn settings(config: &Config, chosen: &Chosen) -> Settings {
+    let sandbox = default_sandbox(config, chosen);
     Settings {
-        sandbox: SandboxSpec {
-            image: config.image.clone().unwrap_or_else(|| chosen.image.to_owned()),
-            // The configuration refuses negative numbers.
-            memory_bytes: config.memory_bytes.unsigned_abs(),
-            cpus: config.cpus,
-            pids_limit: config.pids_limit.unsigned_abs(),
-            network_mode: config.network_mode.clone().unwrap_or_else(|| chosen.network_mode.to_owned()),
-            writable_root: false,
-            user: None,
-            env: Default::default(),
-        },
+        allowances: Allowances::new(usual_allowance(config, &sandbox)),
+        sandbox,
         caps: Caps {
             per_bot: config.max_running_per_bot,
             per_tenant: config.max_running_per_tenant,
@@ -264,14 +300,29 @@ impl Running {
         engine: Engine,
         store: Arc<dyn TaskStore>,
         listener: TcpListener,
+        hangup: Option<Signal>,
     ) -> Self {
         let (readiness, tracker) = (Readiness::new().await, TaskTracker::new());
         let (drain, shutdown) = (CancellationToken::new(), CancellationToken::new());
+        if let (Some(tokens), Some(file), Some(hangup)) = (&tokens, &config.tokens_file, hangup) {
+            let allowances = engine.settings().allowances.clone();
+            allowances.replace(&tokens.tenant_rules());
+            let changed = move |tokens: &Tokens| allowances.replace(&tokens.tenant_rules());
+            tracker.spawn(tokens.clone().follow(file.clone(), hangup, shutdown.clone(), changed));
+        }
         let api = Api {
             engine: engine.clone(),
             notifier: Notifier::new(Arc::clone(&store), shutdown.clone()),
             store: Arc::clone(&store),
             tokens,
+            allow_adopt: config.allow_adopt,
+            limits: RequestLimits {
+                requests_per_second: config.max_requests_per_second,
+                calls: config.max_calls_per_tenant,
+                subscriptions_per_bot: config.max_subscriptions_per_bot,
+                connections: config.max_connections_per_tenant,
+            },
+            max_connections: config.max_connections,
             readiness: readiness.clone(),
             lease_duration: config.lease_duration,
             tracker: tracker.clone(),

@@ -4,6 +4,7 @@
 //! nothing itself: it reads requests, calls the engine, the store and the notifier, and answers.
 
 mod auth;
+mod connection;
 mod convert;
 mod files;
 mod malformed;
@@ -18,23 +19,17 @@ mod validate;
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::TryStreamExt as _;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{
     Status,
-    service::interceptor::InterceptedService,
-    transport::{
-        Server,
-        server::{Connected, TcpConnectInfo, TcpIncoming},
-    },
+    transport::{Server, server::TcpIncoming},
 };
 use tonic_reflection::server::Builder as Reflection;
 use tower::util::MapResponseLayer;
 
 use crate::{
     engine::Engine,
-    gather::Gather,
     notify::Notifier,
     proto::{
         self,
@@ -47,11 +42,11 @@ use crate::{
     task::Task,
 };
 
-pub use auth::{Caller, Tokens, TokensError};
+pub use auth::{Caller, RequestLimits, Tokens, TokensError};
 pub use readiness::Readiness;
 pub(crate) use status::chain;
 
-use auth::Gate;
+use auth::{Admission, Gate};
 use notifications::Notifications;
 use sandboxes::Sandboxes;
 use tasks::Tasks;
@@ -68,10 +63,12 @@ const KEEPALIVE: Duration = Duration::from_secs(20);
 const STREAMS_LIMIT: u32 = 10_000;
 /// The most bytes of one call that have come and were not read.
 const CALL_UNREAD_LIMIT: u32 = 256 * 1024;
-/// The same for all calls on one connection, so that a thousand files that sandboxes do not take hold up no other call. The HTTP/2 library
-/// counts a small request as 256 bytes and ends a connection as an attack when those take up half of this: as many calls at once as are
-/// allowed stay well below.
-const UNREAD_LIMIT: u32 = 1024 * CALL_UNREAD_LIMIT;
+/// The same for all calls on one connection. Uploads alone can leave data unread for long, and [`connection::UPLOADS`] of them leave room
+/// to the other calls. The HTTP/2 library counts a small request as 256 bytes and ends a connection as an attack when those take up half
+/// of this: as many calls at once as are allowed stay below.
+const UNREAD_LIMIT: u32 = 16 * 1024 * 1024;
+/// The most bytes of a request's metadata.
+const METADATA_LIMIT: u32 = 16 * 1024;
 
 /// Why the API ended other than by being told to.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +91,12 @@ pub struct Api {
     pub store: Arc<dyn TaskStore>,
     /// Who may call; none: everybody.
     pub tokens: Option<Tokens>,
+    /// Whether everybody may adopt any container where there are no tokens.
+    pub allow_adopt: bool,
+    /// How much of the server a tenant may use at a time.
+    pub limits: RequestLimits,
+    /// The most connections at the same time.
+    pub max_connections: u32,
     /// Whether requests are let in.
     pub readiness: Readiness,
     /// How long notifications are leased where a request does not say.
@@ -110,12 +113,13 @@ impl Api {
     /// # Errors
     /// When connections cannot be served at all.
     pub async fn serve(self, listener: TcpListener, drain: CancellationToken) -> Result<(), ApiError> {
-        let gate = Gate::new(self.tokens, self.readiness.clone());
+        let gate = Gate::new(self.tokens, self.allow_adopt, self.readiness.clone(), self.limits);
         let parts = Arc::new(Parts {
             engine: self.engine,
             notifier: self.notifier,
             store: self.store,
             lease_duration: self.lease_duration,
+            subscriptions_per_bot: self.limits.subscriptions_per_bot,
             tracker: self.tracker,
             shutdown: self.shutdown,
         });
@@ -123,31 +127,25 @@ impl Api {
         let notifications =
             NotificationServer::new(Notifications::new(Arc::clone(&parts))).max_decoding_message_size(REQUEST_LIMIT);
         let sandboxes = SandboxServer::new(Sandboxes::new(parts)).max_decoding_message_size(REQUEST_LIMIT);
-        let callers = TcpIncoming::from(listener).with_nodelay(Some(true)).map_ok(Gather::new);
+        let callers = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let callers = connection::limited(callers, self.max_connections);
         Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE))
             .max_concurrent_streams(STREAMS_LIMIT)
             .initial_connection_window_size(UNREAD_LIMIT)
             .initial_stream_window_size(CALL_UNREAD_LIMIT)
+            .http2_max_header_list_size(METADATA_LIMIT)
             .layer(MapResponseLayer::new(malformed::answer))
             .add_service(self.readiness.health_server())
             .add_service(reflection().build_v1().map_err(ApiError::Descriptors)?)
             .add_service(reflection().build_v1alpha().map_err(ApiError::Descriptors)?)
-            .add_service(InterceptedService::new(tasks, gate.clone()))
-            .add_service(InterceptedService::new(notifications, gate.clone()))
-            .add_service(InterceptedService::new(sandboxes, gate))
+            .add_service(Admission::new(tasks, gate.clone()))
+            .add_service(Admission::new(notifications, gate.clone()))
+            .add_service(Admission::new(sandboxes, gate))
             .serve_with_incoming_shutdown(callers, drain.cancelled_owned())
             .await
             .map_err(ApiError::Transport)
-    }
-}
-
-impl Connected for Gather<TcpStream> {
-    type ConnectInfo = TcpConnectInfo;
-
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.connection().connect_info()
     }
 }
 
@@ -163,6 +161,7 @@ struct Parts {
     notifier: Notifier,
     store: Arc<dyn TaskStore>,
     lease_duration: Duration,
+    subscriptions_per_bot: u32,
     tracker: TaskTracker,
     shutdown: CancellationToken,
 }

@@ -9,7 +9,11 @@ use std::{
 use futures_util::{Stream, StreamExt as _, stream};
 use tonic::{Request, Response, Status};
 
-use super::{Parts, auth::Caller, convert, page, status, validate};
+use super::{
+    Parts,
+    auth::{Caller, TenantUse},
+    convert, page, status, validate,
+};
 use crate::{
     proto::v1::{
         self, AckNotificationsRequest, AckNotificationsResponse, DrainNotificationsRequest, DrainNotificationsResponse,
@@ -68,6 +72,10 @@ impl NotificationService for Notifications {
         let caller = Caller::of(&request)?;
         let (scope, after, delivery) = validate::subscribe(request.get_ref(), &caller, self.parts.lease_duration)?;
         caller.may_use(&scope.bot)?;
+        let held = match request.extensions().get::<Arc<TenantUse>>() {
+            Some(usage) => Some(usage.subscribe(&scope.bot, self.parts.subscriptions_per_bot)?),
+            None => None,
+        };
         let notifications = self.parts.notifier.subscribe(scope, after, delivery).map(|item| match item {
             Ok(notification) => Ok(SubscribeResponse { notification: Some(convert::notification(notification)) }),
             Err(error) => Err(status::store(error)),
@@ -76,6 +84,7 @@ impl NotificationService for Notifications {
         let end = stream::once(async { Err(status::shutting_down()) });
         let mut over = false;
         let until_first_error = notifications.chain(end).take_while(move |item| {
+            let _ = &held;
             let taken = !over;
             over = item.is_err();
             std::future::ready(taken)

@@ -64,7 +64,7 @@ impl SandboxService for Sandboxes {
         request: Request<EnsureSandboxRequest>,
     ) -> Result<Response<EnsureSandboxResponse>, Status> {
         let caller = Caller::of(&request)?;
-        let (bot, spec) = validate::ensure(request.into_inner(), &self.parts.engine.settings().sandbox)?;
+        let (bot, spec) = validate::ensure(request.into_inner(), &caller, self.parts.engine.settings())?;
         caller.may_use(&bot)?;
         let view = self.parts.engine.ensure_sandbox(caller.tenant, bot, spec).await.map_err(status::engine)?;
         Ok(Response::new(EnsureSandboxResponse { sandbox: Some(self.convert(view)) }))
@@ -77,7 +77,9 @@ impl SandboxService for Sandboxes {
         let caller = Caller::of(&request)?;
         let (bot, container) = validate::adopt(request.into_inner())?;
         caller.may_use(&bot)?;
-        let view = self.parts.engine.adopt_sandbox(caller.tenant, bot, container).await.map_err(status::engine)?;
+        let any = caller.may_adopt_any;
+        let adopted = self.parts.engine.adopt_sandbox(caller.tenant, bot, container, any).await;
+        let view = adopted.map_err(status::engine)?;
         Ok(Response::new(AdoptSandboxResponse { sandbox: Some(self.convert(view)) }))
     }
 

@@ -25,8 +25,17 @@ const DOMAIN: &str = "errand";
 pub(super) fn engine(error: EngineError) -> Status {
     let message = error.to_string();
     match error {
-        EngineError::NoSuchTask | EngineError::NoSandbox(_) => plain(Code::NotFound, &message),
+        EngineError::NoSuchTask | EngineError::NoSandbox(_) | EngineError::NotAdoptable { .. } => {
+            plain(Code::NotFound, &message)
+        }
+        EngineError::TooManySandboxes { limit } => {
+            exhausted("tenant", &format!("{limit} sandboxes of at most {limit}"), &message, None)
+        }
+        EngineError::TooManyAtOnce { limit } => {
+            exhausted("tenant", &format!("{limit} sandboxes at the same time"), &message, Some(RETRY_DELAY))
+        }
         EngineError::OtherSpec { .. }
+        | EngineError::OutOfBounds { .. }
         | EngineError::NotYours
         | EngineError::AdoptedNotRunning { .. }
         | EngineError::OtherRuntime { .. }
@@ -40,7 +49,9 @@ pub(super) fn engine(error: EngineError) -> Status {
         | EngineError::LogGone => plain(Code::FailedPrecondition, &message),
         EngineError::OtherSandbox { .. } | EngineError::RequestIdReused => plain(Code::AlreadyExists, &message),
         EngineError::PastTheEnd { .. } | EngineError::InputPastTheEnd { .. } => plain(Code::OutOfRange, &message),
-        EngineError::InputBusy | EngineError::Reconciling { .. } => unavailable(&message, RETRY_DELAY),
+        EngineError::InputBusy | EngineError::SandboxBusy(_) | EngineError::Reconciling { .. } => {
+            unavailable(&message, RETRY_DELAY)
+        }
         EngineError::Defect => Status::internal(message),
         EngineError::File(refusal) => file(&refusal),
         EngineError::FileAbandoned => plain(Code::Cancelled, &message),
@@ -146,6 +157,15 @@ fn quota_of(subject: &str, description: String, message: &str) -> Status {
     Status::with_error_details(Code::ResourceExhausted, message, details)
 }
 
+/// RESOURCE_EXHAUSTED, with whose quota it is, what it is, and the time after which to try again where waiting helps.
+pub(super) fn exhausted(subject: &str, quota: &str, message: &str, retry_delay: Option<Duration>) -> Status {
+    let mut details = ErrorDetails::with_quota_failure_violation(subject, quota);
+    if retry_delay.is_some() {
+        details.set_retry_info(retry_delay);
+    }
+    Status::with_error_details(Code::ResourceExhausted, shortened(message), details)
+}
+
 fn shortened(message: &str) -> String {
     message.chars().take(MESSAGE_LIMIT).collect()
 }
@@ -199,6 +219,20 @@ mod tests {
             (EngineError::OtherSandbox { name: text() }, Code::AlreadyExists),
             (EngineError::RequestIdReused, Code::AlreadyExists),
             (EngineError::PastTheEnd { offset: 2, size: 1 }, Code::OutOfRange),
+            (
+                EngineError::NotAdoptable {
+                    container: text(),
+                    label: "",
+                    tenant: crate::task::TenantId::local(),
+                    bot_label: "",
+                    bot: BotId::new("b").unwrap(),
+                },
+                Code::NotFound,
+            ),
+            (EngineError::OutOfBounds { field: "cpus", rule: text() }, Code::FailedPrecondition),
+            (EngineError::TooManySandboxes { limit: 1 }, Code::ResourceExhausted),
+            (EngineError::TooManyAtOnce { limit: 1 }, Code::ResourceExhausted),
+            (EngineError::SandboxBusy(BotId::new("b").unwrap()), Code::Unavailable),
             (EngineError::InputBusy, Code::Unavailable),
             (EngineError::Reconciling { bot: BotId::new("b").unwrap(), reason: text() }, Code::Unavailable),
             (EngineError::Defect, Code::Internal),

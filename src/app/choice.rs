@@ -103,6 +103,7 @@ async fn embedded(config: &Config, why: &str) -> Result<Chosen, Hindrance> {
         }
     }
     let mut options = EmbeddedOptions::new(&config.data_dir);
+    options.disk_bytes = config.disk_bytes;
     // Whoever chose it has access to it; callers can ask for no other path but those in the directory of images.
     options.images.extend(config.image.as_deref().filter(|image| image.starts_with('/')).map(Into::into));
     Ok(Chosen {

@@ -111,6 +111,30 @@ impl Loading {
                 "default_timeout {default} ({default_origin}) is more than max_timeout {max} ({max_origin})"
             )));
         }
+        let more = |default: &str, limit: &str, value: &dyn std::fmt::Display, maximum: &dyn std::fmt::Display| {
+            let (origin, max_origin) = (self.origin(default)?, self.origin(limit)?);
+            let [default, limit] = [default, limit].map(|flag| flag.replace('-', "_"));
+            Some(Problem::Contradiction(format!(
+                "{default} {value} ({origin}) is more than {limit} {maximum} ({max_origin})"
+            )))
+        };
+        let memory = config.max_memory_bytes.filter(|max| config.memory_bytes > *max);
+        let cpus = config.max_cpus.filter(|max| config.cpus > *max);
+        let pids = config.max_pids_limit.filter(|max| config.pids_limit > *max);
+        let found = [
+            memory.and_then(|max| more("memory-bytes", "max-memory-bytes", &config.memory_bytes, &max)),
+            cpus.and_then(|max| more("cpus", "max-cpus", &config.cpus, &max)),
+            pids.and_then(|max| more("pids-limit", "max-pids-limit", &config.pids_limit, &max)),
+        ];
+        self.problems.extend(found.into_iter().flatten());
+        if config.allow_adopt
+            && config.tokens_file.is_some()
+            && let (Some(origin), Some(_)) = (self.origin("allow-adopt"), self.origin("tokens-file"))
+        {
+            self.problems.push(Problem::Contradiction(format!(
+                "{origin}: with a tokens file each token says it: write `adopt = true` to those that may adopt any container"
+            )));
+        }
         if !config.listen.ip().is_loopback()
             && config.tokens_file.is_none()
             && let (Some(origin), Some(_)) = (self.origin("listen"), self.origin("tokens-file"))

@@ -14,6 +14,8 @@ mod value;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use crate::task::Patterns;
+
 pub use problem::{ConfigErrors, Problem};
 pub use settings::{SETTINGS, Setting};
 pub use source::{Flags, Origin, SettingsFile};
@@ -42,6 +44,23 @@ pub struct Config {
     pub pids_limit: i64,
     /// Network of a new sandbox: `bridge`, `none`, or the name of a network of the engine. Default `None`: `bridge` where it can be made.
     pub network_mode: Option<String>,
+    /// The most memory that a request may ask for, in bytes. Default `None`: 16 GiB, or `memory_bytes` where that is more.
+    pub max_memory_bytes: Option<i64>,
+    /// The most CPU that a request may ask for, in cores. Default `None`: 16, or `cpus` where that is more.
+    pub max_cpus: Option<f64>,
+    /// The most processes that a request may ask for. Default `None`: 32768, or `pids_limit` where that is more.
+    pub max_pids_limit: Option<i64>,
+    /// What an embedded sandbox can hold on its disk, in bytes. Default 10 GiB, at least 64 MiB.
+    pub disk_bytes: u64,
+    /// The most sandboxes of one tenant. Default 2048.
+    pub max_sandboxes_per_tenant: u32,
+    /// Images that a request may ask for, beside `image`. Default all.
+    pub allow_images: Patterns,
+    /// Networks that a request may ask for, beside `network_mode`. Default `bridge` and `none`; `host` and `container:…` never.
+    pub allow_networks: Patterns,
+    /// Whether callers without a token may adopt any running container. Default false; an error with a tokens file, which says it for each
+    /// token.
+    pub allow_adopt: bool,
     /// Directory inside the sandbox that holds the task directories: an absolute path without a trailing slash. Default
     /// `/tmp/errand`.
     pub task_root: String,
@@ -69,6 +88,16 @@ pub struct Config {
     pub retention: Duration,
     /// How long a notification is kept that nobody acknowledges. Default 7 days.
     pub notification_retention: Duration,
+    /// The most requests of one tenant in a second, over which twice as many may come at once. Default 20000.
+    pub max_requests_per_second: u32,
+    /// The most calls of one tenant at the same time, streams and waits among them. Default 20000.
+    pub max_calls_per_tenant: u32,
+    /// The most subscriptions of one bot at the same time. Default 2048.
+    pub max_subscriptions_per_bot: u32,
+    /// The most connections at the same time. Default 8192.
+    pub max_connections: u32,
+    /// The most connections of one tenant at the same time. Default 4096.
+    pub max_connections_per_tenant: u32,
     /// How many commands are launched at the same time. Default 8.
     pub launch_concurrency: usize,
     /// How long drained notifications are kept from others when the request does not say. Default 60 s, 1 s to 1 h.

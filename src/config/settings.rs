@@ -5,6 +5,7 @@ use super::{
     Config, LogFormat, RuntimeKind,
     value::{self, Parsed},
 };
+use crate::task::Patterns;
 use std::time::Duration;
 
 /// One setting of the server.
@@ -126,6 +127,71 @@ pub static SETTINGS: &[Setting] = &[
         |text| { value::network(text).map(Some) }
     ),
     setting!(
+        "max-memory-bytes",
+        "SIZE",
+        None,
+        "The most memory that a sandbox may be asked for with [default: 16GiB, or --memory-bytes where that is more]",
+        max_memory_bytes,
+        |text| { value::memory(text).map(Some) }
+    ),
+    setting!(
+        "max-cpus",
+        "CORES",
+        None,
+        "The most CPU that a sandbox may be asked for with [default: 16, or --cpus where that is more]",
+        max_cpus,
+        |text| { value::cores(text).map(Some) }
+    ),
+    setting!(
+        "max-pids-limit",
+        "N",
+        None,
+        "The most processes that a sandbox may be asked for with [default: 32768, or --pids-limit where that is more]",
+        max_pids_limit,
+        |text| { value::whole(text, 8..=4_194_304).map(Some) }
+    ),
+    setting!(
+        "disk-bytes",
+        "SIZE",
+        Some("10GiB"),
+        "What an embedded sandbox can hold on its disk",
+        disk_bytes,
+        value::disk
+    ),
+    setting!(
+        "max-sandboxes-per-tenant",
+        "N",
+        Some("2048"),
+        "The most sandboxes of a tenant",
+        max_sandboxes_per_tenant,
+        |text| value::whole(text, 1..=100_000)
+    ),
+    setting!(
+        "allow-images",
+        "PATTERNS",
+        Some("*"),
+        "Images that a sandbox may be asked for with, separated by commas",
+        allow_images,
+        value::patterns
+    ),
+    setting!(
+        "allow-networks",
+        "PATTERNS",
+        Some("bridge,none"),
+        "Networks that a sandbox may be asked for with, separated by commas",
+        allow_networks,
+        value::patterns
+    ),
+    setting!(
+        "allow-adopt",
+        "BOOL",
+        Some("false"),
+        "Without a tokens file: let callers adopt any running container",
+        allow_adopt,
+        value::switch
+    )
+    .switch(),
+    setting!(
         "task-root",
         "PATH",
         Some("/tmp/errand"),
@@ -173,6 +239,41 @@ pub static SETTINGS: &[Setting] = &[
         "The most bytes of stored tasks and notifications of a tenant",
         max_stored_bytes_per_tenant,
         |text| value::memory(text).map(i64::unsigned_abs)
+    ),
+    setting!(
+        "max-requests-per-second",
+        "N",
+        Some("20000"),
+        "The most requests of a tenant in a second",
+        max_requests_per_second,
+        |text| value::whole(text, 1..=10_000_000)
+    ),
+    setting!(
+        "max-calls-per-tenant",
+        "N",
+        Some("20000"),
+        "The most calls of a tenant at the same time, streams and waits among them",
+        max_calls_per_tenant,
+        |text| value::whole(text, 1..=1_000_000)
+    ),
+    setting!(
+        "max-subscriptions-per-bot",
+        "N",
+        Some("2048"),
+        "The most subscriptions of a bot at the same time",
+        max_subscriptions_per_bot,
+        |text| value::whole(text, 1..=1_000_000)
+    ),
+    setting!("max-connections", "N", Some("8192"), "The most connections at the same time", max_connections, |text| {
+        value::whole(text, 1..=1_000_000)
+    }),
+    setting!(
+        "max-connections-per-tenant",
+        "N",
+        Some("4096"),
+        "The most connections of a tenant at the same time",
+        max_connections_per_tenant,
+        |text| value::whole(text, 1..=1_000_000)
     ),
     setting!(
         "default-timeout",
@@ -267,12 +368,25 @@ impl Default for Config {
             cpus: 0.0,
             pids_limit: 0,
             network_mode: None,
+            max_memory_bytes: None,
+            max_cpus: None,
+            max_pids_limit: None,
+            disk_bytes: 0,
+            max_sandboxes_per_tenant: 0,
+            allow_images: Patterns::all(),
+            allow_networks: Patterns::all(),
+            allow_adopt: false,
             task_root: String::new(),
             stop_tasks_on_exit: false,
             max_running_per_bot: 0,
             max_running_per_tenant: 0,
             max_stored_tasks_per_tenant: 0,
             max_stored_bytes_per_tenant: 0,
+            max_requests_per_second: 0,
+            max_calls_per_tenant: 0,
+            max_subscriptions_per_bot: 0,
+            max_connections: 0,
+            max_connections_per_tenant: 0,
             default_timeout: Duration::ZERO,
             max_timeout: Duration::ZERO,
             stall_after: Duration::ZERO,

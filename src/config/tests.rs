@@ -36,12 +36,25 @@ fn without_any_source_every_setting_has_its_documented_default() {
             cpus: 2.0,
             pids_limit: 2048,
             network_mode: None,
+            max_memory_bytes: None,
+            max_cpus: None,
+            max_pids_limit: None,
+            disk_bytes: 10 << 30,
+            max_sandboxes_per_tenant: 2048,
+            allow_images: crate::task::Patterns::all(),
+            allow_networks: crate::task::Patterns::parse("bridge,none").unwrap(),
+            allow_adopt: false,
             task_root: "/tmp/errand".to_owned(),
             stop_tasks_on_exit: false,
             max_running_per_bot: 64,
             max_running_per_tenant: 1024,
             max_stored_tasks_per_tenant: 1_000_000,
             max_stored_bytes_per_tenant: 10 << 30,
+            max_requests_per_second: 20_000,
+            max_calls_per_tenant: 20_000,
+            max_subscriptions_per_bot: 2048,
+            max_connections: 8192,
+            max_connections_per_tenant: 4096,
             default_timeout: Duration::from_mins(30),
             max_timeout: Duration::from_hours(24),
             stall_after: Duration::from_secs(45),
@@ -70,12 +83,25 @@ fn every_setting_can_be_given_by_flag_by_environment_and_in_the_file() {
         ("cpus", "1.5"),
         ("pids-limit", "100"),
         ("network-mode", "none"),
+        ("max-memory-bytes", "1GiB"),
+        ("max-cpus", "3"),
+        ("max-pids-limit", "200"),
+        ("disk-bytes", "1GiB"),
+        ("max-sandboxes-per-tenant", "5"),
+        ("allow-images", "debian:*, alpine"),
+        ("allow-networks", "none"),
+        ("allow-adopt", "false"),
         ("task-root", "/var/errand/"),
         ("stop-tasks-on-exit", "true"),
         ("max-running-per-bot", "1"),
         ("max-running-per-tenant", "2"),
         ("max-stored-tasks-per-tenant", "1000"),
         ("max-stored-bytes-per-tenant", "1GiB"),
+        ("max-requests-per-second", "100"),
+        ("max-calls-per-tenant", "50"),
+        ("max-subscriptions-per-bot", "10"),
+        ("max-connections", "40"),
+        ("max-connections-per-tenant", "20"),
         ("default-timeout", "1m"),
         ("max-timeout", "2m"),
         ("stall-after", "10s"),
@@ -169,6 +195,25 @@ fn the_default_timeout_must_not_exceed_the_maximum() {
     assert_eq!(lines, ["default_timeout 30m (the default) is more than max_timeout 10m (--max-timeout)"]);
     let lines = errors(Config::load(&flags(&[("max-timeout", "soon"), ("default-timeout", "48h")]), [], None));
     assert_eq!(lines.len(), 1, "a bad maximum draws no second complaint: {lines:?}");
+}
+
+#[test]
+fn a_default_limit_must_not_exceed_its_maximum() {
+    let lines = errors(Config::load(&flags(&[("max-cpus", "1"), ("max-memory-bytes", "1GiB")]), [], None));
+    let expected = [
+        "memory_bytes 2147483648 (the default) is more than max_memory_bytes 1073741824 (--max-memory-bytes)",
+        "cpus 2 (the default) is more than max_cpus 1 (--max-cpus)",
+    ];
+    assert_eq!(lines, expected);
+    assert!(Config::load(&flags(&[("memory-bytes", "64GiB"), ("cpus", "64")]), [], None).is_ok());
+}
+
+#[test]
+fn adoption_is_allowed_by_the_tokens_file_where_there_is_one() {
+    let lines = errors(Config::load(&flags(&[("allow-adopt", "true"), ("tokens-file", "/t")]), [], None));
+    assert_eq!(lines.len(), 1);
+    assert!(lines[0].starts_with("--allow-adopt: with a tokens file"), "{lines:?}");
+    assert!(Config::load(&flags(&[("allow-adopt", "true")]), [], None).unwrap().allow_adopt);
 }
 
 #[test]

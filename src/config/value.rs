@@ -5,6 +5,8 @@ use std::{fmt::Display, net::SocketAddr, ops::RangeInclusive, path::PathBuf, str
 
 use tracing_subscriber::EnvFilter;
 
+use crate::task::{Patterns, byte_size};
+
 /// A value, or the rule that the text breaks.
 pub(super) type Parsed<T> = Result<T, String>;
 
@@ -84,15 +86,21 @@ pub(super) fn short_duration(duration: Duration) -> String {
 /// A number of bytes, or of KiB, MiB, GiB or TiB, of memory.
 pub(crate) fn memory(text: &str) -> Parsed<i64> {
     const LEAST: i64 = 6 << 20;
-    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40)];
-    let (digits, shift) = units
-        .into_iter()
-        .find_map(|(unit, shift)| text.strip_suffix(unit).map(|digits| (digits.trim_end(), shift)))
-        .unwrap_or((text, 0));
-    let bytes = digits.parse::<i64>().ok().and_then(|number| number.checked_mul(1 << shift));
-    bytes
-        .filter(|bytes| *bytes >= LEAST)
-        .ok_or_else(|| "a size such as 512MiB, 2GiB or a plain number of bytes, at least 6MiB".to_owned())
+    let bytes = byte_size(text).and_then(|bytes| i64::try_from(bytes).ok()).filter(|bytes| *bytes >= LEAST);
+    bytes.ok_or_else(|| "a size such as 512MiB, 2GiB or a plain number of bytes, at least 6MiB".to_owned())
+}
+
+/// A size of a sandbox's disk, in bytes.
+pub(super) fn disk(text: &str) -> Parsed<u64> {
+    const LEAST: u64 = 64 << 20;
+    let bytes = byte_size(text).filter(|bytes| *bytes >= LEAST && i64::try_from(*bytes).is_ok());
+    bytes.ok_or_else(|| "a size such as 10GiB or a plain number of bytes, at least 64MiB".to_owned())
+}
+
+/// Names that are allowed, separated by commas.
+pub(super) fn patterns(text: &str) -> Parsed<Patterns> {
+    Patterns::parse(text)
+        .ok_or_else(|| "a list of names separated by commas, in which * stands for any text".to_owned())
 }
 
 /// A network that a sandbox may be on.

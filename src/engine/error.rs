@@ -4,7 +4,7 @@ use crate::{
     bridge::{FileError, InputError, ReadError},
     runtime::RuntimeError,
     store::StoreError,
-    task::{BotId, FileRefusal},
+    task::{BotId, FileRefusal, TenantId},
 };
 
 /// Why the engine did not do it. The API has one table from here to a status.
@@ -28,6 +28,49 @@ pub enum EngineError {
         /// Its container's name.
         name: String,
     },
+    /// There is no such container, or not one that this caller may take: which of the two is not said, so that nobody learns what
+    /// containers there are.
+    #[error(
+        "there is no container {container:?} that may be adopted: it must run and carry the label {label}={tenant} (and, for one bot \
+         only, {bot_label}={bot}); or the token needs `adopt = true` in the tokens file, or a server without one --allow-adopt"
+    )]
+    NotAdoptable {
+        /// What was asked for.
+        container: String,
+        /// The label that names the tenant.
+        label: &'static str,
+        /// The caller's.
+        tenant: TenantId,
+        /// The label that names the bot.
+        bot_label: &'static str,
+        /// The one that it was to be adopted for.
+        bot: BotId,
+    },
+    /// The tenant has as many sandboxes as it may have.
+    #[error("the tenant has {limit} sandboxes, the most that it may have: delete one first")]
+    TooManySandboxes {
+        /// How many it may have.
+        limit: u32,
+    },
+    /// The specification is outside of what the tenant may have by now.
+    #[error("the sandbox cannot be made: {field} {rule}; delete the sandbox and ask for another")]
+    OutOfBounds {
+        /// The field.
+        field: &'static str,
+        /// Its rule.
+        rule: String,
+    },
+    /// The tenant asks for too much work on sandboxes at the same time.
+    #[error(
+        "{limit} sandboxes of the tenant are being made, started or removed, as many as may be at the same time: try again"
+    )]
+    TooManyAtOnce {
+        /// How many there may be at the same time.
+        limit: usize,
+    },
+    /// Another call about the bot's sandbox takes long.
+    #[error("another call is making, starting or removing the sandbox of the bot {0}: try again")]
+    SandboxBusy(BotId),
     /// The container belongs to another bot or tenant.
     #[error("the container is the sandbox of another bot")]
     NotYours,

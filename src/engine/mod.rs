@@ -3,12 +3,14 @@
 //! [`Engine`] is what the API calls. Each unfinished task has one supervisor, which alone changes its record; callers speak to it through
 //! its [`live::LiveTask`]. The engine knows neither the wire types nor SQL nor any container engine.
 
+mod allowances;
 mod breakdown;
 mod error;
 mod files;
 mod input;
 mod late;
 mod live;
+mod making;
 mod output;
 mod permits;
 mod reconciling;
@@ -37,6 +39,7 @@ use crate::{
 };
 
 pub use crate::bridge::{Abandoned, BridgeState, FileContent, FileReader, FileSource, OutputPiece, PackedPiece};
+pub use allowances::{Allowance, Allowances, TenantRules};
 pub use error::EngineError;
 pub use files::FileRef;
 pub use input::{InputRequest, InputResult};
@@ -114,7 +117,7 @@ impl Engine {
             Arc::clone(&store),
             Arc::clone(&runtime),
             Arc::clone(&bridge),
-            settings.sandbox.clone(),
+            (settings.sandbox.clone(), settings.allowances.clone()),
             reached,
         );
         let launches = LaunchPermits::new(settings.launches);

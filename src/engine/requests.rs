@@ -428,19 +428,20 @@ impl Engine {
         .await
     }
 
-    /// Takes a running container as the bot's sandbox.
+    /// Takes a running container as the bot's sandbox: one whose labels name the tenant, or, with `any`, one of nobody.
     ///
     /// # Errors
-    /// When it is not there, not running, another bot's, or the bot has another sandbox.
+    /// When it is not there, not the tenant's, not running, another bot's, or the bot has another sandbox.
     pub async fn adopt_sandbox(
         &self,
         tenant: TenantId,
         bot: BotId,
         container: String,
+        any: bool,
     ) -> Result<SandboxView, EngineError> {
         let inner = Arc::clone(&self.inner);
         self.uncut(async move {
-            let view = inner.sandboxes.adopt(&tenant, &bot, &container).await?;
+            let view = inner.sandboxes.adopt(&tenant, &bot, &container, any).await?;
             Ok(with_bridge(&inner, view).await)
         })
         .await

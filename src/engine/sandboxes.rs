@@ -6,12 +6,19 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use futures_util::{StreamExt as _, stream};
 use tokio::sync::{OwnedMutexGuard, mpsc};
 
-use super::{EngineError, SandboxState, SandboxView};
+use super::{
+    Allowances, EngineError, SandboxState, SandboxView,
+    making::{Making, Room},
+};
 use crate::{
     bridge::ExecBridge,
-    runtime::{CreateSandbox, Found, LABEL_BOT, LABEL_TENANT, Runtime, RuntimeError},
+    runtime::{
+        CreateSandbox, Found, LABEL_ADOPT_BOT, LABEL_ADOPT_TENANT, LABEL_BOT, LABEL_TENANT, Runtime, RuntimeError,
+        is_of_this_process,
+    },
     store::TaskStore,
     task::{BotId, Incarnation, SandboxId, SandboxRecord, SandboxSpec, Task, TenantId},
 };
@@ -20,6 +27,13 @@ use crate::{
 const FRESH: Duration = Duration::from_secs(1);
 /// The same while there is a connection into it, which its end would break. It may have been paused.
 const FRESH_WHILE_CONNECTED: Duration = Duration::from_secs(30);
+
+/// How long a call waits for another one about the same bot's sandbox.
+const BUSY_LIMIT: Duration = Duration::from_secs(30);
+/// How many sandboxes of a list are looked at at the same time.
+const LOOKS: usize = 16;
+/// How many bots are remembered before those without a sandbox are forgotten.
+const REMEMBERED: usize = 1024;
 
 /// A sandbox in which a command can be launched.
 #[derive(Debug, Clone)]
@@ -36,6 +50,27 @@ struct Seen {
 }
 
 type Key = (TenantId, BotId);
+type Cell = Arc<tokio::sync::Mutex<Seen>>;
+
+/// What is known of all bots' sandboxes.
+struct SeenAll {
+    cells: HashMap<Key, Cell>,
+    /// How many there may be before those that say nothing are removed.
+    limit: usize,
+}
+
+impl SeenAll {
+    fn cell(&mut self, key: Key) -> Cell {
+        if self.cells.len() >= self.limit {
+            // Names of bots are free to choose: what only names one must not stay.
+            self.cells.retain(|_, cell| {
+                Arc::strong_count(cell) > 1 || cell.try_lock().is_ok_and(|seen| seen.place.is_some())
+            });
+            self.limit = REMEMBERED.max(2 * self.cells.len());
+        }
+        Arc::clone(self.cells.entry(key).or_default())
+    }
+}
 
 /// Keeps the sandboxes.
 pub(super) struct SandboxKeeper {
@@ -43,7 +78,9 @@ pub(super) struct SandboxKeeper {
     runtime: Arc<dyn Runtime>,
     bridge: Arc<dyn ExecBridge>,
     default: SandboxSpec,
-    seen: Mutex<HashMap<Key, Arc<tokio::sync::Mutex<Seen>>>>,
+    allowances: Allowances,
+    making: Making,
+    seen: Mutex<SeenAll>,
     /// Sandboxes that were found running or were started.
     reached: mpsc::Sender<SandboxRecord>,
 }
@@ -53,10 +90,11 @@ impl SandboxKeeper {
         store: Arc<dyn TaskStore>,
         runtime: Arc<dyn Runtime>,
         bridge: Arc<dyn ExecBridge>,
-        default: SandboxSpec,
+        (default, allowances): (SandboxSpec, Allowances),
         reached: mpsc::Sender<SandboxRecord>,
     ) -> Self {
-        Self { store, runtime, bridge, default, seen: Mutex::default(), reached }
+        let seen = Mutex::new(SeenAll { cells: HashMap::new(), limit: REMEMBERED });
+        Self { store, runtime, bridge, default, allowances, making: Making::new(), seen, reached }
     }
 
     /// Says that a sandbox runs, for what waits to be removed in it. Where too many wait, the next sweep comes by.
@@ -68,12 +106,16 @@ impl SandboxKeeper {
         if self.bridge.is_connected(&place.runtime_id) { FRESH_WHILE_CONNECTED } else { FRESH }
     }
 
-    async fn lock(&self, tenant: &TenantId, bot: &BotId) -> OwnedMutexGuard<Seen> {
-        let cell = {
-            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(seen.entry((tenant.clone(), bot.clone())).or_default())
-        };
-        cell.lock_owned().await
+    /// Waits until no other call changes the bot's sandbox: a bounded time, because making one can take long.
+    async fn lock(&self, tenant: &TenantId, bot: &BotId) -> Result<OwnedMutexGuard<Seen>, EngineError> {
+        let cell = self.seen.lock().unwrap_or_else(PoisonError::into_inner).cell((tenant.clone(), bot.clone()));
+        let locked = tokio::time::timeout(BUSY_LIMIT, cell.lock_owned()).await;
+        locked.map_err(|_| EngineError::SandboxBusy(bot.clone()))
+    }
+
+    /// The specification of a sandbox that nothing was said about.
+    fn usual(&self, tenant: &TenantId) -> SandboxSpec {
+        self.allowances.of(tenant).sandbox.fit(&self.default)
     }
 
     /// A running sandbox for a task of this bot. `spec` says how to make it if there is none.
@@ -83,7 +125,7 @@ impl SandboxKeeper {
         bot: &BotId,
         spec: Option<SandboxSpec>,
     ) -> Result<Place, EngineError> {
-        let mut seen = self.lock(tenant, bot).await;
+        let mut seen = self.lock(tenant, bot).await?;
         if let Some((place, at)) = &seen.place
             && at.elapsed() < self.fresh(place)
         {
@@ -92,7 +134,7 @@ impl SandboxKeeper {
         seen.place = None;
         let (record, found) = match self.store.sandbox(tenant, bot).await? {
             Some(record) => self.bring_up(record).await?,
-            None => self.make(tenant, bot, spec.unwrap_or_else(|| self.default.clone())).await?,
+            None => self.make(tenant, bot, spec.unwrap_or_else(|| self.usual(tenant)), None).await?,
         };
         self.reach(&record);
         let place = Place { id: record.id, runtime_id: record.runtime_id, incarnation: found.incarnation };
@@ -106,7 +148,13 @@ impl SandboxKeeper {
         {
             return Ok(None);
         }
-        let place = self.for_task(&task.owner.tenant, &task.owner.bot, None).await?;
+        let place = match self.for_task(&task.owner.tenant, &task.owner.bot, None).await {
+            // The task was accepted: its launch waits.
+            Err(error @ (EngineError::SandboxBusy(_) | EngineError::TooManyAtOnce { .. })) => {
+                return Err(RuntimeError::Unavailable { detail: error.to_string() }.into());
+            }
+            place => place?,
+        };
         Ok((place.id == task.sandbox).then_some(place))
     }
 
@@ -135,7 +183,7 @@ impl SandboxKeeper {
         bot: &BotId,
         spec: Option<SandboxSpec>,
     ) -> Result<SandboxView, EngineError> {
-        let mut seen = self.lock(tenant, bot).await;
+        let mut seen = self.lock(tenant, bot).await?;
         seen.place = None;
         let (record, found) = match self.store.sandbox(tenant, bot).await? {
             Some(record) => {
@@ -145,7 +193,7 @@ impl SandboxKeeper {
                 }
                 self.bring_up(record).await?
             }
-            None => self.make(tenant, bot, spec.unwrap_or_else(|| self.default.clone())).await?,
+            None => self.make(tenant, bot, spec.unwrap_or_else(|| self.usual(tenant)), None).await?,
         };
         self.reach(&record);
         Ok(SandboxView { state: SandboxState::of(&found), record })
@@ -160,30 +208,42 @@ impl SandboxKeeper {
                 Err(EngineError::AdoptedNotRunning { name: record.runtime_name })
             }
             Ok(found) => {
+                let _room = self.making.room(&record.tenant).await?;
                 let found = self.runtime.start(&found.runtime_id).await?;
                 Ok((self.complete(record, &found).await?, found))
             }
             // Its making was begun, and nobody knows what came of it: the name is taken again, whatever was left under it.
             Err(RuntimeError::NoSuchSandbox { .. }) if record.runtime_id == record.runtime_name => {
-                self.create(record).await
+                let room = self.making.room(&record.tenant).await?;
+                self.create(record, room).await
             }
             Err(RuntimeError::NoSuchSandbox { .. }) => {
                 tracing::info!(sandbox = %record.id, bot = %record.bot, "the sandbox is gone; making a new one");
-                self.bridge.forget(&record.runtime_id);
-                self.store.remove_sandbox(&record.tenant, &record.bot).await?;
-                self.make(&record.tenant, &record.bot, record.spec).await
+                self.make(&record.tenant, &record.bot, record.spec.clone(), Some(&record)).await
             }
             Err(error) => Err(error.into()),
         }
     }
 
-    /// The intent is stored before anything is made, under a name made of the id: whatever a crash leaves is found again.
+    /// The intent is stored before anything is made, under a name made of the id: whatever a crash leaves is found again. `gone` is the
+    /// record whose place it takes.
     async fn make(
         &self,
         tenant: &TenantId,
         bot: &BotId,
         spec: SandboxSpec,
+        gone: Option<&SandboxRecord>,
     ) -> Result<(SandboxRecord, Found), EngineError> {
+        let allowance = self.allowances.of(tenant);
+        // A request was checked before; a sandbox that is made again may be outside of what is allowed by now.
+        if let Some((field, rule)) = allowance.sandbox.broken_by(&spec).into_iter().next() {
+            return Err(EngineError::OutOfBounds { field, rule });
+        }
+        let room = self.making.room(tenant).await?;
+        if let Some(gone) = gone {
+            self.bridge.forget(&gone.runtime_id);
+            self.store.remove_sandbox(tenant, bot).await?;
+        }
         let id = SandboxId::new();
         let name = format!("errand-{id}");
         let record = SandboxRecord {
@@ -197,11 +257,23 @@ impl SandboxKeeper {
             adopted: false,
             created_at: SystemTime::now(),
         };
-        self.store.put_sandbox(record.clone()).await?;
-        self.create(record).await
+        self.add(record.clone()).await?;
+        self.create(record, room).await
     }
 
-    async fn create(&self, record: SandboxRecord) -> Result<(SandboxRecord, Found), EngineError> {
+    /// Stores a sandbox that its tenant did not have before.
+    async fn add(&self, record: SandboxRecord) -> Result<(), EngineError> {
+        let limit = self.allowances.of(&record.tenant).sandboxes;
+        let _alone = self.making.counting(&record.tenant).await;
+        let has = self.store.sandboxes(Some(&record.tenant), None, limit).await?.len();
+        if u32::try_from(has).is_ok_and(|has| has < limit) {
+            self.store.put_sandbox(record).await.map_err(EngineError::from)
+        } else {
+            Err(EngineError::TooManySandboxes { limit })
+        }
+    }
+
+    async fn create(&self, record: SandboxRecord, _room: Room) -> Result<(SandboxRecord, Found), EngineError> {
         let request = CreateSandbox {
             name: record.runtime_name.clone(),
             id: record.id,
@@ -234,21 +306,37 @@ impl SandboxKeeper {
         Ok(record)
     }
 
+    /// Takes a running container as the bot's sandbox: one that says by its labels whose it may be, or, with `any`, one of nobody.
     pub(super) async fn adopt(
         &self,
         tenant: &TenantId,
         bot: &BotId,
         container: &str,
+        any: bool,
     ) -> Result<SandboxView, EngineError> {
-        let mut seen = self.lock(tenant, bot).await;
+        let mut seen = self.lock(tenant, bot).await?;
         seen.place = None;
-        let found = self.runtime.inspect(container).await?;
-        if let Some(record) = self.store.sandbox(tenant, bot).await? {
-            return if record.runtime_id == found.runtime_id {
-                Ok(SandboxView { record, state: SandboxState::of(&found) })
-            } else {
-                Err(EngineError::OtherSandbox { name: record.runtime_name })
-            };
+        let refusal = || EngineError::NotAdoptable {
+            container: container.to_owned(),
+            label: LABEL_ADOPT_TENANT,
+            tenant: tenant.clone(),
+            bot_label: LABEL_ADOPT_BOT,
+            bot: bot.clone(),
+        };
+        let found = match self.runtime.inspect(container).await {
+            Ok(found) => found,
+            Err(RuntimeError::NoSuchSandbox { .. } | RuntimeError::Refused { .. }) => return Err(refusal()),
+            Err(error) => return Err(error.into()),
+        };
+        let had = self.store.sandbox(tenant, bot).await?;
+        if let Some(record) = had.as_ref().filter(|record| record.runtime_id == found.runtime_id) {
+            return Ok(SandboxView { record: record.clone(), state: SandboxState::of(&found) });
+        }
+        if !(any || is_meant_for(&found, tenant, bot)) || is_of_this_process(&found.runtime_id) {
+            return Err(refusal());
+        }
+        if let Some(record) = had {
+            return Err(EngineError::OtherSandbox { name: record.runtime_name });
         }
         if !found.running {
             return Err(RuntimeError::NotRunning { id: container.to_owned() }.into());
@@ -260,15 +348,16 @@ impl SandboxKeeper {
             id: SandboxId::new(),
             tenant: tenant.clone(),
             bot: bot.clone(),
-            spec: found.spec.clone(),
+            // Secrets are kept in there by those who made it, and nothing here needs to know them.
+            spec: SandboxSpec { env: Default::default(), ..found.spec.clone() },
             runtime: self.runtime.name().to_owned(),
             runtime_id: found.runtime_id.clone(),
             runtime_name: found.name.clone(),
             adopted: true,
             created_at: SystemTime::now(),
         };
-        match self.store.put_sandbox(record.clone()).await {
-            Err(crate::store::StoreError::Conflict) => Err(EngineError::NotYours),
+        match self.add(record.clone()).await {
+            Err(EngineError::Store(crate::store::StoreError::Conflict)) => Err(EngineError::NotYours),
             result => {
                 result?;
                 Ok(SandboxView { record, state: SandboxState::of(&found) })
@@ -313,15 +402,16 @@ impl SandboxKeeper {
         limit: u32,
     ) -> Result<Vec<SandboxView>, EngineError> {
         let records = self.store.sandboxes(Some(tenant), after, limit).await?;
-        Ok(futures_util::future::join_all(records.into_iter().map(|record| self.look(record))).await)
+        Ok(stream::iter(records.into_iter().map(|record| self.look(record))).buffered(LOOKS).collect().await)
     }
 
     pub(super) async fn stop(&self, tenant: &TenantId, bot: &BotId) -> Result<SandboxView, EngineError> {
-        let mut seen = self.lock(tenant, bot).await;
+        let mut seen = self.lock(tenant, bot).await?;
         seen.place = None;
         let record = self.record(tenant, bot).await?;
         self.check(&record)?;
         if !record.adopted {
+            let _room = self.making.room(tenant).await?;
             match self.runtime.stop(&record.runtime_id).await {
                 Ok(()) | Err(RuntimeError::NoSuchSandbox { .. }) => {}
                 Err(error) => return Err(error.into()),
@@ -331,17 +421,24 @@ impl SandboxKeeper {
     }
 
     pub(super) async fn delete(&self, tenant: &TenantId, bot: &BotId) -> Result<SandboxId, EngineError> {
-        let mut seen = self.lock(tenant, bot).await;
+        let mut seen = self.lock(tenant, bot).await?;
         seen.place = None;
         let record = self.record(tenant, bot).await?;
         self.check(&record)?;
         if !record.adopted {
+            let _room = self.making.room(tenant).await?;
             self.runtime.remove(&record.runtime_id).await?;
         }
         self.bridge.forget(&record.runtime_id);
         self.store.remove_sandbox(tenant, bot).await?;
         Ok(record.id)
     }
+}
+
+/// Whether a container's labels say that this bot may adopt it.
+fn is_meant_for(found: &Found, tenant: &TenantId, bot: &BotId) -> bool {
+    let is = |label: &str, name: &str| found.labels.get(label).map(|value| value == name);
+    is(LABEL_ADOPT_TENANT, tenant.as_str()) == Some(true) && is(LABEL_ADOPT_BOT, bot.as_str()) != Some(false)
 }
 
 /// Names of the fields in which two specifications differ.

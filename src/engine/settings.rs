@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::LaunchLimits;
+use super::{Allowances, LaunchLimits};
 use crate::{store::Caps, task::SandboxSpec};
 
 /// What the engine needs to know of the configuration. The configuration says the defaults.
@@ -10,6 +10,8 @@ use crate::{store::Caps, task::SandboxSpec};
 pub struct Settings {
     /// The sandbox that is made where a request does not say how.
     pub sandbox: SandboxSpec,
+    /// What each tenant may have.
+    pub allowances: Allowances,
     /// The most unfinished tasks.
     pub caps: Caps,
     /// How long a command may run where its request does not say.

@@ -6,6 +6,7 @@
 mod docker;
 mod embedded;
 mod exec;
+mod own;
 mod program;
 
 use std::{collections::BTreeMap, fmt};
@@ -17,6 +18,7 @@ use crate::task::{BotId, Incarnation, SandboxId, SandboxSpec, TenantId};
 pub use docker::DockerRuntime;
 pub use embedded::{EmbeddedOptions, EmbeddedRuntime, Machine, Part, Verdict};
 pub use exec::{Chunk, Collected, Exec, ExecInput, ExecOutput};
+pub use own::is_of_this_process;
 pub use program::{BRIDGE, BRIDGE_NAME};
 
 /// Makes sandboxes and runs processes in them.
@@ -151,6 +153,11 @@ pub const LABEL_TENANT: &str = "errand.tenant";
 pub const LABEL_BOT: &str = "errand.bot";
 /// Label that carries the sandbox's id.
 pub const LABEL_SANDBOX: &str = "errand.sandbox";
+
+/// Label by which whoever made a container lets a tenant adopt it.
+pub const LABEL_ADOPT_TENANT: &str = "errand.adopt.tenant";
+/// Label beside that one which names the only bot that may adopt it.
+pub const LABEL_ADOPT_BOT: &str = "errand.adopt.bot";
 
 /// Why a runtime did not do it.
 #[derive(Debug, thiserror::Error)]

@@ -2,6 +2,7 @@
 //!
 //! Pure: no I/O, no clock, no async. Everything else in the crate may use it; it uses nothing else of the crate.
 
+mod bounds;
 mod file;
 mod id;
 mod notification;
@@ -16,6 +17,7 @@ mod spec;
 mod state;
 mod text;
 
+pub use bounds::{Patterns, SandboxBounds, byte_size};
 pub use file::{FileEntry, FileKind, FilePath, FileProblem, FileRefusal, WriteOptions};
 pub use id::{BotId, IdError, LeaseId, Nonce, Owner, SandboxId, SessionId, TaskId, TenantId};
 pub use notification::{NewNotification, Notification, NotificationKind, TAIL_LIMIT};

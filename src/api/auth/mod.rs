@@ -1,19 +1,34 @@
-//! Who calls, and which bots the caller may use.
+//! Who calls, which bots the caller may use, and how much of the server at a time.
 //!
 //! Owns [`Caller`], the tokens, and the [`Gate`] that every request of the three services passes. Health and reflection have no gate. What
 //! a caller may do with a bot is for the services to ask.
 
+mod admission;
+mod reload;
+mod tenants;
 mod tokens;
+mod usage;
 
-use tonic::{Request, Status, metadata::MetadataMap, service::Interceptor};
+use std::{sync::Arc, time::Instant};
 
-use super::readiness::Readiness;
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    Request, Status,
+    codegen::http::{self, HeaderMap},
+};
+
+use super::{connection::Peer, readiness::Readiness};
 use crate::{
     store::BotFilter,
     task::{BotId, TenantId},
 };
 
+pub(super) use admission::Admission;
 pub use tokens::{Tokens, TokensError};
+pub use usage::RequestLimits;
+pub(super) use usage::{Held, TenantUse};
+
+use usage::Usage;
 
 /// Who calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,12 +37,14 @@ pub struct Caller {
     pub tenant: TenantId,
     /// The bots that the caller may use.
     pub bots: BotFilter,
+    /// Whether the caller may adopt containers that do not name its tenant.
+    pub may_adopt_any: bool,
 }
 
 impl Caller {
     /// Everybody, where no tokens are configured.
     pub fn local() -> Self {
-        Self { tenant: TenantId::local(), bots: BotFilter::All }
+        Self { tenant: TenantId::local(), bots: BotFilter::All, may_adopt_any: false }
     }
 
     /// The caller that the gate found.
@@ -51,39 +68,69 @@ impl Caller {
     }
 }
 
-/// Lets a request pass, with its [`Caller`] among its extensions, or turns it away.
+/// Lets a request pass, or turns it away. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Gate {
+    parts: Arc<Parts>,
+}
+
+struct Parts {
     tokens: Option<Tokens>,
+    /// Who everybody is where there are no tokens.
+    local: Caller,
     readiness: Readiness,
+    usage: Usage,
+}
+
+/// A request that may pass.
+struct Admitted {
+    caller: Caller,
+    usage: Arc<TenantUse>,
+    /// Its place among the tenant's calls.
+    held: Held,
+    /// Cancelled when the token does not hold any more; none where there are no tokens.
+    revoked: Option<CancellationToken>,
 }
 
 impl Gate {
-    pub(super) fn new(tokens: Option<Tokens>, readiness: Readiness) -> Self {
-        Self { tokens, readiness }
+    pub(super) fn new(
+        tokens: Option<Tokens>,
+        may_adopt_any: bool,
+        readiness: Readiness,
+        limits: RequestLimits,
+    ) -> Self {
+        let local = Caller { may_adopt_any, ..Caller::local() };
+        Self { parts: Arc::new(Parts { tokens, local, readiness, usage: Usage::new(limits) }) }
     }
 
-    fn caller(&self, metadata: &MetadataMap) -> Result<Caller, Status> {
-        let Some(tokens) = &self.tokens else { return Ok(Caller::local()) };
-        let token = bearer(metadata)?;
-        tokens.caller(token).ok_or_else(|| Status::unauthenticated("the token is not known to this server"))
-    }
-}
-
-impl Interceptor for Gate {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+    fn admit<B>(&self, request: &http::Request<B>) -> Result<Admitted, Status> {
+        let Parts { tokens, local, readiness, usage } = &*self.parts;
         // Who may not come in does not learn either how the server is.
-        let caller = self.caller(request.metadata())?;
-        self.readiness.check()?;
-        request.extensions_mut().insert(caller);
-        Ok(request)
+        let (caller, revoked, limits) = match tokens {
+            None => (local.clone(), None, usage.usual()),
+            Some(tokens) => {
+                let known = tokens
+                    .known(bearer(request.headers())?)
+                    .ok_or_else(|| Status::unauthenticated("the token is not known to this server"))?;
+                let limits = known.tenant.over(usage.usual());
+                (known.caller, Some(known.revoked), limits)
+            }
+        };
+        let of_tenant = usage.of(&caller.tenant);
+        if let Some(peer) = request.extensions().get::<Peer>() {
+            peer.belongs_to(&caller.tenant, &of_tenant, &limits)?;
+        }
+        of_tenant.count_request(&limits, Instant::now())?;
+        let held = of_tenant.begin_call(&limits)?;
+        readiness.check()?;
+        Ok(Admitted { caller, usage: of_tenant, held, revoked })
     }
 }
 
 /// The token of an `authorization: Bearer TOKEN` header.
-fn bearer(metadata: &MetadataMap) -> Result<&str, Status> {
+fn bearer(headers: &HeaderMap) -> Result<&str, Status> {
     let wanted = || Status::unauthenticated("a token is required: send the metadata `authorization: Bearer TOKEN`");
-    let value = metadata.get("authorization").and_then(|value| value.to_str().ok()).ok_or_else(wanted)?;
+    let value = headers.get("authorization").and_then(|value| value.to_str().ok()).ok_or_else(wanted)?;
     let (scheme, token) = value.trim().split_once(' ').ok_or_else(wanted)?;
     if scheme.eq_ignore_ascii_case("bearer") { Ok(token.trim()) } else { Err(wanted()) }
 }
@@ -93,10 +140,10 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
     use super::*;
 
-    fn header(value: &str) -> MetadataMap {
-        let mut metadata = MetadataMap::new();
-        metadata.insert("authorization", value.parse().unwrap());
-        metadata
+    fn header(value: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert("authorization", value.parse().unwrap());
+        headers
     }
 
     #[test]
@@ -107,13 +154,13 @@ mod tests {
         for value in ["Basic abc", "abc", ""] {
             assert_eq!(bearer(&header(value)).unwrap_err().code(), tonic::Code::Unauthenticated);
         }
-        assert!(bearer(&MetadataMap::new()).is_err());
+        assert!(bearer(&HeaderMap::new()).is_err());
     }
 
     #[test]
     fn a_caller_may_use_its_bots_only() {
         let bots = BotFilter::Matching(vec!["team-*".to_owned(), "solo".to_owned()]);
-        let caller = Caller { tenant: TenantId::local(), bots };
+        let caller = Caller { bots, ..Caller::local() };
         for (bot, allowed) in [("team-1", true), ("solo", true), ("solo2", false), ("other", false)] {
             assert_eq!(caller.may_use(&BotId::new(bot).unwrap()).is_ok(), allowed, "{bot}");
         }

@@ -1,13 +1,23 @@
 //! The tokens file: which tokens there are, and what each may do. The tokens themselves are not in it, only their hashes.
 
-use std::{collections::HashMap, fmt, fs, io, path::Path, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt, fs, io,
+    path::Path,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _};
+use tokio_util::sync::CancellationToken;
 use toml::{Table, Value};
 
-use super::Caller;
+use super::{
+    Caller,
+    tenants::{self, TenantEntry},
+};
 use crate::{
+    engine::TenantRules,
     store::BotFilter,
     task::{BotId, TenantId},
 };
@@ -15,10 +25,31 @@ use crate::{
 /// SHA-256 of a token.
 type Hash = [u8; 32];
 
-/// The known tokens. Cheap to clone.
+/// The known tokens, which can be replaced while the server runs. Cheap to clone; clones share them.
 #[derive(Clone)]
 pub struct Tokens {
-    entries: Arc<[(Hash, Caller)]>,
+    current: Arc<RwLock<Arc<File>>>,
+}
+
+/// What one reading of the file said.
+struct File {
+    entries: Vec<(Hash, Entry)>,
+    tenants: HashMap<TenantId, TenantEntry>,
+}
+
+/// What a token may do.
+struct Entry {
+    caller: Caller,
+    /// Cancelled when that does not hold any more.
+    revoked: CancellationToken,
+}
+
+/// What is known of a token.
+pub(super) struct Known {
+    pub(super) caller: Caller,
+    pub(super) revoked: CancellationToken,
+    /// What was set for its tenant.
+    pub(super) tenant: TenantEntry,
 }
 
 /// What is wrong with a tokens file; never empty. Displayed as one line for each problem.
@@ -37,7 +68,7 @@ impl fmt::Display for TokensError {
 
 impl fmt::Debug for Tokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tokens").field("entries", &self.entries.len()).finish()
+        f.debug_struct("Tokens").field("entries", &self.file().entries.len()).finish()
     }
 }
 
@@ -65,36 +96,84 @@ impl Tokens {
             TokensError { problems: vec![format!("line {line}: {}", error.message())] }
         })?;
         let mut problems = Vec::new();
-        let mut entries = Vec::new();
+        let mut entries: Vec<(Hash, Entry)> = Vec::new();
         let mut seen = HashMap::new();
         for (index, entry) in token_tables(&table, &mut problems).into_iter().enumerate() {
             let number = index + 1;
             let Some((hash, caller)) = read_entry(number, entry, &mut problems) else { continue };
             match seen.insert(hash, number) {
                 Some(first) => problems.push(format!("token {number}: has the same sha256 as token {first}")),
-                None => entries.push((hash, caller)),
+                None => entries.push((hash, Entry { caller, revoked: CancellationToken::new() })),
             }
         }
-        if problems.is_empty() { Ok(Self { entries: entries.into() }) } else { Err(TokensError { problems }) }
+        let tenants = tenants::read(table.get("tenants"), &mut problems);
+        for tenant in tenants.keys() {
+            if problems.is_empty() && !entries.iter().any(|(_, entry)| entry.caller.tenant == *tenant) {
+                problems.push(format!("tenants.{tenant}: no token is of this tenant"));
+            }
+        }
+        if problems.is_empty() {
+            Ok(Self { current: Arc::new(RwLock::new(Arc::new(File { entries, tenants }))) })
+        } else {
+            Err(TokensError { problems })
+        }
+    }
+
+    fn file(&self) -> Arc<File> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What was set for tenants beside the server's own settings.
+    pub fn tenant_rules(&self) -> HashMap<TenantId, TenantRules> {
+        self.file().tenants.iter().map(|(tenant, entry)| (tenant.clone(), entry.rules.clone())).collect()
+    }
+
+    /// Takes over what another reading of the file said. Tokens that are gone or may do something else are revoked, and with them what
+    /// they had begun; returned is how many those are.
+    pub(super) fn replace(&self, read: Self) -> usize {
+        let (read, before) = (read.file(), self.file());
+        let kept = |hash: &Hash, caller: &Caller| {
+            let found = before.entries.iter().find(|(known, entry)| known == hash && entry.caller == *caller);
+            found.map(|(_, entry)| entry.revoked.clone())
+        };
+        let entries: Vec<_> = read
+            .entries
+            .iter()
+            .map(|(hash, Entry { caller, revoked })| {
+                let revoked = kept(hash, caller).unwrap_or_else(|| revoked.clone());
+                (*hash, Entry { caller: caller.clone(), revoked })
+            })
+            .collect();
+        let stays =
+            |old: &Entry, hash: &Hash| entries.iter().any(|(known, new)| known == hash && new.caller == old.caller);
+        let over: Vec<_> =
+            before.entries.iter().filter(|(hash, old)| !stays(old, hash)).map(|(_, old)| old.revoked.clone()).collect();
+        let file = Arc::new(File { tenants: read.tenants.clone(), entries });
+        // First nobody comes in any more, then what is inside ends.
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = file;
+        over.iter().for_each(CancellationToken::cancel);
+        over.len()
     }
 
     /// Whose token this is. Takes the same time for every token of the same length, known or not.
-    pub(super) fn caller(&self, token: &str) -> Option<Caller> {
+    pub(super) fn known(&self, token: &str) -> Option<Known> {
+        let file = self.file();
         let hash: Hash = Sha256::digest(token.as_bytes()).into();
         let mut found = u64::MAX;
-        for (index, (known, _)) in (0_u64..).zip(self.entries.iter()) {
+        for (index, (known, _)) in (0_u64..).zip(file.entries.iter()) {
             let same: Choice = known.ct_eq(&hash);
             found.conditional_assign(&index, same);
         }
-        let (_, caller) = self.entries.get(usize::try_from(found).ok()?)?;
-        Some(caller.clone())
+        let (_, Entry { caller, revoked }) = file.entries.get(usize::try_from(found).ok()?)?;
+        let tenant = file.tenants.get(&caller.tenant).cloned().unwrap_or_default();
+        Some(Known { caller: caller.clone(), revoked: revoked.clone(), tenant })
     }
 }
 
 /// The entries of `[[tokens]]`.
 fn token_tables<'a>(table: &'a Table, problems: &mut Vec<String>) -> Vec<&'a Value> {
-    for key in table.keys().filter(|key| *key != "tokens") {
-        problems.push(format!("{key}: there is no such key; the file holds [[tokens]] only"));
+    for key in table.keys().filter(|key| !matches!(key.as_str(), "tokens" | "tenants")) {
+        problems.push(format!("{key}: there is no such key; the file holds [[tokens]] and [tenants.NAME]"));
     }
     match table.get("tokens") {
         Some(Value::Array(entries)) if !entries.is_empty() => entries.iter().collect(),
@@ -116,8 +195,8 @@ fn read_entry(number: usize, entry: &Value, problems: &mut Vec<String>) -> Optio
         return None;
     };
     let mut wrong = |problem: String| problems.push(format!("token {number}: {problem}"));
-    for key in entry.keys().filter(|key| !matches!(key.as_str(), "tenant" | "sha256" | "bots")) {
-        wrong(format!("{key}: there is no such key; tenant, sha256 and bots are"));
+    for key in entry.keys().filter(|key| !matches!(key.as_str(), "tenant" | "sha256" | "bots" | "adopt")) {
+        wrong(format!("{key}: there is no such key; tenant, sha256, bots and adopt are"));
     }
     let tenant = match entry.get("tenant") {
         Some(Value::String(name)) => {
@@ -158,7 +237,15 @@ fn read_entry(number: usize, entry: &Value, problems: &mut Vec<String>) -> Optio
             None
         }
     };
-    Some((hash?, Caller { tenant: tenant?, bots: bots? }))
+    let may_adopt_any = match entry.get("adopt") {
+        None => Some(false),
+        Some(Value::Boolean(adopt)) => Some(*adopt),
+        Some(_) => {
+            wrong("adopt: must be true or false".to_owned());
+            None
+        }
+    };
+    Some((hash?, Caller { tenant: tenant?, bots: bots?, may_adopt_any: may_adopt_any? }))
 }
 
 fn read_bots(patterns: &[Value], wrong: &mut impl FnMut(String)) -> Option<BotFilter> {
@@ -205,25 +292,25 @@ mod tests {
     fn a_token_is_known_by_its_hash() {
         let text =
             format!("[[tokens]]\ntenant = \"acme\"\nsha256 = \"{}\"\nbots = [\"team-*\", \"x\"]\n", ABC.to_uppercase());
-        let caller = Tokens::parse(&text).unwrap().caller("abc").unwrap();
+        let caller = Tokens::parse(&text).unwrap().known("abc").unwrap().caller;
         assert_eq!(caller.tenant.as_str(), "acme");
         assert_eq!(caller.bots, BotFilter::Matching(vec!["team-*".to_owned(), "x".to_owned()]));
-        assert_eq!(Tokens::parse(&text).unwrap().caller("abd"), None);
-        assert_eq!(Tokens::parse(&text).unwrap().caller(""), None);
+        assert!(Tokens::parse(&text).unwrap().known("abd").is_none());
+        assert!(Tokens::parse(&text).unwrap().known("").is_none());
     }
 
     #[test]
     fn without_bots_a_token_may_use_all() {
         let with = |bots: &str| format!("[[tokens]]\ntenant = \"acme\"\nsha256 = \"{ABC}\"\n{bots}");
         for bots in ["", "bots = [\"*\"]", "bots = [\"a\", \"*\"]"] {
-            assert_eq!(Tokens::parse(&with(bots)).unwrap().caller("abc").unwrap().bots, BotFilter::All);
+            assert_eq!(Tokens::parse(&with(bots)).unwrap().known("abc").unwrap().caller.bots, BotFilter::All);
         }
     }
 
     #[test]
     fn everything_wrong_is_said_at_once_with_its_entry() {
         let text = format!(
-            "colour = 1\n[[tokens]]\ntenant = \"a b\"\nsha256 = \"12\"\nbots = [\"*x\", 7]\nname = 1\n\
+            "colour = 1\n[[tokens]]\ntenant = \"a b\"\nsha256 = \"12\"\nbots = [\"*x\", 7]\nname = 1\nadopt = 1\n\
              [[tokens]]\ntenant = \"a\"\nsha256 = \"{ABC}\"\n[[tokens]]\ntenant = \"b\"\nsha256 = \"{ABC}\"\n[[tokens]]\nbots = []\n"
         );
         let said = Tokens::parse(&text).unwrap_err().to_string();
@@ -234,6 +321,7 @@ mod tests {
             "token 1: sha256: must be the 64",
             "token 1: bots: \"*x\"",
             "token 1: bots: 7 is not text",
+            "token 1: adopt: must be true or false",
             "token 3: has the same sha256 as token 2",
             "token 4: tenant: is missing",
             "token 4: sha256: is missing",
@@ -250,5 +338,40 @@ mod tests {
         assert!(Tokens::parse("\n[[tokens]\n").unwrap_err().to_string().starts_with("line 2: "));
         assert!(Tokens::parse("tokens = 1").unwrap_err().to_string().contains("list of tables"));
         assert!(Tokens::parse("tokens = [1]").unwrap_err().to_string().contains("token 1: must be a table"));
+    }
+
+    /// A file with these tokens of the tenant `acme`.
+    fn file(tokens: &[(&str, &str)]) -> Tokens {
+        let entry = |(token, more): &(&str, &str)| {
+            let hash: String = Sha256::digest(token.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+            format!("[[tokens]]\ntenant = \"acme\"\nsha256 = \"{hash}\"\n{more}\n")
+        };
+        Tokens::parse(&tokens.iter().map(entry).collect::<String>()).unwrap()
+    }
+
+    #[test]
+    fn only_tokens_that_changed_are_revoked() {
+        let tokens = file(&[("stays", ""), ("goes", ""), ("changes", "bots = [\"a\", \"b\"]")]);
+        let revoked = |token: &str| tokens.known(token).unwrap().revoked;
+        let [stays, goes, changes] = ["stays", "goes", "changes"].map(revoked);
+        let replaced = tokens.replace(file(&[("changes", "bots = [\"a\"]"), ("stays", ""), ("comes", "")]));
+        assert_eq!(
+            (replaced, stays.is_cancelled(), goes.is_cancelled(), changes.is_cancelled()),
+            (2, false, true, true)
+        );
+        assert!(tokens.known("goes").is_none() && tokens.known("comes").is_some());
+        assert!(!tokens.known("changes").unwrap().revoked.is_cancelled(), "with its new rights it is right");
+        // Also over several changes.
+        tokens.replace(file(&[("stays", "adopt = true")]));
+        assert!(stays.is_cancelled() && tokens.known("stays").unwrap().caller.may_adopt_any);
+    }
+
+    #[test]
+    fn a_tenant_that_no_token_is_of_is_refused() {
+        let text = format!("[[tokens]]\ntenant = \"acme\"\nsha256 = \"{ABC}\"\n[tenants.acne]\nmax_cpus = 1\n");
+        let said = Tokens::parse(&text).unwrap_err().to_string();
+        assert_eq!(said, "tenants.acne: no token is of this tenant");
+        let tokens = Tokens::parse(&text.replace("acne", "acme")).unwrap();
+        assert_eq!(tokens.known("abc").unwrap().tenant.rules.max_cpus, Some(1.0));
     }
 }

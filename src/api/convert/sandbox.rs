@@ -10,7 +10,11 @@ use crate::{
 /// A sandbox as the runtime sees it now. `bridge` is what launches commands in it, as far as that is known.
 pub(in crate::api) fn sandbox(view: SandboxView, bridge: Option<BridgeState>) -> v1::Sandbox {
     let (bridge, bridge_detail) = bridge.map(|bridge| (bridge.name.to_owned(), bridge.detail)).unwrap_or_default();
-    let SandboxView { record, state } = view;
+    let SandboxView { mut record, state } = view;
+    if record.adopted {
+        // Records of earlier versions hold it, and it is no business of those who use the container.
+        record.spec.env.clear();
+    }
     v1::Sandbox {
         sandbox_id: record.id.to_string(),
         bot_id: record.bot.to_string(),

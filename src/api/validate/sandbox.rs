@@ -4,6 +4,8 @@ use tonic::Status;
 
 use super::Violations;
 use crate::{
+    api::auth::Caller,
+    engine::Settings,
     proto::v1::{self, AdoptSandboxRequest, EnsureSandboxRequest, ListSandboxesRequest},
     task::{BotId, SandboxId, SandboxSpec},
 };
@@ -22,12 +24,13 @@ const PAGE_DEFAULT: u32 = 50;
 /// Reads an EnsureSandbox request.
 pub(in crate::api) fn ensure(
     request: EnsureSandboxRequest,
-    defaults: &SandboxSpec,
+    caller: &Caller,
+    settings: &Settings,
 ) -> Result<(BotId, Option<SandboxSpec>), Status> {
     let mut violations = Violations::new();
     let bot = violations.id("bot_id", &request.bot_id);
     let spec = match request.spec {
-        Some(given) => violations.within("spec", |violations| spec(given, defaults, violations).map(Some)),
+        Some(given) => violations.within("spec", |violations| spec(given, caller, settings, violations).map(Some)),
         None => Some(None),
     };
     violations.or(bot.zip(spec))
@@ -59,8 +62,16 @@ pub(in crate::api) fn list(request: &ListSandboxesRequest) -> Result<(Option<San
     violations.or(after.zip(limit))
 }
 
-/// A specification with the server's defaults in the place of what was left unset.
-pub(super) fn spec(given: v1::SandboxSpec, defaults: &SandboxSpec, violations: &mut Violations) -> Option<SandboxSpec> {
+/// A specification with the tenant's defaults in the place of what was left unset.
+pub(super) fn spec(
+    given: v1::SandboxSpec,
+    caller: &Caller,
+    settings: &Settings,
+    violations: &mut Violations,
+) -> Option<SandboxSpec> {
+    let bounds = &settings.allowances.of(&caller.tenant).sandbox;
+    let defaults = bounds.fit(&settings.sandbox);
+    let before = violations.found;
     words("image", &given.image, violations);
     let memory_bytes = amount("memory_bytes", given.memory_bytes, MEMORY_LEAST, defaults.memory_bytes, violations);
     let cpus = if given.cpus == 0.0 { defaults.cpus } else { given.cpus };
@@ -71,7 +82,7 @@ pub(super) fn spec(given: v1::SandboxSpec, defaults: &SandboxSpec, violations: &
     network(&given.network_mode, violations);
     words("user", &given.user, violations);
     violations.env("env", &given.env);
-    Some(SandboxSpec {
+    let spec = SandboxSpec {
         image: or_default(given.image, &defaults.image),
         memory_bytes: memory_bytes?,
         cpus,
@@ -80,7 +91,14 @@ pub(super) fn spec(given: v1::SandboxSpec, defaults: &SandboxSpec, violations: &
         writable_root: given.writable_root,
         user: if given.user.is_empty() { defaults.user.clone() } else { Some(given.user) },
         env: given.env.into_iter().collect(),
-    })
+    };
+    // A field that breaks its own rule is not complained of twice.
+    if violations.found == before {
+        for (field, rule) in bounds.broken_by(&spec) {
+            violations.add(field, rule);
+        }
+    }
+    Some(spec)
 }
 
 fn or_default(given: String, default: &str) -> String {

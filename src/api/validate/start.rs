@@ -107,7 +107,7 @@ fn read(
     let spec = process::process(&request, spec, violations);
     let sandbox = match request.sandbox {
         Some(spec) => {
-            violations.within("sandbox", |violations| sandbox::spec(spec, &settings.sandbox, violations).map(Some))
+            violations.within("sandbox", |violations| sandbox::spec(spec, caller, settings, violations).map(Some))
         }
         None => Some(None),
     };

@@ -8,7 +8,7 @@ use tonic_types::StatusExt as _;
 use super::*;
 use crate::{
     api::auth::Caller,
-    engine::{LaunchLimits, ReadSelection, Settings},
+    engine::{Allowance, Allowances, LaunchLimits, ReadSelection, Settings, TenantRules},
     proto::v1::*,
     store::{BotFilter, Caps},
     task::{self, Program, TaskId},
@@ -26,6 +26,16 @@ fn settings() -> Settings {
             user: None,
             env: Default::default(),
         },
+        allowances: Allowances::new(Allowance {
+            sandbox: task::SandboxBounds {
+                memory_bytes: 16 << 30,
+                cpus: 16.0,
+                pids_limit: 32_768,
+                images: task::Patterns::parse("image,acme/*").unwrap(),
+                networks: task::Patterns::parse("bridge,none").unwrap(),
+            },
+            sandboxes: 10,
+        }),
         caps: Caps { per_bot: 64, per_tenant: 1024, stored_tasks: 1_000_000, stored_bytes: 10 << 30 },
         default_timeout: Duration::from_secs(1800),
         max_timeout: Duration::from_secs(86_400),
@@ -153,8 +163,8 @@ fn a_sandbox_keeps_apart_and_takes_the_defaults() {
         refused(|request| request.sandbox = Some(spec))
     };
     assert!(spec(&|_| {}).is_empty());
-    assert!(spec(&|spec| spec.network_mode = "my_net-1".to_owned()).is_empty());
-    for mode in ["host", "container:other", "ns:/x", "a b"] {
+    assert!(spec(&|spec| spec.network_mode = "none".to_owned()).is_empty());
+    for mode in ["my_net-1", "host", "container:other", "ns:/x", "a b"] {
         assert_eq!(spec(&|spec| spec.network_mode = mode.to_owned()), ["sandbox.network_mode"], "{mode}");
     }
     assert_eq!(spec(&|spec| spec.memory_bytes = 6 * 1024 * 1024 - 1), ["sandbox.memory_bytes"]);
@@ -166,7 +176,38 @@ fn a_sandbox_keeps_apart_and_takes_the_defaults() {
     assert_eq!(spec(&|spec| spec.user = "a b".to_owned()), ["sandbox.user"]);
     assert_eq!(spec(&|spec| spec.env = map(&[("a=b", "")])), ["sandbox.env[\"a=b\"]"]);
     let request = EnsureSandboxRequest { bot_id: "bot".to_owned(), spec: Some(SandboxSpec::default()) };
-    assert_eq!(ensure(request, &settings().sandbox).unwrap().1, Some(settings().sandbox));
+    assert_eq!(ensure(request, &Caller::local(), &settings()).unwrap().1, Some(settings().sandbox));
+}
+
+#[test]
+fn a_sandbox_beyond_the_maxima_is_refused_with_each_field() {
+    let asked = |spec: SandboxSpec, settings: &Settings| {
+        let request = EnsureSandboxRequest { bot_id: "bot".to_owned(), spec: Some(spec) };
+        ensure(request, &Caller::local(), settings).map(|(_, spec)| spec)
+    };
+    let huge = SandboxSpec {
+        memory_bytes: 1 << 60,
+        cpus: 1e12,
+        pids_limit: 4_194_304,
+        image: "debian".to_owned(),
+        network_mode: "corporate".to_owned(),
+        ..Default::default()
+    };
+    let status = asked(huge, &settings()).unwrap_err();
+    let all = ["spec.memory_bytes", "spec.cpus", "spec.pids_limit", "spec.image", "spec.network_mode"];
+    assert_eq!(fields(&status), all);
+    let described = status.get_details_bad_request().unwrap().field_violations;
+    for (violation, maximum) in described.iter().zip(["17179869184", "16", "32768", "image, acme/*", "bridge, none"]) {
+        assert!(violation.description.contains(maximum), "{violation:?}");
+    }
+    assert!(asked(SandboxSpec { image: "acme/tools:1".to_owned(), ..Default::default() }, &settings()).is_ok());
+    // One tenant may have less, and its defaults are no more than that.
+    let settings = settings();
+    let less = TenantRules { max_cpus: Some(1.0), ..TenantRules::default() };
+    settings.allowances.replace(&[(task::TenantId::local(), less)].into());
+    assert_eq!(asked(SandboxSpec::default(), &settings).unwrap().unwrap().cpus, 1.0);
+    let status = asked(SandboxSpec { cpus: 1.5, ..Default::default() }, &settings).unwrap_err();
+    assert_eq!(fields(&status), ["spec.cpus"]);
 }
 
 #[test]

@@ -1,0 +1,208 @@
+//! What a sandbox may be at most: its limits, and the images and networks that it may have.
+
+use std::fmt;
+
+use super::SandboxSpec;
+
+/// What a tenant's sandboxes may be. A specification outside of it is refused, never cut down silently.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SandboxBounds {
+    /// The most memory, in bytes.
+    pub memory_bytes: u64,
+    /// The most CPU, in cores.
+    pub cpus: f64,
+    /// The most processes at a time.
+    pub pids_limit: u64,
+    /// The images that may be asked for.
+    pub images: Patterns,
+    /// The networks that may be asked for.
+    pub networks: Patterns,
+}
+
+impl SandboxBounds {
+    /// Every field of a specification that is outside, with a rule that follows the field's name in a sentence: `must …`.
+    pub fn broken_by(&self, spec: &SandboxSpec) -> Vec<(&'static str, String)> {
+        let mut broken = Vec::new();
+        let Self { memory_bytes, cpus, pids_limit, images, networks } = self;
+        if spec.memory_bytes > *memory_bytes {
+            let given = spec.memory_bytes;
+            broken.push(("memory_bytes", format!("must be at most {memory_bytes}, the maximum here, is {given}")));
+        }
+        if spec.cpus > *cpus {
+            broken.push(("cpus", format!("must be at most {cpus}, the maximum here, is {}", spec.cpus)));
+        }
+        if spec.pids_limit > *pids_limit {
+            let given = spec.pids_limit;
+            broken.push(("pids_limit", format!("must be at most {pids_limit}, the maximum here, is {given}")));
+        }
+        if !images.admit(&spec.image) {
+            broken.push(("image", format!("must be one of {images}, is {:?}", spec.image)));
+        }
+        if !networks.admit(&spec.network_mode) {
+            broken.push(("network_mode", format!("must be one of {networks}, is {:?}", spec.network_mode)));
+        }
+        broken
+    }
+
+    /// The defaults for a tenant with these bounds: no more than the maxima, and an image and a network that are allowed where one is
+    /// named in full.
+    pub fn fit(&self, defaults: &SandboxSpec) -> SandboxSpec {
+        SandboxSpec {
+            image: self.images.instead_of(&defaults.image),
+            memory_bytes: defaults.memory_bytes.min(self.memory_bytes),
+            cpus: defaults.cpus.min(self.cpus),
+            pids_limit: defaults.pids_limit.min(self.pids_limit),
+            network_mode: self.networks.instead_of(&defaults.network_mode),
+            ..defaults.clone()
+        }
+    }
+}
+
+/// Names, in which `*` stands for any text, also for none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Patterns(Vec<String>);
+
+impl Patterns {
+    /// Everything.
+    pub fn all() -> Self {
+        Self(vec!["*".to_owned()])
+    }
+
+    /// These. None: a pattern is empty or holds a blank, a comma or a control character, or there is no pattern.
+    pub fn new(patterns: impl IntoIterator<Item = impl Into<String>>) -> Option<Self> {
+        let patterns: Vec<String> = patterns.into_iter().map(Into::into).collect();
+        let is_right = |pattern: &String| {
+            !pattern.is_empty() && !pattern.contains(|c: char| c == ',' || c.is_whitespace() || c.is_control())
+        };
+        (!patterns.is_empty() && patterns.iter().all(is_right)).then_some(Self(patterns))
+    }
+
+    /// These, separated by commas. None as for [`Patterns::new`].
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::new(text.split(',').map(str::trim))
+    }
+
+    /// True when a pattern fits the name.
+    pub fn admit(&self, name: &str) -> bool {
+        self.0.iter().any(|pattern| fits(pattern, name))
+    }
+
+    /// The same and this name.
+    pub fn and(mut self, name: &str) -> Self {
+        if !self.admit(name) {
+            self.0.push(name.to_owned());
+        }
+        self
+    }
+
+    /// The name, or, where it is not allowed, the first that is allowed and written in full.
+    fn instead_of(&self, name: &str) -> String {
+        let other = || self.0.iter().find(|pattern| !pattern.contains('*')).cloned();
+        if self.admit(name) { name.to_owned() } else { other().unwrap_or_else(|| name.to_owned()) }
+    }
+}
+
+impl fmt::Display for Patterns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join(", "))
+    }
+}
+
+/// Whether a pattern fits a name as a whole. Linear in both for each `*`: the first place where a part fits is as good as any.
+fn fits(pattern: &str, name: &str) -> bool {
+    let Some((head, rest)) = pattern.split_once('*') else { return pattern == name };
+    let Some(mut name) = name.strip_prefix(head) else { return false };
+    let mut parts: Vec<&str> = rest.split('*').collect();
+    let last = parts.pop().unwrap_or_default();
+    for part in parts {
+        match name.find(part) {
+            Some(at) => name = &name[at + part.len()..],
+            None => return false,
+        }
+    }
+    name.ends_with(last)
+}
+
+/// A number of bytes, or of KiB, MiB, GiB or TiB.
+pub fn byte_size(text: &str) -> Option<u64> {
+    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40)];
+    let (digits, shift) = units
+        .into_iter()
+        .find_map(|(unit, shift)| text.strip_suffix(unit).map(|digits| (digits.trim_end(), shift)))
+        .unwrap_or((text, 0));
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+    use super::*;
+
+    fn spec() -> SandboxSpec {
+        SandboxSpec {
+            image: "debian:bookworm-slim".to_owned(),
+            memory_bytes: 2 << 30,
+            cpus: 2.0,
+            pids_limit: 2048,
+            network_mode: "bridge".to_owned(),
+            writable_root: false,
+            user: None,
+            env: Default::default(),
+        }
+    }
+
+    fn bounds() -> SandboxBounds {
+        SandboxBounds {
+            memory_bytes: 1 << 30,
+            cpus: 1.0,
+            pids_limit: 100,
+            images: Patterns::parse("acme/*, alpine:3").unwrap(),
+            networks: Patterns::parse("none").unwrap(),
+        }
+    }
+
+    #[test]
+    fn a_star_stands_for_any_text() {
+        for (pattern, name, fit) in [
+            ("*", "", true),
+            ("debian:*", "debian:bookworm-slim", true),
+            ("debian:*", "docker.io/debian:x", false),
+            ("*/tools:*-slim", "acme/tools:1-slim", true),
+            ("*/tools:*-slim", "acme/tools:1-slim-not", false),
+            ("a*a", "a", false),
+            ("a*b*b", "ab", false),
+            ("a*b*b", "a-b-b", true),
+            ("alpine", "alpine:3", false),
+        ] {
+            assert_eq!(fits(pattern, name), fit, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn every_field_outside_is_named_with_the_maximum() {
+        let broken = bounds().broken_by(&spec());
+        let fields: Vec<_> = broken.iter().map(|(field, _)| *field).collect();
+        assert_eq!(fields, ["memory_bytes", "cpus", "pids_limit", "image", "network_mode"]);
+        assert_eq!(broken[0].1, "must be at most 1073741824, the maximum here, is 2147483648");
+        assert_eq!(broken[3].1, "must be one of acme/*, alpine:3, is \"debian:bookworm-slim\"");
+    }
+
+    #[test]
+    fn defaults_fit_the_bounds_of_a_tenant() {
+        let fitted = bounds().fit(&spec());
+        assert_eq!(bounds().broken_by(&fitted), []);
+        assert_eq!((fitted.image.as_str(), fitted.network_mode.as_str()), ("alpine:3", "none"));
+        let images = Patterns::parse("acme/*").unwrap();
+        let none_in_full = SandboxBounds { images, ..bounds() };
+        assert_eq!(none_in_full.broken_by(&none_in_full.fit(&spec())).len(), 1);
+    }
+
+    #[test]
+    fn lists_of_patterns_have_no_empty_entry() {
+        for text in ["", "a,,b", "a b", " "] {
+            assert_eq!(Patterns::parse(text), None, "{text:?}");
+        }
+        assert_eq!(Patterns::parse("a").unwrap().and("b").to_string(), "a, b");
+        assert_eq!(Patterns::all().and("b"), Patterns::all());
+    }
+}
