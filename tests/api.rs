@@ -4,6 +4,7 @@
 mod support;
 
 mod api {
+    mod adoption;
     mod caps;
     mod daemons;
     mod direct;
@@ -15,6 +16,7 @@ mod api {
     mod idempotency;
     mod input;
     mod lifecycle;
+    mod limits;
     mod losses;
     mod malformed;
     mod memory;
@@ -32,6 +34,7 @@ mod api {
     mod stopping;
     mod tenants;
     mod timeouts;
+    mod tokens;
     mod validation;
     mod waiting;
 }

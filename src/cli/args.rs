@@ -279,7 +279,7 @@ pub enum SandboxAction {
     Rm(BotArg),
     /// Make a bot's sandbox, or start it again, or find it running.
     Ensure(Box<EnsureArgs>),
-    /// Take a running container as a bot's sandbox.
+    /// Take a running container as a bot's sandbox: one with the label errand.adopt.tenant=TENANT, or any where the server allows that.
     Adopt {
         /// Whose sandbox.
         #[command(flatten)]

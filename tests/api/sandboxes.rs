@@ -4,6 +4,7 @@ use bollard::{Docker, query_parameters::StopContainerOptionsBuilder};
 use errand::proto::v1::*;
 use futures_util::future::join_all;
 use tonic::Code;
+use tonic_types::StatusExt as _;
 
 use crate::{
     on_both_images,
@@ -11,6 +12,7 @@ use crate::{
         client::{Session, ended, refused},
         docker::{self, Image},
         ground::Ground,
+        proxy::Proxy,
         server::Server,
     },
 };
@@ -139,7 +141,8 @@ async fn a_sandbox_is_not_changed_by_asking_for_another() {
 
 #[tokio::test]
 async fn what_cannot_be_made_is_refused_with_the_reason_and_leaves_nothing() {
-    let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
+    let networks = ["--allow-networks", "none, no-such-*"];
+    let Some(server) = Server::on(Image::Busybox, &networks).await else { return };
     let session = server.session("bot", "session");
     let image = SandboxSpec { image: "no-such-image:ever".to_owned(), ..Default::default() };
     let network = SandboxSpec { network_mode: "no-such-network".to_owned(), ..Default::default() };
@@ -156,6 +159,83 @@ async fn what_cannot_be_made_is_refused_with_the_reason_and_leaves_nothing() {
     let listed = session.tasks().list_tasks(ListTasksRequest::default()).await.unwrap().into_inner();
     assert_eq!(listed.tasks, [], "what was refused was not accepted");
     assert_eq!(ended(&session.run("exit 3").await), "exited 3");
+}
+
+#[tokio::test]
+async fn a_sandbox_beyond_the_maxima_is_refused() {
+    let flags = ["--max-cpus", "4", "--allow-images", "acme/*"];
+    let Some(server) = Server::on(Image::Busybox, &flags).await else { return };
+    let session = server.session("bot", "session");
+    let huge = SandboxSpec {
+        memory_bytes: 1 << 60,
+        cpus: 1e12,
+        pids_limit: 4_194_304,
+        image: "debian:latest".to_owned(),
+        network_mode: "my-network".to_owned(),
+        ..Default::default()
+    };
+    let check = |status: tonic::Status, prefix: &str| {
+        assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+        let violations = status.get_details_bad_request().unwrap().field_violations;
+        let expected = [
+            ("memory_bytes", "at most 17179869184"),
+            ("cpus", "at most 4"),
+            ("pids_limit", "at most 32768"),
+            ("image", "one of acme/*"),
+            ("network_mode", "one of bridge, none"),
+        ];
+        assert_eq!(violations.len(), expected.len(), "{violations:?}");
+        for (violation, (field, rule)) in violations.iter().zip(expected) {
+            assert_eq!(violation.field, format!("{prefix}.{field}"));
+            assert!(violation.description.contains(rule), "{violation:?}");
+        }
+    };
+    check(session.ensure(Some(huge.clone())).await.unwrap_err(), "spec");
+    let start = StartTaskRequest { sandbox: Some(huge), ..session.request("echo") };
+    check(session.try_start(start).await.unwrap_err(), "sandbox");
+    assert_eq!(server.containers().await, Vec::<String>::new());
+    // The server's own image is allowed, whatever the list says.
+    session.ensure(None).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_tenant_has_so_many_sandboxes_and_no_more() {
+    let Some(server) = Server::on(Image::Busybox, &["--max-sandboxes-per-tenant", "2"]).await else { return };
+    let sessions: Vec<_> = (0..6).map(|number| server.session(&format!("bot-{number}"), "session")).collect();
+    let made = join_all(sessions.iter().map(|session| session.ensure(None))).await;
+    let (has, refusals): (Vec<_>, Vec<_>) = made.into_iter().partition(Result::is_ok);
+    assert_eq!((has.len(), server.containers().await.len()), (2, 2));
+    for refusal in refusals {
+        let status = refusal.unwrap_err();
+        assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+        let violation = &status.get_details_quota_failure().unwrap().violations[0];
+        assert_eq!((violation.subject.as_str(), violation.description.contains('2')), ("tenant", true));
+    }
+    // What is there is used, and makes room when it goes.
+    let bot = has[0].as_ref().unwrap().bot_id.clone();
+    let session = sessions.iter().find(|session| session.bot == bot).unwrap();
+    session.run("exit 0").await;
+    session.sandboxes().delete_sandbox(about(session).1).await.unwrap();
+    let other = sessions.iter().find(|session| !has.iter().any(|made| made.as_ref().unwrap().bot_id == session.bot));
+    other.unwrap().ensure(None).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_slow_create_holds_other_callers_a_bounded_time() {
+    let Some(mut server) = Server::prepare(Image::Busybox).await else { return };
+    let Some(_) = server.ground.docker() else { return };
+    let proxy = Proxy::open();
+    server.flags.extend(["--docker-host".to_owned(), proxy.url()]);
+    server.launch().await;
+    let session = server.session("bot", "session");
+    // The engine takes the request and says nothing, for longer than the other caller waits.
+    proxy.black_hole();
+    let (one, two) = (session.ensure(None), session.ensure(None));
+    let (first, _) = futures_util::future::select(Box::pin(one), Box::pin(two)).await.factor_first();
+    let status = first.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    assert!(status.message().contains("another call") && status.message().contains(&session.bot), "{status:?}");
+    assert!(status.get_details_retry_info().unwrap().retry_delay.is_some());
 }
 
 #[tokio::test]
@@ -206,7 +286,7 @@ async fn what_is_no_running_container_of_nobody_is_not_adopted() {
 
     // Another bot's, made by the server or adopted.
     let made = other.ensure(None).await.unwrap().container_name;
-    refused(session.adopt(&made).await, Code::FailedPrecondition);
+    refused(session.adopt(&made).await, Code::NotFound);
     let third = server.session("third", "session");
     let container = docker::container(&docker, Image::Busybox, |_| {}).await;
     third.adopt(&container.name).await.unwrap();

@@ -10,16 +10,26 @@ use crate::support::{
     server::Server,
 };
 
+/// An entry of a tokens file.
+pub fn entry(tenant: &str, token: &str, more: &str) -> String {
+    let digest = Sha256::digest(token.as_bytes());
+    let hash: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("[[tokens]]\ntenant = \"{tenant}\"\nsha256 = \"{hash}\"\n{more}\n")
+}
+
 /// A server with a token for each of: all of tenant red; bots `a*` of tenant red; all of tenant blue.
-async fn server() -> Option<Server> {
+pub async fn server() -> Option<Server> {
+    server_with(|server| {
+        let some = format!("bots = [\"{}*\"]", server.bot("a"));
+        [entry("red", "red-all", ""), entry("red", "red-a", &some), entry("blue", "blue-all", "")].concat()
+    })
+    .await
+}
+
+/// A server with this tokens file, which is `tokens.toml` beside its database.
+pub async fn server_with(tokens: impl FnOnce(&Server) -> String) -> Option<Server> {
     let mut server = Server::prepare(Image::Busybox).await?;
-    let entry = |tenant: &str, token: &str, bots: &str| {
-        let digest = Sha256::digest(token.as_bytes());
-        let hash: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("[[tokens]]\ntenant = \"{tenant}\"\nsha256 = \"{hash}\"\n{bots}\n")
-    };
-    let some = format!("bots = [\"{}*\"]", server.bot("a"));
-    let text = [entry("red", "red-all", ""), entry("red", "red-a", &some), entry("blue", "blue-all", "")].concat();
+    let text = tokens(&server);
     let file = server.file("tokens.toml", &text);
     server.flags.extend(["--tokens-file".to_owned(), file]);
     server.launch().await;
@@ -191,7 +201,7 @@ async fn tenants_and_bots_see_nothing_of_each_other() {
     // Another tenant's sandbox cannot be adopted.
     let container = red_a.sandbox().await.unwrap().container_id;
     let thief = server.session_with("blue-all", "thief", "session");
-    refused(thief.adopt(&container).await, Code::FailedPrecondition);
+    refused(thief.adopt(&container).await, Code::NotFound);
 }
 
 #[tokio::test]

@@ -8,7 +8,10 @@ use bollard::{
     models::{ContainerCreateBody, ExecConfig, HostConfig},
     query_parameters::{CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder},
 };
-use errand::{runtime::DockerRuntime, task::TaskId};
+use errand::{
+    runtime::{DockerRuntime, LABEL_ADOPT_TENANT},
+    task::TaskId,
+};
 use futures_util::StreamExt as _;
 
 /// The images that everything is tested on.
@@ -86,13 +89,14 @@ pub fn host_config() -> HostConfig {
     HostConfig { init: Some(true), network_mode: Some("none".to_owned()), ..HostConfig::default() }
 }
 
-/// Starts a container that does nothing, with an init that reaps. `tune` changes how it is made.
+/// Starts a container that does nothing, with an init that reaps, and that bots without a token may adopt. `tune` changes how it is made.
 pub async fn container(docker: &Docker, image: Image, tune: impl FnOnce(&mut ContainerCreateBody)) -> Container {
     let name = format!("errand-test-{}", TaskId::new());
     let mut body = ContainerCreateBody {
         image: Some(image.name()),
         entrypoint: Some(["sh", "-c", "while :; do sleep 86400; done"].map(str::to_owned).to_vec()),
         host_config: Some(host_config()),
+        labels: Some([(LABEL_ADOPT_TENANT.to_owned(), "local".to_owned())].into()),
         ..ContainerCreateBody::default()
     };
     tune(&mut body);

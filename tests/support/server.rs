@@ -200,6 +200,13 @@ impl Server {
         (status, begun.elapsed())
     }
 
+    /// Sends it a signal, such as `HUP`.
+    pub fn signal(&self, name: &str) {
+        let child = self.child.as_ref().expect("the server runs");
+        let command = format!("kill -{name} {}", child.id());
+        assert!(Command::new("sh").args(["-c", &command]).status().unwrap().success());
+    }
+
     /// Kills it and starts it again on the same data.
     pub async fn restart(&mut self) {
         self.kill();
