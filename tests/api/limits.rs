@@ -13,7 +13,7 @@ use tonic_types::StatusExt as _;
 
 use super::tenants::{entry, server_with};
 use crate::support::{
-    client::{Session, refused},
+    client::{Session, duration, refused},
     docker::Image,
     server::Server,
     wait::{eventually, soon},
@@ -64,8 +64,12 @@ async fn calls_and_subscriptions_have_places_that_become_free() {
     streams.extend([subscribe(&two).await.unwrap(), subscribe(&two).await.unwrap()]);
     let task = two.running("exec sleep 600").await;
     let wait = || {
-        let (mut tasks, task_id) = (two.tasks(), task.task_id.clone());
-        tokio::spawn(async move { tasks.wait_task(WaitTaskRequest { task_id, ..Default::default() }).await })
+        let (session, task_id) = (two.clone(), task.task_id.clone());
+        let request = WaitTaskRequest { task_id, timeout: duration(600.0), ..Default::default() };
+        tokio::spawn(async move {
+            // It may meet a list that has the last place.
+            eventually("a wait has a place", async || session.tasks().wait_task(request.clone()).await.ok()).await;
+        })
     };
     let waits = [wait(), wait()];
     let refusal = eventually("the tenant has no place", async || list(&one).await.err()).await;

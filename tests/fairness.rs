@@ -1,0 +1,111 @@
+//! A greedy tenant beside a quiet one on the real server: what the quiet one waits for its answers.
+//!
+//! A test program of its own, so that nothing else runs at the same time.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use errand::proto::v1::*;
+use sha2::{Digest as _, Sha256};
+use tokio::task::JoinSet;
+
+use crate::support::{
+    client::{Session, duration},
+    docker::Image,
+    server::Server,
+};
+
+/// How many commands the quiet tenant runs in each half of the measurement.
+const COMMANDS: usize = 200;
+/// What the quiet tenant's p99 may be whatever it is alone: all of it runs on one machine, with its clients, in an unoptimized build, and
+/// work that is shared fairly still shares the processors.
+const FLOOR: Duration = Duration::from_millis(400);
+
+fn entry(tenant: &str) -> String {
+    let hash: String = Sha256::digest(tenant.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("[[tokens]]\ntenant = \"{tenant}\"\nsha256 = \"{hash}\"\n")
+}
+
+/// Runs commands one after the other: how long each takes from its start to the answer that it is over, and each question about it.
+async fn measure(session: &Session) -> [Vec<Duration>; 2] {
+    let (mut runs, mut questions) = (Vec::new(), Vec::new());
+    for _ in 0..COMMANDS {
+        let begun = Instant::now();
+        let task = session.run("true").await;
+        runs.push(begun.elapsed());
+        let begun = Instant::now();
+        session.get(&task).await;
+        questions.push(begun.elapsed());
+    }
+    [runs, questions].map(|mut times| {
+        times.sort_unstable();
+        times
+    })
+}
+
+fn p99(times: &[Duration]) -> Duration {
+    times[times.len() * 99 / 100]
+}
+
+/// Everything that one tenant can ask for, without pause, until it is dropped. What is refused is asked for again.
+fn flood(server: &Server) -> JoinSet<()> {
+    let mut flood = JoinSet::new();
+    for number in 0..8 {
+        let session = server.session_with("greedy", &format!("start-{}", number % 2), "session");
+        let request =
+            StartTaskRequest { labels: [("key".to_owned(), "value".to_owned())].into(), ..session.request("true") };
+        flood.spawn(async move {
+            loop {
+                if let Ok(started) = session.tasks().start_task(request.clone()).await {
+                    let task_id = started.into_inner().task.unwrap().task_id;
+                    let wait = WaitTaskRequest { task_id, timeout: duration(60.0), ..Default::default() };
+                    let _ = session.tasks().wait_task(wait).await;
+                }
+            }
+        });
+    }
+    for _ in 0..8 {
+        let session = server.session_with("greedy", "start-0", "session");
+        let labels = [("key".to_owned(), "other".to_owned())].into();
+        let request = ListTasksRequest { labels, page_size: 1000, ..Default::default() };
+        flood.spawn(async move {
+            loop {
+                let _ = session.tasks().list_tasks(request.clone()).await;
+            }
+        });
+    }
+    for number in 0..20 {
+        let session = server.session_with("greedy", &format!("made-{number}"), "session");
+        flood.spawn(async move {
+            let request = EnsureSandboxRequest { bot_id: session.bot.clone(), spec: None };
+            loop {
+                let _ = session.sandboxes().ensure_sandbox(request.clone()).await;
+                let delete = DeleteSandboxRequest { bot_id: session.bot.clone() };
+                let _ = session.sandboxes().delete_sandbox(delete).await;
+            }
+        });
+    }
+    flood
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_greedy_tenant_slows_a_quiet_one_little() {
+    let Some(mut server) = Server::prepare(Image::Busybox).await else { return };
+    let file = server.file("tokens.toml", &(entry("greedy") + &entry("quiet")));
+    server.flags.extend(["--tokens-file".to_owned(), file]);
+    server.launch().await;
+    let quiet = server.session_with("quiet", "quiet", "session");
+    // The first command makes the sandbox.
+    quiet.run("true").await;
+    let alone = measure(&quiet).await;
+    let mut flood = flood(&server);
+    let beside = measure(&quiet).await;
+    flood.shutdown().await;
+    for (what, alone, beside) in [("a command", &alone[0], &beside[0]), ("a question", &alone[1], &beside[1])] {
+        let said = format!("{what}: p99 alone {:?}, beside a greedy tenant {:?}", p99(alone), p99(beside));
+        eprintln!("{said}; medians {:?} and {:?}", alone[COMMANDS / 2], beside[COMMANDS / 2]);
+        assert!(p99(beside) <= FLOOR.max(2 * p99(alone)), "{said}");
+    }
+}
