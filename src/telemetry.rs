@@ -1,22 +1,153 @@
 //! The server's own log lines: to standard error, as text or as JSON. Standard output belongs to the command line.
+//!
+//! Values may come from a sandbox. None of them makes a line of its own or an escape sequence of a terminal, and none is longer than
+//! [`LONGEST`] in a text.
 
-use std::io::{self, IsTerminal as _};
+use std::{
+    fmt::{self, Write as _},
+    io::{self, IsTerminal as _, Write as _},
+};
 
-use tracing_subscriber::{EnvFilter, filter::ParseError};
+use tracing::field::Field;
+use tracing_subscriber::{
+    EnvFilter,
+    field::MakeExt as _,
+    filter::ParseError,
+    fmt::{MakeWriter, format},
+};
 
 use crate::config::LogFormat;
+
+/// The longest value in a text, in bytes.
+const LONGEST: usize = 4096;
 
 /// Writes log lines from here on. Only the first call of a process has an effect.
 ///
 /// # Errors
 /// When `filter` is no filter.
 pub fn init(format: LogFormat, filter: &str) -> Result<(), ParseError> {
-    let builder = tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(EnvFilter::try_new(filter)?);
+    let builder = tracing_subscriber::fmt().with_env_filter(EnvFilter::try_new(filter)?);
     let begun = match format {
-        LogFormat::Text => builder.with_ansi(io::stderr().is_terminal()).try_init(),
-        LogFormat::Json => builder.json().try_init(),
+        LogFormat::Text => {
+            let fields = format::debug_fn(field).delimited(" ");
+            builder.with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).fmt_fields(fields).try_init()
+        }
+        LogFormat::Json => builder.with_writer(AsciiControl).json().try_init(),
     };
     // Whoever was first goes on writing.
     drop(begun);
     Ok(())
+}
+
+/// Writes one field of a text.
+fn field(writer: &mut format::Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    if field.name() != "message" {
+        write!(writer, "{}=", field.name())?;
+    }
+    // It is an error for the one who writes too much, and none here.
+    let mut harmless = Harmless { writer, left: LONGEST, cut: false };
+    match write!(harmless, "{value:?}") {
+        Err(_) if harmless.cut => writer.write_str("…"),
+        other => other,
+    }
+}
+
+/// Takes texts of anybody: what could end a line, steer a terminal or turn the direction of reading is written by its number.
+struct Harmless<'a, W> {
+    writer: &'a mut W,
+    left: usize,
+    cut: bool,
+}
+
+impl<W: fmt::Write> fmt::Write for Harmless<'_, W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for letter in text.chars() {
+            let size = if is_harmful(letter) { letter.escape_default().len() } else { letter.len_utf8() };
+            match self.left.checked_sub(size) {
+                Some(left) => self.left = left,
+                None => {
+                    self.cut = true;
+                    return Err(fmt::Error);
+                }
+            }
+            match is_harmful(letter) {
+                true => write!(self.writer, "{}", letter.escape_default())?,
+                false => self.writer.write_char(letter)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Controls, separators of lines, and marks of direction.
+fn is_harmful(letter: char) -> bool {
+    let marks = ['\u{200e}', '\u{200f}', '\u{2028}', '\u{2029}', '\u{061c}', '\u{feff}'];
+    letter.is_control()
+        || marks.contains(&letter)
+        || matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Standard error, for lines of JSON. There the lower controls are escaped already; the others stand in strings alone.
+struct AsciiControl;
+
+impl<'a> MakeWriter<'a> for AsciiControl {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        Self
+    }
+}
+
+impl io::Write for AsciiControl {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        match std::str::from_utf8(line) {
+            Ok(text) if text.chars().any(|letter| letter != '\n' && is_harmful(letter)) => {
+                io::stderr().write_all(escaped(text).as_bytes()).map(|()| line.len())
+            }
+            // A line comes in one piece.
+            Ok(_) | Err(_) => io::stderr().write_all(line).map(|()| line.len()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+/// As JSON escapes. All of these are of the basic plane.
+fn escaped(line: &str) -> String {
+    let mut text = String::with_capacity(line.len());
+    for letter in line.chars() {
+        if letter != '\n' && is_harmful(letter) {
+            let _ = write!(text, "\\u{:04x}", u32::from(letter));
+        } else {
+            text.push(letter);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn harmless(text: &str) -> String {
+        let mut written = String::new();
+        let mut harmless = Harmless { writer: &mut written, left: LONGEST, cut: false };
+        let _ = harmless.write_str(text);
+        written
+    }
+
+    #[test]
+    fn nothing_harmful_is_written() {
+        assert_eq!(harmless("a b\tc é 漢"), "a b\\tc é 漢");
+        assert_eq!(harmless("x\n\u{1b}[2J\r\u{9b}\u{202e}"), "x\\n\\u{1b}[2J\\r\\u{9b}\\u{202e}");
+        assert_eq!(escaped("{\"a\":\"\u{9b}\u{202e}\"}\n"), "{\"a\":\"\\u009b\\u202e\"}\n");
+    }
+
+    #[test]
+    fn a_long_value_is_cut() {
+        assert_eq!(harmless(&"x".repeat(LONGEST + 1)).len(), LONGEST);
+        assert!(harmless(&"\n".repeat(LONGEST)).len() <= LONGEST);
+    }
 }

@@ -6,8 +6,10 @@
 
 pub mod connect;
 mod exec;
+pub mod fence;
 pub mod files;
 pub mod frame;
+pub mod idle;
 pub mod init;
 pub mod launch;
 pub mod log_reader;

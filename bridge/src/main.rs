@@ -3,7 +3,8 @@
 use std::{path::Path, process::ExitCode};
 
 const USAGE: &str = "usage: errand-bridge connect ROOT GENERATION\n       errand-bridge init LIFE [PROCESSES]\n       \
-errand-bridge launch REQUEST LIFE\n       errand-bridge write PATH SIZE MODE\n       errand-bridge version";
+errand-bridge launch REQUEST LIFE\n       errand-bridge write PATH SIZE MODE\n       errand-bridge fence [allow=RANGE|refuse=RANGE]...\n       \
+errand-bridge idle\n       errand-bridge version";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -27,6 +28,8 @@ fn main() -> ExitCode {
             (Ok(size), Ok(mode)) => said(errand_bridge::put::run(Path::new(path), size, mode)),
             _ => usage(),
         },
+        ["fence", ref words @ ..] => said(errand_bridge::fence::run(words)),
+        ["idle"] => errand_bridge::idle::run(),
         _ => usage(),
     }
 }

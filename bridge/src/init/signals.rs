@@ -51,10 +51,17 @@ impl Signals {
                 }
                 signal
             };
-            // A sender that this process cannot see has no number.
-            told |= i32::try_from(signal.ssi_signo) == Ok(libc::SIGTERM) && signal.ssi_pid == 0;
+            told |= is_from_outside(&signal);
         }
     }
+}
+
+/// Whether this is SIGTERM by `kill` or its like from a process that this one cannot see, which then has no number.
+///
+/// The number alone proves nothing: `rt_sigqueueinfo` carries any, and a signal that `F_SETSIG` made of a file has none. But the first is
+/// refused by the kernel for every code that is not negative, and the second has a code of its own.
+fn is_from_outside(signal: &libc::signalfd_siginfo) -> bool {
+    i32::try_from(signal.ssi_signo) == Ok(libc::SIGTERM) && signal.ssi_code == libc::SI_USER && signal.ssi_pid == 0
 }
 
 impl AsFd for Signals {

@@ -8,6 +8,7 @@
 
 mod copy;
 mod disk;
+mod inherited;
 mod network;
 mod view;
 
@@ -69,6 +70,7 @@ pub fn run(request: &Path) -> Result<std::convert::Infallible, Trouble> {
     let request = LaunchSandbox::decode(&request[..]).map_err(io::Error::other).tried(named)?;
     rustix::process::setsid().tried(|| "a session of its own".to_owned())?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
+    inherited::reset();
     place_descriptors(&request)?;
     for procs in &request.cgroup_procs {
         fs::write(procs, std::process::id().to_string()).tried(|| format!("joining the cgroup of {procs}"))?;
@@ -87,7 +89,7 @@ pub fn run(request: &Path) -> Result<std::convert::Infallible, Trouble> {
         become_owner(owner).tried(|| format!("changing to the user {}", owner.uid))?;
     }
     if !request.connector.is_empty() {
-        network::connect(&request.connector)?;
+        network::connect(&request.connector, request.fence.as_ref())?;
     }
     take_over(&request.command)
 }
@@ -96,6 +98,7 @@ pub fn run(request: &Path) -> Result<std::convert::Infallible, Trouble> {
 /// from here on. What signals do is the default again.
 fn begin_anew() {
     exec::default_signals();
+    exec::unblock_signals();
     // SAFETY: this process has opened nothing yet.
     #[allow(unsafe_code)]
     unsafe {

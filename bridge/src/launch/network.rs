@@ -15,15 +15,17 @@ use rustix::{
 };
 
 use super::{Tried as _, Trouble, c_strings};
-use crate::exec;
+use crate::{exec, fence, proto::init};
 
 /// How long the connector may take to be there.
 const LIMIT: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Makes the network and has it connected.
-pub(super) fn connect(connector: &[String]) -> Result<(), Trouble> {
+/// Makes the network, fences it, and has it connected.
+pub(super) fn connect(connector: &[String], wanted: Option<&init::Fence>) -> Result<(), Trouble> {
     let own = std::process::id();
+    // As long as this process still sees them. The sandbox's network may have some of them as its own: those are reached inside.
+    let refused = fence::own_addresses();
     let places =
         ["--userns".to_owned(), format!("/proc/{own}/ns/user"), "--netns".to_owned(), format!("/proc/{own}/ns/net")];
     let argv = c_strings(&[connector, &places].concat())?;
@@ -49,8 +51,21 @@ pub(super) fn connect(connector: &[String]) -> Result<(), Trouble> {
         return Err(io::Error::last_os_error()).tried(|| "a process for the network".to_owned());
     };
     leave().tried(|| "a network of its own".to_owned())?;
+    if let Some(wanted) = wanted {
+        // Before anything leads out.
+        put_up(wanted, refused).tried(|| {
+            "a fence around its network, which takes a kernel with nf_tables (--network-mode none works without)"
+                .to_owned()
+        })?;
+    }
     rustix::io::write(&make, b"n").tried(|| "a pipe".to_owned())?;
     await_route(child).tried(|| "the connection to the network".to_owned())
+}
+
+fn put_up(wanted: &init::Fence, refused: Vec<fence::Range>) -> io::Result<()> {
+    let allowed = wanted.allowed.iter().map(|range| range.parse()).collect::<Result<_, _>>()?;
+    let resolvers = wanted.resolvers.iter().map(|address| address.parse()).collect::<Result<_, _>>();
+    fence::Fence { allowed, refused, resolvers: resolvers.map_err(io::Error::other)? }.put_up()
 }
 
 /// Goes into a network of its own, and a user namespace that it belongs to.

@@ -197,7 +197,12 @@ impl Command {
             rustix::process::setrlimit(resource, limit).map_err(at(Stage::Limits))?;
         }
         if self.nice > 0 {
-            rustix::process::nice(i32::try_from(self.nice).unwrap_or(19)).map_err(at(Stage::Limits))?;
+            // Absolute, where `nice` would add to a niceness that the sandbox could not get rid of. What is nicer already stays so.
+            let wanted = i32::try_from(self.nice).unwrap_or(19);
+            match rustix::process::setpriority_process(None, wanted) {
+                Ok(()) | Err(Errno::ACCESS | Errno::PERM) => {}
+                Err(errno) => return Err((Stage::Limits, errno)),
+            }
         }
         if let Some(identity) = &self.identity {
             change_user(identity).map_err(at(Stage::User))?;

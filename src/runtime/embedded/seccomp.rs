@@ -191,7 +191,10 @@ fn refused() -> Result<Rules, BackendError> {
         PERSONALITIES.map(|known| condition(0, SeccompCmpOp::Ne, known)).into_iter().collect::<Result<_, _>>()?;
     rules.insert(libc::SYS_personality, vec![SeccompRule::new(others)?]);
     let others = FAMILIES.map(|family| condition(0, SeccompCmpOp::Ne, u64::from(family.unsigned_abs())));
-    rules.insert(libc::SYS_socket, vec![SeccompRule::new(others.into_iter().collect::<Result<_, _>>()?)?]);
+    let others = SeccompRule::new(others.into_iter().collect::<Result<_, _>>()?)?;
+    // A pair is a socket too, and loads what implements its family in the same way.
+    rules.insert(libc::SYS_socket, vec![others.clone()]);
+    rules.insert(libc::SYS_socketpair, vec![others]);
     rules.insert(libc::SYS_prlimit64, vec![one(0, SeccompCmpOp::Eq, INIT)?]);
     Ok(rules)
 }
