@@ -5,6 +5,8 @@ use rustix::event::pause;
 
 /// Waits for the signal that ends it.
 pub fn run() -> ! {
+    // Not that of its file, by which connecting processes are found.
+    let _ = rustix::thread::set_name(c"errand-idle");
     crate::exec::default_signals();
     crate::exec::unblock_signals();
     loop {

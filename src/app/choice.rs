@@ -48,7 +48,7 @@ impl fmt::Display for Hindrance {
 
 /// Chooses the runtime, and says which and why.
 pub(super) async fn choose(config: &Config, store: &dyn TaskStore) -> Result<Chosen, ServeError> {
-    let docker = DockerRuntime::new(config.docker_host.as_deref());
+    let docker = DockerRuntime::new(config.docker_host.as_deref()).allowing(config.allow_addresses.clone());
     match config.runtime {
         RuntimeKind::Docker => Ok(wait_for(docker, "it was asked for").await),
         RuntimeKind::Embedded => {
@@ -104,6 +104,7 @@ async fn embedded(config: &Config, why: &str) -> Result<Chosen, Hindrance> {
     }
     let mut options = EmbeddedOptions::new(&config.data_dir);
     options.disk_bytes = config.disk_bytes;
+    options.allow_addresses.clone_from(&config.allow_addresses);
     // Whoever chose it has access to it; callers can ask for no other path but those in the directory of images.
     options.images.extend(config.image.as_deref().filter(|image| image.starts_with('/')).map(Into::into));
     Ok(Chosen {

@@ -61,6 +61,8 @@ pub struct Config {
     /// Whether callers without a token may adopt any running container. Default false; an error with a tokens file, which says it for each
     /// token.
     pub allow_adopt: bool,
+    /// Ranges of private addresses, such as `10.1.0.0/16`, that sandboxes on the network `bridge` may reach. Default: none of them.
+    pub allow_addresses: Vec<String>,
     /// Directory inside the sandbox that holds the task directories: an absolute path without a trailing slash. Default
     /// `/tmp/errand`.
     pub task_root: String,

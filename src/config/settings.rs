@@ -192,6 +192,14 @@ pub static SETTINGS: &[Setting] = &[
     )
     .switch(),
     setting!(
+        "allow-addresses",
+        "RANGES",
+        None,
+        "Private addresses that sandboxes on the network bridge may reach, such as 10.1.0.0/16 [default: none]",
+        allow_addresses,
+        value::ranges
+    ),
+    setting!(
         "task-root",
         "PATH",
         Some("/tmp/errand"),
@@ -376,6 +384,7 @@ impl Default for Config {
             allow_images: Patterns::all(),
             allow_networks: Patterns::all(),
             allow_adopt: false,
+            allow_addresses: Vec::new(),
             task_root: String::new(),
             stop_tasks_on_exit: false,
             max_running_per_bot: 0,

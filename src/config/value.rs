@@ -1,7 +1,14 @@
 //! From the text of a setting to its value. Every function answers, for a text that breaks its rule, with the rule itself: a
 //! noun phrase that completes "this is not …".
 
-use std::{fmt::Display, net::SocketAddr, ops::RangeInclusive, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    fmt::Display,
+    net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
 
 use tracing_subscriber::EnvFilter;
 
@@ -110,6 +117,17 @@ pub(super) fn network(text: &str) -> Parsed<String> {
         return Err(rule.to_owned());
     }
     word(text, rule)
+}
+
+/// Ranges of addresses, apart by commas.
+pub(super) fn ranges(text: &str) -> Parsed<Vec<String>> {
+    let one = |text: &str| {
+        let (address, bits) = text.split_once('/')?;
+        let most = if address.parse::<IpAddr>().ok()?.is_ipv4() { 32 } else { 128 };
+        bits.parse().is_ok_and(|bits: u8| bits <= most).then(|| text.to_owned())
+    };
+    let ranges: Option<Vec<String>> = text.split(',').map(|text| one(text.trim())).collect();
+    ranges.ok_or_else(|| "ranges of addresses apart by commas, such as 10.1.0.0/16,192.168.7.4/32".to_owned())
 }
 
 /// An absolute path in the sandbox, returned without its trailing slashes.

@@ -16,8 +16,8 @@ use super::{
 use crate::{
     bridge::ExecBridge,
     runtime::{
-        CreateSandbox, Found, LABEL_ADOPT_BOT, LABEL_ADOPT_TENANT, LABEL_BOT, LABEL_TENANT, Runtime, RuntimeError,
-        is_of_this_process,
+        Asked, CreateSandbox, Found, LABEL_ADOPT_BOT, LABEL_ADOPT_TENANT, LABEL_BOT, LABEL_TENANT, Runtime,
+        RuntimeError, is_of_this_process,
     },
     store::TaskStore,
     task::{BotId, Incarnation, SandboxId, SandboxRecord, SandboxSpec, Task, TenantId},
@@ -280,6 +280,7 @@ impl SandboxKeeper {
             tenant: record.tenant.clone(),
             bot: record.bot.clone(),
             spec: record.spec.clone(),
+            asked: Asked::of(&record.spec, &self.default),
         };
         match self.runtime.create(&request).await {
             Ok(found) => {

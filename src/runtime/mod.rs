@@ -30,6 +30,9 @@ pub trait Runtime: Send + Sync + 'static {
     /// Whether the bytes of processes pass through an engine, to which each of them costs more than to pack it.
     fn is_through_engine(&self) -> bool;
 
+    /// Where the bridge's program is in sandboxes that this version made, read-only: no command can replace it.
+    fn guest(&self) -> String;
+
     /// Checks that the engine answers.
     ///
     /// # Errors
@@ -124,6 +127,30 @@ pub struct CreateSandbox {
     pub bot: BotId,
     /// How.
     pub spec: SandboxSpec,
+    /// Which of its limits were asked for, and are not the server's own: where one of those cannot be enforced, it is not made.
+    pub asked: Asked,
+}
+
+/// Limits that somebody asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// That of memory.
+    pub memory: bool,
+    /// That of processors.
+    pub cpus: bool,
+    /// That of processes.
+    pub pids: bool,
+}
+
+impl Asked {
+    /// The limits in which a specification differs from the usual one.
+    pub fn of(spec: &SandboxSpec, usual: &SandboxSpec) -> Self {
+        Self {
+            memory: spec.memory_bytes != usual.memory_bytes,
+            cpus: spec.cpus.to_bits() != usual.cpus.to_bits(),
+            pids: spec.pids_limit != usual.pids_limit,
+        }
+    }
 }
 
 /// A sandbox as the runtime sees it now.

@@ -50,6 +50,7 @@ impl Place {
                 user: None,
                 env: [("PLACE".to_owned(), "here".to_owned())].into(),
             },
+            asked: Default::default(),
         }
     }
 

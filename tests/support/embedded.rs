@@ -136,6 +136,7 @@ pub fn request(image: String) -> CreateSandbox {
             user: None,
             env: Default::default(),
         },
+        asked: Default::default(),
     }
 }
 

@@ -24,6 +24,8 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// How long a broken connection is left alone at first, doubled each time, and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// What is told of a bridge in a sandbox that was adopted, or made by another version.
+const REPLACEABLE: &str = "from a file that commands of its user can replace";
 /// After this time a sandbox that the bridge could not run in is tried again.
 const IMPOSSIBLE_FOR: Duration = Duration::from_secs(600);
 
@@ -163,8 +165,8 @@ impl Connections {
 
     async fn connect(&self, sandbox: &str, breaches: &Arc<Breaches>) -> Result<Link, RuntimeError> {
         let connecting = async {
-            let wire = match reach(&*self.runtime, sandbox, &self.root, breaches).await? {
-                Reached::Bridge(wire) => wire,
+            let (wire, installed) = match reach(&*self.runtime, sandbox, &self.root, breaches).await? {
+                Reached::Bridge { wire, installed } => (wire, installed),
                 Reached::Impossible(why) => {
                     tracing::info!(sandbox, %why, "the resident bridge cannot run in this sandbox");
                     return Ok(Link::Impossible(why.into()));
@@ -183,7 +185,7 @@ impl Connections {
                 wire,
                 boot: Duration::from_secs(hello.boot_time),
                 ticks_per_second: hello.ticks_per_second.max(1),
-                version: hello.version,
+                version: if installed { format!("{}, {REPLACEABLE}", hello.version) } else { hello.version },
             }))
         };
         tokio::time::timeout(LIMIT, connecting).await.unwrap_or_else(|_| {

@@ -10,8 +10,8 @@ const GENERATION: u32 = 1;
 
 /// What came of an attempt to reach the bridge in a sandbox.
 pub(super) enum Reached {
-    /// It speaks.
-    Bridge(Wire),
+    /// It speaks. `installed`: its program is a file that commands of its user can replace.
+    Bridge { wire: Wire, installed: bool },
     /// It cannot run there, and why.
     Impossible(String),
 }
@@ -23,11 +23,17 @@ pub(super) async fn reach(
     root: &str,
     breaches: &Arc<Breaches>,
 ) -> Result<Reached, RuntimeError> {
+    // Where that is missing, the sandbox was adopted, or made by another version.
+    match start(runtime, sandbox, root, &runtime.guest(), breaches).await {
+        Err(RuntimeError::NotStarted { .. }) | Ok(First::Words(_)) => {}
+        Ok(First::Bridge(wire)) => return Ok(Reached::Bridge { wire, installed: false }),
+        Err(error) => return Err(error),
+    }
     let mut why = String::new();
     // The second is for a root on a file system from which nothing may be executed.
     for directory in [format!("{root}/.bridge"), "/var/tmp/errand-bridge".to_owned()] {
         match reach_at(runtime, sandbox, root, &format!("{directory}/{}", *BRIDGE_NAME), breaches).await? {
-            Reached::Bridge(wire) => return Ok(Reached::Bridge(wire)),
+            bridge @ Reached::Bridge { .. } => return Ok(bridge),
             Reached::Impossible(reason) if why.is_empty() => why = reason,
             Reached::Impossible(_) => {}
         }
@@ -50,7 +56,7 @@ async fn reach_at(
     tracing::debug!(sandbox, path, bytes = BRIDGE.len(), "putting the bridge into a sandbox");
     match runtime.put_file(sandbox, path, BRIDGE, 0o700).await {
         Ok(()) => understood(start(runtime, sandbox, root, path, breaches).await),
-        other => understood(other.map(|()| Reached::Impossible(String::new()))),
+        other => understood(other.map(|()| First::Words(String::new()))),
     }
 }
 
@@ -60,24 +66,26 @@ async fn start(
     root: &str,
     path: &str,
     breaches: &Arc<Breaches>,
-) -> Result<Reached, RuntimeError> {
+) -> Result<First, RuntimeError> {
     let argv = [path, "connect", root, &GENERATION.to_string()].map(str::to_owned);
     match Wire::open(runtime.exec(sandbox, &argv).await?, Arc::clone(breaches)).await? {
-        First::Bridge(wire) => Ok(Reached::Bridge(wire)),
         First::Words(words) => match runtime.explain(&words) {
             Some(error) => Err(error),
             None if words.is_empty() => Err(RuntimeError::Unavailable { detail: "the bridge said nothing".to_owned() }),
-            None => Ok(Reached::Impossible(words)),
+            None => Ok(First::Words(words)),
         },
+        bridge @ First::Bridge(_) => Ok(bridge),
     }
 }
 
 /// Which failures mean that the bridge cannot run there, however often it is tried.
-fn understood(result: Result<Reached, RuntimeError>) -> Result<Reached, RuntimeError> {
+fn understood(result: Result<First, RuntimeError>) -> Result<Reached, RuntimeError> {
     match result {
+        Ok(First::Bridge(wire)) => Ok(Reached::Bridge { wire, installed: true }),
+        Ok(First::Words(words)) => Ok(Reached::Impossible(words)),
         Err(error @ (RuntimeError::NotStarted { .. } | RuntimeError::NotWritten { .. })) => {
             Ok(Reached::Impossible(error.to_string()))
         }
-        other => other,
+        Err(error) => Err(error),
     }
 }

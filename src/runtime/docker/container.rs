@@ -4,31 +4,45 @@ use std::collections::{BTreeMap, HashMap};
 
 use bollard::models::{ContainerCreateBody, ContainerInspectResponse, HostConfig};
 
+use super::guest;
 use crate::{
-    runtime::{CreateSandbox, Found, LABEL_BOT, LABEL_SANDBOX, LABEL_TENANT},
+    runtime::{Asked, CreateSandbox, Found, LABEL_BOT, LABEL_SANDBOX, LABEL_TENANT, RuntimeError},
     task::{Incarnation, SandboxSpec},
 };
 
 /// Where a sandbox can be written, whatever its root allows. Disk, not memory: logs would count against the memory limit, and both
 /// outlive a restart of the container.
 const WRITABLE: [&str; 2] = ["/tmp", "/workspace"];
-/// What the container itself runs: nothing, for as long as it lives. Only a shell is needed.
-const IDLE: [&str; 3] = ["sh", "-c", "while :; do sleep 86400; done"];
+/// What the container itself runs: nothing, for as long as it lives.
+const IDLE: &str = "idle";
 /// What the bridge needs to start commands as other users, and to signal them. It passes none of it on to a command.
 const BRIDGE_CAPABILITIES: [&str; 3] = ["KILL", "SETGID", "SETUID"];
 /// Nano-CPUs in one core, the engine's unit.
 const NANO: f64 = 1e9;
+/// More than any machine has, and well within every number that is made of it.
+const MOST_NANO: f64 = 1e6 * NANO;
 
 /// How a container exited whose process was ended by SIGKILL.
 const KILLED: i64 = 128 + 9;
 
 /// What to ask the engine for.
-pub(super) fn body(request: &CreateSandbox) -> ContainerCreateBody {
+///
+/// # Errors
+/// [`RuntimeError::Refused`] for a limit that the engine has no number for: it would be none at all.
+pub(super) fn body(request: &CreateSandbox) -> Result<ContainerCreateBody, RuntimeError> {
     let spec = &request.spec;
-    let memory = i64::try_from(spec.memory_bytes).unwrap_or(i64::MAX);
-    ContainerCreateBody {
+    let too_large =
+        |what: &str| RuntimeError::Refused { detail: format!("{what} is larger than the engine can enforce") };
+    let memory = i64::try_from(spec.memory_bytes).map_err(|_| too_large("memory_bytes"))?;
+    let pids = i64::try_from(spec.pids_limit).map_err(|_| too_large("pids_limit"))?;
+    let nano_cpus = spec.cpus * NANO;
+    // From here on the engine's own arithmetic, in microseconds of a period of 100 ms, leaves its numbers.
+    if !(nano_cpus >= 1.0 && nano_cpus <= MOST_NANO) {
+        return Err(too_large("cpus"));
+    }
+    Ok(ContainerCreateBody {
         image: Some(spec.image.clone()),
-        entrypoint: Some(IDLE.map(str::to_owned).to_vec()),
+        entrypoint: Some(vec![guest::path(), IDLE.to_owned()]),
         cmd: Some(Vec::new()),
         user: spec.user.clone(),
         working_dir: Some("/workspace".to_owned()),
@@ -44,8 +58,9 @@ pub(super) fn body(request: &CreateSandbox) -> ContainerCreateBody {
             memory: Some(memory),
             // The same as memory: no swap on top.
             memory_swap: Some(memory),
-            nano_cpus: Some((spec.cpus * NANO) as i64),
-            pids_limit: i64::try_from(spec.pids_limit).ok(),
+            nano_cpus: Some(nano_cpus as i64),
+            pids_limit: Some(pids),
+            mounts: Some(vec![guest::mount(true)]),
             network_mode: Some(spec.network_mode.clone()),
             readonly_rootfs: Some(!spec.writable_root),
             // Reaps what commands leave behind.
@@ -57,7 +72,25 @@ pub(super) fn body(request: &CreateSandbox) -> ContainerCreateBody {
             ..HostConfig::default()
         }),
         ..ContainerCreateBody::default()
+    })
+}
+
+/// Refuses a container of which the engine says that it does not enforce a limit that was asked for.
+pub(super) fn unkept(warnings: &[String], asked: Asked) -> Result<(), RuntimeError> {
+    let limits =
+        [("memory_bytes", "memory", asked.memory), ("cpus", "cpu", asked.cpus), ("pids_limit", "pids", asked.pids)];
+    for warning in warnings {
+        let lower = warning.to_lowercase();
+        let is_lost = lower.contains("discarded") || lower.contains("does not support");
+        // Without a limit of swap, memory is limited all the same.
+        let is_about = |word: &str| lower.contains(word) && !lower.contains("swap");
+        if let Some((name, ..)) = limits.iter().find(|(_, word, asked)| *asked && is_lost && is_about(word)) {
+            return Err(RuntimeError::Refused {
+                detail: format!("the limit {name} that was asked for cannot be enforced: {}", warning.trim()),
+            });
+        }
     }
+    Ok(())
 }
 
 /// What the engine says about a container.
@@ -92,5 +125,27 @@ pub(super) fn found(inspected: ContainerInspectResponse) -> Found {
         },
         labels: config.labels.unwrap_or_default().into_iter().collect(),
         runtime_id,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warning_about_a_limit_that_was_asked_for_is_an_error() {
+        let asked = Asked { memory: true, ..Asked::default() };
+        let lost = ["Your kernel does not support memory limit capabilities or the cgroup is not mounted. Limitation discarded.".to_owned()];
+        assert!(
+            matches!(unkept(&lost, asked), Err(RuntimeError::Refused { detail }) if detail.contains("memory_bytes"))
+        );
+        assert!(unkept(&lost, Asked { cpus: true, ..Asked::default() }).is_ok());
+        let swap = ["Your kernel does not support swap limit capabilities. Memory limited without swap.".to_owned()];
+        assert!(unkept(&swap, asked).is_ok());
+        let pids = [
+            "Your kernel does not support PIDs limit capabilities or the cgroup is not mounted. PIDs limit discarded."
+                .to_owned(),
+        ];
+        assert!(unkept(&pids, Asked { pids: true, ..Asked::default() }).is_err());
     }
 }

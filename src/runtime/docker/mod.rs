@@ -4,21 +4,29 @@ mod archive;
 mod at_rest;
 mod container;
 mod error;
+mod fence;
+mod guest;
 
-use std::{sync::OnceLock, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bollard::{
     API_DEFAULT_VERSION, Docker,
     container::LogOutput,
     exec::{StartExecOptions, StartExecResults},
-    models::ExecConfig,
+    models::{ContainerInspectResponse, ExecConfig},
     query_parameters::{
         CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
         UploadToContainerOptionsBuilder,
     },
 };
 use futures_util::StreamExt as _;
+
+use fence::Fencing;
 
 use super::{Chunk, CreateSandbox, Exec, FileAtRest, Found, NotStarted, Runtime, RuntimeError};
 
@@ -39,12 +47,38 @@ pub struct DockerRuntime {
     host: String,
     /// Made at first use: the engine's socket may appear after this server has started.
     docker: OnceLock<Docker>,
+    /// Private addresses that sandboxes may reach.
+    allowed: Vec<String>,
+    /// Whether the volume with the bridge's program was seen to be filled.
+    prepared: tokio::sync::Mutex<bool>,
+    /// What is known of containers, by their ids.
+    fenced: Mutex<HashMap<String, Fencing>>,
 }
 
 impl DockerRuntime {
     /// The engine at `host`: `unix://PATH`, a path, or `tcp://HOST:PORT`; its usual socket if none is given. Nothing is sent yet.
     pub fn new(host: Option<&str>) -> Self {
-        Self { host: host.unwrap_or(DEFAULT_HOST).to_owned(), docker: OnceLock::new() }
+        Self {
+            host: host.unwrap_or(DEFAULT_HOST).to_owned(),
+            docker: OnceLock::new(),
+            allowed: Vec::new(),
+            prepared: tokio::sync::Mutex::default(),
+            fenced: Mutex::default(),
+        }
+    }
+
+    /// The same, and its sandboxes on the network `bridge` may reach these ranges of private addresses, such as `10.1.0.0/16`.
+    #[must_use]
+    pub fn allowing(self, allowed: Vec<String>) -> Self {
+        Self { allowed, ..self }
+    }
+
+    fn fencing(&self, id: &str) -> Option<Fencing> {
+        self.fenced.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+
+    fn set_fencing(&self, id: &str, fencing: Fencing) {
+        self.fenced.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), fencing);
     }
 
     fn docker(&self) -> Result<&Docker, RuntimeError> {
@@ -69,6 +103,10 @@ impl DockerRuntime {
             user: user.map(str::to_owned),
             ..ExecConfig::default()
         };
+        self.exec_with(runtime_id, config).await
+    }
+
+    async fn exec_with(&self, runtime_id: &str, config: ExecConfig) -> Result<Exec, RuntimeError> {
         let created = self
             .docker()?
             .create_exec(runtime_id, config)
@@ -110,12 +148,21 @@ impl DockerRuntime {
         Err(RuntimeError::Refused { detail: format!("/workspace cannot be opened for the sandbox's user: {detail}") })
     }
 
+    async fn look(&self, runtime_id: &str) -> Result<ContainerInspectResponse, RuntimeError> {
+        let inspected = self.docker()?.inspect_container(runtime_id, None).await;
+        inspected.map_err(|failure| error::about_container(failure, runtime_id))
+    }
+
     async fn create_and_start(&self, request: &CreateSandbox) -> Result<Found, RuntimeError> {
         let options = CreateContainerOptionsBuilder::default().name(&request.name).build();
-        self.docker()?
-            .create_container(Some(options), container::body(request))
+        self.prepare_guest(&request.spec.image).await?;
+        let created = self
+            .docker()?
+            .create_container(Some(options), container::body(request)?)
             .await
             .map_err(|failure| error::about_creation(failure, &request.spec.image))?;
+        container::unkept(&created.warnings, request.asked)?;
+        self.refuse_link(&request.name).await?;
         let found = self.start(&request.name).await?;
         if found.spec.user.is_some() {
             self.open_workspace(&found).await?;
@@ -173,6 +220,10 @@ impl Runtime for DockerRuntime {
         true
     }
 
+    fn guest(&self) -> String {
+        guest::path()
+    }
+
     async fn ping(&self) -> Result<(), RuntimeError> {
         match tokio::time::timeout(PING_TIMEOUT, self.docker()?.ping()).await {
             Ok(Ok(_)) => Ok(()),
@@ -184,7 +235,16 @@ impl Runtime for DockerRuntime {
     async fn create(&self, request: &CreateSandbox) -> Result<Found, RuntimeError> {
         let name = &request.name;
         self.remove(name).await?;
-        match self.create_and_start(request).await {
+        let mut created = self.create_and_start(request).await;
+        if let Err(RuntimeError::Refused { detail }) = &created
+            && detail.contains(&guest::path())
+        {
+            // The volume was removed since it was filled.
+            *self.prepared.lock().await = false;
+            self.remove(name).await?;
+            created = self.create_and_start(request).await;
+        }
+        match created {
             Ok(found) => Ok(found),
             Err(failure) => {
                 // The failure is the answer; the next call with this name removes what could not be removed now.
@@ -197,14 +257,15 @@ impl Runtime for DockerRuntime {
     }
 
     async fn inspect(&self, runtime_id: &str) -> Result<Found, RuntimeError> {
-        let inspected = self.docker()?.inspect_container(runtime_id, None).await;
-        inspected.map(container::found).map_err(|failure| error::about_container(failure, runtime_id))
+        self.look(runtime_id).await.map(container::found)
     }
 
     async fn start(&self, runtime_id: &str) -> Result<Found, RuntimeError> {
         let started = self.docker()?.start_container(runtime_id, None).await;
         started.map_err(|failure| error::about_container(failure, runtime_id))?;
-        self.inspect(runtime_id).await
+        let inspected = self.look(runtime_id).await?;
+        self.fence(&inspected, runtime_id).await?;
+        Ok(container::found(inspected))
     }
 
     async fn stop(&self, runtime_id: &str) -> Result<(), RuntimeError> {
@@ -214,6 +275,7 @@ impl Runtime for DockerRuntime {
     }
 
     async fn remove(&self, runtime_id: &str) -> Result<(), RuntimeError> {
+        self.fenced.lock().unwrap_or_else(PoisonError::into_inner).remove(runtime_id);
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
         match self.docker()?.remove_container(runtime_id, Some(options)).await {
             Ok(()) => Ok(()),
@@ -225,6 +287,7 @@ impl Runtime for DockerRuntime {
     }
 
     async fn exec(&self, runtime_id: &str, argv: &[String]) -> Result<Exec, RuntimeError> {
+        self.guard(runtime_id).await?;
         self.exec_as(runtime_id, None, argv).await
     }
 
@@ -233,6 +296,7 @@ impl Runtime for DockerRuntime {
     }
 
     async fn put_file(&self, runtime_id: &str, path: &str, content: &[u8], mode: u32) -> Result<(), RuntimeError> {
+        self.guard(runtime_id).await?;
         // The archive API neither sees tmpfs mounts nor knows the sandbox's user by name: it is for sandboxes without a shell.
         match self.put_by_shell(runtime_id, path, content, mode).await {
             Err(RuntimeError::NotStarted { reason: NotStarted::NotFound, .. }) => {

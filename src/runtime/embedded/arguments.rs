@@ -3,9 +3,14 @@
 use std::{collections::BTreeMap, io};
 
 use super::{network::Network, places::Places, record::Record};
+use crate::runtime::BRIDGE_NAME;
 
 /// The init inside, for whoever is there.
 pub(super) const INIT: &str = "/run/errand/init";
+/// The same file, by what it is made of: there it is the bridge, and a later server sees whether it is its own.
+pub(super) fn guest() -> String {
+    format!("/run/errand/{}", *BRIDGE_NAME)
+}
 /// Descriptors as the launcher places them.
 const INFO: &str = "5";
 const FILTER: &str = "6";
@@ -42,7 +47,8 @@ pub(super) fn compose(record: &Record, places: &Places, network: &Network, sizes
     for (path, target) in [(&places.tmp, "/tmp"), (&places.workspace, "/workspace")] {
         add(&["--bind", &path.to_string_lossy(), target]);
     }
-    add(&["--dir", "/run", "--ro-bind", &places.program.to_string_lossy(), INIT, "--remount-ro", "/dev"]);
+    let program = places.program.to_string_lossy();
+    add(&["--dir", "/run", "--ro-bind", &program, INIT, "--ro-bind", &program, &guest(), "--remount-ro", "/dev"]);
     if !record.root.is_writable() {
         // What lies between the others is memory that nothing else limits.
         add(&["--remount-ro", "/"]);

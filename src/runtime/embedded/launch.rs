@@ -47,6 +47,8 @@ const PAUSE: Duration = Duration::from_millis(1);
 pub(super) struct Launch<'a> {
     pub(super) directory: &'a Path,
     pub(super) record: &'a Record,
+    /// Private addresses that it may reach.
+    pub(super) allow_addresses: &'a [String],
     /// The program that is launcher and init.
     pub(super) program: &'a Path,
     /// bubblewrap.
@@ -111,6 +113,7 @@ impl Launch<'_> {
             filter: text(&directory.join(FILTER)),
             arguments: text(&directory.join(ARGUMENTS)),
             connector: network.connector(),
+            fence: Some(network.fence(self.allow_addresses)),
             command,
             copy: places.copy,
         };

@@ -59,12 +59,19 @@ pub struct EmbeddedOptions {
     /// Images: directories and archives that sandboxes may have as their root, or directories of such. No other path of this machine can
     /// be asked for. A relative path is never asked for.
     pub images: Vec<PathBuf>,
+    /// Ranges of private addresses that sandboxes on the network `bridge` may reach, such as `10.1.0.0/16`.
+    pub allow_addresses: Vec<String>,
 }
 
 impl EmbeddedOptions {
     /// The usual ones, for a data directory: images are those in its directory `images`.
     pub fn new(data_dir: &Path) -> Self {
-        Self { data_dir: data_dir.to_owned(), disk_bytes: DISK, images: vec![data_dir.join("images")] }
+        Self {
+            data_dir: data_dir.to_owned(),
+            disk_bytes: DISK,
+            images: vec![data_dir.join("images")],
+            allow_addresses: Vec::new(),
+        }
     }
 }
 
@@ -79,7 +86,7 @@ impl EmbeddedRuntime {
     pub fn new(options: EmbeddedOptions) -> Self {
         // What is below it is given to other processes, which have other working directories.
         let data_dir = std::path::absolute(&options.data_dir).unwrap_or(options.data_dir);
-        Self { shared: Arc::new(Shared::new(&data_dir, &options.images, options.disk_bytes)) }
+        Self { shared: Arc::new(Shared::new(&data_dir, &options.images, options.disk_bytes, options.allow_addresses)) }
     }
 
     /// Does work that waits for the disk and for processes where that holds nobody up. It is done to its end, also when nobody waits.
@@ -103,6 +110,10 @@ impl Runtime for EmbeddedRuntime {
 
     fn is_through_engine(&self) -> bool {
         false
+    }
+
+    fn guest(&self) -> String {
+        arguments::guest()
     }
 
     async fn ping(&self) -> Result<(), RuntimeError> {

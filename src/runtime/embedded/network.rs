@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::machine::{Machine, TUN, may_use_tun};
+use super::{
+    machine::{Machine, TUN, may_use_tun},
+    proto::Fence,
+};
 use crate::runtime::RuntimeError;
 
 /// What connects a network of a sandbox's own with the machine's.
@@ -36,7 +39,7 @@ const KEPT: [&str; 3] = ["search", "domain", "options"];
 pub(super) enum Network {
     /// Nothing but itself.
     None,
-    /// The world, through this program, and nothing that listens on this machine's loopback.
+    /// The world, through this program, and neither this machine nor private networks.
     Bridge(PathBuf),
     /// The machine's own network: its loopback and its abstract sockets too.
     Host,
@@ -76,6 +79,11 @@ impl Network {
         words.extend(OPTIONS.map(str::to_owned));
         words.push(RESOLVER.to_owned());
         words
+    }
+
+    /// What it may reach beside the world.
+    pub(super) fn fence(&self, allowed: &[String]) -> Fence {
+        Fence { allowed: allowed.to_vec(), resolvers: vec![RESOLVER.to_owned()] }
     }
 
     /// How names are resolved in it: the content of `resolv.conf`.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    cgroup::{Cgroups, KillCount, Limits, Resource},
+    cgroup::{Cgroups, KillCount, Limit, Limits, Resource},
     clear::clear,
     disk, end,
     home::{Held, Home, refused},
@@ -17,7 +17,7 @@ use super::{
     record::{Life, Record, Wanted},
     root::{self, Images, Root},
 };
-use crate::runtime::{BRIDGE, BRIDGE_NAME, CreateSandbox, Found, RuntimeError};
+use crate::runtime::{Asked, BRIDGE, BRIDGE_NAME, CreateSandbox, Found, RuntimeError};
 
 /// The sandboxes of a data directory. What is known of each is on the disk.
 #[derive(Debug)]
@@ -25,6 +25,7 @@ pub(super) struct Shared {
     home: Home,
     images: Images,
     disk_bytes: u64,
+    allow_addresses: Vec<String>,
     /// What this machine offers, once it has everything that is needed.
     machine: Mutex<Option<Arc<Machine>>>,
     /// Where kills for want of memory are counted, once that was looked for.
@@ -33,10 +34,10 @@ pub(super) struct Shared {
 
 impl Shared {
     /// The sandboxes below a data directory, which must be absolute.
-    pub(super) fn new(data_dir: &Path, images: &[PathBuf], disk_bytes: u64) -> Self {
+    pub(super) fn new(data_dir: &Path, images: &[PathBuf], disk_bytes: u64, allow_addresses: Vec<String>) -> Self {
         let home = Home::new(data_dir);
         let images = Images::new(home.images(), images);
-        Self { home, images, disk_bytes, machine: Mutex::default(), memory_kills: OnceLock::new() }
+        Self { home, images, disk_bytes, allow_addresses, machine: Mutex::default(), memory_kills: OnceLock::new() }
     }
 
     /// What this machine offers, looked at until it has everything that is needed.
@@ -133,11 +134,11 @@ impl Shared {
         }
         let record = Record::new(request, root, user, owner, maker.map(|_| self.disk_bytes));
         record.write(held.path()).map_err(|error| refused("the sandbox's record", &error))?;
-        self.begin(held.path(), &record)
+        self.begin(held.path(), &record, request.asked)
     }
 
-    /// Begins a life of a sandbox that has none.
-    fn begin(&self, directory: &Path, record: &Record) -> Result<Found, RuntimeError> {
+    /// Begins a life of a sandbox that has none. A limit that was asked for must be enforced in it.
+    fn begin(&self, directory: &Path, record: &Record, asked: Asked) -> Result<Found, RuntimeError> {
         let program =
             self.home.program(&BRIDGE_NAME, BRIDGE).map_err(|error| refused("the program of the init", &error))?;
         let machine = self.machine()?;
@@ -152,10 +153,16 @@ impl Shared {
         for limit in &made.unenforced {
             tracing::debug!(sandbox = %record.name, %limit, "not limited by a cgroup");
         }
+        if let Some(detail) = unkept(&made.unenforced, asked) {
+            // Nothing is in it yet.
+            let _ = Cgroups::detect().remove(&record.runtime_id());
+            return Err(RuntimeError::Refused { detail });
+        }
         let uncounted = made.unenforced.iter().any(|limit| limit.resource == Resource::Pids);
         let launch = Launch {
             directory,
             record,
+            allow_addresses: &self.allow_addresses,
             program: &program,
             bwrap,
             limits_memory_files: machine.limits_memory_files(),
@@ -193,7 +200,7 @@ impl Shared {
             return Ok(record.found(true, Life::read(held.path())));
         }
         self.end(held.path(), &record)?;
-        self.begin(held.path(), &record)
+        self.begin(held.path(), &record, Asked::default())
     }
 
     pub(super) fn stop(&self, runtime_id: &str) -> Result<(), RuntimeError> {
@@ -226,4 +233,19 @@ impl Shared {
         let gone = self.home.discard(held).map_err(|error| refused("removing the sandbox's directory", &error))?;
         clear(&gone).map_err(|error| refused("removing the sandbox's files", &error))
     }
+}
+
+/// Which limits that were asked for are not kept, and why; none when all are.
+fn unkept(unenforced: &[Limit], asked: Asked) -> Option<String> {
+    let name = |resource: Resource| match resource {
+        Resource::Memory => asked.memory.then_some("memory_bytes"),
+        Resource::Cpu => asked.cpus.then_some("cpus"),
+        // Where no cgroup counts processes, the kernel counts those of the sandbox's user.
+        Resource::Pids => None,
+    };
+    let told = unenforced.iter().filter_map(|limit| Some(format!("{}: {}", name(limit.resource)?, limit.why)));
+    let told = told.collect::<Vec<_>>().join("; ");
+    (!told.is_empty()).then(|| {
+        format!("the limit that was asked for cannot be enforced here: {told}; leave it out to go without, or see: errand doctor")
+    })
 }

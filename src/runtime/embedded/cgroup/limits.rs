@@ -11,6 +11,9 @@ const PERIOD: u64 = 100_000;
 /// The shortest time of a period that the kernel gives, in microseconds.
 const LEAST_QUOTA: u64 = 1000;
 
+/// The longest that it takes: more is refused, or wraps around to none at all.
+const MOST_QUOTA: u64 = (1 << 44) / 1000;
+
 /// Limits one resource of the cgroup at `directory`.
 pub(super) fn set(directory: &Path, unified: bool, resource: Resource, limits: &Limits) -> Result<(), Hindrance> {
     let write = |name: &str, value: &str| {
@@ -62,5 +65,5 @@ fn optional(written: Result<(), Hindrance>) -> Result<(), Hindrance> {
 /// Microseconds of a period for so many cores.
 fn quota(cpus: f64) -> u64 {
     // From a float: what is too large or not a number ends at the bounds.
-    ((cpus * PERIOD as f64) as u64).max(LEAST_QUOTA)
+    ((cpus * PERIOD as f64) as u64).clamp(LEAST_QUOTA, MOST_QUOTA)
 }
