@@ -5,7 +5,7 @@
 
 use std::{
     fmt::{self, Write as _},
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, IsTerminal as _},
 };
 
 use tracing::field::Field;
@@ -143,6 +143,40 @@ mod tests {
         assert_eq!(harmless("a b\tc é 漢"), "a b\\tc é 漢");
         assert_eq!(harmless("x\n\u{1b}[2J\r\u{9b}\u{202e}"), "x\\n\\u{1b}[2J\\r\\u{9b}\\u{202e}");
         assert_eq!(escaped("{\"a\":\"\u{9b}\u{202e}\"}\n"), "{\"a\":\"\\u009b\\u202e\"}\n");
+    }
+
+    #[derive(Clone, Default)]
+    struct Kept(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+    impl io::Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("unharmed").extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn hostile_fields_stay_on_one_plain_line() {
+        let kept = Kept::default();
+        let writer = kept.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || writer.clone())
+            .with_ansi(false)
+            .fmt_fields(format::debug_fn(field).delimited(" "))
+            .finish();
+        let hostile = "x\n2026-01-01 ERROR forged\u{1b}]0;title\u{7}";
+        tracing::subscriber::with_default(subscriber, || {
+            let span = tracing::info_span!("task", %hostile).entered();
+            tracing::info!(why = %hostile, text = hostile, "said: {hostile}");
+            drop(span);
+        });
+        let text = String::from_utf8(kept.0.lock().expect("unharmed").clone()).expect("a text");
+        assert_eq!(text.matches('\n').count(), 1, "{text:?}");
+        assert!(text.contains("forged") && !text.trim_end().contains(char::is_control), "{text:?}");
     }
 
     #[test]

@@ -13,7 +13,9 @@ mod api {
     mod files;
     mod following;
     mod full_disk;
+    mod guest;
     mod idempotency;
+    mod inherited;
     mod input;
     mod lifecycle;
     mod limits;

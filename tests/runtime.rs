@@ -4,6 +4,9 @@
 mod conformance {
     pub mod runtime;
 }
+mod isolation {
+    mod network;
+}
 mod support;
 
 use std::sync::Arc;

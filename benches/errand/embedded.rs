@@ -120,7 +120,7 @@ async fn in_one(
     let embedded = embedded_memory(&ours.sandboxes())? as f64 / MEBIBYTE;
     let (inside, shim) = (container.memory().await?.all as f64 / MEBIBYTE, container.shim().await? as f64 / MEBIBYTE);
     let parts = format!("{inside:.2} + {shim:.2} MiB, Docker and its shim");
-    let what = "a sandbox that rests after its tasks, embedded: memory of its processes (PSS)";
+    let what = "a sandbox without a network that rests after its tasks, embedded: memory of its processes (PSS)";
     table.times(what, (inside + shim) / embedded, None, format!("{embedded:.2} MiB"), parts);
     Ok(())
 }

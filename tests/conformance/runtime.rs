@@ -32,26 +32,31 @@ impl Drop for Made {
     }
 }
 
+/// What is asked for where a test does not care, of this image.
+pub fn request_of(image: String) -> CreateSandbox {
+    let id = SandboxId::new();
+    CreateSandbox {
+        name: format!("errand-test-{id}"),
+        id,
+        tenant: TenantId::local(),
+        bot: BotId::new("bot").unwrap(),
+        spec: SandboxSpec {
+            image: image,
+            memory_bytes: 128 << 20,
+            cpus: 0.5,
+            pids_limit: 64,
+            network_mode: "none".to_owned(),
+            writable_root: false,
+            user: None,
+            env: [("PLACE".to_owned(), "here".to_owned())].into(),
+        },
+        asked: Default::default(),
+    }
+}
+
 impl Place {
     fn request(&self) -> CreateSandbox {
-        let id = SandboxId::new();
-        CreateSandbox {
-            name: format!("errand-test-{id}"),
-            id,
-            tenant: TenantId::local(),
-            bot: BotId::new("bot").unwrap(),
-            spec: SandboxSpec {
-                image: self.image.clone(),
-                memory_bytes: 128 << 20,
-                cpus: 0.5,
-                pids_limit: 64,
-                network_mode: "none".to_owned(),
-                writable_root: false,
-                user: None,
-                env: [("PLACE".to_owned(), "here".to_owned())].into(),
-            },
-            asked: Default::default(),
-        }
+        request_of(self.image.clone())
     }
 
     async fn make(&self, tune: impl FnOnce(&mut SandboxSpec)) -> Made {

@@ -1,6 +1,8 @@
 //! What can be reached from a sandbox.
 
-use errand::runtime::{Runtime as _, RuntimeError};
+use std::sync::Arc;
+
+use errand::runtime::{EmbeddedOptions, EmbeddedRuntime, Runtime as _, RuntimeError};
 use tokio::{io::AsyncWriteExt as _, net::TcpListener};
 
 use crate::support::{
@@ -17,11 +19,13 @@ async fn without_a_network_there_is_only_its_own_loopback() {
 }
 
 /// A sandbox with a way out; none, and the test is skipped, where it cannot have one.
-async fn bridged() -> Option<Sandbox> {
+async fn bridged(allow_addresses: &[&str]) -> Option<Sandbox> {
     let machine = machine().await?;
     let mut wanted = request("host".to_owned());
     wanted.spec.network_mode = "bridge".to_owned();
-    let runtime = machine.runtime();
+    let allow_addresses = allow_addresses.iter().map(|range| (*range).to_owned()).collect();
+    let options = EmbeddedOptions { allow_addresses, ..EmbeddedOptions::new(machine.data_dir()) };
+    let runtime = Arc::new(EmbeddedRuntime::new(options));
     match runtime.create(&wanted).await {
         Ok(found) => Some(Sandbox { machine, runtime, found }),
         Err(RuntimeError::Refused { detail }) if detail.starts_with("network_mode") => {
@@ -51,7 +55,8 @@ async fn greeter(address: &str) -> u16 {
 
 #[tokio::test]
 async fn a_bridge_leads_out_and_not_to_the_loopback_of_the_machine() {
-    let Some(sandbox) = bridged().await else { return };
+    let Some(outside) = other_address() else { return skip("this machine has one address only") };
+    let Some(sandbox) = bridged(&[&format!("{outside}/32")]).await else { return };
     assert!(sandbox.sh("tail -n +2 /proc/net/route | cut -f2").await.contains("00000000"), "a default route");
     let port = greeter("127.0.0.1").await;
     let gateway = sandbox.sh("tail -n +2 /proc/net/route | awk '$2 == \"00000000\" {print $3}'").await;
@@ -60,10 +65,85 @@ async fn a_bridge_leads_out_and_not_to_the_loopback_of_the_machine() {
     for address in ["127.0.0.1", &gateway, "169.254.1.1"] {
         assert!(!hear(&sandbox, address, port).await.contains("greetings"), "{address} leads to the loopback");
     }
-    // An address of this machine that is not the one that the sandbox has as its own stands for the world.
-    let Some(outside) = other_address() else { return skip("this machine has one address only") };
+    // An address of this machine that is not the one that the sandbox has as its own, and that the operator allows, stands for the world.
     let port = greeter("0.0.0.0").await;
     assert_eq!(hear(&sandbox, &outside, port).await, "greetings");
+}
+
+/// Python that connects to an address in every way that a process has, and says what came of it. A route is not always needed.
+const TRYING: &str = "
+import errno, socket, struct, sys, time
+addresses, port = sys.argv[2:], int(sys.argv[1])
+device = socket.if_indextoname(2) if len(socket.if_nameindex()) > 1 else 'lo'
+def stream(address):
+    return socket.socket(socket.AF_INET6 if ':' in address else socket.AF_INET, socket.SOCK_STREAM)
+def bound(address):
+    one = stream(address)
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
+    return one
+for address in addresses:
+    for make in (stream, bound):
+        one = make(address)
+        one.settimeout(10)
+        begun = time.monotonic()
+        try:
+            one.connect((address, port))
+            print(address, make.__name__, 'REACHED')
+        except OSError as error:
+            if time.monotonic() - begun > 5:
+                print(address, make.__name__, 'TOOK LONG')
+    if ':' not in address:
+        datagram = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        datagram.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        chosen = struct.pack('iii', socket.if_nametoindex(device), 0, 0)
+        for extra in ([], [(socket.IPPROTO_IP, 8, chosen)]):
+            try:
+                datagram.sendmsg([b'from inside'], extra, 0, (address, port))
+            except OSError:
+                pass
+print('tried')
+";
+
+/// Every address that this machine has, but for its loopback.
+fn addresses() -> Vec<String> {
+    let listed = std::process::Command::new("ip").args(["-o", "addr", "show"]).output().unwrap();
+    let text = String::from_utf8_lossy(&listed.stdout).into_owned();
+    let found = text.lines().filter_map(|line| line.split_whitespace().nth(3)?.split('/').next().map(str::to_owned));
+    found.filter(|address| !address.starts_with("127.") && address != "::1" && !address.starts_with("fe80")).collect()
+}
+
+#[tokio::test]
+async fn a_bridge_reaches_no_private_address() {
+    if !std::path::Path::new("/usr/bin/python3").exists() {
+        return skip("no /usr/bin/python3 for what is tried inside");
+    }
+    let Some(sandbox) = bridged(&[]).await else { return };
+    let Some(other) = bridged(&[]).await else { return };
+    let listener = TcpListener::bind("[::]:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let datagrams = std::net::UdpSocket::bind(("0.0.0.0", port)).unwrap();
+    datagrams.set_nonblocking(true).unwrap();
+    // A listener in the other sandbox, at whatever addresses that has.
+    other
+        .runtime
+        .exec(other.id(), &["python3", "-m", "http.server", &port.to_string()].map(str::to_owned))
+        .await
+        .unwrap();
+    let mut tried = addresses();
+    tried.extend(other.sh("hostname -I").await.split_whitespace().map(str::to_owned));
+    tried.extend(
+        ["10.0.0.1", "100.64.0.1", "169.254.169.254", "169.254.1.1", "172.16.0.1", "192.168.0.1"].map(str::to_owned),
+    );
+    tried.extend(["224.0.0.1", "255.255.255.255", "fd00:ec2::254", "fe80::1"].map(str::to_owned));
+    sandbox.runtime.put_file(sandbox.id(), "/workspace/try.py", TRYING.as_bytes(), 0o644).await.unwrap();
+    let said = sandbox.sh(&format!("python3 /workspace/try.py {port} {}", tried.join(" "))).await;
+    assert_eq!(said, "tried\n");
+    assert!(datagrams.recv(&mut [0; 32]).is_err(), "a datagram came out");
+    assert!(futures_util::future::FutureExt::now_or_never(listener.accept()).is_none(), "a connection came out");
+    // What it has to itself works.
+    let own = "python3 -m http.server 8099 >/dev/null 2>&1 & for a in 127.0.0.1 $(hostname -I | cut -d' ' -f1); do \
+               for i in $(seq 100); do (exec 3<>/dev/tcp/$a/8099) 2>/dev/null && echo reached && break; sleep 0.1; done; done; kill %1";
+    assert_eq!(sandbox.sh(&format!("bash -c '{}'", own.replace('\'', "\""))).await, "reached\nreached\n");
 }
 
 /// An address of this machine on an interface without the default route.

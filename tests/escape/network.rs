@@ -87,9 +87,14 @@ async fn sockets_are_those_of_networks_and_of_this_machine_alone() {
     let calls: Vec<_> =
         arguments.iter().flatten().map(|arguments| ("socket", libc::SYS_socket, &**arguments)).collect();
     pair.are_refused(&calls, "EPERM").await;
+    let pairs = arguments.iter().flatten().map(|arguments| format!("{arguments}, b'\\0' * 8")).collect::<Vec<_>>();
+    let calls: Vec<_> = pairs.iter().map(|arguments| ("socketpair", libc::SYS_socketpair, &**arguments)).collect();
+    pair.are_refused(&calls, "EPERM").await;
     let fine = "for family in (1, 2, 10, 16): call('socket', NUMBER, family, 2, 0)"
         .replace("NUMBER", &libc::SYS_socket.to_string());
     assert_eq!(pair.calling(&fine).await, "socket done\n".repeat(4));
+    let fine = format!("call('pair', {}, 1, 1, 0, b'\\0' * 8)", libc::SYS_socketpair);
+    assert_eq!(pair.calling(&fine).await, "pair done\n");
     pair.is_unharmed().await;
 }
 

@@ -96,3 +96,34 @@ async fn the_init_cannot_be_traced_read_changed_or_robbed() {
         pair.is_unharmed().await;
     }
 }
+
+/// Python that sends the init SIGTERM in every way in which a signal has no sender, or one of its own choice.
+const FORGING: &str = "
+import fcntl, signal
+for code in (-1, -2, -3, -4, -5, -6, -60, 0, 1, 0x80):
+    info = struct.pack('iiiiii', 15, 0, code, 0, 0, 0) + b'\\0' * 104
+    call('queue', QUEUE, 1, 15, info)
+    call('pidfd', PIDFD, os.pidfd_open(1), 15, info, 0)
+    call('thread', THREAD, 1, 1, 15, info)
+# A signal that a file makes when it can be read.
+reading, writing = os.pipe()
+fcntl.fcntl(reading, fcntl.F_SETOWN, 1)
+fcntl.fcntl(reading, 10, 15)
+fcntl.fcntl(reading, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
+os.write(writing, b'x')
+print('tried')
+";
+
+#[tokio::test]
+async fn forged_signals_do_not_end_the_init() {
+    for user in USERS {
+        let Some(mut pair) = pair_as(user).await else { return };
+        let script = FORGING
+            .replace("QUEUE", &libc::SYS_rt_sigqueueinfo.to_string())
+            .replace("PIDFD", &libc::SYS_pidfd_send_signal.to_string())
+            .replace("THREAD", &libc::SYS_rt_tgsigqueueinfo.to_string());
+        let said = pair.calling(&script).await;
+        assert!(said.contains("queue done") && said.ends_with("tried\n"), "as {user:?}: {said}");
+        pair.is_unharmed().await;
+    }
+}

@@ -5,10 +5,13 @@ use std::{
     os::unix::fs::{PermissionsExt as _, chown},
 };
 
+use errand::runtime::{Asked, CreateSandbox, Machine, Runtime as _, RuntimeError, Verdict};
+
 use super::{
     calls::Call,
     pair::{USERS, can_as_root, pair, pair_as},
 };
+use crate::support::embedded;
 
 #[tokio::test]
 async fn there_are_no_capabilities_and_none_can_be_had() {
@@ -139,4 +142,28 @@ async fn limits_of_the_sandbox_and_settings_of_the_kernel_are_out_of_reach() {
 fn settings() -> [String; 3] {
     ["core_pattern", "modprobe", "hostname"]
         .map(|name| fs::read_to_string(format!("/proc/sys/kernel/{name}")).unwrap_or_default())
+}
+
+#[tokio::test]
+async fn an_asked_limit_is_enforced_or_refused_by_name() {
+    let Some(machine) = embedded::machine().await else { return };
+    let is_kept = |name: &str| {
+        let found = Machine::look();
+        let part = found.parts().iter().find(|part| part.name == name).map(|part| part.verdict.clone());
+        !matches!(part, Some(Verdict::Degraded { .. }))
+    };
+    let memory = Asked { memory: true, ..Asked::default() };
+    let cpus = Asked { cpus: true, ..Asked::default() };
+    for (asked, part, field) in [(memory, "memory-limit", "memory_bytes"), (cpus, "cpu-limit", "cpus")] {
+        let request = CreateSandbox { asked, ..embedded::request("host".to_owned()) };
+        let made = machine.runtime().create(&request).await;
+        machine.remove(&request.name);
+        match made {
+            Ok(_) => assert!(is_kept(part), "{part} is not enforced, and nothing was said"),
+            Err(RuntimeError::Refused { detail }) => {
+                assert!(!is_kept(part) && detail.contains(field) && detail.contains("errand doctor"), "{detail}");
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
 }

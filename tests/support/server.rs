@@ -150,6 +150,11 @@ impl Server {
         self.link.set(endpoint.connect_lazy());
     }
 
+    /// The number of its process.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the server runs").id()
+    }
+
     /// Waits until its health says that it serves.
     pub async fn serving(&self) {
         eventually("the server serves", async || (self.health("").await == Some(ServingStatus::Serving)).then_some(()))

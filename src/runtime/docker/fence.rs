@@ -9,15 +9,20 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use bollard::models::{ContainerInspectResponse, ExecConfig};
+use bollard::{
+    errors::Error,
+    models::{ContainerCreateBody, ContainerInspectResponse, HostConfig},
+    query_parameters::{CreateContainerOptionsBuilder, LogsOptionsBuilder},
+};
+use futures_util::StreamExt as _;
 
-use super::{DockerRuntime, READ_BUFFER, guest};
+use super::{DockerRuntime, error, guest};
 use crate::runtime::{LABEL_SANDBOX, RuntimeError};
 
 /// The engine's own network, by its names. Whoever asks for another one has been allowed to, and knows what is there.
 const BRIDGES: [&str; 2] = ["bridge", "default"];
-/// What is said when it is done.
-const DONE: &[u8] = b"fenced\n";
+/// The most lines that an error repeats.
+const LINES: usize = 5;
 
 /// What is known of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +37,9 @@ pub(super) enum Fencing {
 struct Wanted {
     id: String,
     life: String,
+    image: String,
+    /// The volume that the sandbox has its program from.
+    volume: String,
     program: String,
 }
 
@@ -47,8 +55,10 @@ impl Wanted {
             return None;
         }
         // One made by an earlier version has none, until it is made anew.
-        let program = guest::of(inspected)?;
-        Some(Self { id: inspected.id.clone()?, life: inspected.state.as_ref()?.started_at.clone()?, program })
+        let volume = guest::of(inspected)?;
+        let life = inspected.state.as_ref()?.started_at.clone()?;
+        let program = guest::path_on(&volume);
+        Some(Self { id: inspected.id.clone()?, life, image: inspected.image.clone()?, volume, program })
     }
 }
 
@@ -79,31 +89,75 @@ impl DockerRuntime {
         if !state.running.unwrap_or(false) || self.fencing(&wanted.id).as_ref() == Some(&known) {
             return Ok(());
         }
-        let mut argv = vec![wanted.program, "fence".to_owned()];
-        argv.extend(own_addresses().iter().map(|address| format!("refuse={address}")));
-        argv.extend(self.allowed.iter().map(|range| format!("allow={range}")));
-        let config = ExecConfig {
-            // It changes the network of the container, and nothing else has the right to.
-            privileged: Some(true),
-            user: Some("0:0".to_owned()),
-            working_dir: Some("/".to_owned()),
-            attach_stdout: Some(true),
-            attach_stderr: Some(true),
-            cmd: Some(argv),
-            ..ExecConfig::default()
-        };
-        let said = self.exec_with(&wanted.id, config).await?.collect(READ_BUFFER).await?;
-        if &said.stdout[..] != DONE {
-            let detail = String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).trim().to_owned();
-            return Err(RuntimeError::Refused {
-                detail: format!(
-                    "the sandbox's network cannot be kept from private addresses, which takes a kernel with nf_tables: {detail}; \
-                     the network mode \"none\" works without"
-                ),
-            });
-        }
+        self.put_up(&wanted).await?;
         self.set_fencing(&wanted.id, known);
         Ok(())
+    }
+}
+
+impl DockerRuntime {
+    /// Puts it up, from a container beside the sandbox's that shares its network and nothing else. It alone has the right to.
+    async fn put_up(&self, wanted: &Wanted) -> Result<(), RuntimeError> {
+        let mut words = vec![wanted.program.clone(), "fence".to_owned()];
+        words.extend(own_addresses().iter().map(|address| format!("refuse={address}")));
+        words.extend(self.allowed.iter().map(|range| format!("allow={range}")));
+        let name = format!("errand-fence-{}", wanted.id);
+        let body = ContainerCreateBody {
+            image: Some(wanted.image.clone()),
+            entrypoint: Some(words),
+            cmd: Some(Vec::new()),
+            user: Some("0:0".to_owned()),
+            working_dir: Some("/".to_owned()),
+            host_config: Some(HostConfig {
+                network_mode: Some(format!("container:{}", wanted.id)),
+                mounts: Some(vec![guest::mount_of(&wanted.volume)]),
+                readonly_rootfs: Some(true),
+                cap_drop: Some(vec!["ALL".to_owned()]),
+                cap_add: Some(vec!["NET_ADMIN".to_owned()]),
+                security_opt: Some(vec!["no-new-privileges".to_owned()]),
+                ..HostConfig::default()
+            }),
+            ..ContainerCreateBody::default()
+        };
+        let options = CreateContainerOptionsBuilder::default().name(&name).build();
+        // One that a server has left which was killed just then.
+        let docker = self.docker()?;
+        let made = match docker.create_container(Some(options.clone()), body.clone()).await {
+            Err(Error::DockerResponseServerError { status_code: 409, .. }) => {
+                self.remove_container(&name).await?;
+                docker.create_container(Some(options), body).await
+            }
+            other => other,
+        };
+        made.map_err(|failure| error::about_creation(failure, &wanted.image))?;
+        let ended = async {
+            docker.start_container(&name, None).await?;
+            docker.wait_container(&name, None).next().await.transpose()
+        };
+        let result = match ended.await {
+            Ok(_) => Ok(()),
+            Err(Error::DockerContainerWaitError { code, .. }) => {
+                let said = self.said(&name).await;
+                Err(RuntimeError::Refused {
+                    detail: format!(
+                        "the sandbox's network cannot be kept from private addresses, which takes a kernel with nf_tables \
+                         ({}); the network mode \"none\" works without",
+                        if said.is_empty() { format!("exit code {code}") } else { said }
+                    ),
+                })
+            }
+            Err(failure) => Err(error::about_container(failure, &wanted.id)),
+        };
+        self.remove_container(&name).await?;
+        result
+    }
+
+    /// What a container has printed.
+    async fn said(&self, container: &str) -> String {
+        let options = LogsOptionsBuilder::default().stdout(true).stderr(true).build();
+        let Ok(docker) = self.docker() else { return String::new() };
+        let printed = docker.logs(container, Some(options)).take(LINES).filter_map(|line| async { line.ok() });
+        printed.map(|line| line.to_string()).collect::<String>().await.trim().to_owned()
     }
 }
 

@@ -24,28 +24,38 @@ const LINK: u32 = 1 << 27;
 
 /// Where this version's program is.
 pub(super) fn path() -> String {
-    format!("{DIRECTORY}/{}", *BRIDGE_NAME)
+    path_on(&BRIDGE_NAME)
+}
+
+/// Where the program of a volume is.
+pub(super) fn path_on(volume: &str) -> String {
+    format!("{DIRECTORY}/{volume}")
 }
 
 /// The mount of the program.
 pub(super) fn mount(read_only: bool) -> Mount {
+    Mount { read_only: Some(read_only), ..mount_of(&BRIDGE_NAME) }
+}
+
+/// The mount of the program of any version.
+pub(super) fn mount_of(volume: &str) -> Mount {
     Mount {
         target: Some(DIRECTORY.to_owned()),
-        source: Some(BRIDGE_NAME.clone()),
+        source: Some(volume.to_owned()),
         typ: Some(MountType::VOLUME),
-        read_only: Some(read_only),
+        read_only: Some(true),
         volume_options: Some(MountVolumeOptions { no_copy: Some(true), ..MountVolumeOptions::default() }),
         ..Mount::default()
     }
 }
 
-/// Where the program is in a container that was made with it, by whatever version; none in any other.
+/// The volume of the program in a container that was made with it, by whatever version; none in any other.
 pub(super) fn of(inspected: &ContainerInspectResponse) -> Option<String> {
     let mounts = inspected.mounts.as_deref().unwrap_or_default();
     mounts.iter().find_map(|mount| {
         let name = mount.name.as_deref().filter(|name| name.starts_with(VOLUME))?;
         let fits = mount.typ.as_deref() == Some("volume") && mount.rw == Some(false);
-        (fits && mount.destination.as_deref() == Some(DIRECTORY)).then(|| format!("{DIRECTORY}/{name}"))
+        (fits && mount.destination.as_deref() == Some(DIRECTORY)).then(|| name.to_owned())
     })
 }
 
@@ -100,8 +110,7 @@ impl DockerRuntime {
         })
     }
 
-    /// Refuses a container whose image has a link where the program is to be: it could lead to where a command can write, and what is found
-    /// there would be run with every right.
+    /// Refuses a container whose image has a link where the program is to be: it could lead to where a command can write.
     pub(super) async fn refuse_link(&self, container: &str) -> Result<(), RuntimeError> {
         let options = ContainerArchiveInfoOptionsBuilder::default().path(DIRECTORY).build();
         match self.docker()?.get_container_archive_info(container, Some(options)).await {

@@ -148,6 +148,18 @@ impl DockerRuntime {
         Err(RuntimeError::Refused { detail: format!("/workspace cannot be opened for the sandbox's user: {detail}") })
     }
 
+    /// Removes a container with its own volumes. No error when there is none.
+    async fn remove_container(&self, id: &str) -> Result<(), RuntimeError> {
+        let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+        match self.docker()?.remove_container(id, Some(options)).await {
+            Ok(()) => Ok(()),
+            Err(failure) => match error::about_container(failure, id) {
+                RuntimeError::NoSuchSandbox { .. } => Ok(()),
+                other => Err(other),
+            },
+        }
+    }
+
     async fn look(&self, runtime_id: &str) -> Result<ContainerInspectResponse, RuntimeError> {
         let inspected = self.docker()?.inspect_container(runtime_id, None).await;
         inspected.map_err(|failure| error::about_container(failure, runtime_id))
@@ -276,14 +288,7 @@ impl Runtime for DockerRuntime {
 
     async fn remove(&self, runtime_id: &str) -> Result<(), RuntimeError> {
         self.fenced.lock().unwrap_or_else(PoisonError::into_inner).remove(runtime_id);
-        let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
-        match self.docker()?.remove_container(runtime_id, Some(options)).await {
-            Ok(()) => Ok(()),
-            Err(failure) => match error::about_container(failure, runtime_id) {
-                RuntimeError::NoSuchSandbox { .. } => Ok(()),
-                other => Err(other),
-            },
-        }
+        self.remove_container(runtime_id).await
     }
 
     async fn exec(&self, runtime_id: &str, argv: &[String]) -> Result<Exec, RuntimeError> {

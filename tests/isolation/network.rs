@@ -1,0 +1,149 @@
+//! What sandboxes on a Docker engine's bridge reach.
+
+use bollard::query_parameters::RestartContainerOptionsBuilder;
+use errand::runtime::{DockerRuntime, Found, Runtime as _};
+use tokio::{io::AsyncWriteExt as _, net::TcpListener};
+
+use crate::{
+    conformance::runtime::request_of,
+    support::docker::{self, Image, engine, host},
+};
+
+/// A sandbox that goes when the test ends.
+struct Bridged {
+    runtime: DockerRuntime,
+    found: Found,
+}
+
+impl Drop for Bridged {
+    fn drop(&mut self) {
+        docker::remove(&self.found.name);
+    }
+}
+
+impl Bridged {
+    async fn new(allowed: &[&str], user: Option<&str>) -> Self {
+        let allowed = allowed.iter().map(|range| (*range).to_owned()).collect();
+        let runtime = DockerRuntime::new(host().as_deref()).allowing(allowed);
+        let mut request = request_of(Image::Busybox.name());
+        request.spec.network_mode = "bridge".to_owned();
+        request.spec.user = user.map(str::to_owned);
+        let found = runtime.create(&request).await.unwrap();
+        Self { runtime, found }
+    }
+
+    async fn sh(&self, script: &str) -> String {
+        let argv = ["sh", "-c", script].map(str::to_owned);
+        let said = self.runtime.exec(&self.found.runtime_id, &argv).await.unwrap().collect(1 << 20).await.unwrap();
+        format!("{}{}", String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr))
+    }
+
+    /// Listens inside, and returns where.
+    async fn listen(&self) -> String {
+        let argv = ["sh", "-c", "while :; do echo greetings | nc -l -p 7000; done"].map(str::to_owned);
+        self.runtime.exec(&self.found.runtime_id, &argv).await.unwrap();
+        self.sh("hostname -i").await.trim().to_owned()
+    }
+
+    /// What comes from an address, within a moment.
+    async fn hear(&self, address: &str, port: u16) -> String {
+        self.sh(&format!("timeout 20 nc -w 10 {address} {port} </dev/null 2>&1; true")).await
+    }
+}
+
+/// A server on this machine that greets whoever comes.
+async fn greeter() -> u16 {
+    let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let _ = client.write_all(b"greetings").await;
+        }
+    });
+    port
+}
+
+/// Where this machine is for a container, and its own address.
+async fn machine(sandbox: &Bridged) -> Vec<String> {
+    let gateway = sandbox.sh("ip route | grep default | cut -d' ' -f3").await.trim().to_owned();
+    let listed =
+        std::process::Command::new("ip").args(["-4", "-o", "addr", "show", "scope", "global"]).output().unwrap();
+    let text = String::from_utf8_lossy(&listed.stdout).into_owned();
+    let own = text.lines().filter_map(|line| line.split_whitespace().nth(3)?.split('/').next().map(str::to_owned));
+    own.chain([gateway]).collect()
+}
+
+#[tokio::test]
+async fn a_bridge_reaches_neither_neighbours_nor_the_machine() {
+    if engine(Image::Busybox).await.is_none() {
+        return;
+    }
+    for user in [None, Some("65534:65534")] {
+        let one = Bridged::new(&[], user).await;
+        let other = Bridged::new(&[], user).await;
+        let port = greeter().await;
+        let neighbour = other.listen().await;
+        assert!(one.sh("ip route").await.contains("default via"), "a way leads out");
+        let begun = std::time::Instant::now();
+        assert!(!one.hear(&neighbour, 7000).await.contains("greetings"), "the neighbour {neighbour} as {user:?}");
+        for address in machine(&one).await {
+            assert!(!one.hear(&address, port).await.contains("greetings"), "the machine at {address} as {user:?}");
+        }
+        for address in ["169.254.169.254", "10.0.0.1", "192.168.0.1", "100.64.0.1"] {
+            let said = one.hear(address, 80).await;
+            assert!(said.contains("refused") || said.contains("unreachable"), "{address}: {said}");
+        }
+        assert!(begun.elapsed().as_secs() < 9, "each is refused at once");
+        let own = one.listen().await;
+        let said =
+            one.sh(&format!("for i in $(seq 50); do nc -w 1 {own} 7000 </dev/null && break; sleep 0.1; done")).await;
+        assert_eq!(said, "greetings\n", "its own address");
+    }
+}
+
+#[tokio::test]
+async fn an_allowed_range_is_reached() {
+    if engine(Image::Busybox).await.is_none() {
+        return;
+    }
+    let other = Bridged::new(&[], None).await;
+    let neighbour = other.listen().await;
+    let one = Bridged::new(&[&format!("{neighbour}/32")], None).await;
+    let script = format!("for i in $(seq 50); do nc -w 1 {neighbour} 7000 </dev/null && break; sleep 0.1; done");
+    assert_eq!(one.sh(&script).await, "greetings\n");
+    let port = greeter().await;
+    for address in machine(&one).await {
+        assert!(!one.hear(&address, port).await.contains("greetings"), "{address}");
+    }
+}
+
+#[tokio::test]
+async fn each_life_is_fenced_whoever_starts_it() {
+    let Some(docker) = engine(Image::Busybox).await else { return };
+    let one = Bridged::new(&[], None).await;
+    let port = greeter().await;
+    let gateway = machine(&one).await.pop().unwrap();
+    let options = RestartContainerOptionsBuilder::default().t(0).build();
+    docker.restart_container(&one.found.runtime_id, Some(options)).await.unwrap();
+    // What runs past the runtime shows that there is something to be reached.
+    let past = docker::exec(&docker, &one.found.runtime_id, &format!("nc -w 5 {gateway} {port} </dev/null")).await;
+    assert_eq!(past, "greetings");
+    assert!(!one.hear(&gateway, port).await.contains("greetings"));
+    one.runtime.stop(&one.found.runtime_id).await.unwrap();
+    one.runtime.start(&one.found.runtime_id).await.unwrap();
+    let past = docker::exec(&docker, &one.found.runtime_id, &format!("nc -w 5 {gateway} {port} </dev/null 2>&1")).await;
+    assert!(!past.contains("greetings"), "fenced at the start");
+}
+
+#[tokio::test]
+async fn no_command_takes_the_fence_down() {
+    if engine(Image::Busybox).await.is_none() {
+        return;
+    }
+    let one = Bridged::new(&[], None).await;
+    let (port, gateway) = (greeter().await, machine(&one).await.pop().unwrap());
+    let guest = one.runtime.guest();
+    let said = one.sh(&format!("{guest} fence allow=0.0.0.0/0; ip route del default; ip link set eth0 down; ip addr add 172.17.255.250/16 dev eth0")).await;
+    assert!(!said.contains("fenced"), "{said}");
+    assert!(!one.hear(&gateway, port).await.contains("greetings"));
+}
