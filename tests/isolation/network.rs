@@ -84,16 +84,16 @@ async fn a_bridge_reaches_neither_neighbours_nor_the_machine() {
         let port = greeter().await;
         let neighbour = other.listen().await;
         assert!(one.sh("ip route").await.contains("default via"), "a way leads out");
-        let begun = std::time::Instant::now();
         assert!(!one.hear(&neighbour, 7000).await.contains("greetings"), "the neighbour {neighbour} as {user:?}");
         for address in machine(&one).await {
             assert!(!one.hear(&address, port).await.contains("greetings"), "the machine at {address} as {user:?}");
         }
         for address in ["169.254.169.254", "10.0.0.1", "192.168.0.1", "100.64.0.1"] {
+            let begun = std::time::Instant::now();
             let said = one.hear(address, 80).await;
+            assert!(begun.elapsed().as_secs() < 9, "{address} is refused at once");
             assert!(said.contains("refused") || said.contains("unreachable"), "{address}: {said}");
         }
-        assert!(begun.elapsed().as_secs() < 9, "each is refused at once");
         let own = one.listen().await;
         let said =
             one.sh(&format!("for i in $(seq 50); do nc -w 1 {own} 7000 </dev/null && break; sleep 0.1; done")).await;
@@ -106,7 +106,8 @@ async fn an_allowed_range_is_reached() {
     if engine(Image::Busybox).await.is_none() {
         return;
     }
-    let other = Bridged::new(&[], None).await;
+    // Its answers have to leave it too.
+    let other = Bridged::new(&["172.16.0.0/12", "192.168.0.0/16"], None).await;
     let neighbour = other.listen().await;
     let one = Bridged::new(&[&format!("{neighbour}/32")], None).await;
     let script = format!("for i in $(seq 50); do nc -w 1 {neighbour} 7000 </dev/null && break; sleep 0.1; done");

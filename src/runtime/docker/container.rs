@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use bollard::models::{ContainerCreateBody, ContainerInspectResponse, HostConfig};
+use bollard::models::{ContainerCreateBody, ContainerInspectResponse, HealthConfig, HostConfig};
 
 use super::guest;
 use crate::{
@@ -53,6 +53,8 @@ pub(super) fn body(request: &CreateSandbox) -> Result<ContainerCreateBody, Runti
             (LABEL_SANDBOX.to_owned(), request.id.to_string()),
         ])),
         volumes: Some(WRITABLE.map(str::to_owned).to_vec()),
+        // A program of the image that the engine would start by itself, before there is a fence.
+        healthcheck: Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..HealthConfig::default() }),
         stop_timeout: Some(2),
         host_config: Some(HostConfig {
             memory: Some(memory),

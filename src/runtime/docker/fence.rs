@@ -54,8 +54,13 @@ impl Wanted {
         if !is_on_bridge || !labels.contains_key(LABEL_SANDBOX) {
             return None;
         }
-        // One made by an earlier version has none, until it is made anew.
-        let volume = guest::of(inspected)?;
+        let Some(volume) = guest::of(inspected) else {
+            tracing::warn!(
+                container = inspected.name,
+                "this sandbox was made by an earlier version and reaches private networks until it is deleted and made anew"
+            );
+            return None;
+        };
         let life = inspected.state.as_ref()?.started_at.clone()?;
         let program = guest::path_on(&volume);
         Some(Self { id: inspected.id.clone()?, life, image: inspected.image.clone()?, volume, program })
