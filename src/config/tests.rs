@@ -44,6 +44,7 @@ fn without_any_source_every_setting_has_its_documented_default() {
             allow_images: crate::task::Patterns::all(),
             allow_networks: crate::task::Patterns::parse("bridge,none").unwrap(),
             allow_adopt: false,
+            allow_addresses: Vec::new(),
             task_root: "/tmp/errand".to_owned(),
             stop_tasks_on_exit: false,
             max_running_per_bot: 64,

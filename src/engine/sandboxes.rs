@@ -280,7 +280,7 @@ impl SandboxKeeper {
             tenant: record.tenant.clone(),
             bot: record.bot.clone(),
             spec: record.spec.clone(),
-            asked: Asked::of(&record.spec, &self.default),
+            asked: Asked::of(&record.spec, &self.usual(&record.tenant)),
         };
         match self.runtime.create(&request).await {
             Ok(found) => {
