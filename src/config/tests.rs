@@ -92,6 +92,7 @@ fn every_setting_can_be_given_by_flag_by_environment_and_in_the_file() {
         ("allow-images", "debian:*, alpine"),
         ("allow-networks", "none"),
         ("allow-adopt", "false"),
+        ("allow-addresses", "10.1.0.0/16, fd00::/8"),
         ("task-root", "/var/errand/"),
         ("stop-tasks-on-exit", "true"),
         ("max-running-per-bot", "1"),
