@@ -30,8 +30,9 @@ mod api {
     mod runtimes;
     mod sandboxes;
     mod serving;
-    mod spoiling;
+    mod sizes;
     mod spoiled;
+    mod spoiling;
     mod stalls;
     mod stopping;
     mod tenants;

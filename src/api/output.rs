@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::convert::count;
+use super::{convert::count, page};
 use crate::{
     engine::{OutputPiece, OutputSlice, PackedPiece, ReadSelection},
     proto::v1::{OutputFormat, OutputPart, OutputStream, ReadOutputResponse, output_part::Content},
@@ -17,6 +17,8 @@ use crate::{
 pub(super) const PART_LIMIT: usize = 128 * 1024;
 /// The most bytes of one character.
 const CHARACTER_LIMIT: usize = 4;
+/// The most bytes of one run that are shown as text: those that are no text take three each.
+const TEXT_LIMIT: usize = 1_046_000;
 
 /// How output is carried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,7 +140,10 @@ impl Parts {
 /// The answer to ReadOutput.
 pub(super) fn slice(slice: OutputSlice, selection: ReadSelection, format: Format) -> ReadOutputResponse {
     let OutputSlice { parts, total, finished } = slice;
-    let pieces = joined(parts);
+    let mut pieces = joined(parts);
+    if format == Format::Text {
+        pieces.iter_mut().for_each(|piece| shorten(piece, selection));
+    }
     let parts: Vec<OutputPart> = (0..pieces.len())
         .map(|index| {
             let piece = &pieces[index];
@@ -149,8 +154,51 @@ pub(super) fn slice(slice: OutputSlice, selection: ReadSelection, format: Format
         })
         .filter(|part| part.next_offset > part.offset)
         .collect();
+    let parts = fitting(parts, selection);
     let held: i64 = parts.iter().map(|part| part.next_offset - part.offset).sum();
     ReadOutputResponse { parts, total_bytes: count(total), omitted_bytes: (count(total) - held).max(0) }
+}
+
+/// Cuts a run that could become too large as text, at the end that is farther from what was asked for.
+fn shorten(piece: &mut OutputPiece, selection: ReadSelection) {
+    let Some(excess) = piece.bytes.len().checked_sub(TEXT_LIMIT).filter(|excess| *excess > 0) else { return };
+    match selection {
+        ReadSelection::Range { .. } => piece.bytes.truncate(TEXT_LIMIT),
+        ReadSelection::Tail { .. } | ReadSelection::HeadTail { .. } => {
+            piece.bytes = piece.bytes.slice(excess..);
+            piece.offset += excess as u64;
+        }
+    }
+}
+
+/// As many of these parts as one answer holds: the first of a range, the last of the end, both of head and tail. Their number is the
+/// command's choice, since each change from one stream to the other begins a new one.
+fn fitting(mut parts: Vec<OutputPart>, selection: ReadSelection) -> Vec<OutputPart> {
+    let size: usize = parts.iter().map(page::entry_len).sum();
+    if size <= page::ANSWER_LIMIT {
+        return parts;
+    }
+    match selection {
+        ReadSelection::Range { .. } => page::filled(parts),
+        ReadSelection::Tail { .. } => {
+            parts.reverse();
+            let mut last = page::filled(parts);
+            last.reverse();
+            last
+        }
+        ReadSelection::HeadTail { .. } => {
+            let excess = size - page::ANSWER_LIMIT;
+            let (mut left_out, middle) = (0, parts.len() / 2);
+            let needed = parts[middle..].iter().take_while(|part| {
+                let more = left_out < excess;
+                left_out += page::entry_len(*part);
+                more
+            });
+            let end = middle + needed.count();
+            parts.drain(middle..end);
+            page::filled(parts)
+        }
+    }
 }
 
 /// Pieces without the seams between those of one stream that touch.
@@ -323,6 +371,58 @@ mod tests {
         let shown: Vec<_> = answer.parts.iter().map(|part| (part.offset, text_of(part), part.stream())).collect();
         let expected = [(0, "a\u{FFFD}", OutputStream::Stdout), (2, "b", OutputStream::Stderr)];
         assert_eq!(shown, expected.map(|(offset, text, stream)| (offset, text.to_owned(), stream)));
+    }
+
+    fn encoded(answer: &ReadOutputResponse) -> usize {
+        prost::Message::encoded_len(answer)
+    }
+
+    #[test]
+    fn a_mebibyte_that_is_no_text_fits_into_an_answer() {
+        for selection in [
+            ReadSelection::Range { offset: 0, limit: 1 << 20 },
+            ReadSelection::Tail { limit: 1 << 20 },
+            ReadSelection::HeadTail { head: 1 << 19, tail: 1 << 19 },
+        ] {
+            let size = 1 << 20;
+            let parts = vec![OutputPiece::both(0, vec![0xFF; size])];
+            let answer = slice(OutputSlice { parts, total: size as u64, finished: true }, selection, Format::Text);
+            assert!(encoded(&answer) <= crate::store::PAGE_BYTES, "{} bytes for {selection:?}", encoded(&answer));
+            let shown: i64 = answer.parts.iter().map(|part| part.next_offset - part.offset).sum();
+            assert_eq!((answer.omitted_bytes, shown > 1_000_000), (count(size as u64) - shown, true));
+            // A range goes on where it was cut; an end is an end.
+            let (first, last) = (answer.parts.first().unwrap().offset, answer.parts.last().unwrap().next_offset);
+            assert!(if matches!(selection, ReadSelection::Range { .. }) {
+                first == 0
+            } else {
+                last == count(size as u64)
+            });
+        }
+    }
+
+    #[test]
+    fn output_of_many_changes_of_stream_fits_into_an_answer() {
+        let size = 400_000_u64;
+        let stream = |at| if at % 2 == 0 { Stream::Stdout } else { Stream::Stderr };
+        for selection in [
+            ReadSelection::Range { offset: 0, limit: size },
+            ReadSelection::Tail { limit: size },
+            ReadSelection::HeadTail { head: size / 2, tail: size / 2 },
+        ] {
+            let parts = (0..size).map(|at| OutputPiece { offset: at, stream: stream(at), bytes: "x".into() }).collect();
+            let answer = slice(OutputSlice { parts, total: size, finished: true }, selection, Format::Bytes);
+            assert!(encoded(&answer) <= crate::store::PAGE_BYTES, "{} bytes for {selection:?}", encoded(&answer));
+            assert!(
+                answer.parts.len() > 100_000 && answer.omitted_bytes == count(size) - count(answer.parts.len() as u64)
+            );
+            let (first, last) = (answer.parts.first().unwrap().offset, answer.parts.last().unwrap().next_offset);
+            let expected = match selection {
+                ReadSelection::Range { .. } => (true, false),
+                ReadSelection::Tail { .. } => (false, true),
+                ReadSelection::HeadTail { .. } => (true, true),
+            };
+            assert_eq!((first == 0, last == count(size)), expected);
+        }
     }
 
     proptest! {

@@ -5,8 +5,9 @@ use std::{fmt::Display, str::FromStr};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use prost::Message;
 
-/// The most bytes of the entries of one answer, because clients take no more than 4 MiB unless told otherwise. One entry always fits.
-const ANSWER_LIMIT: usize = 3 * 1024 * 1024;
+/// The most bytes of the entries of one answer: 3 MiB with what is around them, because clients take no more than 4 MiB unless told otherwise.
+/// One entry always fits.
+pub(super) const ANSWER_LIMIT: usize = crate::store::PAGE_BYTES - 4096;
 
 /// The token for the page after the entry with this id or sequence. Opaque to callers.
 pub(super) fn token(last: impl Display) -> String {
@@ -32,10 +33,30 @@ pub(super) fn name(token: &str) -> Option<Vec<u8>> {
 pub(super) fn fitting<M: Message>(entries: &[M]) -> usize {
     let mut size = 0;
     let fits = |entry: &&M| {
-        size += entry.encoded_len();
+        size += entry_len(*entry);
         size <= ANSWER_LIMIT
     };
     entries.iter().take_while(fits).count().max(1).min(entries.len())
+}
+
+/// The first of these entries, as many as one answer holds. What does not fit is never made.
+pub(super) fn filled<M: Message>(entries: impl IntoIterator<Item = M>) -> Vec<M> {
+    let mut size = 0;
+    let mut held: Vec<M> = Vec::new();
+    for entry in entries {
+        size += entry_len(&entry);
+        if size > ANSWER_LIMIT && !held.is_empty() {
+            break;
+        }
+        held.push(entry);
+    }
+    held
+}
+
+/// What an entry takes in an answer: itself, its field's number and its length.
+pub(super) fn entry_len(entry: &impl Message) -> usize {
+    let len = entry.encoded_len();
+    1 + prost::length_delimiter_len(len) + len
 }
 
 /// Cuts what was read to one page of at most `limit` entries. True when something was cut off: there is another page.
@@ -71,8 +92,10 @@ mod tests {
         let mut large = vec!["x".repeat(1024 * 1024); 5];
         assert!(cut(&mut large, 100));
         assert_eq!(large.len(), 2);
+        assert_eq!(filled(large.clone()).len(), 2);
         let mut huge = vec!["x".repeat(ANSWER_LIMIT * 2)];
         assert!(!cut(&mut huge, 100));
+        assert_eq!(filled(huge).len(), 1);
         assert!(!cut(&mut Vec::<String>::new(), 100));
     }
 }

@@ -17,6 +17,9 @@ use crate::{
     task::SandboxId,
 };
 
+/// Sandboxes read at a time. Each has an environment of up to 64 KiB.
+const CHUNK: u32 = 48;
+
 /// The service.
 #[derive(Clone)]
 pub(super) struct Sandboxes {
@@ -33,7 +36,7 @@ impl Sandboxes {
         convert::sandbox(view, bridge)
     }
 
-    /// Up to `wanted` of the sandboxes that the caller may see, after the one with id `after`.
+    /// Up to `wanted` of the sandboxes that the caller may see, after the one with id `after`, or as many as fill an answer.
     async fn visible(
         &self,
         caller: &Caller,
@@ -41,15 +44,20 @@ impl Sandboxes {
         wanted: u32,
     ) -> Result<Vec<v1::Sandbox>, Status> {
         let count = usize::try_from(wanted).unwrap_or(usize::MAX);
-        let mut visible = Vec::new();
+        let chunk = wanted.min(CHUNK);
+        let (mut visible, mut size) = (Vec::new(), 0);
         loop {
-            let read = self.parts.engine.sandboxes(&caller.tenant, after, wanted).await.map_err(status::engine)?;
-            let complete = read.len() < count;
+            let read = self.parts.engine.sandboxes(&caller.tenant, after, chunk).await.map_err(status::engine)?;
+            let complete = u32::try_from(read.len()).unwrap_or(u32::MAX) < chunk;
             after = read.last().map(|view| view.record.id).or(after);
-            visible.extend(read.into_iter().filter(|view| caller.bots.admits(&view.record.bot)));
-            if complete || visible.len() >= count {
+            for view in read.into_iter().filter(|view| caller.bots.admits(&view.record.bot)) {
+                let sandbox = self.convert(view);
+                size += page::entry_len(&sandbox);
+                visible.push(sandbox);
+            }
+            if complete || visible.len() >= count || size > page::ANSWER_LIMIT {
                 visible.truncate(count);
-                return Ok(visible.into_iter().map(|view| self.convert(view)).collect());
+                return Ok(visible);
             }
         }
     }

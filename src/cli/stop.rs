@@ -17,8 +17,13 @@ async fn stop_all(args: StopArgs, connection: &Connection, console: &mut Console
         grace: args.grace.map(text::wire_duration),
         reason: args.reason,
     };
-    let stopped = connection.tasks().stop_tasks(request).await?.into_inner().tasks;
-    console.each(&stopped, line).await?;
+    let answer = connection.tasks().stop_tasks(request).await?.into_inner();
+    console.each(&answer.tasks, line).await?;
+    if answer.more {
+        let listed = i32::try_from(answer.tasks.len()).unwrap_or(i32::MAX);
+        let rest = answer.stopped_count.saturating_sub(listed);
+        console.note(&format!("{rest} more were stopped; `errand ps --all` lists them")).await;
+    }
     Ok(exit_code::SUCCESS)
 }
 

@@ -285,7 +285,7 @@ impl Engine {
     /// When the store fails.
     pub async fn unfinished(&self, scope: &Scope) -> Result<Vec<Task>, EngineError> {
         let statuses = Status::ALL.into_iter().filter(|status| !status.is_terminal()).collect();
-        let query = TaskQuery {
+        let mut query = TaskQuery {
             tenant: scope.tenant.clone(),
             bots: BotFilter::One(scope.bot.clone()),
             session: scope.session.clone(),
@@ -294,7 +294,18 @@ impl Engine {
             before: None,
             limit: self.inner.settings.caps.per_bot,
         };
-        let mut tasks = self.tasks(query).await?;
+        self.inner.reconciling.wait(&query.tenant, &query.bots).await?;
+        let mut tasks = Vec::new();
+        loop {
+            // Large records come in several pages, so that only one page is held beside what the supervisors hold anyway.
+            let page = self.inner.store.task_page(query.clone()).await?;
+            query.limit = query.limit.saturating_sub(u32::try_from(page.tasks.len()).unwrap_or(u32::MAX));
+            tasks.extend(page.tasks.into_iter().map(|task| self.now(task)));
+            if page.next.is_none() || query.limit == 0 {
+                break;
+            }
+            query.before = page.next;
+        }
         tasks.retain(|task| !task.status().is_terminal());
         tasks.reverse();
         Ok(tasks)

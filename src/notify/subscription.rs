@@ -16,8 +16,8 @@ use crate::{
     task::{LeaseId, Notification},
 };
 
-/// The most notifications that a subscription holds.
-const BATCH_LIMIT: u32 = 64;
+/// The most notifications that a subscription holds: 3 MiB, since one takes at most 64 KiB.
+const BATCH_LIMIT: u32 = 48;
 
 /// The state of one subscription between two polls.
 pub(super) struct Subscription {

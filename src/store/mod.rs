@@ -19,6 +19,9 @@ use crate::task::{
 pub use error::StoreError;
 pub use sqlite::SqliteStore;
 
+/// The size in bytes from which on a page of tasks or notifications ends, whatever its limit: about what one answer to a client holds. What is counted is [`Task::weight`] and [`NewNotification::weight`].
+pub const PAGE_BYTES: usize = 3 * 1024 * 1024;
+
 /// Keeps tasks, sandboxes and notifications. Every method that changes something returns after the change is on disk.
 ///
 /// Cancel safety: a change whose future is dropped is committed whole or not at all.
@@ -55,8 +58,8 @@ pub trait TaskStore: Send + Sync + 'static {
         request_id: &str,
     ) -> Result<Option<Task>, StoreError>;
 
-    /// A page of a tenant's tasks, newest first, without those whose records cannot be understood. The work for one page is bounded: it may
-    /// hold fewer than there are, even none.
+    /// A page of a tenant's tasks, newest first, without those whose records cannot be understood. The work for one page and its size
+    /// are bounded: it may hold fewer than there are, even none.
     ///
     /// # Errors
     /// [`StoreError::Busy`] when the tenant reads too much at a time; when the store cannot be read.
@@ -142,7 +145,8 @@ pub trait TaskStore: Send + Sync + 'static {
     async fn remove_sandbox(&self, tenant: &TenantId, bot: &BotId) -> Result<(), StoreError>;
 
     /// A page of notifications in order of sequence, without any effect on their delivery, and without those whose records cannot be
-    /// understood. The work for one page is bounded: it may hold fewer than there are, even none.
+    /// understood. The work for one page and its size are bounded: it may hold fewer than there are, even none. All that a store returns are
+    /// bounded themselves, see [`NewNotification::bounded`], also those that an older server stored.
     ///
     /// # Errors
     /// [`StoreError::Busy`] when the tenant reads too much at a time; when the store cannot be read.

@@ -13,6 +13,7 @@ pub mod prompt;
 mod record;
 mod sandbox;
 pub mod sentinel;
+mod shorten;
 mod spec;
 mod state;
 mod text;

@@ -4,12 +4,18 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::{MemoryKills, Outcome, Owner, Stall, Status, Task, TaskId, text};
+use super::{
+    MemoryKills, Outcome, Owner, Stall, Status, Task, TaskId,
+    shorten::{DESCRIPTION_LIMIT, keep_end, shorten},
+    text,
+};
 
 /// The most output that a notification carries, in bytes.
 pub const TAIL_LIMIT: usize = 4096;
 /// The most of a command that a notification carries, in characters.
 const COMMAND_LIMIT: usize = 1000;
+/// The most of a path that a notification carries, in characters.
+const PATH_LIMIT: usize = 512;
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +63,9 @@ pub struct NewNotification {
     pub description: String,
     /// The beginning of the command.
     pub command: String,
+    /// True when there is more of the command.
+    #[serde(default)]
+    pub command_truncated: bool,
     /// The end of the output, without terminal escapes.
     pub output_tail: String,
     /// True when there was more output.
@@ -77,10 +86,10 @@ pub struct NewNotification {
 }
 
 impl NewNotification {
-    /// A notification about `task` as it stands at `now`. `tail` holds the last bytes of its output.
+    /// A notification about `task` as it stands at `now`, bounded. `tail` holds the last bytes of its output.
     pub fn new(kind: NotificationKind, task: &Task, tail: &[u8], now: SystemTime) -> Self {
         let kept = &tail[tail.len().saturating_sub(TAIL_LIMIT)..];
-        Self {
+        let notification = Self {
             task: task.id,
             owner: task.owner.clone(),
             kind,
@@ -93,7 +102,8 @@ impl NewNotification {
             },
             memory_kills: MemoryKills { before: None, ..task.memory_kills },
             description: task.spec.title(),
-            command: task.spec.program.display().chars().take(COMMAND_LIMIT).collect(),
+            command: task.spec.program.display(),
+            command_truncated: false,
             output_tail: text::plain(kept),
             output_truncated: task.output.bytes > kept.len() as u64,
             output_bytes: task.output.bytes,
@@ -102,7 +112,29 @@ impl NewNotification {
             stall: task.stall.clone(),
             takes_input: task.spec.takes_input(),
             created_at: now,
+        };
+        notification.bounded()
+    }
+
+    /// The same with every text of bounded size, so that it takes at most 64 KiB on its way to a client, whatever the sandbox claimed. One
+    /// that is too large would block every later one of its session.
+    pub fn bounded(mut self) -> Self {
+        shorten(&mut self.description, DESCRIPTION_LIMIT);
+        if let Some((end, _)) = self.command.char_indices().nth(COMMAND_LIMIT) {
+            self.command = self.command[..end].to_owned();
+            self.command_truncated = true;
         }
+        // Bytes that are no text take three each as text.
+        self.output_truncated |= keep_end(&mut self.output_tail, TAIL_LIMIT);
+        shorten(&mut self.output_file, PATH_LIMIT);
+        self.outcome = self.outcome.map(Outcome::bounded);
+        self.stall = self.stall.map(Stall::bounded);
+        self
+    }
+
+    /// Bytes of its large texts: never more than it takes on its way to a client.
+    pub fn weight(&self) -> usize {
+        self.description.len() + self.command.len() + self.output_tail.len()
     }
 
     /// The same ready to be put before a model. Nothing that the command or its output holds can end or add an element.

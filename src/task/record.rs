@@ -62,6 +62,14 @@ impl Task {
         self.state.started_at().and_then(|start| end.duration_since(start).ok()).unwrap_or_default()
     }
 
+    /// Bytes of its large fields: never more than it takes on its way to a client.
+    pub fn weight(&self) -> usize {
+        let pairs = self.spec.env.iter().chain(&self.spec.labels);
+        self.spec.program.len()
+            + self.spec.description.len()
+            + pairs.map(|(name, value)| name.len() + value.len()).sum::<usize>()
+    }
+
     /// Applies an event. True when the record changed and has to be stored. When a command was started is for its sandbox to say: that was
     /// not before the task was accepted.
     pub fn apply(&mut self, mut event: Event) -> bool {

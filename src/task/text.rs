@@ -2,12 +2,17 @@
 
 use std::{fmt::Write as _, time::SystemTime};
 
-use super::{MemoryKills, NewNotification, NotificationKind, Outcome, Reads, Signal, Task, Waiting, output};
+use super::{
+    MemoryKills, NewNotification, NotificationKind, Outcome, Reads, Signal, Task, Waiting, output,
+    shorten::{DESCRIPTION_LIMIT, shorten},
+};
 
 /// The most characters of output in a list.
 const PREVIEW_LIMIT: usize = 200;
 /// The most tasks that a summary describes.
 const SUMMARY_LIMIT: usize = 50;
+/// The size in bytes from which on a summary describes no further task.
+const SUMMARY_BYTES: usize = 48 * 1024;
 
 /// Bytes of output as plain text: whole characters, no terminal escapes, no control characters but newline and tab, and only what a
 /// carriage return left standing of a line.
@@ -153,7 +158,8 @@ pub(super) fn notification(notification: &NewNotification) -> String {
     );
     // Writing to a String cannot fail.
     let _ = writeln!(text, "<description>{}</description>", escape(&notification.description));
-    let _ = writeln!(text, "<command>{}</command>", escape(&notification.command));
+    let truncated = if notification.command_truncated { " truncated=\"true\"" } else { "" };
+    let _ = writeln!(text, "<command{truncated}>{}</command>", escape(&notification.command));
     let _ = writeln!(text, "<duration>{}</duration>", seconds(notification.duration));
     if let Some(stall) = &notification.stall {
         let _ = writeln!(text, "<last-line>{}</last-line>", escape(&stall.last_line));
@@ -174,13 +180,20 @@ pub(super) fn notification(notification: &NewNotification) -> String {
     text
 }
 
-/// The unfinished tasks as text for a system prompt; empty when there are none.
+/// The unfinished tasks as text for a system prompt, at most 64 KiB; empty when there are none.
 pub fn summarize(tasks: &[Task], now: SystemTime) -> String {
     if tasks.is_empty() {
         return String::new();
     }
     let mut text = format!("<running-tasks count=\"{}\">\n", tasks.len());
+    let mut described = 0;
     for task in tasks.iter().take(SUMMARY_LIMIT) {
+        if text.len() > SUMMARY_BYTES {
+            break;
+        }
+        described += 1;
+        let mut title = task.spec.title();
+        shorten(&mut title, DESCRIPTION_LIMIT);
         let _ = writeln!(
             text,
             "- {} {}{}, for {}: {}",
@@ -188,11 +201,11 @@ pub fn summarize(tasks: &[Task], now: SystemTime) -> String {
             task.status().word(),
             if task.stall.is_some() { " (seems to wait for input)" } else { "" },
             seconds(task.duration(now)),
-            escape(&task.spec.title()).replace(['\n', '\r'], " "),
+            escape(&title).replace(['\n', '\r'], " "),
         );
     }
-    if tasks.len() > SUMMARY_LIMIT {
-        let _ = writeln!(text, "- and {} more", tasks.len() - SUMMARY_LIMIT);
+    if tasks.len() > described {
+        let _ = writeln!(text, "- and {} more", tasks.len() - described);
     }
     text.push_str("</running-tasks>");
     text

@@ -133,3 +133,35 @@ async fn an_event_loop_on_a_terminal_is_a_stall() {
     assert_eq!(ended(&session.finished(&task).await), "exited 0");
     assert_eq!(session.told_of(&task).await, ["stalled", "resumed", "completed"]);
 }
+
+#[tokio::test]
+async fn prompts_without_input_are_stalls() {
+    let Some(server) = Server::on(Image::Busybox, &FLAGS).await else { return };
+    let session = server.session("bot", "session");
+    let prompts = [
+        "Overwrite? (y/N) ",
+        "Is this ok [y/N]: ",
+        "Ok to proceed? (y) ",
+        "password for bob: ",
+        "[sudo] password for x: ",
+        "Username for \u{2018}https://host.example\u{2019}: ",
+        "Choose [1-3]: ",
+        "(END)",
+        "--More--(12%)",
+    ];
+    let mut tasks = Vec::new();
+    for prompt in prompts {
+        tasks.push((session.start(&format!("printf '%s' '{prompt}'; sleep 100")).await, prompt));
+    }
+    for (task, prompt) in &tasks {
+        let stall = eventually("a stall is told", async || session.get(task).await.stall).await;
+        assert_eq!(stall.last_line, prompt.trim());
+    }
+    let log = session.start("printf '<project>\n  </project>'; sleep 6").await;
+    session.finished(&log).await;
+    assert_eq!(session.told_of(&log).await, ["completed"]);
+    for (task, _) in &tasks {
+        session.stop(task, Some(0.0)).await;
+        assert_eq!(session.told_of(task).await, ["stalled", "completed"]);
+    }
+}

@@ -37,12 +37,13 @@ macro_rules! store_conformance {
                 a_tenant_cap_holds_under_concurrent_creates, finished_tasks_do_not_count_against_caps,
                 an_update_from_an_older_revision_conflicts, of_concurrent_updates_one_succeeds,
                 an_update_of_no_task_conflicts, a_terminal_state_never_changes,
-                a_finished_task_takes_one_late_outcome_and_nothing_else, tasks_are_listed_newest_first_in_pages,
+                a_finished_task_takes_one_late_outcome_and_nothing_else, tasks_are_listed_newest_first_in_pages, large_tasks_come_in_pages_by_size,
                 tasks_are_listed_by_status_session_and_bot, bot_patterns_match_names_and_prefixes,
                 labels_match_whatever_their_keys_hold, tenants_do_not_see_each_others_tasks,
                 unfinished_tasks_of_all_tenants_are_listed_oldest_first, tasks_that_finished_long_ago_are_removed;
             sandboxes: a_bot_has_one_sandbox, a_container_is_the_sandbox_of_one_bot, sandboxes_are_listed_oldest_first_in_pages, a_forgotten_sandbox_is_gone;
             notifications: notifications_are_in_order_of_commit, an_update_that_conflicts_adds_no_notification,
+                large_notifications_come_in_pages_by_size,
                 a_notification_outlives_its_task, concurrent_drainers_never_hold_the_same,
                 a_lease_that_ended_is_free_again, the_next_lease_end_is_that_of_the_scope,
                 a_released_notification_is_free_at_once, acknowledging_twice_counts_once,

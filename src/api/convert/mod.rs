@@ -32,6 +32,7 @@ pub(super) fn notification(notification: Notification) -> v1::Notification {
         outcome: body.outcome.as_ref().map(|ended| outcome(ended, body.memory_kills)),
         description: body.description,
         command: body.command,
+        command_truncated: body.command_truncated,
         output_tail: body.output_tail,
         output_truncated: body.output_truncated,
         output_bytes: count(body.output_bytes),
@@ -55,6 +56,7 @@ fn kind(kind: NotificationKind) -> v1::NotificationKind {
 }
 
 fn stall(stall: Stall) -> v1::Stall {
+    let stall = stall.bounded();
     v1::Stall {
         since: Some(timestamp(stall.since)),
         silent_for: Some(duration(stall.silent_for)),
@@ -79,14 +81,4 @@ pub(super) fn count(number: u64) -> i64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_that_the_wire_cannot_hold_become_its_greatest() {
-        assert_eq!(count(u64::MAX), i64::MAX);
-        assert_eq!(count(7), 7);
-        assert_eq!(duration(Duration::MAX).seconds, i64::MAX);
-        assert_eq!(duration(Duration::from_millis(1500)), prost_types::Duration { seconds: 1, nanos: 500_000_000 });
-    }
-}
+mod tests;

@@ -6,8 +6,10 @@ use crate::{
     task::{LossReason, MemoryKills, Outcome, Signal, StartFailure, StopCause},
 };
 
-/// An outcome with the number that a shell would show, and with what was killed for want of memory.
+/// An outcome with the number that a shell would show, and with what was killed for want of memory. Its texts are bounded here as well:
+/// records of older servers hold longer ones.
 pub(in crate::api) fn outcome(outcome: &Outcome, kills: MemoryKills) -> v1::Outcome {
+    let outcome = &outcome.clone().bounded();
     let kind = match outcome {
         Outcome::Exited { code } => Kind::Exited(v1::Exited { code: i32::from(*code) }),
         Outcome::Signaled { signal } => Kind::Signaled(v1::Signaled { signal: signal.number(), name: signal.name() }),

@@ -150,8 +150,12 @@ impl TaskService for Tasks {
         let (scope, cause, grace) = validate::stop_all(request.into_inner(), &caller, self.parts.engine.settings())?;
         caller.may_use(&scope.bot)?;
         let stopped = self.parts.unless_ending(self.parts.engine.stop_all(&scope, cause, grace)).await?;
-        let tasks = stopped.map_err(status::engine)?;
-        Ok(Response::new(StopTasksResponse { tasks: tasks.into_iter().map(convert::task).collect() }))
+        let stopped = stopped.map_err(status::engine)?;
+        let stopped_count = stopped.len();
+        let tasks = page::filled(stopped.into_iter().map(convert::task));
+        let more = tasks.len() < stopped_count;
+        let stopped_count = i32::try_from(stopped_count).unwrap_or(i32::MAX);
+        Ok(Response::new(StopTasksResponse { tasks, stopped_count, more }))
     }
 
     async fn summarize_tasks(

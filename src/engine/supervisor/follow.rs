@@ -4,7 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, timeout};
 
-use super::{ANSWER_LIMIT, FIRST_PAUSE, Left, Step, Supervisor, launch::not_launched, lost, stopping::Stopping};
+use super::{
+    ANSWER_LIMIT, FIRST_PAUSE, Left, Step, Supervisor, launch::not_launched, lost, stall::Silence, stopping::Stopping,
+};
 use crate::{
     bridge::{Attachment, Report},
     runtime::RuntimeError,
@@ -49,9 +51,9 @@ struct View {
     follow_at: Option<Instant>,
     /// When to stop waiting for the rest of the log.
     drain_by: Option<Instant>,
-    /// When to look whether the command stalls; none where the bridge tells.
+    /// When to look whether the command stalls; none where the bridge tells of its processes and has told nothing that may be a stall.
     stall_check_at: Option<Instant>,
-    silent_since: Instant,
+    silence: Silence,
     /// When to let others launch although this one shows no sign of life.
     permit_until: Option<Instant>,
     /// When a launch that shows no sign of life is given up.
@@ -114,7 +116,7 @@ impl Supervisor {
             follow_at,
             drain_by: None,
             stall_check_at: (!self.keeps_time()).then_some(now + self.inner.settings.stall_check_interval),
-            silent_since: now,
+            silence: Silence::new(now),
             permit_until: self.permit.is_some().then_some(now + PERMIT_LIMIT),
             silent_until: self.must_fence().then(|| self.silent_until()),
             timeout_at: self.timeout_at(),
@@ -263,8 +265,9 @@ impl Supervisor {
             self.send_signal();
         }
         if view.stall_check_at.is_some_and(|at| at <= now) {
-            view.stall_check_at = Some(now + self.inner.settings.stall_check_interval);
-            self.check_stall(view.silent_since.elapsed(), None).await?;
+            let due = self.check_stall(&mut view.silence).await?;
+            let regular = now + self.inner.settings.stall_check_interval;
+            view.stall_check_at = if self.keeps_time() { due } else { Some(regular) };
         }
         if view.permit_until.is_some_and(|at| at <= now) {
             view.permit_until = None;
@@ -302,24 +305,27 @@ impl Supervisor {
                 self.began_at = self.began_at.or(now.checked_sub(age));
                 view.silent_until = None;
                 view.begun = Some(Begun { process, at, commit_by: now + SETTLE.saturating_sub(age) });
-                view.silent_since = now;
+                view.silence.broken();
                 Ok(None)
             }
             Ok(Report::Output(piece)) => {
                 self.live.output.push(piece).await;
-                view.silent_since = Instant::now();
+                view.silence.broken();
                 self.check_resumed().await?;
                 Ok(self.complete(view))
             }
             Ok(Report::Skipped { to }) => {
                 self.live.output.leave_out(to);
-                view.silent_since = Instant::now();
+                view.silence.broken();
                 self.check_resumed().await?;
                 Ok(None)
             }
             Ok(Report::Activity(activity)) => {
                 self.commit_start(view).await?;
-                self.check_activity(activity).await?;
+                let due = self.check_activity(&mut view.silence, activity).await?;
+                if self.keeps_time() {
+                    view.stall_check_at = due;
+                }
                 Ok(None)
             }
             Ok(Report::Ended { ending, usage, oom_kills }) => {

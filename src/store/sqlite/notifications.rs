@@ -12,7 +12,7 @@ use super::{
     writer::Change,
 };
 use crate::{
-    store::{LeaseRequest, NotificationPage, NotificationQuery, Scope, Selection, StoreError},
+    store::{LeaseRequest, NotificationPage, NotificationQuery, PAGE_BYTES, Scope, Selection, StoreError},
     task::{NewNotification, Notification, NotificationKind, TaskId, TenantId},
 };
 
@@ -22,12 +22,14 @@ const WHAT: &str = "notification";
 const EXAMINED: u32 = 4096;
 /// The most rows that one lease looks at: it does so where all wait that want to write.
 const LEASE_EXAMINED: u32 = 1024;
+/// The weight of notifications with which a lease ends: on their way to a client they take at least twice as much.
+const LEASE_BYTES: usize = 1024 * 1024;
 
 /// A notification from its sequence, record, `acknowledged_at` and `deliveries`.
 fn notification(row: &Row<'_>) -> Result<Notification, StoreError> {
     Ok(Notification {
         sequence: row.get(0)?,
-        body: decode(row, WHAT)?,
+        body: decode::<NewNotification>(row, WHAT)?.bounded(),
         acknowledged_at: row.get::<_, Option<i64>>(2)?.map(time),
         deliveries: row.get(3)?,
     })
@@ -104,7 +106,7 @@ impl Lease {
         push_scope(&mut sql, &self.scope);
         sql.push(" AND acknowledged_at IS NULL AND sequence > ").bind(after);
         sql.push(" ORDER BY sequence LIMIT ").bind(LEASE_EXAMINED);
-        let found = examine(&sql, connection, limit, LEASE_EXAMINED, &self.spoiled)?;
+        let found = examine(&sql, connection, limit, LEASE_EXAMINED, LEASE_BYTES, &self.spoiled)?;
         Ok(Leased { notifications: found.notifications, next: found.next })
     }
 }
@@ -225,30 +227,34 @@ pub(super) fn page(
     }
     sql.push(" AND sequence > ").bind(wanted.after);
     sql.push(" ORDER BY sequence LIMIT ").bind(EXAMINED);
-    examine(&sql, connection, wanted.limit, EXAMINED, spoiled)
+    examine(&sql, connection, wanted.limit, EXAMINED, PAGE_BYTES, spoiled)
 }
 
-/// Takes up to `limit` notifications from the rows that a statement returns, up to `examined` of them; the record is there only in those
+/// Takes up to `limit` notifications from the rows that a statement returns, up to `examined` of them, and none after those with which they
+/// weigh more than `bytes`; the record is there only in those
 /// that are wanted.
 fn examine(
     sql: &Statement,
     connection: &Connection,
     limit: u32,
     examined: u32,
+    bytes: usize,
     spoiled: &Spoiled,
 ) -> Result<NotificationPage, StoreError> {
     let mut statement = sql.prepare(connection)?;
     let mut rows = statement.query(&sql.bound()[..])?;
-    let (mut page, mut last, mut seen) = (NotificationPage::default(), 0, 0);
+    let (mut page, mut last, mut seen, mut weight) = (NotificationPage::default(), 0, 0, 0);
     while let Some(row) = rows.next()? {
-        if page.notifications.len() >= limit as usize {
+        if page.notifications.len() >= limit as usize || weight > bytes {
             page.next = Some(last);
             break;
         }
         seen += 1;
         last = row.get(0)?;
         if row.get_ref(1)? != ValueRef::Null {
-            page.notifications.extend(spoiled.skip(notification(row))?);
+            let found = spoiled.skip(notification(row))?;
+            weight += found.as_ref().map_or(0, |found| found.body.weight());
+            page.notifications.extend(found);
         }
         if seen == examined {
             page.next = Some(last);

@@ -13,7 +13,7 @@ use super::{
     writer::Change,
 };
 use crate::{
-    store::{BotFilter, Caps, Created, Scope, StoreError, TaskPage, TaskQuery},
+    store::{BotFilter, Caps, Created, PAGE_BYTES, Scope, StoreError, TaskPage, TaskQuery},
     task::{BotId, NewNotification, Task, TaskId, TenantId},
 };
 
@@ -180,16 +180,21 @@ pub(super) fn page(connection: &Connection, wanted: &TaskQuery, spoiled: &Spoile
     let mut statement = sql.prepare(connection)?;
     let mut rows = statement.query(&sql.bound()[..])?;
     let begun = Instant::now();
-    let (mut page, mut last, mut examined) = (TaskPage::default(), None, 0);
+    let (mut page, mut last, mut examined, mut weight) = (TaskPage::default(), None, 0, 0);
     while let Some(row) = rows.next()? {
-        if page.tasks.len() >= wanted.limit as usize || (examined > 0 && begun.elapsed() > EXAMINED_FOR) {
+        if page.tasks.len() >= wanted.limit as usize
+            || weight > PAGE_BYTES
+            || (examined > 0 && begun.elapsed() > EXAMINED_FOR)
+        {
             page.next = last;
             break;
         }
         examined += 1;
         last = row.get_ref(0)?.as_str().ok().and_then(|id| id.parse().ok()).or(last);
         if row.get_ref(1)? != ValueRef::Null {
-            page.tasks.extend(spoiled.skip(decode(row, WHAT))?);
+            let found: Option<Task> = spoiled.skip(decode(row, WHAT))?;
+            weight += found.as_ref().map_or(0, Task::weight);
+            page.tasks.extend(found);
         }
         if examined == EXAMINED {
             page.next = last;

@@ -1,7 +1,7 @@
 //! Notifications: committed with the change they tell of, in order, held by one at a time, until acknowledged.
 
 use errand::{
-    store::{LeaseRequest, NotificationQuery, Scope, Selection, StoreError, TaskStore},
+    store::{LeaseRequest, NotificationQuery, PAGE_BYTES, Scope, Selection, StoreError, TaskStore},
     task::{LeaseId, Notification, NotificationKind, Owner},
 };
 
@@ -54,6 +54,39 @@ pub async fn notifications_are_in_order_of_commit(place: &impl Place) {
     assert_eq!(store.notifications(of_first.clone()).await.unwrap(), listed[1..2]);
     let rest = NotificationQuery { after: listed[1].sequence, ..of_first };
     assert_eq!(store.notifications(rest).await.unwrap(), listed[2..]);
+}
+
+pub async fn large_notifications_come_in_pages_by_size(place: &impl Place) {
+    let store = place.open().await;
+    let large = "x".repeat(4000);
+    for number in 0..800 {
+        let task = exited(create(&*store, task(&alice())).await, 0, at(number));
+        let mut told = notice(NotificationKind::Completed, &task);
+        (told.output_tail, told.command) = (large.clone(), large[..1000].to_owned());
+        store.update_task(task, Some(told)).await.unwrap();
+    }
+    let (mut seen, mut after) = (0, 0);
+    loop {
+        let page = NotificationQuery { after, ..all_notifications(&scope(&alice())) };
+        let page = store.notification_page(page).await.unwrap();
+        let weight: usize = page.notifications.iter().map(|notification| notification.body.weight()).sum();
+        assert!(weight <= PAGE_BYTES + 64 * 1024, "{weight}");
+        seen += page.notifications.len();
+        let Some(next) = page.next else { break };
+        after = next;
+    }
+    assert_eq!(seen, 800);
+    // One lease holds as much as an answer, and leaves the rest to the next.
+    let mut leased = 0;
+    loop {
+        let held = store.lease(&scope(&alice()), request(LeaseId::new(), 1000, 0)).await.unwrap();
+        if held.is_empty() {
+            break;
+        }
+        assert!(held.len() < 300 && held.iter().all(|notification| notification.deliveries == 1));
+        leased += held.len();
+    }
+    assert_eq!(leased, 800);
 }
 
 pub async fn an_update_that_conflicts_adds_no_notification(place: &impl Place) {

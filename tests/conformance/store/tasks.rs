@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use errand::{
     store::{BotFilter, Caps, Created, StoreError, TaskQuery},
-    task::{Event, Incarnation, NotificationKind, Outcome, ProcessIdentity, Status, Task},
+    task::{Event, Incarnation, NotificationKind, Outcome, ProcessIdentity, Program, Status, Task},
 };
 use futures_util::future::join_all;
 
@@ -175,6 +175,29 @@ pub async fn tasks_are_listed_newest_first_in_pages(place: &impl Place) {
         listed.extend(page);
     }
     assert_eq!(listed, made);
+}
+
+pub async fn large_tasks_come_in_pages_by_size(place: &impl Place) {
+    let store = place.open().await;
+    let whose = owner("a", "bot", "s");
+    let mut made = Vec::new();
+    for _ in 0..10 {
+        let mut task = task(&whose);
+        Arc::make_mut(&mut task.spec).program = Program::Argv(vec!["x".repeat(1 << 20)]);
+        made.push(create(&*store, task).await.id);
+    }
+    made.reverse();
+    let (mut seen, mut before) = (Vec::new(), None);
+    loop {
+        let page = store.task_page(TaskQuery { before, ..all_tasks("a") }).await.unwrap();
+        assert!(page.tasks.len() <= 3, "{} tasks of a mebibyte each", page.tasks.len());
+        seen.extend(ids(&page.tasks));
+        before = page.next;
+        if before.is_none() {
+            break;
+        }
+    }
+    assert_eq!(seen, made);
 }
 
 pub async fn tasks_are_listed_by_status_session_and_bot(place: &impl Place) {

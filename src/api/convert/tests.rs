@@ -1,0 +1,146 @@
+//! Numbers that the wire cannot hold, and sizes that nothing on it may have.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+use std::time::{Duration, UNIX_EPOCH};
+
+use prop::sample::select;
+use proptest::prelude::*;
+use prost::Message as _;
+
+use super::*;
+use crate::task::{
+    LossReason, NewNotification, Nonce, Outcome, OutputSummary, Program, Reads, SandboxId, Signal, StartFailure,
+    StopCause, Task, TaskId, TaskSpec, TaskState, Waiting,
+};
+
+/// The most bytes of a notification.
+const LIMIT: usize = 64 * 1024;
+
+/// Texts of every size, of characters that take much room as they are, escaped, or as JSON.
+fn hostile() -> impl Strategy<Value = String> {
+    let character = select(vec!['a', '"', '&', '<', '\n', '\0', '\u{fffd}', '\u{10ffff}', '…']);
+    let long = (character, prop_oneof![0..300_usize, 0..5000_usize, Just(2_500_000)])
+        .prop_map(|(character, count)| character.to_string().repeat(count));
+    prop_oneof![3 => long, 1 => "\\PC{0,300}"]
+}
+
+fn outcome() -> impl Strategy<Value = Option<Outcome>> {
+    hostile().prop_flat_map(|message| {
+        let failure = StartFailure::NotFound;
+        select(vec![
+            None,
+            Some(Outcome::Exited { code: 1 }),
+            Some(Outcome::TimedOut { after: Duration::MAX }),
+            Some(Outcome::Stopped {
+                cause: StopCause::Request { reason: message.clone() },
+                signal: Some(Signal::TERM),
+            }),
+            Some(Outcome::FailedToStart { failure, errno: Some(i32::MIN), message: message.clone() }),
+            Some(Outcome::Lost { reason: LossReason::SandboxStopped, message }),
+        ])
+    })
+}
+
+prop_compose! {
+    fn task()(
+        texts in prop::array::uniform6(hostile()),
+        argv in prop::collection::vec(hostile(), 1..4),
+        shell in any::<bool>(),
+        outcome in outcome(),
+    ) -> Task {
+        let [command, description, output_file, last_line, waiting, label] = texts;
+        let program = if shell { Program::Shell { text: command, shell: None } } else { Program::Argv(argv) };
+        let mut spec = TaskSpec::new(program, Duration::MAX);
+        (spec.description, spec.env, spec.labels) =
+            (description, [(label.clone(), label.clone())].into(), [(label.clone(), label)].into());
+        let name = "b".repeat(128);
+        let process = Waiting { pid: u32::MAX, command: waiting, reads: Reads::Terminal };
+        let late = outcome.clone();
+        let state = match outcome {
+            Some(outcome) => TaskState::Finished { outcome, started_at: Some(UNIX_EPOCH), finished_at: UNIX_EPOCH },
+            None => TaskState::Queued,
+        };
+        let stall = Stall { since: UNIX_EPOCH, silent_for: Duration::MAX, last_line, waiting: Some(process) };
+        // As it is stored.
+        serde_json::from_value(serde_json::json!({
+            "id": TaskId::new(),
+            "owner": { "tenant": "t", "bot": name, "session": name },
+            "sandbox": SandboxId::new(),
+            "spec": spec,
+            "nonce": Nonce::new(),
+            "state": state,
+            "late_outcome": late,
+            "output_file": output_file,
+            "output": OutputSummary { bytes: u64::MAX, ..Default::default() },
+            "stall": stall,
+            "created_at": UNIX_EPOCH,
+            "revision": i64::MAX,
+        }))
+        .unwrap()
+    }
+}
+
+fn on_the_wire(body: NewNotification) -> v1::Notification {
+    let sequence = i64::MAX;
+    notification(Notification { sequence, body, acknowledged_at: Some(UNIX_EPOCH), deliveries: u32::MAX })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_task_makes_a_notification_of_over_64_kib(
+        task in task(),
+        kind in select(vec![NotificationKind::Completed, NotificationKind::Stalled, NotificationKind::Resumed, NotificationKind::LateOutcome]),
+        tail in prop_oneof![prop::collection::vec(any::<u8>(), 0..9000), (any::<u8>(), 0..9000_usize).prop_map(|(byte, count)| vec![byte; count])],
+    ) {
+        let made = NewNotification::new(kind, &task, &tail, UNIX_EPOCH);
+        prop_assert!(made.output_tail.len() <= 4096);
+        prop_assert_eq!(&made.clone().bounded(), &made, "what is bounded stays as it is");
+        let long = task.spec.program.display().chars().count() > 1000;
+        prop_assert_eq!(made.command_truncated, long);
+        let weight = made.weight();
+        let sent = on_the_wire(made);
+        prop_assert!(sent.text.contains("<command truncated=\"true\">") == long);
+        prop_assert!((weight..=LIMIT).contains(&sent.encoded_len()), "{} bytes", sent.encoded_len());
+    }
+
+    #[test]
+    fn a_task_weighs_no_more_than_it_takes(made in task()) {
+        let weight = made.weight();
+        let sent = super::task(made).encoded_len();
+        prop_assert!(weight <= sent, "{weight} of {sent}");
+    }
+}
+
+#[test]
+fn the_worst_of_every_text_fits_into_64_kib() {
+    for character in ['"', '\u{10ffff}', '\u{fffd}'] {
+        let huge = character.to_string().repeat(3_000_000);
+        let made: NewNotification = serde_json::from_value(serde_json::json!({
+            "task": TaskId::new(),
+            "owner": { "tenant": "t", "bot": "b".repeat(128), "session": "s".repeat(128) },
+            "kind": "completed", "status": "failed_to_start",
+            "outcome": { "failed_to_start": { "failure": "not_found", "errno": 2, "message": huge } },
+            "description": huge, "command": huge, "output_tail": huge, "output_file": huge,
+            "output_truncated": false, "output_bytes": u64::MAX,
+            "duration": { "secs": 1, "nanos": 0 }, "created_at": UNIX_EPOCH,
+            "stall": { "since": UNIX_EPOCH, "silent_for": { "secs": 1, "nanos": 0 }, "last_line": huge,
+                "waiting": { "pid": 1, "command": huge, "reads": "stdin" } },
+        }))
+        .unwrap();
+        // As an older server may have stored it.
+        let made = made.bounded();
+        assert!(made.output_truncated && made.description.ends_with('…'));
+        let sent = on_the_wire(made).encoded_len();
+        assert!((20_000..=LIMIT).contains(&sent), "{sent} bytes of {character:?}");
+    }
+}
+
+#[test]
+fn numbers_that_the_wire_cannot_hold_become_its_greatest() {
+    assert_eq!(count(u64::MAX), i64::MAX);
+    assert_eq!(count(7), 7);
+    assert_eq!(duration(Duration::MAX).seconds, i64::MAX);
+    assert_eq!(duration(Duration::from_millis(1500)), prost_types::Duration { seconds: 1, nanos: 500_000_000 });
+}

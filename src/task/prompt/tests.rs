@@ -1,0 +1,90 @@
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+use std::{fs, path::PathBuf};
+
+use super::*;
+
+fn corpus() -> Vec<(PathBuf, Vec<u8>)> {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/build-logs");
+    let files = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    files
+        .filter(|path| path.extension().is_some_and(|end| end == "log"))
+        .map(|path| (path.clone(), fs::read(path).unwrap()))
+        .collect()
+}
+
+#[test]
+fn every_example_is_a_prompt() {
+    for rule in &RULES {
+        assert!(
+            !rule.source.is_empty() && !rule.examples.is_empty() && !rule.counterexamples.is_empty(),
+            "{}",
+            rule.name
+        );
+        for example in rule.examples {
+            assert!(waiting_line(example.as_bytes()).is_some(), "{}: {example:?}", rule.name);
+            assert!(
+                waiting_line(format!("working\n50%\r{example}").as_bytes()).is_some(),
+                "{}: {example:?}",
+                rule.name
+            );
+        }
+        let text = text::plain(rule.examples[0].as_bytes());
+        assert!((rule.matches)(&Line::new(&text).unwrap()), "{} does not know its first example", rule.name);
+    }
+}
+
+#[test]
+fn no_counterexample_is_a_prompt() {
+    for rule in &RULES {
+        for line in rule.counterexamples {
+            assert_eq!(waiting_line(line.as_bytes()), None, "{}", rule.name);
+        }
+    }
+}
+
+#[test]
+fn an_answered_prompt_is_none() {
+    for example in RULES.iter().flat_map(|rule| rule.examples) {
+        assert_eq!(waiting_line(format!("{example}\n").as_bytes()), None, "{example:?}");
+        assert_eq!(waiting_line(format!("{example}\nok, working").as_bytes()), None, "{example:?}");
+    }
+}
+
+#[test]
+fn no_line_of_a_build_log_is_a_prompt() {
+    let (mut lines, mut wrong) = (0, Vec::new());
+    for (path, log) in corpus() {
+        for line in log.split(|byte| *byte == b'\n') {
+            lines += 1;
+            // A log may pause after each state of a progress bar, before its carriage return or after it.
+            let ends = line.iter().enumerate().filter(|(_, byte)| **byte == b'\r').flat_map(|(at, _)| [at, at + 1]);
+            for end in ends.chain([line.len()]) {
+                if let Some(prompt) = waiting_line(&line[..end]) {
+                    wrong.push(format!("{}: {prompt}", path.file_name().unwrap().display()));
+                }
+            }
+        }
+    }
+    assert!(lines > 3000, "the corpus has {lines} lines");
+    assert!(wrong.is_empty(), "{} lines look like prompts:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn statements_are_no_prompts() {
+    for line in ["", "\n", " \n ", "Compiling errand v0.1.0", "center: ", "listening on :80", "done.", "100%"] {
+        assert_eq!(waiting_line(line.as_bytes()), None, "{line:?}");
+    }
+}
+
+#[test]
+fn evidence_is_bounded() {
+    let line = format!("{} password:", "x".repeat(1 << 20));
+    assert_eq!(waiting_line(line.as_bytes()).map(|line| line.chars().count()), Some(200));
+    assert_eq!(last_line(line.as_bytes()).chars().count(), 200);
+}
+
+#[test]
+fn any_last_line_is_evidence_beside_a_process_that_waits() {
+    assert_eq!(last_line(b"one\ntwo \n\n"), "two");
+    assert_eq!(last_line(b"\n"), "");
+}
