@@ -239,7 +239,8 @@ impl ExecBridge for DirectBridge {
             Piece::Tail { limit } => ("tail", 0, limit),
         };
         let arguments = vec![task.to_string(), mode.to_owned(), start.to_string(), limit.to_string()];
-        in_time(async { log::open(self.run(sandbox, &[LOG, READ], arguments).await?, &*self.runtime, limit).await }).await
+        in_time(async { log::open(self.run(sandbox, &[LOG, READ], arguments).await?, &*self.runtime, limit).await })
+            .await
     }
 
     async fn remove(&self, sandbox: &str, tasks: &[TaskId]) -> Result<(), RuntimeError> {

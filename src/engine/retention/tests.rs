@@ -80,6 +80,7 @@ impl Place {
             output: OutputSummary::default(),
             stall: None,
             usage: None,
+            memory_kills: Default::default(),
             created_at: self.clock.wall(),
             revision: 0,
         };
