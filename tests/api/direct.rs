@@ -1,5 +1,6 @@
 //! Sandboxes in which the resident bridge cannot run: what the direct one keeps of a request, and that it refuses the rest.
 
+use bollard::models::HostConfig;
 use errand::proto::v1::{
     ListTasksRequest, OutOfMemory, ReadOutputRequest, ResourceLimits, StartTaskRequest, TerminalSize,
 };
@@ -9,8 +10,7 @@ use crate::{
     on_both_images,
     support::{
         client::{Session, bytes, ended, refused},
-        docker::Image,
-        ground::Ground,
+        docker::{Container, Image, container, host_config},
         server::Server,
     },
 };
@@ -21,19 +21,30 @@ on_both_images!(
     the_direct_bridge_tells_memory_kills,
 );
 
-/// A server whose task directories are where a container executes nothing; none on a runtime that has no such place.
-async fn direct(image: Image) -> Option<(Server, Session)> {
-    let server = Server::on(image, &["--task-root", "/dev/shm/errand", "--memory-bytes", "64MiB"]).await?;
-    if !matches!(server.ground, Ground::Docker(_)) {
-        return None;
-    }
+/// A bot with a container that executes nothing where it can write; none on a runtime without containers.
+async fn direct(image: Image) -> Option<(Server, Session, Container)> {
+    const MEMORY: i64 = 64 << 20;
+    let server = Server::on(image, &[]).await?;
+    let docker = server.ground.docker()?;
+    let places = ["/tmp", "/var/tmp", "/workspace"].map(|place| (place.to_owned(), "rw,noexec".to_owned()));
+    let container = container(&docker, image, |body| {
+        body.host_config = Some(HostConfig {
+            memory: Some(MEMORY),
+            memory_swap: Some(MEMORY),
+            readonly_rootfs: Some(true),
+            tmpfs: Some(places.into()),
+            ..host_config()
+        });
+    })
+    .await;
     let session = server.session("bot", "session");
-    assert_eq!(session.ensure(None).await.unwrap().bridge, "direct");
-    Some((server, session))
+    let sandbox = session.adopt(&container.name).await.unwrap();
+    assert_eq!(sandbox.bridge, "direct", "{}", sandbox.bridge_detail);
+    Some((server, session, container))
 }
 
 async fn requests_beyond_the_direct_bridge_are_refused(image: Image) {
-    let Some((_server, session)) = direct(image).await else { return };
+    let Some((_server, session, _container)) = direct(image).await else { return };
     let request = || session.request("cat");
     let table = [
         ("stdin", StartTaskRequest { stdin: true, ..request() }),
@@ -59,7 +70,7 @@ async fn requests_beyond_the_direct_bridge_are_refused(image: Image) {
 }
 
 async fn the_direct_bridge_keeps_the_output_limit(image: Image) {
-    let Some((_server, session)) = direct(image).await else { return };
+    let Some((_server, session, _container)) = direct(image).await else { return };
     let whole: Vec<u8> = (1..=100_000).flat_map(|number| format!("{number}\n").into_bytes()).collect();
     let size = i64::try_from(whole.len()).unwrap();
     // Fast, and longer than a command that is followed only from its first second on.
@@ -76,7 +87,7 @@ async fn the_direct_bridge_keeps_the_output_limit(image: Image) {
             let told = session.told().await;
             let told = told.iter().find(|notice| notice.task_id == task.task_id).unwrap();
             assert!(told.output_tail.ends_with("\n99999\n100000\n"), "{}", told.output_tail);
-            let used = session.exec(&format!("du -sk /dev/shm/errand/{} | cut -f1", task.task_id)).await;
+            let used = session.exec(&format!("du -sk /tmp/errand/{} | cut -f1", task.task_id)).await;
             let used: i64 = used.trim().parse().unwrap();
             assert!(used <= kept / 1024 + 128, "{used} kB on the disk, {kept} bytes are kept");
         }
@@ -84,7 +95,7 @@ async fn the_direct_bridge_keeps_the_output_limit(image: Image) {
 }
 
 async fn the_direct_bridge_tells_memory_kills(image: Image) {
-    let Some((_server, session)) = direct(image).await else { return };
+    let Some((_server, session, _container)) = direct(image).await else { return };
     for (command, end, kills) in [
         ("exec tail /dev/zero", "signaled 9", Some(1)),
         ("sh -c 'exec tail /dev/zero'; exit $?", "exited 137", Some(1)),

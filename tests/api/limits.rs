@@ -136,7 +136,8 @@ async fn a_connection_without_a_valid_token_is_closed() {
     assert!(begun.elapsed() < Duration::from_secs(50), "{:?}", begun.elapsed());
     // Who is known may be silent.
     let session = server.session_with("red", "a", "session");
-    list(&session).await.unwrap();
+    // The first call may meet the end of the connection that asked for the server's health, without a token.
+    eventually("one who is known is answered", async || list(&session).await.ok()).await;
 }
 
 #[tokio::test]
