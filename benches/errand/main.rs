@@ -9,6 +9,7 @@ mod bare;
 mod client;
 mod completions;
 mod embedded;
+mod fairness;
 mod floor;
 mod forkloop;
 mod hostile;
@@ -72,6 +73,7 @@ async fn measure(group: Group, plan: &Plan, docker: &Docker, table: &mut Table) 
         Group::Quiet => quiet::measure(plan, docker, table).await.context("quiet tasks"),
         Group::Subscribers => subscribers::measure(plan, docker, table).await.context("subscribers"),
         Group::Recovery => recovery::measure(plan, docker, table).await.context("recovery"),
+        Group::Fairness => fairness::measure(plan, docker, table).await.context("fairness"),
         Group::Hostile => hostile::measure(plan, docker, table).await.context("hostile sandboxes"),
         Group::Embedded => embedded::measure(plan, docker, table).await.context("embedded sandboxes"),
     }

@@ -37,6 +37,8 @@ pub enum Group {
     Embedded,
     /// Many of those, some of which do not answer.
     Hostile,
+    /// A quiet tenant beside a greedy one.
+    Fairness,
 }
 
 /// So many tasks, this many at any moment.

@@ -138,6 +138,11 @@ struct Waiting(Arc<Queue<Box<dyn Job>>>);
 
 impl Drop for Waiting {
     fn drop(&mut self) {
+        if thread::panicking() {
+            // Without its store the server would answer and keep no promise. The next start finds everything that was committed.
+            tracing::error!("the thread that writes the database broke down; the server ends");
+            std::process::abort();
+        }
         self.0.clear();
     }
 }
