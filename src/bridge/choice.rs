@@ -170,9 +170,17 @@ impl ExecBridge for BridgeChoice {
         process: Option<ProcessIdentity>,
         signal: Option<Signal>,
     ) -> Result<u32, RuntimeError> {
-        match self.choose(sandbox).await? {
-            Chosen::Resident(bridge) => bridge.signal(sandbox, task, process, signal).await,
-            Chosen::Direct(bridge) => bridge.signal(sandbox, task, process, signal).await,
+        let answer = match self.choose(sandbox).await {
+            Ok(Chosen::Direct(bridge)) => return bridge.signal(sandbox, task, process, signal).await,
+            Ok(Chosen::Resident(bridge)) => bridge.signal(sandbox, task, process, signal).await,
+            Err(error) => Err(error),
+        };
+        match answer {
+            // A command can stop its bridge. What runs there can be killed all the same.
+            Err(error @ RuntimeError::Unavailable { .. }) if signal == Some(Signal::KILL) => {
+                self.direct.signal(sandbox, task, process, signal).await.map_err(|_| error)
+            }
+            answer => answer,
         }
     }
 

@@ -452,6 +452,7 @@ impl Engine {
     ) -> Result<SandboxView, EngineError> {
         let inner = Arc::clone(&self.inner);
         self.uncut(async move {
+            inner.reconciling.wait_for(&tenant, &bot).await?;
             let view = inner.sandboxes.adopt(&tenant, &bot, &container, any).await?;
             Ok(with_bridge(&inner, view).await)
         })

@@ -34,7 +34,7 @@ fn gate(name: &str) -> String {
 async fn hung_bridge_delays_no_other_bot_after_restart() {
     let Some(mut server) = Server::on(Image::Debian, &[]).await else { return };
     let (hung, sound) = (server.session("hung", "session"), server.session("sound", "session"));
-    let lost = hung.running(&format!("{}; exit 3", gate("go"))).await;
+    let lost = hung.running("sleep 7800; exit 3").await;
     let goes_on = hung.running(&format!("{}; exit 4", gate("go"))).await;
     let told_before = hung.run("exit 5").await;
     let kept = sound.running(&format!("{}; exit 6", gate("go"))).await;
@@ -65,6 +65,8 @@ async fn hung_bridge_delays_no_other_bot_after_restart() {
     .await;
     assert_eq!(stopped.status(), TaskStatus::Running);
     assert_eq!(ended(&hung.stop(&lost, Some(0.0)).await), "lost SANDBOX_UNRESPONSIVE");
+    // How it ended cannot be told, but it was killed.
+    assert_eq!(hung.processes("sleep 7800").await, 0);
     assert_eq!(hung.told_of(&lost).await, ["completed"]);
     // A bridge that answers again is heard again.
     signal_bridge(&hung, "CONT", BRIDGE).await;
