@@ -46,7 +46,8 @@ async fn the_clock_goes_on_while_no_server_runs() {
     let task = session.finished(&task).await;
     assert_eq!(ended(&task), "timed_out");
     let ran = time(task.finished_at).duration_since(time(running.started_at)).unwrap();
-    assert!((Duration::from_secs(4)..Duration::from_secs(8)).contains(&ran), "{ran:?}");
+    // As above: the record says when the server heard of start and end.
+    assert!((Duration::from_millis(3900)..Duration::from_secs(8)).contains(&ran), "{ran:?}");
 }
 
 #[tokio::test]
