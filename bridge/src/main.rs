@@ -1,6 +1,6 @@
 //! The entry point: what an exec in a sandbox runs, and what makes embedded sandboxes.
 
-use std::{path::Path, process::ExitCode};
+use std::{io, path::Path, process::ExitCode};
 
 const USAGE: &str = "usage: errand-bridge connect ROOT GENERATION\n       errand-bridge init LIFE [PROCESSES]\n       \
 errand-bridge launch REQUEST LIFE\n       errand-bridge write PATH SIZE MODE\n       errand-bridge fence [allow=RANGE|refuse=RANGE]...\n       \
@@ -14,7 +14,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         ["connect", root, generation] => match generation.parse() {
-            Ok(generation) => said(errand_bridge::connect::run(Path::new(root), generation)),
+            Ok(generation) => connected(errand_bridge::connect::run(Path::new(root), generation)),
             Err(_) => usage(),
         },
         // The name of the sandbox's life is for whoever looks for its processes.
@@ -31,6 +31,14 @@ fn main() -> ExitCode {
         ["fence", ref words @ ..] => said(errand_bridge::fence::run(words)),
         ["idle"] => errand_bridge::idle::run(),
         _ => usage(),
+    }
+}
+
+/// A server takes words for the reason why no bridge can run there. One that is only slow, or stopped, is tried again.
+fn connected(result: io::Result<()>) -> ExitCode {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => ExitCode::FAILURE,
+        result => said(result),
     }
 }
 

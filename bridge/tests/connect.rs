@@ -92,5 +92,5 @@ fn a_bridge_that_never_answers_is_given_up() {
     assert!(!ended(&mut connecting).success());
     let mut said = String::new();
     connecting.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-    assert!(said.contains("did not answer within 10s"), "{said}");
+    assert_eq!(said, "", "words would say that no bridge can run there");
 }
