@@ -1,0 +1,94 @@
+//! The lies, by name. What each does is in `tests/liar`.
+
+/// A lie, and what may become of the task that it is told about.
+pub struct Lie {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether a claim that the command exited may be believed: the liar makes one about its own task.
+    pub may_exit: bool,
+}
+
+impl Lie {
+    /// No lie.
+    pub const fn honest() -> Self {
+        lie("none")
+    }
+}
+
+const fn lie(name: &'static str) -> Lie {
+    Lie { name, may_exit: false }
+}
+
+const fn claim(name: &'static str) -> Lie {
+    Lie { name, may_exit: true }
+}
+
+/// All of them; those that take long come first.
+pub static LIES: &[Lie] = &[
+    // The way itself: bytes that never come, come slowly, or are no HTTP/2.
+    lie("silent"),
+    lie("mute"),
+    lie("slow"),
+    lie("half_close"),
+    lie("immortal"),
+    lie("speechless"),
+    lie("deaf"),
+    lie("garbage"),
+    lie("endless_words"),
+    lie("ping_flood"),
+    lie("settings_flood"),
+    lie("header_flood"),
+    // The greeting.
+    lie("huge_hello"),
+    lie("endless_hello"),
+    lie("long_version"),
+    lie("strange_version"),
+    lie("old_protocol"),
+    // Answers.
+    lie("huge_answers"),
+    lie("endless_answers"),
+    lie("noise_in_answers"),
+    lie("huge_refusals"),
+    lie("unknown_refusals"),
+    lie("crowded"),
+    lie("huge_input_taken"),
+    // Reports.
+    lie("empty_reports"),
+    lie("activity_flood"),
+    lie("resume_flood"),
+    lie("start_flood"),
+    lie("output_flood"),
+    lie("tiny_output_flood"),
+    lie("jumping_output"),
+    lie("huge_output"),
+    lie("packed_output"),
+    claim("contradictory"),
+    lie("replayed"),
+    lie("backwards"),
+    lie("huge_names"),
+    lie("huge_result"),
+    lie("strange_result"),
+    lie("impossible_times"),
+    lie("impossible_processes"),
+    // What is found of a task.
+    lie("another_tasks"),
+    lie("many_findings"),
+    lie("huge_findings"),
+    lie("forgotten"),
+    // Logs.
+    lie("packed_bomb"),
+    lie("log_beyond_question"),
+    lie("endless_log"),
+    lie("slow_log"),
+    lie("tiny_log"),
+    // Files.
+    lie("huge_directory_names"),
+    lie("huge_links"),
+    lie("impossible_files"),
+    lie("endless_directory"),
+    lie("empty_batches"),
+    lie("large_batches"),
+    lie("endless_file"),
+    lie("huge_file_pieces"),
+    lie("empty_file_pieces"),
+];

@@ -1,0 +1,226 @@
+//! A liar in the place of a bridge, and everything that a server asks it.
+
+use std::{
+    fmt,
+    path::PathBuf,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use bollard::{Docker, models::HostConfig};
+use errand::{
+    proto::v1::*,
+    runtime::{BRIDGE_NAME, Runtime as _},
+};
+use futures_util::stream;
+
+use super::catalogue::Lie;
+use crate::support::{
+    client::{Session, bytes, duration, ended, is_terminal},
+    docker::{self, Image, host_config},
+    server::Server,
+};
+
+/// Where the server looks for the bridge of a container that it did not make.
+const DIRECTORY: &str = "/tmp/errand/.bridge";
+/// How long a client waits for an answer that the lie is about.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// How long a liar's task may take to end once it is stopped.
+const END_LIMIT: Duration = Duration::from_secs(120);
+/// The processors of one liar, in billionths: what is measured is what the server spends, and all of them share a machine.
+const PROCESSORS: i64 = 100_000_000;
+/// A liar's memory, in bytes.
+const MEMORY: i64 = 256 << 20;
+
+/// Builds the liar and returns it. It is no part of the server's package, and static, as the bridge is.
+pub fn program() -> Vec<u8> {
+    // TARGET/PROFILE/deps/PROGRAM
+    let own = std::env::current_exe().unwrap();
+    let target: PathBuf = own.ancestors().nth(3).unwrap().to_owned();
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["rustc", "--quiet", "--locked", "--package", "errand-test-liar", "--target-dir"]).arg(&target);
+    cargo.args(["--", "-Ctarget-feature=+crt-static", "-Cstrip=symbols"]);
+    let built = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap();
+    assert!(built.success(), "cargo build --package errand-test-liar: {built}");
+    std::fs::read(target.join("debug/errand-test-liar")).unwrap()
+}
+
+/// What liars need.
+pub struct Liars<'a> {
+    pub server: &'a Server,
+    pub docker: Docker,
+    pub program: Vec<u8>,
+}
+
+/// What came of a lie.
+pub struct Faced {
+    lie: &'static str,
+    /// Why it is not as it must be.
+    wrong: Option<String>,
+    outcome: String,
+    /// How long it took from the first question to the end of the task.
+    pub took: Duration,
+}
+
+impl Faced {
+    pub fn wrong(&self) -> Option<String> {
+        self.wrong.as_ref().map(|wrong| format!("{}: {wrong}", self.lie))
+    }
+}
+
+impl fmt::Display for Faced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<22} {:>6.1?}  {}", self.lie, self.took, self.outcome)
+    }
+}
+
+impl Liars<'_> {
+    /// Has a liar tell a lie, asks it all there is to ask, and stops its task.
+    pub async fn face(&self, lie: &Lie) -> Faced {
+        let container = docker::container(&self.docker, Image::Busybox, |body| {
+            let limits = HostConfig { nano_cpus: Some(PROCESSORS), memory: Some(MEMORY), ..host_config() };
+            body.host_config = Some(limits);
+        })
+        .await;
+        let runtime = docker::runtime();
+        for (name, content, mode) in
+            [(BRIDGE_NAME.as_str(), self.program.as_slice(), 0o700), ("lie", lie.name.as_bytes(), 0o600)]
+        {
+            runtime.put_file(&container.id, &format!("{DIRECTORY}/{name}"), content, mode).await.unwrap();
+        }
+        let session = self.server.session_with("lying", lie.name, "session");
+        session.adopt(&container.id).await.unwrap();
+        let begun = Instant::now();
+        let request = StartTaskRequest { stdin: true, ..session.request("sleep 600") };
+        let task = session.start_as(request).await.task_id;
+        tokio::join!(ask_about(&session, &task), ask_about_files(&session));
+        session.stop(&task, Some(0.0)).await;
+        let deadline = Instant::now() + END_LIMIT;
+        let last = loop {
+            let last = session.get(&task).await;
+            if is_terminal(last.status()) || Instant::now() > deadline {
+                break last;
+            }
+            let wait = WaitTaskRequest { task_id: task.clone(), timeout: duration(10.0), ..Default::default() };
+            let _ = session.tasks().wait_task(wait).await;
+        };
+        let outcome = ended(&last);
+        let wrong = if !is_terminal(last.status()) {
+            Some(format!("its task has not ended within {END_LIMIT:?}: {outcome}"))
+        } else if outcome.starts_with("exited") && !lie.may_exit {
+            Some(format!("its task {outcome}, which was never said of it"))
+        } else {
+            None
+        };
+        // What is told of it later still is as it was.
+        let request = ListTasksRequest { bot_id: session.bot.clone(), ..Default::default() };
+        session.tasks().list_tasks(request).await.unwrap();
+        Faced { lie: lie.name, wrong, outcome, took: begun.elapsed() }
+    }
+}
+
+/// Waits for an answer as long as a client would. Whatever it is: only the asking matters.
+async fn patiently(asking: impl Future<Output = ()>) {
+    let _ = tokio::time::timeout(PATIENCE, asking).await;
+}
+
+/// Everything that can be asked of a task.
+async fn ask_about(session: &Session, task: &str) {
+    use read_output_request::Selection;
+    let read = |selection| {
+        let request = ReadOutputRequest { task_id: task.to_owned(), selection: Some(selection), ..Default::default() };
+        patiently(async move {
+            let _ = session.tasks().read_output(request).await;
+        })
+    };
+    let write = |offset, data: &'static [u8]| {
+        let request = WriteInputRequest { task_id: task.to_owned(), offset, data: data.into(), ..Default::default() };
+        patiently(async move {
+            let _ = session.tasks().write_input(request).await;
+        })
+    };
+    let resize = ResizeTerminalRequest {
+        task_id: task.to_owned(),
+        size: Some(TerminalSize { rows: 9, columns: 9 }),
+        ..Default::default()
+    };
+    tokio::join!(
+        follow(session, task),
+        read(Selection::Range(OutputRange { offset: 0, limit: 1 << 20 })),
+        read(Selection::Range(OutputRange { offset: 3, limit: 100 })),
+        read(Selection::Tail(OutputTail { limit: 1000 })),
+        write(None, b"word\n"),
+        write(Some(0), b"word\n"),
+        patiently(async {
+            let _ = session.tasks().resize_terminal(resize).await;
+        }),
+    );
+    patiently(async {
+        session.get(task).await;
+    })
+    .await;
+}
+
+/// Follows a task's output, and checks that it goes forward.
+async fn follow(session: &Session, task: &str) {
+    use stream_output_response::Event;
+    patiently(async {
+        let request = StreamOutputRequest { task_id: task.to_owned(), ..Default::default() };
+        let Ok(said) = session.tasks().stream_output(request).await else { return };
+        let mut said = said.into_inner();
+        let mut end = 0;
+        while let Ok(Some(StreamOutputResponse { event: Some(Event::Output(part)) })) = said.message().await {
+            assert!(part.offset >= end, "output at {} comes after output up to {end}", part.offset);
+            end = part.offset + i64::try_from(bytes(&part).len()).unwrap();
+        }
+    })
+    .await;
+}
+
+/// Everything that can be asked of files.
+async fn ask_about_files(session: &Session) {
+    use write_file_request::Part;
+    let (bot_id, path) = (session.bot.clone(), "/tmp/file".to_owned());
+    let list = |page_token: &str| ListDirectoryRequest {
+        bot_id: bot_id.clone(),
+        path: "/tmp".to_owned(),
+        page_token: page_token.to_owned(),
+        ..Default::default()
+    };
+    let read = |limit| ReadFileRequest { bot_id: bot_id.clone(), path: path.clone(), limit, ..Default::default() };
+    let stat = StatFileRequest { bot_id: bot_id.clone(), path: path.clone(), ..Default::default() };
+    let remove = RemoveFileRequest { bot_id: bot_id.clone(), path: path.clone(), ..Default::default() };
+    let head = WriteFileHead { bot_id: bot_id.clone(), path: path.clone(), ..Default::default() };
+    let content = std::iter::repeat_n(Part::Data(vec![b'x'; 256 << 10].into()), 64);
+    let parts = std::iter::once(Part::Head(head)).chain(content).chain([Part::End(WriteFileEnd {})]);
+    let parts = stream::iter(parts.map(|part| WriteFileRequest { part: Some(part) }));
+    tokio::join!(
+        patiently(async {
+            let Ok(page) = session.sandboxes().list_directory(list("")).await else { return };
+            let _ = session.sandboxes().list_directory(list(&page.into_inner().next_page_token)).await;
+        }),
+        read_file(session, read(0)),
+        read_file(session, read(1000)),
+        patiently(async {
+            let _ = session.sandboxes().stat_file(stat).await;
+        }),
+        patiently(async {
+            let _ = session.sandboxes().write_file(parts).await;
+        }),
+        patiently(async {
+            let _ = session.sandboxes().remove_file(remove).await;
+        }),
+    );
+}
+
+/// Reads a file, slowly after its first piece.
+async fn read_file(session: &Session, request: ReadFileRequest) {
+    patiently(async {
+        let Ok(said) = session.sandboxes().read_file(request).await else { return };
+        let mut said = said.into_inner();
+        while let Ok(Some(_)) = said.message().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
