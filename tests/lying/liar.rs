@@ -92,7 +92,15 @@ impl Liars<'_> {
         session.adopt(&container.id).await.unwrap();
         let begun = Instant::now();
         let request = StartTaskRequest { stdin: true, ..session.request("sleep 600") };
-        let task = session.start_as(request).await.task_id;
+        let task = match session.try_start(request).await {
+            Ok(started) => started.task.unwrap().task_id,
+            // A bridge that does not even greet gets no task.
+            Err(refusal) => {
+                ask_about_files(&session).await;
+                let outcome = format!("not started: {:?}", refusal.code());
+                return Faced { lie: lie.name, wrong: None, outcome, took: begun.elapsed() };
+            }
+        };
         tokio::join!(ask_about(&session, &task), ask_about_files(&session));
         session.stop(&task, Some(0.0)).await;
         let deadline = Instant::now() + END_LIMIT;
