@@ -24,7 +24,7 @@ use crate::support::{
 /// Where the server looks for the bridge of a container that it did not make.
 const DIRECTORY: &str = "/tmp/errand/.bridge";
 /// How long a client waits for an answer that the lie is about.
-const PATIENCE: Duration = Duration::from_secs(8);
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a liar's task may take to end once it is stopped.
 const END_LIMIT: Duration = Duration::from_secs(120);
 /// The processors of one liar, in billionths: what is measured is what the server spends, and all of them share a machine.
@@ -52,6 +52,15 @@ pub struct Liars<'a> {
     pub program: Vec<u8>,
 }
 
+/// A liar in its container.
+pub struct Placed {
+    lie: &'static Lie,
+    session: Session,
+    /// Removed with this.
+    #[allow(dead_code, reason = "it is only kept")]
+    container: docker::Container,
+}
+
 /// What came of a lie.
 pub struct Faced {
     lie: &'static str,
@@ -75,8 +84,8 @@ impl fmt::Display for Faced {
 }
 
 impl Liars<'_> {
-    /// Has a liar tell a lie, asks it all there is to ask, and stops its task.
-    pub async fn face(&self, lie: &Lie) -> Faced {
+    /// A container in which a liar waits to tell a lie, one of several that tell the same.
+    pub async fn place_as(&self, lie: &'static Lie, number: usize) -> Placed {
         let container = docker::container(&self.docker, Image::Busybox, |body| {
             let limits = HostConfig { nano_cpus: Some(PROCESSORS), memory: Some(MEMORY), ..host_config() };
             body.host_config = Some(limits);
@@ -88,20 +97,28 @@ impl Liars<'_> {
         {
             runtime.put_file(&container.id, &format!("{DIRECTORY}/{name}"), content, mode).await.unwrap();
         }
-        let session = self.server.session_with("lying", lie.name, "session");
+        let session = self.server.session_with("lying", &format!("{}-{number}", lie.name), "session");
         session.adopt(&container.id).await.unwrap();
+        Placed { lie, session, container }
+    }
+}
+
+impl Placed {
+    /// Has the liar tell its lie, asks it all there is to ask, and stops its task.
+    pub async fn face(&self) -> Faced {
+        let (lie, session) = (self.lie, &self.session);
         let begun = Instant::now();
         let request = StartTaskRequest { stdin: true, ..session.request("sleep 600") };
         let task = match session.try_start(request).await {
             Ok(started) => started.task.unwrap().task_id,
             // A bridge that does not even greet gets no task.
             Err(refusal) => {
-                ask_about_files(&session).await;
+                ask_about_files(session).await;
                 let outcome = format!("not started: {:?}", refusal.code());
                 return Faced { lie: lie.name, wrong: None, outcome, took: begun.elapsed() };
             }
         };
-        tokio::join!(ask_about(&session, &task), ask_about_files(&session));
+        tokio::join!(ask_about(session, &task), ask_about_files(session));
         session.stop(&task, Some(0.0)).await;
         let deadline = Instant::now() + END_LIMIT;
         let last = loop {

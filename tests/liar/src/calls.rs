@@ -1,6 +1,6 @@
 //! Lies in answers to the calls about tasks.
 
-use std::time::Duration;
+use std::{fs, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use errand_bridge::proto::{
@@ -31,11 +31,13 @@ const WORDS: usize = 12 * 1024;
 pub(crate) struct Liar {
     pub(crate) lie: String,
     killed: watch::Sender<bool>,
+    /// There once the task was killed: each connection has a liar of its own.
+    mark: PathBuf,
 }
 
 impl Liar {
-    pub(crate) fn new(lie: &str) -> Self {
-        Self { lie: lie.to_owned(), killed: watch::Sender::new(false) }
+    pub(crate) fn new(lie: &str, mark: PathBuf) -> Self {
+        Self { lie: lie.to_owned(), killed: watch::Sender::new(mark.exists()), mark }
     }
 
     pub(crate) fn is(&self, lie: &str) -> bool {
@@ -190,6 +192,8 @@ impl BridgeService for Liar {
 
     async fn signal(&self, request: Request<SignalRequest>) -> Result<Response<SignalResponse>, Status> {
         if request.into_inner().signal == 9 {
+            let marked = fs::write(&self.mark, "");
+            marked.map_err(|error| Status::internal(error.to_string()))?;
             self.killed.send_replace(true);
         }
         let members = match self.lie.as_str() {

@@ -27,21 +27,24 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 fn main() -> io::Result<()> {
     // `connect`, the root of the task directories, a generation.
     let root = std::env::args().nth(2).unwrap_or_default();
-    let lie = fs::read_to_string(Path::new(&root).join(".bridge/lie"))?;
+    let directory = Path::new(&root).join(".bridge");
+    let lie = fs::read_to_string(directory.join("lie"))?;
     let lie = lie.trim();
     if raw::tell(lie) {
         return Ok(());
     }
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(serve(lie))
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(serve(Liar::new(lie, directory.join("killed"))))
 }
 
 /// Answers calls on the standard streams until the server closes them.
-async fn serve(lie: &str) -> io::Result<()> {
+async fn serve(liar: Liar) -> io::Result<()> {
     let input = pipe::Receiver::from_owned_fd(io::stdin().as_fd().try_clone_to_owned()?)?;
     let output = pipe::Sender::from_owned_fd(io::stdout().as_fd().try_clone_to_owned()?)?;
-    let liar = Liar::new(lie);
     let services = Services {
-        lie: lie.to_owned(),
+        lie: liar.lie.clone(),
         bridge: BridgeServiceServer::new(liar.clone()).max_decoding_message_size(usize::MAX),
         files: FileServiceServer::new(liar),
     };
