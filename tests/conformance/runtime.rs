@@ -41,7 +41,7 @@ pub fn request_of(image: String) -> CreateSandbox {
         tenant: TenantId::local(),
         bot: BotId::new("bot").unwrap(),
         spec: SandboxSpec {
-            image: image,
+            image,
             memory_bytes: 128 << 20,
             cpus: 0.5,
             pids_limit: 64,

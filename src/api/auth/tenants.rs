@@ -69,10 +69,7 @@ pub(super) fn read(tables: Option<&Value>, problems: &mut Vec<String>) -> HashMa
 }
 
 fn entry(table: &Table, wrong: &mut impl FnMut(String)) -> TenantEntry {
-    let field = |key: &str, rule: &str| match table.get(key) {
-        None => None,
-        Some(value) => Some((value.clone(), format!("{key}: must be {rule}"))),
-    };
+    let field = |key: &str, rule: &str| table.get(key).map(|value| (value.clone(), format!("{key}: must be {rule}")));
     let size = field("max_memory_bytes", "a size such as \"4GiB\" or a number of bytes, at least 6MiB");
     let cpus = field("max_cpus", "a number of cores, at least 0.01");
     let pids = field("max_pids_limit", "a whole number, at least 8");

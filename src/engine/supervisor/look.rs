@@ -200,6 +200,8 @@ impl Supervisor {
         self.task.usage = finding.usage.or(self.task.usage);
         self.oom_kills_told = finding.oom_kills;
         let made = finding.process.map(|(_, made)| made);
+        // It is no older than its task, whatever the sandbox says.
+        let made = made.map(|made| made.max(self.task.created_at));
         if let Some(age) = made.and_then(|made| SystemTime::now().duration_since(made).ok()) {
             self.began_at = self.began_at.or(Instant::now().checked_sub(age));
         }

@@ -37,7 +37,7 @@ pub(super) fn body(request: &CreateSandbox) -> Result<ContainerCreateBody, Runti
     let pids = i64::try_from(spec.pids_limit).map_err(|_| too_large("pids_limit"))?;
     let nano_cpus = spec.cpus * NANO;
     // From here on the engine's own arithmetic, in microseconds of a period of 100 ms, leaves its numbers.
-    if !(nano_cpus >= 1.0 && nano_cpus <= MOST_NANO) {
+    if !(1.0..=MOST_NANO).contains(&nano_cpus) {
         return Err(too_large("cpus"));
     }
     Ok(ContainerCreateBody {
