@@ -37,7 +37,7 @@ fn main() -> ExitCode {
 /// A server takes words for the reason why no bridge can run there. One that is only slow, or stopped, is tried again.
 fn connected(result: io::Result<()>) -> ExitCode {
     match result {
-        Err(error) if error.kind() == io::ErrorKind::TimedOut => ExitCode::FAILURE,
+        Err(error) if matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock) => ExitCode::FAILURE,
         result => said(result),
     }
 }

@@ -23,7 +23,7 @@ const IMPOSTORS: [(&str, &str); 5] = [
     ("endless link", "ln -s /dev/zero $f"),
     ("socket or nothing", "true"),
     // Larger than any memory; a file system that has no room for it leaves an empty one.
-    ("sparse file", "truncate -s 1T $f || true >$f"),
+    ("sparse file", "truncate -s 1024G $f || true >$f"),
 ];
 
 fn spoil(impostor: &str) -> String {

@@ -51,9 +51,11 @@ fn devices(directory: &Path) -> BTreeSet<String> {
     files.filter(|file| Path::new(file.trim()).starts_with(directory)).collect()
 }
 
-fn mounts() -> BTreeSet<String> {
+/// This machine's mounts that have to do with this directory.
+fn mounts(directory: &Path) -> BTreeSet<String> {
     let own = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    own.lines().filter(|line| line.contains("errand")).map(str::to_owned).collect()
+    let name = directory.to_str().unwrap();
+    own.lines().filter(|line| line.contains(name)).map(str::to_owned).collect()
 }
 
 /// The name of the life that a sandbox is in, which its init carries.
@@ -63,18 +65,18 @@ fn life(sandbox: &Sandbox) -> String {
 
 #[tokio::test]
 async fn nothing_of_a_removed_sandbox_is_left() {
-    let before = mounts();
     let Some(sandbox) = sandbox(Root::Host).await else { return };
+    let none = BTreeSet::new();
     assert!(!processes(&life(&sandbox)).is_empty());
     sandbox.sh("setsid sleep 300 >/dev/null 2>&1 & nohup sh -c 'sleep 300' >/dev/null 2>&1 &").await;
     sandbox.sh("mkdir -p /workspace/shut/in && touch /workspace/shut/in/file && chmod 0 /workspace/shut").await;
-    assert_eq!(mounts(), before, "its mounts are its own");
+    assert_eq!(mounts(sandbox.machine.data_dir()), none, "its mounts are its own");
     let life = life(&sandbox);
     sandbox.runtime.remove(sandbox.id()).await.unwrap();
 
     assert!(processes(&life).is_empty());
     assert!(cgroups(&sandbox.found.name).is_empty());
-    assert_eq!(mounts(), before);
+    assert_eq!(mounts(sandbox.machine.data_dir()), none);
     let left: Vec<_> = fs::read_dir(sandbox.machine.data_dir().join("sandboxes")).unwrap().flatten().collect();
     let left: Vec<_> = left.iter().map(|entry| entry.file_name()).filter(|name| name != ".bin").collect();
     assert!(left.is_empty(), "{left:?}");

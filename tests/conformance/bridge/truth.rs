@@ -113,7 +113,7 @@ pub async fn an_exit_file_that_is_garbage_or_foreign_is_no_result(bench: Bench) 
 
 pub async fn spoilt_task_files_block_no_answer(bench: Bench) {
     let files = "exit exit.part output.log processes streams gap gap.part fenced incomplete jobs";
-    for impostor in ["mkfifo $f", "mkdir -p $f/d", "ln -s /dev/zero $f", "truncate -s 1T $f"] {
+    for impostor in ["mkfifo $f", "mkdir -p $f/d", "ln -s /dev/zero $f", "truncate -s 1024G $f"] {
         let script = format!(
             "cd {}/$ERRAND_TASK_ID; for f in {files}; do rm -rf $f; {impostor}; done; touch /tmp/spoilt; exec sleep 1006",
             bench.root

@@ -7,7 +7,12 @@ measure() { # $1: task directory. Sets $size; $lacks and $resumes, the first byt
   # and where the bytes from $resumes on are: in $rest, from its byte $skip.
   size=0 lacks=- resumes=- rest=$1/output.log skip=0 start='' end=''
   [ ! -f "$rest" ] || size=$(stat -c %s "$rest")
-  { [ -f "$1/gap" ] && read -r start end <"$1/gap"; } 2>/dev/null || return 0
+  [ -f "$1/gap" ] || return 0
+  # Bounded: a command may have put a file without end there.
+  { lost=$(head -c 64 "$1/gap"); } 2>/dev/null
+  read -r start end lost <<END
+$lost
+END
   [ -n "$start" ] && [ -n "$end" ] && [ ${#start} -le 18 ] && [ ${#end} -le 18 ] || return 0
   case $start$end in *[!0-9]*) return 0 ;; esac
   lacks=$start resumes=$end skip=$end

@@ -59,8 +59,8 @@ for id; do
     length=${#content}
   fi
   measure "$dir"
-  { [ -f "$dir/oom" ] && read -r kills <"$dir/oom"; } 2>/dev/null
-  numbers $kills
+  { [ ! -f "$dir/oom" ] || kills=$(head -c 20 "$dir/oom"); } 2>/dev/null
+  numbers "$kills"
   [ ! -e "$dir/incomplete" ] || incomplete=1
   echo "task $id $directory $started $pid $since $alive $supervised $size $incomplete $lacks $resumes $first $length"
   printf '%s\n' "$content"

@@ -92,7 +92,10 @@ run() { # the program and all before it. Returns with $result set, or fails when
     0) result="exited 0" ;;
     *)
       # Not the timer's words: a signal ended it. The command runs on, and its result is nobody's to know.
-      { read -r pid since && read -r pid since; } 2>/dev/null <"$dir/processes"
+      { lines=$(head -c 256 "$dir/processes"); } 2>/dev/null
+      { read -r pid since && read -r pid since; } <<END
+$lines
+END
       while same_process "$pid" "$since"; do sleep 1; done
       return 1
       ;;
