@@ -94,3 +94,25 @@ fn a_bridge_that_never_answers_is_given_up() {
     connecting.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     assert_eq!(said, "", "words would say that no bridge can run there");
 }
+
+#[test]
+fn a_bridge_that_accepts_nobody_is_given_up() {
+    let root = tempfile::tempdir().unwrap();
+    let directory = root.path().join(".bridge");
+    fs::create_dir(&directory).unwrap();
+    let socket = directory.join("socket");
+    let bridge = UnixListener::bind(&socket).unwrap();
+    // No room but for one that waits to be accepted.
+    rustix::net::listen(&bridge, 0).unwrap();
+    let _waiting = UnixStream::connect(&socket).unwrap();
+    let mut connecting = Command::new(env!("CARGO_BIN_EXE_errand-bridge"))
+        .args(["connect", root.path().to_str().unwrap(), "1"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    assert!(!ended(&mut connecting).success());
+    let mut said = String::new();
+    connecting.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(said, "", "words would say that no bridge can run there");
+}
