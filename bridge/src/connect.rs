@@ -99,7 +99,7 @@ fn stay(bridge: &UnixStream) {
     loop {
         let mut watched = vec![PollFd::new(bridge, PollFlags::IN)];
         if left.is_none() {
-            // Only that nobody can write to it any more.
+            // No event but the close of the other end.
             watched.push(PollFd::new(&stdin, PollFlags::empty()));
         }
         match poll(&mut watched, left.as_ref()) {
@@ -122,7 +122,7 @@ fn hand_over(mut bridge: &UnixStream, generation: u32) -> io::Result<bool> {
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
     let mut answer = [0];
-    // One that was stopped, or hangs, is not waited for without end.
+    // A stopped or hung bridge never answers: the deadline ends the wait.
     bridge.set_read_timeout(Some(LIMIT))?;
     let asked = sendmsg(bridge, &[IoSlice::new(&generation.to_le_bytes())], &mut ancillary, SendFlags::NOSIGNAL);
     match asked.map_err(io::Error::from).and_then(|_| bridge.read(&mut answer)) {

@@ -51,7 +51,7 @@ const FAILED: i32 = 1;
 const LOG: &str = "log";
 /// The most of that which is repeated, in bytes.
 const NOTE_LIMIT: u64 = 1024;
-/// How long nobody is let in after somebody could not be: the limit of open files is reached.
+/// How long the accept loop pauses when the limit of open files is reached.
 const BREATH: Duration = Duration::from_millis(100);
 /// Calls at the same time: one for each followed task, and some.
 const CALLS: u32 = 100_000;

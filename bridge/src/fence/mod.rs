@@ -1,8 +1,7 @@
 //! The fence around the network of one sandbox: which addresses no packet leaves it for.
 //!
-//! Made with nftables in the network namespace that this process is in, by whoever may administrate that: the launcher of an embedded
-//! sandbox, and a process of the server in a container. Nothing in the sandbox may. Routes would not do: a socket that is bound to a device
-//! does not need them.
+//! The launcher of an embedded sandbox, or a short-lived container beside a Docker sandbox, sets the nftables rules in the sandbox's network
+//! namespace. Commands in the sandbox lack the capability to change them. Routes are not enough: a socket bound to a device bypasses them.
 
 mod netlink;
 mod rules;
@@ -59,7 +58,7 @@ impl FromStr for Range {
     type Err = io::Error;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || io::Error::new(io::ErrorKind::InvalidInput, format!("{text:?} is no range of addresses"));
+        let wrong = || io::Error::new(io::ErrorKind::InvalidInput, format!("invalid address range {text:?}"));
         let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
         let one = Self::one(address.parse().map_err(|_| wrong())?);
         let bits = bits.map_or(Ok(one.bits), str::parse).map_err(|_| wrong())?;
@@ -90,7 +89,10 @@ impl Fence {
                 Some(("allow", range)) => fence.allowed.push(range.parse()?),
                 Some(("refuse", range)) => fence.refused.push(range.parse()?),
                 _ => {
-                    return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{word:?} is no part of a fence")));
+                    return Err(io::Error::new(
+                        io::ErrorKind::InvalidInput,
+                        format!("unknown argument of fence: {word:?}"),
+                    ));
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! What a process inherits from the server, and through it from whoever started that: none of it is for a sandbox.
+//! Resets the process attributes that a sandbox would inherit from the server, such as niceness and limits.
 //!
 //! Each is set to what a fresh system gives, as far as this user may. What it may not, such as to be less nice, stays: it is no hindrance.
 
