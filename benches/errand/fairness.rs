@@ -14,10 +14,11 @@ use tonic::{
     Request, Status,
     metadata::{Ascii, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
-    transport::Channel,
+    transport::{Channel, Endpoint},
 };
 
 use crate::{
+    apart::apart,
     plan::Plan,
     server::Server,
     table::{Table, milliseconds, percentile},
@@ -55,13 +56,23 @@ pub async fn measure(plan: &Plan, docker: &Docker, table: &mut Table) -> Result<
     )?;
     let file = file.to_str().context("a path")?;
     let server = Server::start(docker, &["--network-mode", "none", "--tokens-file", file]).await?;
-    let quiet = tasks(&server, "quiet").await?;
+    let quiet = tasks(&server.endpoint(), "quiet").await?;
     // The first command makes the sandbox.
     run(&mut quiet.clone(), "quiet").await?;
     let alone = several(plan.latencies, &quiet).await?;
-    let mut flood = flood(&server).await?;
-    let beside = several(plan.latencies, &quiet).await?;
-    flood.shutdown().await;
+    let (over, enough) = tokio::sync::oneshot::channel::<()>();
+    let greedy = server.endpoint();
+    let flooding = tokio::spawn(apart(move || async move {
+        let mut flood = flood(tasks(&greedy, "greedy").await?);
+        // Dropped when there is nothing more to measure.
+        let _ = enough.await;
+        flood.shutdown().await;
+        Ok::<_, anyhow::Error>(())
+    }));
+    let beside = several(plan.latencies, &quiet).await;
+    drop(over);
+    flooding.await???;
+    let beside = beside?;
 
     let what = "`true` of a quiet tenant, from its start to its end, beside a greedy tenant";
     let [alone, beside] = [alone, beside].map(|taken| percentile(&taken, 0.99));
@@ -75,7 +86,7 @@ fn entry(tenant: &str) -> String {
     format!("[[tokens]]\ntenant = \"{tenant}\"\nsha256 = \"{hash}\"\n")
 }
 
-async fn tasks(server: &Server, tenant: &str) -> Result<Tasks> {
+async fn tasks(server: &Endpoint, tenant: &str) -> Result<Tasks> {
     let bearer = Bearer(format!("Bearer {tenant}").parse()?);
     Ok(TaskServiceClient::new(InterceptedService::new(server.connect().await?, bearer)))
 }
@@ -107,9 +118,8 @@ async fn several(count: usize, quiet: &Tasks) -> Result<Vec<Duration>> {
 }
 
 /// Everything that the greedy tenant can get, until it is dropped.
-async fn flood(server: &Server) -> Result<JoinSet<()>> {
+fn flood(greedy: Tasks) -> JoinSet<()> {
     let mut flood = JoinSet::new();
-    let greedy = tasks(server, "greedy").await?;
     for number in 0..2 * GREED {
         let mut greedy = greedy.clone();
         flood.spawn(async move {
@@ -126,5 +136,5 @@ async fn flood(server: &Server) -> Result<JoinSet<()>> {
             }
         });
     }
-    Ok(flood)
+    flood
 }

@@ -4,6 +4,7 @@
 //!
 //! Starts real servers on empty databases. `ERRAND_IMAGE` is the sandboxes' image, which must be on the engine. Ends only what it started.
 
+mod apart;
 mod at_once;
 mod bare;
 mod client;
@@ -14,6 +15,9 @@ mod floor;
 mod forkloop;
 mod hostile;
 mod latency;
+mod lies;
+#[path = "../../tests/lying/mod.rs"]
+mod lying;
 mod output;
 mod plan;
 mod proc;
@@ -23,6 +27,8 @@ mod rest;
 mod sandbox;
 mod server;
 mod subscribers;
+#[path = "../../tests/support/mod.rs"]
+mod support;
 mod table;
 mod throughput;
 
@@ -74,6 +80,7 @@ async fn measure(group: Group, plan: &Plan, docker: &Docker, table: &mut Table) 
         Group::Subscribers => subscribers::measure(plan, docker, table).await.context("subscribers"),
         Group::Recovery => recovery::measure(plan, docker, table).await.context("recovery"),
         Group::Fairness => fairness::measure(plan, docker, table).await.context("fairness"),
+        Group::Lies => lies::measure(table).await.context("lies"),
         Group::Hostile => hostile::measure(plan, docker, table).await.context("hostile sandboxes"),
         Group::Embedded => embedded::measure(plan, docker, table).await.context("embedded sandboxes"),
     }

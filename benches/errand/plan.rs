@@ -39,6 +39,8 @@ pub enum Group {
     Hostile,
     /// A quiet tenant beside a greedy one.
     Fairness,
+    /// Bridges that lie.
+    Lies,
 }
 
 /// So many tasks, this many at any moment.

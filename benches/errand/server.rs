@@ -95,6 +95,11 @@ impl Server {
         Ok(self.process.endpoint.connect().await?)
     }
 
+    /// Where clients reach it.
+    pub fn endpoint(&self) -> Endpoint {
+        self.process.endpoint.clone()
+    }
+
     /// The server's process id.
     pub fn pid(&self) -> u32 {
         self.process.child.id()

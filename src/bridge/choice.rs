@@ -37,7 +37,7 @@ impl BridgeChoice {
 
     async fn choose(&self, sandbox: &str) -> Result<Chosen<'_>, RuntimeError> {
         Ok(match self.resident.prepare(sandbox).await? {
-            Presence::There { .. } => Chosen::Resident(&self.resident),
+            Presence::There { .. } | Presence::Refused { .. } => Chosen::Resident(&self.resident),
             Presence::Impossible { .. } => Chosen::Direct(&self.direct),
         })
     }
@@ -52,6 +52,7 @@ impl BridgeState {
             Presence::There { version, breach: Some(breach) } => {
                 Self { name: "resident", detail: format!("version {version}; {breach}") }
             }
+            Presence::Refused { breach } => Self { name: "resident", detail: breach.to_string() },
             Presence::Impossible { why } => {
                 Self { name: "direct", detail: format!("the resident bridge cannot run there: {why}") }
             }

@@ -1,6 +1,6 @@
 //! Files of a sandbox: what every bridge can do with them.
 
-use std::pin::Pin;
+use std::{pin::Pin, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -19,6 +19,9 @@ pub type FileSource = Pin<Box<dyn Stream<Item = Result<Bytes, Abandoned>> + Send
 
 /// Entries of a directory, in no order. After an error nothing comes.
 pub type FileEntries = Pin<Box<dyn Stream<Item = Result<FileEntry, FileError>> + Send>>;
+
+/// How long the removal of a tree may take.
+pub(super) const REMOVE_LIMIT: Duration = Duration::from_secs(600);
 
 /// Reads and writes files in running sandboxes, as the sandbox's user. Every method names the sandbox by its runtime's id. Each holds no
 /// more than a piece of a file or of a directory in memory.

@@ -25,6 +25,7 @@ use crate::{
 pub use attachment::{Activity, Attached, Attachment, OutputPiece, Report};
 pub use choice::BridgeChoice;
 pub use direct::DirectBridge;
+use files::REMOVE_LIMIT;
 pub use files::{Abandoned, FileContent, FileEntries, FileError, FileReader, FileSource, SandboxFiles};
 pub use input::{Input, InputError, InputTaken};
 pub use log::{LogPiece, LogReader, PackedPiece, Piece, Pieces, ReadError};

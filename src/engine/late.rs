@@ -9,7 +9,9 @@ use std::{
 use super::{EngineError, Inner, sandboxes::Place};
 use crate::{
     store::{BotFilter, TaskQuery},
-    task::{Event, Incarnation, NewNotification, NotificationKind, Owner, SandboxId, Status, sentinel::Sentinel},
+    task::{
+        BotId, Event, Incarnation, NewNotification, NotificationKind, SandboxId, Status, TenantId, sentinel::Sentinel,
+    },
 };
 
 /// How many lost tasks of a bot are looked at, the newest first.
@@ -37,26 +39,26 @@ impl Lives {
 }
 
 /// Looks in the background what the files of a sandbox say that runs again. Once for each of its lives.
-pub(super) fn look_once(inner: &Arc<Inner>, owner: &Owner, place: &Place) {
+pub(super) fn look_once(inner: &Arc<Inner>, tenant: &TenantId, bot: &BotId, place: &Place) {
     if !inner.lives.is_new(place) {
         return;
     }
-    let (looking, owner, place) = (Arc::clone(inner), owner.clone(), place.clone());
+    let (looking, tenant, bot, place) = (Arc::clone(inner), tenant.clone(), bot.clone(), place.clone());
     inner.tracker.spawn(async move {
         let found = tokio::select! {
             () = looking.leave.cancelled() => return,
-            found = look(&looking, &owner, &place) => found,
+            found = look(&looking, &tenant, &bot, &place) => found,
         };
         if let Err(error) = found {
-            tracing::debug!(%error, bot = %owner.bot, "late results could not be looked for");
+            tracing::debug!(%error, %bot, "late results could not be looked for");
         }
     });
 }
 
-async fn look(inner: &Inner, owner: &Owner, place: &Place) -> Result<(), EngineError> {
+async fn look(inner: &Inner, tenant: &TenantId, bot: &BotId, place: &Place) -> Result<(), EngineError> {
     let query = TaskQuery {
-        tenant: owner.tenant.clone(),
-        bots: BotFilter::One(owner.bot.clone()),
+        tenant: tenant.clone(),
+        bots: BotFilter::One(bot.clone()),
         session: None,
         statuses: vec![Status::Lost],
         labels: Default::default(),

@@ -166,7 +166,7 @@ impl Engine {
         }
         let sandbox = inner.sandboxes.for_task(&owner.tenant, &owner.bot, sandbox).await?;
         let bridge = inner.bridge.prepare(&sandbox.runtime_id).await?;
-        super::late::look_once(inner, &owner, &sandbox);
+        super::late::look_once(inner, &owner.tenant, &owner.bot, &sandbox);
         let fields = spec.resident_only();
         if !bridge.is_resident() && !fields.is_empty() {
             return Err(EngineError::BridgeCannot { fields, bridge: bridge.name, why: bridge.detail });
@@ -433,8 +433,10 @@ impl Engine {
         let inner = Arc::clone(&self.inner);
         self.uncut(async move {
             inner.reconciling.wait_for(&tenant, &bot).await?;
-            let view = inner.sandboxes.ensure(&tenant, &bot, spec).await?;
-            Ok(with_bridge(&inner, view).await)
+            let (view, place) = inner.sandboxes.ensure(&tenant, &bot, spec).await?;
+            let view = with_bridge(&inner, view).await;
+            super::late::look_once(&inner, &tenant, &bot, &place);
+            Ok(view)
         })
         .await
     }

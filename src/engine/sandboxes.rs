@@ -177,12 +177,13 @@ impl SandboxKeeper {
         }
     }
 
+    /// The bot's sandbox, running: made, started or found.
     pub(super) async fn ensure(
         &self,
         tenant: &TenantId,
         bot: &BotId,
         spec: Option<SandboxSpec>,
-    ) -> Result<SandboxView, EngineError> {
+    ) -> Result<(SandboxView, Place), EngineError> {
         let mut seen = self.lock(tenant, bot).await?;
         seen.place = None;
         let (record, found) = match self.store.sandbox(tenant, bot).await? {
@@ -196,7 +197,9 @@ impl SandboxKeeper {
             None => self.make(tenant, bot, spec.unwrap_or_else(|| self.usual(tenant)), None).await?,
         };
         self.reach(&record);
-        Ok(SandboxView { state: SandboxState::of(&found), record })
+        let state = SandboxState::of(&found);
+        let place = Place { id: record.id, runtime_id: record.runtime_id.clone(), incarnation: found.incarnation };
+        Ok((SandboxView { record, state }, place))
     }
 
     /// Finds the sandbox running, starts it, or makes it again when the runtime has lost it.

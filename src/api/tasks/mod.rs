@@ -19,7 +19,7 @@ use crate::{
         WaitTaskResponse, WriteInputRequest, WriteInputResponse, task_service_server::TaskService,
     },
     store::BotFilter,
-    task::summarize,
+    task::{Task, summarize},
 };
 
 /// The service.
@@ -35,6 +35,19 @@ impl Tasks {
 }
 
 type Events<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// A page of this many tasks or fewer is converted in less time than it takes to hand it to another thread.
+const SMALL_PAGE: usize = 32;
+
+/// Tasks as callers see them. A large page is converted on a thread of its own: the server's worker threads are few, and every other
+/// tenant's calls would wait for it.
+async fn converted(tasks: Vec<Task>) -> Result<Vec<v1::Task>, Status> {
+    if tasks.len() <= SMALL_PAGE {
+        return Ok(tasks.into_iter().map(convert::task).collect());
+    }
+    let converting = tokio::task::spawn_blocking(|| tasks.into_iter().map(convert::task).collect());
+    converting.await.map_err(|error| Status::internal(format!("converting a page of tasks ended: {error}")))
+}
 
 #[tonic::async_trait]
 impl TaskService for Tasks {
@@ -73,7 +86,7 @@ impl TaskService for Tasks {
         // One more than is shown tells whether there is another page.
         query.limit += 1;
         let found = self.parts.engine.task_page(query).await.map_err(status::engine)?;
-        let mut tasks: Vec<v1::Task> = found.tasks.into_iter().map(convert::task).collect();
+        let mut tasks = converted(found.tasks).await?;
         let more = page::cut(&mut tasks, limit);
         let last = tasks.last().filter(|_| more);
         // Behind what is shown; or, where it was looked far and found little, behind what was looked at.

@@ -50,6 +50,10 @@ const SAID_LIMIT: usize = 1024 * 1024;
 const WORDS: usize = 1024;
 /// How long a script may take to answer. None does more than a few moments' work; what takes longer is stuck.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+/// After which time a script that only answers is killed in the sandbox. Longer than the server waits for it.
+const SCRIPT_LIMIT: Duration = Duration::from_secs(60);
+/// Runs the program in its arguments for as many seconds as the first argument says.
+const LIMITED: &str = r#"if command -v timeout >/dev/null; then exec timeout -s KILL "$0" "$@"; else exec "$@"; fi"#;
 /// The most tasks that one process is asked about or removes. Keeps its arguments and its answer small.
 const BATCH: usize = 256;
 
@@ -65,22 +69,37 @@ impl DirectBridge {
         Self { runtime, root: root.into() }
     }
 
-    /// Starts scripts, joined to one, with arguments.
+    /// Starts scripts, joined to one, with arguments. They run for as long as they take.
     async fn run(&self, sandbox: &str, scripts: &[&str], arguments: Vec<String>) -> Result<Exec, RuntimeError> {
-        let mut argv =
-            vec!["sh".to_owned(), "-c".to_owned(), scripts.join("\n"), "errand".to_owned(), self.root.clone()];
-        argv.extend(arguments);
-        self.runtime.exec(sandbox, &argv).await
+        let arguments = std::iter::once(self.root.clone()).chain(arguments);
+        self.runtime.exec(sandbox, &script(scripts, arguments)).await
     }
 
-    /// Runs a script to its end and returns all that it says.
+    /// Runs a script to its end and returns all that it says. One that takes too long is killed in the sandbox.
     async fn ask(&self, sandbox: &str, scripts: &[&str], arguments: Vec<String>) -> Result<Collected, RuntimeError> {
-        in_time(async { self.run(sandbox, scripts, arguments).await?.collect(SAID_LIMIT).await }).await
+        let arguments = std::iter::once(self.root.clone()).chain(arguments);
+        let argv = limited(SCRIPT_LIMIT, script(scripts, arguments));
+        in_time(async { self.runtime.exec(sandbox, &argv).await?.collect(SAID_LIMIT).await }).await
     }
 
     fn command_file(&self, task: TaskId) -> String {
         format!("{}/{task}.command", self.root)
     }
+}
+
+/// The arguments that run scripts, joined to one.
+fn script(scripts: &[&str], arguments: impl IntoIterator<Item = String>) -> Vec<String> {
+    let mut argv = vec!["sh".to_owned(), "-c".to_owned(), scripts.join("\n"), "errand".to_owned()];
+    argv.extend(arguments);
+    argv
+}
+
+/// The same program, killed in the sandbox after `limit`. The server may be gone by then, or the stream that would have told it. Where the
+/// sandbox has no `timeout`, the program runs without a limit.
+fn limited(limit: Duration, argv: Vec<String>) -> Vec<String> {
+    let mut limited = vec!["sh".to_owned(), "-c".to_owned(), LIMITED.to_owned(), limit.as_secs().to_string()];
+    limited.extend(argv);
+    limited
 }
 
 /// Gives up an answer that does not come: the sandbox may be at its limit of processes, or something in it may be stuck.

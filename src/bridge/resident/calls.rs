@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// How long a call may take that does nothing long.
-const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 
 /// Waits for an answer, for a while.
 pub(super) async fn answer<T>(

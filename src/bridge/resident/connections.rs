@@ -109,6 +109,11 @@ impl Connections {
         locked(&self.slots).get(sandbox)?.known()
     }
 
+    /// Why the last connection to a sandbox was closed from this side, if one was.
+    pub(super) fn breach(&self, sandbox: &str) -> Option<Arc<str>> {
+        locked(&self.slots).get(sandbox)?.breaches.last()
+    }
+
     /// Forgets a sandbox that is gone.
     pub(super) fn forget(&self, sandbox: &str) {
         locked(&self.slots).remove(sandbox);

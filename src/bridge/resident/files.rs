@@ -5,24 +5,28 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    task::Poll,
     time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, future, stream};
 use prost::Message as _;
-use tokio_util::sync::CancellationToken;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 use tonic::{Code, Status};
 
 use super::{
-    calls::{in_time, too_large, within},
+    calls::{ANSWER_LIMIT, in_time, too_large, within},
     checked::{self, Breach, CONTENT_MESSAGE, ENTRIES_MESSAGE, SMALL_MESSAGE, words},
     connections::origin,
     proto::{self, file_service_client::FileServiceClient, read_file_response, write_file_request},
     wire::Wire,
 };
 use crate::{
-    bridge::{Abandoned, FileEntries, FileError, FileReader, FileSource},
+    bridge::{Abandoned, FileEntries, FileError, FileReader, FileSource, REMOVE_LIMIT},
     runtime::RuntimeError,
     task::{FileEntry, FileKind, FilePath, FileProblem, FileRefusal, WriteOptions},
 };
@@ -31,8 +35,6 @@ use crate::{
 const PIECE: usize = 256 * 1024;
 /// How long a file may take into its place after its last byte was sent: that byte may still be on its way.
 const FINISH_LIMIT: Duration = Duration::from_secs(120);
-/// How long the removal of a tree may take.
-const REMOVE_LIMIT: Duration = Duration::from_secs(600);
 
 /// The files of one sandbox. The methods are those of [`SandboxFiles`](crate::bridge::SandboxFiles), which name the sandbox besides.
 pub(in crate::bridge) struct ResidentFiles {
@@ -127,20 +129,11 @@ impl ResidentFiles {
             must_not_exist: options.must_not_exist,
         };
         let parts = parts(head, content, Arc::clone(&abandoned));
-        let sent = CancellationToken::new();
-        let ended = sent.clone().drop_guard();
-        // Dropped with the last part, or when nobody takes any.
-        let parts = parts.chain(stream::poll_fn(move |_| {
-            let _ = &ended;
-            std::task::Poll::Ready(None)
-        }));
+        let (deadline, reached) = watch::channel(None);
         let mut client = self.client(SMALL_MESSAGE);
         let answer = tokio::select! {
-            answer = client.write_file(parts) => answer,
-            () = async { sent.cancelled().await; tokio::time::sleep(FINISH_LIMIT).await } => {
-                let detail = format!("the bridge did not say within {FINISH_LIMIT:?} that it wrote");
-                return Err(RuntimeError::Unavailable { detail }.into());
-            }
+            answer = client.write_file(timed(parts, deadline)) => answer,
+            late = too_late(reached) => return Err(late.into()),
         };
         if abandoned.load(Ordering::Relaxed) {
             return Err(FileError::Abandoned);
@@ -205,6 +198,43 @@ fn parts(
             future::ready(part.ok())
         });
     stream::iter([Part::Head(head)]).chain(pieces).map(|part| proto::WriteFileRequest { part: Some(part) })
+}
+
+/// Parts, with the moment by which the bridge must have taken the last one, or after them have answered. None while the next part is waited
+/// for: that is the caller's time.
+fn timed(
+    parts: impl Stream<Item = proto::WriteFileRequest> + Send + 'static,
+    deadline: watch::Sender<Option<Instant>>,
+) -> impl Stream<Item = proto::WriteFileRequest> + Send + 'static {
+    let mut parts = Box::pin(parts);
+    stream::poll_fn(move |context| {
+        let part = parts.as_mut().poll_next(context);
+        deadline.send_replace(match &part {
+            Poll::Pending => None,
+            Poll::Ready(Some(_)) => Some(Instant::now() + ANSWER_LIMIT),
+            Poll::Ready(None) => Some(Instant::now() + FINISH_LIMIT),
+        });
+        part
+    })
+}
+
+/// Waits until the moment that [`timed`] tells has passed. Parts that are dropped are over.
+async fn too_late(mut deadline: watch::Receiver<Option<Instant>>) -> RuntimeError {
+    let mut over = None;
+    loop {
+        let passed = match deadline.borrow_and_update().or(over) {
+            Some(moment) => future::Either::Left(sleep_until(moment)),
+            None => future::Either::Right(future::pending()),
+        };
+        tokio::select! {
+            () = passed => {
+                return RuntimeError::Unavailable { detail: "the bridge did not take the file in time".to_owned() };
+            }
+            changed = deadline.changed(), if over.is_none() => if changed.is_err() {
+                over = Some(Instant::now() + FINISH_LIMIT);
+            }
+        }
+    }
 }
 
 fn cut(mut bytes: Bytes) -> Vec<Bytes> {
@@ -283,4 +313,40 @@ fn problem(problem: proto::FileProblem) -> Option<FileProblem> {
         proto::FileProblem::InvalidPath => FileProblem::InvalidPath,
         proto::FileProblem::Failed => FileProblem::Failed,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+    use super::*;
+
+    /// How long it takes until a write is given up whose bridge takes so many parts of three, the last of which its caller sends late.
+    async fn given_up(takes: usize) -> Duration {
+        const CALLER: Duration = Duration::from_secs(1000);
+        let begun = Instant::now();
+        let part = proto::WriteFileRequest::default;
+        let slow = stream::once(async move {
+            tokio::time::sleep(CALLER).await;
+            part()
+        });
+        let (deadline, reached) = watch::channel(None);
+        let mut parts = Box::pin(timed(stream::iter([part(), part()]).chain(slow), deadline));
+        let taking = async {
+            for _ in 0..takes {
+                parts.next().await;
+            }
+            future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = taking => Duration::ZERO,
+            _ = too_late(reached) => begun.elapsed(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bridge_has_its_time_for_each_part_and_the_caller_takes_none_of_it() {
+        assert_eq!(given_up(1).await.as_secs(), ANSWER_LIMIT.as_secs());
+        assert_eq!(given_up(3).await.as_secs(), 1000 + ANSWER_LIMIT.as_secs());
+        assert_eq!(given_up(4).await.as_secs(), 1000 + FINISH_LIMIT.as_secs());
+    }
 }

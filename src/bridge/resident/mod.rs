@@ -51,7 +51,10 @@ impl ResidentBridge {
 
     /// What there is in a sandbox, without asking.
     pub(super) fn known(&self, sandbox: &str) -> Option<Presence> {
-        self.connections.known(sandbox).map(Presence::of)
+        match self.connections.known(sandbox) {
+            Some(link) => Some(Presence::of(link)),
+            None => self.connections.breach(sandbox).map(|breach| Presence::Refused { breach }),
+        }
     }
 
     /// Forgets a sandbox that is gone.
@@ -260,6 +263,11 @@ pub(super) enum Presence {
         version: String,
         /// Why a connection to it was closed last.
         breach: Option<Arc<str>>,
+    },
+    /// Something there speaks as one, and every connection to it was closed so far.
+    Refused {
+        /// Why the last one was.
+        breach: Arc<str>,
     },
     /// It cannot, and why.
     Impossible {

@@ -16,11 +16,12 @@ use futures_util::{StreamExt as _, stream};
 use uuid::Uuid;
 
 use super::{
-    DirectBridge, SAID_LIMIT, in_time,
+    ANSWER_LIMIT, DirectBridge, SAID_LIMIT, SCRIPT_LIMIT, in_time, limited,
     records::{Malformed, Record, Records, refusal},
+    script,
 };
 use crate::{
-    bridge::{FileEntries, FileError, FileReader, FileSource, SandboxFiles},
+    bridge::{FileEntries, FileError, FileReader, FileSource, REMOVE_LIMIT, SandboxFiles},
     runtime::{Chunk, Exec, RuntimeError},
     task::{FileEntry, FilePath, FileRefusal, WriteOptions},
 };
@@ -48,10 +49,19 @@ impl DirectBridge {
         script: &str,
         more: &[&str],
     ) -> Result<Exec, FileError> {
-        let mut argv = vec!["sh".to_owned(), "-c".to_owned(), [FILES, script].join("\n"), "errand".to_owned()];
-        argv.extend(place(path)?);
-        argv.extend(more.iter().map(|argument| (*argument).to_owned()));
-        Ok(self.runtime.exec(sandbox, &argv).await?)
+        Ok(self.runtime.exec(sandbox, &file_script(path, script, more)?).await?)
+    }
+
+    /// The same, for a script that is killed in the sandbox after `limit`.
+    async fn run_on_files_within(
+        &self,
+        limit: Duration,
+        sandbox: &str,
+        path: &FilePath,
+        script: &str,
+        more: &[&str],
+    ) -> Result<Exec, FileError> {
+        Ok(self.runtime.exec(sandbox, &limited(limit, file_script(path, script, more)?)).await?)
     }
 
     /// Why a script did not answer: what it said is in the way, or the engine's words, or nothing that can be understood.
@@ -77,12 +87,18 @@ impl DirectBridge {
     }
 }
 
+/// The arguments that run a script on a file.
+fn file_script(path: &FilePath, name: &str, more: &[&str]) -> Result<Vec<String>, FileError> {
+    let more = more.iter().map(|argument| (*argument).to_owned());
+    Ok(script(&[FILES, name], place(path)?.into_iter().chain(more)))
+}
+
 #[async_trait]
 impl SandboxFiles for DirectBridge {
     async fn stat_file(&self, sandbox: &str, path: &FilePath, follow: bool) -> Result<FileEntry, FileError> {
         let follow = word(follow || path.path.ends_with('/'), "follow");
         let said = in_time(async {
-            let exec = self.run_on_files(sandbox, path, STAT, &[follow]).await?;
+            let exec = self.run_on_files_within(SCRIPT_LIMIT, sandbox, path, STAT, &[follow]).await?;
             Ok::<_, FileError>(exec.collect(SAID_LIMIT).await?)
         })
         .await?;
@@ -179,6 +195,10 @@ impl SandboxFiles for DirectBridge {
                 match sent {
                     Ok(()) => {}
                     Err(Unsent::Abandoned) => return Err(FileError::Abandoned),
+                    Err(Unsent::NotTaken) => {
+                        let detail = format!("the sandbox took nothing of the file for {ANSWER_LIMIT:?}");
+                        return Err(RuntimeError::Unavailable { detail }.into());
+                    }
                     Err(Unsent::Broken(error)) => tracing::debug!(%error, "a file's content was not taken"),
                 }
                 let late = RuntimeError::Unavailable { detail: "the sandbox did not say that it wrote".to_owned() };
@@ -189,9 +209,13 @@ impl SandboxFiles for DirectBridge {
     }
 
     async fn remove_file(&self, sandbox: &str, path: &FilePath, recursive: bool) -> Result<(), FileError> {
-        // As long as it takes: a tree can be large.
-        let exec = self.run_on_files(sandbox, path, REMOVE, &[word(recursive, "recursive")]).await?;
-        let (stdout, stderr) = listen(exec.split().0).await?;
+        let removing = async {
+            let recursive = word(recursive, "recursive");
+            let exec = self.run_on_files_within(REMOVE_LIMIT, sandbox, path, REMOVE, &[recursive]).await?;
+            Ok::<_, FileError>(listen(exec.split().0).await?)
+        };
+        let late = || RuntimeError::Unavailable { detail: format!("the removal took longer than {REMOVE_LIMIT:?}") };
+        let (stdout, stderr) = tokio::time::timeout(REMOVE_LIMIT, removing).await.map_err(|_| late())??;
         if &stdout[..] == b"removed\n" { Ok(()) } else { Err(self.failed(path, &stdout, &stderr)) }
     }
 }

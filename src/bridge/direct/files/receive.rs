@@ -3,7 +3,10 @@
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream};
 
-use super::super::records::{Malformed, Record, Records};
+use super::super::{
+    in_time,
+    records::{Malformed, Record, Records},
+};
 use crate::{
     bridge::FileError,
     runtime::{Chunk, Exec, ExecOutput, RuntimeError},
@@ -55,7 +58,7 @@ impl Listing {
                     let detail = "the sandbox's list of files cannot be understood".to_owned();
                     return Err(RuntimeError::Refused { detail }.into());
                 }
-                None => match self.exec.next().await.transpose()? {
+                None => match in_time(async { Ok::<_, FileError>(self.exec.next().await.transpose()?) }).await? {
                     Some(Chunk::Stdout(bytes)) => self.records.push(&bytes),
                     Some(Chunk::Stderr(bytes)) => complain(&mut self.complaints, &bytes),
                     None => return Err(broke_off()),
@@ -114,7 +117,7 @@ impl Content {
             return Ok(Some(first.freeze()));
         }
         loop {
-            match self.exec.next().await.transpose()? {
+            match in_time(async { Ok::<_, FileError>(self.exec.next().await.transpose()?) }).await? {
                 Some(Chunk::Stdout(bytes)) if bytes.is_empty() => {}
                 Some(Chunk::Stdout(bytes)) => {
                     self.read += bytes.len() as u64;

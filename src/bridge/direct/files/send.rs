@@ -4,6 +4,7 @@ use bytes::BytesMut;
 use futures_util::StreamExt as _;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
+use super::super::ANSWER_LIMIT;
 use crate::bridge::{Abandoned, FileSource};
 
 /// How much of a file is handed over at a time. Each piece costs a process in the sandbox; the tool that takes it holds it whole.
@@ -12,7 +13,17 @@ const FRAME: usize = 1024 * 1024;
 /// Why not all of a file was sent.
 pub(super) enum Unsent {
     Abandoned,
+    /// The sandbox took nothing for [`ANSWER_LIMIT`].
+    NotTaken,
     Broken(std::io::Error),
+}
+
+/// Waits for the sandbox to take bytes.
+async fn taken(writing: impl Future<Output = std::io::Result<()>>) -> Result<(), Unsent> {
+    match tokio::time::timeout(ANSWER_LIMIT, writing).await {
+        Ok(written) => written.map_err(Unsent::Broken),
+        Err(_) => Err(Unsent::NotTaken),
+    }
 }
 
 /// Sends a file's content in frames: without `end` behind them, the file never comes into being.
@@ -26,12 +37,12 @@ pub(super) async fn send(input: &mut (impl AsyncWrite + Unpin), mut content: Fil
         while frame.len() >= FRAME || (piece.is_none() && !frame.is_empty()) {
             let bytes = frame.split_to(frame.len().min(FRAME));
             let head = format!("{}\n", bytes.len());
-            input.write_all(head.as_bytes()).await.map_err(Unsent::Broken)?;
-            input.write_all(&bytes).await.map_err(Unsent::Broken)?;
+            taken(input.write_all(head.as_bytes())).await?;
+            taken(input.write_all(&bytes)).await?;
         }
         if piece.is_none() {
-            input.write_all(b"end\n").await.map_err(Unsent::Broken)?;
-            return input.flush().await.map_err(Unsent::Broken);
+            taken(input.write_all(b"end\n")).await?;
+            return taken(input.flush()).await;
         }
     }
 }
@@ -43,6 +54,13 @@ mod tests {
     use futures_util::stream;
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sandbox_that_takes_nothing_is_given_up() {
+        let (mut input, _untaken) = tokio::io::duplex(16);
+        let source = stream::iter([Ok(Bytes::from(vec![b'x'; FRAME]))]);
+        assert!(matches!(send(&mut input, Box::pin(source)).await, Err(Unsent::NotTaken)));
+    }
 
     #[tokio::test]
     async fn content_goes_in_frames_and_an_abandoned_one_has_no_end() {
