@@ -4,10 +4,6 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-# Test programs that kill the server. They take longer and run by themselves.
-CRASH_TESTS := crash
-TESTS := $(filter-out $(CRASH_TESTS),$(basename $(notdir $(wildcard tests/*.rs))))
-
 # Images of the tests, and of the sandboxes of demo and benchmark.
 export ERRAND_TEST_IMAGE_BUSYBOX ?= busybox:stable
 export ERRAND_TEST_IMAGE_DEBIAN ?= debian:bookworm-slim
@@ -38,7 +34,7 @@ CARGO_FUZZ := PATH="$(TOOLS)/cargo/bin:$$PATH" cargo fuzz
 # SC2154), words that shall be split (SC2046, SC2086), bash's own options where bash is sh (SC3040), and two that see mistakes in
 # `rm -rf "$root/$id"` with arguments that are always set (SC2115) and in `shell=sh` (SC2209). The other scripts are bash.
 SANDBOX_RULES := --shell=sh --severity=warning --exclude=SC2034,SC2046,SC2086,SC2115,SC2154,SC2209,SC3040
-SANDBOX_SCRIPTS := $(wildcard src/bridge/direct/scripts/*.sh) src/runtime/docker/put_file.sh
+SANDBOX_SCRIPTS := $(wildcard crates/bridge/src/direct/scripts/*.sh) crates/runtime/src/docker/put_file.sh
 PROJECT_SCRIPTS := $(wildcard .ci/run deploy/*.sh examples/*.sh)
 
 .PHONY: help
@@ -54,14 +50,15 @@ demo: ## See it work, with a container engine or without: a server, commands in 
 	examples/demo.sh
 
 .PHONY: test
-test: test-images ## Run all tests but the crash tests
-	cargo test --locked --no-fail-fast --lib --bins $(addprefix --test ,$(TESTS))
-	cargo test --locked --no-fail-fast --package errand-bridge
-	cargo test --locked --doc
+test: test-images ## Run all tests but those that kill the server and those that must run alone
+	cargo test --locked --no-fail-fast --workspace --lib --bins --test api --test sandboxes
+	cargo test --locked --no-fail-fast --package errand-store --package errand-engine --package errand-guest --tests
+	cargo test --locked --no-fail-fast --test alone
+	cargo test --locked --workspace --doc
 
 .PHONY: crash
 crash: test-images ## Run the tests that kill the server and start it again
-	cargo test --locked --no-fail-fast $(addprefix --test ,$(CRASH_TESTS))
+	cargo test --locked --no-fail-fast --test crash
 
 .PHONY: test-embedded
 test-embedded: ## Run the tests of API and crashes once more, with sandboxes that need no container engine

@@ -21,15 +21,15 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    api::{self, Api, ApiError, Readiness, RequestLimits, Tokens, TokensError},
-    bridge::BridgeChoice,
+    api::{Api, ApiError, Readiness, RequestLimits, Tokens, TokensError},
     config::Config,
-    engine::{Allowance, Allowances, Engine, EngineError, LaunchLimits, Settings},
-    notify::Notifier,
-    store::{Caps, SqliteStore, StoreError, TaskStore},
-    task::{SandboxBounds, SandboxSpec},
     telemetry,
 };
+use errand_bridge::BridgeChoice;
+use errand_engine::notify::Notifier;
+use errand_engine::{Allowance, Allowances, Engine, EngineError, LaunchLimits, Settings};
+use errand_store::{Caps, SqliteStore, StoreError, TaskStore};
+use errand_task::{SandboxBounds, SandboxSpec};
 
 use choice::Chosen;
 pub use choice::Hindrance;
@@ -130,7 +130,7 @@ impl ServeError {
 
     /// The error with its sources, in one line.
     pub fn with_sources(&self) -> String {
-        api::chain(self)
+        errand_task::error_chain(self)
     }
 }
 

@@ -3,14 +3,7 @@
 
 pub mod api;
 pub mod app;
-pub mod bridge;
 pub mod cli;
 pub mod config;
-pub mod engine;
-pub mod gather;
-pub mod notify;
-pub mod proto;
-pub mod runtime;
-pub mod store;
-pub mod task;
+pub mod guest;
 pub mod telemetry;

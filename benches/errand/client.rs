@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use errand::proto::v1::{
+use errand_proto::v1::{
     AckNotificationsRequest, GetTaskRequest, ListTasksRequest, Notification, OutputFormat, RunTaskRequest,
     StartTaskRequest, StreamOutputRequest, SubscribeRequest, TaskStatus,
     notification_service_client::NotificationServiceClient, run_task_response, stream_output_response,

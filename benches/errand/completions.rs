@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use errand::proto::v1::{Notification, NotificationKind, SubscribeResponse};
+use errand_proto::v1::{Notification, NotificationKind, SubscribeResponse};
 use tokio::sync::oneshot;
 use tonic::Streaming;
 

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use bollard::Docker;
-use errand::proto::v1::{ListTasksRequest, StartTaskRequest, WaitTaskRequest, task_service_client::TaskServiceClient};
+use errand_proto::v1::{ListTasksRequest, StartTaskRequest, WaitTaskRequest, task_service_client::TaskServiceClient};
 use sha2::{Digest as _, Sha256};
 use tokio::task::JoinSet;
 use tonic::{

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use bollard::Docker;
-use errand::proto::v1::{GetTaskRequest, StartTaskRequest, TaskStatus, task_service_client::TaskServiceClient};
+use errand_proto::v1::{GetTaskRequest, StartTaskRequest, TaskStatus, task_service_client::TaskServiceClient};
 use tonic::transport::Channel;
 
 use crate::{

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use bollard::Docker;
-use errand::proto::v1::{Notification, outcome::Kind};
+use errand_proto::v1::{Notification, outcome::Kind};
 
 use crate::{
     at_once::at_once,

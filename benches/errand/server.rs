@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bollard::Docker;
-use errand::proto::v1::{DeleteSandboxRequest, EnsureSandboxRequest, sandbox_service_client::SandboxServiceClient};
+use errand_proto::v1::{DeleteSandboxRequest, EnsureSandboxRequest, sandbox_service_client::SandboxServiceClient};
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
 use bollard::Docker;
-use errand::proto::v1::{
+use errand_proto::v1::{
     Notification, SubscribeRequest, SubscribeResponse, notification_service_client::NotificationServiceClient,
 };
 use tokio::task::JoinSet;

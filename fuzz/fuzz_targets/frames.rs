@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use errand_bridge::{
+use errand_guest::{
     frame::{Decoder, encode},
     proto::{ShimOrder, ShimReport},
 };

@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use errand_bridge::files::path::{PATH_LIMIT, parse};
+use errand_guest::files::path::{PATH_LIMIT, parse};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: (&[u8], &[u8])| {

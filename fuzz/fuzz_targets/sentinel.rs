@@ -2,10 +2,7 @@
 
 #![no_main]
 
-use errand::task::{
-    Nonce,
-    sentinel::{SIZE_LIMIT, Sentinel, parse_result, read},
-};
+use errand_task::{Nonce, sentinel::{SIZE_LIMIT, Sentinel, parse_result, read}};
 use libfuzzer_sys::fuzz_target;
 
 const NONCE: &str = "0192f0c1-aaaa-4bbb-8ccc-123456789abc";

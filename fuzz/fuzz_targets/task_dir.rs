@@ -4,8 +4,8 @@
 
 use std::path::{Component, Path};
 
-use errand::task::TaskId;
-use errand_bridge::task_dir::TaskDir;
+use errand_task::TaskId;
+use errand_guest::task_dir::TaskDir;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|id: &str| {

@@ -25,7 +25,8 @@ use tonic::{Status, transport::server::Connected};
 
 use super::auth::{Held, RequestLimits, TenantUse};
 use super::status;
-use crate::{gather::Gather, task::TenantId};
+use errand_bridge::gather::Gather;
+use errand_task::TenantId;
 
 /// How long a connection may go on without a request that the gate knows the caller of.
 const STRANGER_LIMIT: Duration = Duration::from_secs(10);

@@ -12,13 +12,11 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Parts, auth::Caller, convert, page, status, validate};
-use crate::{
-    engine::{Abandoned, FileContent, FileSource},
-    proto::v1::{
-        self, ListDirectoryRequest, ListDirectoryResponse, ReadFileRequest, ReadFileResponse, RemoveFileRequest,
-        RemoveFileResponse, StatFileRequest, StatFileResponse, WriteFileRequest, WriteFileResponse, read_file_response,
-        write_file_request,
-    },
+use errand_engine::{Abandoned, FileContent, FileSource};
+use errand_proto::v1::{
+    self, ListDirectoryRequest, ListDirectoryResponse, ReadFileRequest, ReadFileResponse, RemoveFileRequest,
+    RemoveFileResponse, StatFileRequest, StatFileResponse, WriteFileRequest, WriteFileResponse, read_file_response,
+    write_file_request,
 };
 
 /// A file on its way to a client.

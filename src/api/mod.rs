@@ -28,23 +28,18 @@ use tonic::{
 use tonic_reflection::server::Builder as Reflection;
 use tower::util::MapResponseLayer;
 
-use crate::{
-    engine::Engine,
-    notify::Notifier,
-    proto::{
-        self,
-        v1::{
-            notification_service_server::NotificationServiceServer, sandbox_service_server::SandboxServiceServer,
-            task_service_server::TaskServiceServer,
-        },
-    },
-    store::TaskStore,
-    task::Task,
+use errand_engine::Engine;
+use errand_engine::notify::Notifier;
+use errand_proto as proto;
+use errand_proto::v1::{
+    notification_service_server::NotificationServiceServer, sandbox_service_server::SandboxServiceServer,
+    task_service_server::TaskServiceServer,
 };
+use errand_store::TaskStore;
+use errand_task::Task;
 
 pub use auth::{Caller, RequestLimits, Tokens, TokensError};
 pub use readiness::Readiness;
-pub(crate) use status::chain;
 
 use auth::{Admission, Gate};
 use notifications::Notifications;

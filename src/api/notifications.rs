@@ -14,15 +14,13 @@ use super::{
     auth::{Caller, TenantUse},
     convert, page, status, validate,
 };
-use crate::{
-    proto::v1::{
-        self, AckNotificationsRequest, AckNotificationsResponse, DrainNotificationsRequest, DrainNotificationsResponse,
-        ListNotificationsRequest, ListNotificationsResponse, NackNotificationsRequest, NackNotificationsResponse,
-        SubscribeRequest, SubscribeResponse, notification_service_server::NotificationService,
-    },
-    store::{LeaseRequest, Scope, Selection},
-    task::LeaseId,
+use errand_proto::v1::{
+    self, AckNotificationsRequest, AckNotificationsResponse, DrainNotificationsRequest, DrainNotificationsResponse,
+    ListNotificationsRequest, ListNotificationsResponse, NackNotificationsRequest, NackNotificationsResponse,
+    SubscribeRequest, SubscribeResponse, notification_service_server::NotificationService,
 };
+use errand_store::{LeaseRequest, Scope, Selection};
+use errand_task::LeaseId;
 
 /// The service.
 #[derive(Clone)]

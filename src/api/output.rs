@@ -3,14 +3,12 @@
 use bytes::Bytes;
 
 use super::{convert::count, page};
-use crate::{
-    engine::{OutputPiece, OutputSlice, PackedPiece, ReadSelection},
-    proto::v1::{OutputFormat, OutputPart, OutputStream, ReadOutputResponse, output_part::Content},
-    runtime::RuntimeError,
-    task::{
-        Stream,
-        output::{split_whole, trim_start},
-    },
+use errand_engine::{OutputPiece, OutputSlice, PackedPiece, ReadSelection};
+use errand_proto::v1::{OutputFormat, OutputPart, OutputStream, ReadOutputResponse, output_part::Content};
+use errand_runtime::RuntimeError;
+use errand_task::{
+    Stream,
+    output::{split_whole, trim_start},
 };
 
 /// The most bytes of the log in one message of a stream, unless they come packed.
@@ -387,7 +385,7 @@ mod tests {
             let size = 1 << 20;
             let parts = vec![OutputPiece::both(0, vec![0xFF; size])];
             let answer = slice(OutputSlice { parts, total: size as u64, finished: true }, selection, Format::Text);
-            assert!(encoded(&answer) <= crate::store::PAGE_BYTES, "{} bytes for {selection:?}", encoded(&answer));
+            assert!(encoded(&answer) <= errand_store::PAGE_BYTES, "{} bytes for {selection:?}", encoded(&answer));
             let shown: i64 = answer.parts.iter().map(|part| part.next_offset - part.offset).sum();
             assert_eq!((answer.omitted_bytes, shown > 1_000_000), (count(size as u64) - shown, true));
             // A range goes on where it was cut; an end is an end.
@@ -411,7 +409,7 @@ mod tests {
         ] {
             let parts = (0..size).map(|at| OutputPiece { offset: at, stream: stream(at), bytes: "x".into() }).collect();
             let answer = slice(OutputSlice { parts, total: size, finished: true }, selection, Format::Bytes);
-            assert!(encoded(&answer) <= crate::store::PAGE_BYTES, "{} bytes for {selection:?}", encoded(&answer));
+            assert!(encoded(&answer) <= errand_store::PAGE_BYTES, "{} bytes for {selection:?}", encoded(&answer));
             assert!(
                 answer.parts.len() > 100_000 && answer.omitted_bytes == count(size) - count(answer.parts.len() as u64)
             );

@@ -7,7 +7,7 @@ use prost::Message;
 
 /// The most bytes of the entries of one answer: 3 MiB with what is around them, because clients take no more than 4 MiB unless told otherwise.
 /// One entry always fits.
-pub(super) const ANSWER_LIMIT: usize = crate::store::PAGE_BYTES - 4096;
+pub(super) const ANSWER_LIMIT: usize = errand_store::PAGE_BYTES - 4096;
 
 /// The token for the page after the entry with this id or sequence. Opaque to callers.
 pub(super) fn token(last: impl Display) -> String {
@@ -71,7 +71,7 @@ pub(super) fn cut<M: Message>(entries: &mut Vec<M>, limit: u32) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
     use super::*;
-    use crate::task::TaskId;
+    use errand_task::TaskId;
 
     #[test]
     fn a_place_reads_back_from_its_token() {

@@ -5,17 +5,15 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Parts, auth::Caller, convert, files, page, status, validate};
-use crate::{
-    engine::SandboxView,
-    proto::v1::{
-        self, AdoptSandboxRequest, AdoptSandboxResponse, DeleteSandboxRequest, DeleteSandboxResponse,
-        EnsureSandboxRequest, EnsureSandboxResponse, GetSandboxRequest, GetSandboxResponse, ListDirectoryRequest,
-        ListDirectoryResponse, ListSandboxesRequest, ListSandboxesResponse, ReadFileRequest, RemoveFileRequest,
-        RemoveFileResponse, StatFileRequest, StatFileResponse, StopSandboxRequest, StopSandboxResponse,
-        WriteFileRequest, WriteFileResponse, sandbox_service_server::SandboxService,
-    },
-    task::SandboxId,
+use errand_engine::SandboxView;
+use errand_proto::v1::{
+    self, AdoptSandboxRequest, AdoptSandboxResponse, DeleteSandboxRequest, DeleteSandboxResponse, EnsureSandboxRequest,
+    EnsureSandboxResponse, GetSandboxRequest, GetSandboxResponse, ListDirectoryRequest, ListDirectoryResponse,
+    ListSandboxesRequest, ListSandboxesResponse, ReadFileRequest, RemoveFileRequest, RemoveFileResponse,
+    StatFileRequest, StatFileResponse, StopSandboxRequest, StopSandboxResponse, WriteFileRequest, WriteFileResponse,
+    sandbox_service_server::SandboxService,
 };
+use errand_task::SandboxId;
 
 /// Sandboxes read at a time. Each has an environment of up to 64 KiB.
 const CHUNK: u32 = 48;

@@ -2,17 +2,15 @@
 //!
 //! A client learns what it can act upon. What only the operator can act upon is logged, once, here.
 
-use std::{collections::HashMap, error::Error, fmt::Write as _, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use crate::{
-    engine::EngineError,
-    runtime::RuntimeError,
-    store::StoreError,
-    task::{FileProblem, FileRefusal},
-};
+use errand_engine::EngineError;
+use errand_runtime::RuntimeError;
+use errand_store::StoreError;
+use errand_task::{FileProblem, FileRefusal, error_chain};
 
 /// When to try again after a hindrance that tends to pass.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -89,7 +87,7 @@ pub(super) fn store(error: StoreError) -> Status {
         | StoreError::Unwritable { .. }
         | StoreError::Database(_)
         | StoreError::Unstorable(_) => {
-            tracing::error!(error = %chain(&error), "a request failed because of the database");
+            tracing::error!(error = %error_chain(&error), "a request failed because of the database");
             Status::internal("the server's database failed; its log says more")
         }
     }
@@ -170,25 +168,14 @@ fn shortened(message: &str) -> String {
     message.chars().take(MESSAGE_LIMIT).collect()
 }
 
-/// An error with its sources, in one line.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        // Writing to a String cannot fail.
-        let _ = write!(text, ": {error}");
-        source = error.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
     use std::sync::Arc;
 
     use super::*;
-    use crate::{runtime::NotStarted, task::BotId};
+    use errand_runtime::NotStarted;
+    use errand_task::BotId;
 
     #[test]
     fn every_error_has_its_code() {
@@ -223,7 +210,7 @@ mod tests {
                 EngineError::NotAdoptable {
                     container: text(),
                     label: "",
-                    tenant: crate::task::TenantId::local(),
+                    tenant: errand_task::TenantId::local(),
                     bot_label: "",
                     bot: BotId::new("b").unwrap(),
                 },
@@ -290,7 +277,7 @@ mod tests {
     #[test]
     fn a_failed_database_is_not_described_to_clients() {
         let error = StoreError::Database(Arc::new(std::io::Error::other("secret path")));
-        assert!(chain(&error).contains("secret path"));
+        assert!(error_chain(&error).contains("secret path"));
         let status = store(error);
         assert_eq!(status.code(), Code::Internal);
         assert_eq!(status.message(), "the server's database failed; its log says more");

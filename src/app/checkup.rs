@@ -4,11 +4,10 @@ use std::{io, os::unix::net::UnixStream, path::Path};
 
 use rustix::fs::{Access, access};
 
-use crate::{
-    api::chain,
-    config::{Config, RuntimeKind},
-    runtime::{DockerRuntime, Machine, Runtime as _, Verdict},
-};
+use crate::config::{Config, RuntimeKind};
+use errand_embedded::{Machine, Verdict};
+use errand_runtime::{DockerRuntime, Runtime as _};
+use errand_task::error_chain;
 
 /// The engine's usual socket.
 const SOCKET: &str = "/var/run/docker.sock";
@@ -96,9 +95,9 @@ fn of(name: &'static str, verdict: &Verdict) -> Check {
 
 async fn engine(config: &Config) -> Check {
     let host = config.docker_host.as_deref();
-    let verdict = match DockerRuntime::new(host).ping().await {
+    let verdict = match DockerRuntime::new(host, crate::guest::program()).ping().await {
         Ok(()) => Verdict::Ok { detail: format!("answers at {}", host.unwrap_or(SOCKET)) },
-        Err(error) => Verdict::Missing { why: chain(&error), remedy: engine_remedy(host) },
+        Err(error) => Verdict::Missing { why: error_chain(&error), remedy: engine_remedy(host) },
     };
     of("docker", &verdict)
 }

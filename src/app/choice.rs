@@ -8,13 +8,12 @@ use std::{
 };
 
 use super::{ServeError, checkup};
-use crate::{
-    api::chain,
-    config::{Config, RuntimeKind},
-    runtime::{DockerRuntime, EmbeddedOptions, EmbeddedRuntime, Machine, Runtime, Verdict},
-    store::TaskStore,
-    task::SandboxId,
-};
+use crate::config::{Config, RuntimeKind};
+use errand_embedded::{EmbeddedOptions, EmbeddedRuntime, Machine, Verdict};
+use errand_runtime::{DockerRuntime, Runtime};
+use errand_store::TaskStore;
+use errand_task::SandboxId;
+use errand_task::error_chain;
 
 /// Names of runtimes in records.
 const DOCKER: &str = "docker";
@@ -48,7 +47,8 @@ impl fmt::Display for Hindrance {
 
 /// Chooses the runtime, and says which and why.
 pub(super) async fn choose(config: &Config, store: &dyn TaskStore) -> Result<Chosen, ServeError> {
-    let docker = DockerRuntime::new(config.docker_host.as_deref()).allowing(config.allow_addresses.clone());
+    let docker = DockerRuntime::new(config.docker_host.as_deref(), crate::guest::program())
+        .allowing(config.allow_addresses.clone());
     match config.runtime {
         RuntimeKind::Docker => Ok(wait_for(docker, "it was asked for").await),
         RuntimeKind::Embedded => {
@@ -70,10 +70,10 @@ async fn first_that_works(config: &Config, docker: DockerRuntime) -> Result<Chos
         Ok(()) => return Ok(with_docker(docker, "its engine answers")),
         Err(error) => error,
     };
-    tracing::info!(error = %chain(&error), "no Docker engine answers");
+    tracing::info!(error = %error_chain(&error), "no Docker engine answers");
     embedded(config, "no Docker engine answers").await.map_err(|no| {
         let remedy = checkup::engine_remedy(config.docker_host.as_deref());
-        ServeError::NoRuntime { hindrances: vec![Hindrance { runtime: DOCKER, why: chain(&error), remedy }, no] }
+        ServeError::NoRuntime { hindrances: vec![Hindrance { runtime: DOCKER, why: error_chain(&error), remedy }, no] }
     })
 }
 
@@ -85,7 +85,7 @@ fn with_docker(docker: DockerRuntime, why: &str) -> Chosen {
 /// An engine that does not answer yet is no hindrance: what is stored can be read, and it may come back.
 async fn wait_for(docker: DockerRuntime, why: &str) -> Chosen {
     if let Err(error) = docker.ping().await {
-        tracing::warn!(why, error = %chain(&error), "the container engine does not answer yet");
+        tracing::warn!(why, error = %error_chain(&error), "the container engine does not answer yet");
     }
     with_docker(docker, why)
 }
@@ -102,7 +102,7 @@ async fn embedded(config: &Config, why: &str) -> Result<Chosen, Hindrance> {
             tracing::warn!(part = part.name, remedy, "{why}");
         }
     }
-    let mut options = EmbeddedOptions::new(&config.data_dir);
+    let mut options = EmbeddedOptions::new(&config.data_dir, crate::guest::program());
     options.disk_bytes = config.disk_bytes;
     options.allow_addresses.clone_from(&config.allow_addresses);
     // Whoever chose it has access to it; callers can ask for no other path but those in the directory of images.

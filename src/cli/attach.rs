@@ -12,7 +12,7 @@ use super::{
     keyboard::Order,
     logs, outcome,
 };
-use crate::proto::v1::GetTaskRequest;
+use errand_proto::v1::GetTaskRequest;
 
 /// Follows the task until it ends or somebody leaves. Returns the exit code that stands for its end; 0 for one that goes on.
 pub(super) async fn attach(args: AttachArgs, connection: &Connection, console: &mut Console) -> Result<u8, CliError> {

@@ -11,7 +11,7 @@ use tonic::{
 use tonic_health::pb::health_client::HealthClient;
 
 use super::{args::Globals, error::CliError};
-use crate::proto::v1::{
+use errand_proto::v1::{
     notification_service_client::NotificationServiceClient, sandbox_service_client::SandboxServiceClient,
     task_service_client::TaskServiceClient,
 };

@@ -13,7 +13,7 @@ use super::{
     json::{self, Named},
     table::Table,
 };
-use crate::proto::v1::{OutputPart, OutputStream};
+use errand_proto::v1::{OutputPart, OutputStream};
 
 type Writer = Box<dyn AsyncWrite + Send + Unpin>;
 

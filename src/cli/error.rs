@@ -38,7 +38,7 @@ pub(super) enum CliError {
     Unexpected(String),
     /// The server sent output that is none.
     #[error(transparent)]
-    Malformed(#[from] crate::proto::Malformed),
+    Malformed(#[from] errand_proto::Malformed),
     /// What was to be printed could not be.
     #[error("cannot write the output")]
     Output(#[source] io::Error),

@@ -7,7 +7,7 @@ use super::{
     error::CliError,
     exit_code, outcome, text,
 };
-use crate::proto::v1::{
+use errand_proto::v1::{
     AckNotificationsRequest, AckNotificationsResponse, DeliveryMode, ListNotificationsRequest, Notification,
     SubscribeRequest,
 };
@@ -111,7 +111,7 @@ fn line(notification: &Notification) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::v1::{Exited, NotificationKind, Outcome, Stall, outcome::Kind};
+    use errand_proto::v1::{Exited, NotificationKind, Outcome, Stall, outcome::Kind};
 
     fn notification() -> Notification {
         Notification {

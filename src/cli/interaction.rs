@@ -10,7 +10,7 @@ use super::{
     keyboard::{self, Left, Order},
     terminal::{self, Ending, RawMode},
 };
-use crate::proto::v1::ResizeTerminalRequest;
+use errand_proto::v1::ResizeTerminalRequest;
 
 /// Holds the terminal in raw mode where that is needed. Dropping this restores it.
 pub(super) struct Interaction {

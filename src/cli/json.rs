@@ -8,7 +8,8 @@ use std::sync::LazyLock;
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 
 use super::error::CliError;
-use crate::proto::{self, v1};
+use errand_proto as proto;
+use errand_proto::v1;
 
 static POOL: LazyLock<DescriptorPool> =
     LazyLock::new(|| DescriptorPool::decode(proto::DESCRIPTORS).expect("the built-in descriptors are whole"));

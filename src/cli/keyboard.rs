@@ -11,7 +11,7 @@ use tokio::{
 use tonic::Code;
 
 use super::{connection::Tasks, error::CliError, text};
-use crate::proto::v1::{InputLimit, WriteInputRequest};
+use errand_proto::v1::{InputLimit, WriteInputRequest};
 
 /// The most that is read at a time.
 const PIECE: usize = 64 * 1024;

@@ -3,7 +3,7 @@
 use super::{
     args::LogsArgs, connection::Connection, connection::Tasks, console::Console, error::CliError, exit_code, outcome,
 };
-use crate::proto::v1::{
+use errand_proto::v1::{
     OutputFormat, OutputRange, OutputTail, ReadOutputRequest, ReadOutputResponse, StreamOutputRequest, Task,
     read_output_request::Selection, stream_output_response::Event,
 };

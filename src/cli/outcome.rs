@@ -1,7 +1,7 @@
 //! A task's outcome at the edge of the program: as an exit code, as a sentence, as a cell of a table.
 
 use super::{console::Console, exit_code, text};
-use crate::proto::v1::{OutOfMemory, Outcome, Task, outcome::Kind};
+use errand_proto::v1::{OutOfMemory, Outcome, Task, outcome::Kind};
 
 /// The exit code that stands for the end of a task: the number a shell would show, or 125 when nobody can know.
 pub(super) fn exit_code(task: &Task) -> u8 {
@@ -97,7 +97,7 @@ pub(super) async fn not_kept(bytes: i64, console: &mut Console) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::v1::{Exited, FailedToStart, Lost, Signaled, Stopped, TimedOut};
+    use errand_proto::v1::{Exited, FailedToStart, Lost, Signaled, Stopped, TimedOut};
 
     fn task(kind: Option<Kind>, shell_exit_code: Option<i32>) -> Task {
         Task { outcome: Some(Outcome { kind, shell_exit_code, out_of_memory: None }), ..Task::default() }

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{error::CliError, terminal, text};
-use crate::proto::v1::{ResourceLimits, StartTaskRequest};
+use errand_proto::v1::{ResourceLimits, StartTaskRequest};
 
 /// What kind of process.
 #[derive(Debug, Args)]

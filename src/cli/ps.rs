@@ -11,7 +11,7 @@ use super::{
     table::{Cell, Colour, Table},
     text,
 };
-use crate::proto::v1::{ListTasksRequest, Task, TaskStatus};
+use errand_proto::v1::{ListTasksRequest, Task, TaskStatus};
 
 /// Tasks asked for at a time.
 const PAGE: u32 = 100;
@@ -90,7 +90,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::proto::v1::{Exited, Outcome, outcome::Kind};
+    use errand_proto::v1::{Exited, Outcome, outcome::Kind};
 
     #[test]
     fn a_finished_task_shows_its_age_its_time_and_its_outcome() {

@@ -14,7 +14,7 @@ use super::{
     keyboard::Order,
     logs, outcome, text,
 };
-use crate::proto::v1::{
+use errand_proto::v1::{
     DisconnectAction, RunTaskRequest, SandboxSpec, StartTaskRequest, StopTaskRequest, Task, WaitTaskRequest,
     run_task_response::Event,
 };
@@ -210,10 +210,8 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::{
-        cli::args::{Cli, Command},
-        proto::v1::ResourceLimits,
-    };
+    use crate::cli::args::{Cli, Command};
+    use errand_proto::v1::ResourceLimits;
 
     fn request(words: &[&str]) -> Result<StartTaskRequest, CliError> {
         let cli = Cli::try_parse_from([&["errand", "run"], words].concat()).unwrap();

@@ -11,7 +11,7 @@ use super::{
     table::{Cell, Colour, Table},
     text,
 };
-use crate::proto::v1::{
+use errand_proto::v1::{
     AdoptSandboxRequest, DeleteSandboxRequest, EnsureSandboxRequest, ListSandboxesRequest, Sandbox, SandboxSpec,
     SandboxState, StopSandboxRequest,
 };

@@ -3,7 +3,7 @@
 use futures_util::future;
 
 use super::{args::StopArgs, connection::Connection, console::Console, error::CliError, exit_code, text};
-use crate::proto::v1::{StopTaskRequest, StopTasksRequest, Task};
+use errand_proto::v1::{StopTaskRequest, StopTasksRequest, Task};
 
 /// Stops the tasks that are named, or all of a bot or session.
 pub(super) async fn stop(args: StopArgs, connection: &Connection, console: &mut Console) -> Result<u8, CliError> {

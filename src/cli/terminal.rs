@@ -6,7 +6,7 @@ use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize,
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::error::CliError;
-use crate::proto::v1::TerminalSize;
+use errand_proto::v1::TerminalSize;
 
 /// The size of a terminal that nobody sees.
 const UNSEEN: TerminalSize = TerminalSize { rows: 24, columns: 80 };

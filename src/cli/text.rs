@@ -5,7 +5,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::{config, proto::v1};
+use crate::config;
+use errand_proto::v1;
 
 /// Reads a duration such as `30s`.
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {

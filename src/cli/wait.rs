@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{args::WaitArgs, connection::Connection, console::Console, error::CliError, exit_code, outcome, text};
-use crate::proto::v1::{WaitResult, WaitTaskRequest};
+use errand_proto::v1::{WaitResult, WaitTaskRequest};
 
 /// The longest that one call waits.
 const LONGEST_WAIT: Duration = Duration::from_mins(10);

@@ -14,7 +14,7 @@ mod value;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use crate::task::Patterns;
+use errand_task::Patterns;
 
 pub use problem::{ConfigErrors, Problem};
 pub use settings::{SETTINGS, Setting};

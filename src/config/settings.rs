@@ -5,7 +5,7 @@ use super::{
     Config, LogFormat, RuntimeKind,
     value::{self, Parsed},
 };
-use crate::task::Patterns;
+use errand_task::Patterns;
 use std::time::Duration;
 
 /// One setting of the server.

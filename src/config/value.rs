@@ -12,7 +12,7 @@ use std::{
 
 use tracing_subscriber::EnvFilter;
 
-use crate::task::{Patterns, byte_size};
+use errand_task::{Patterns, byte_size};
 
 /// A value, or the rule that the text breaks.
 pub(super) type Parsed<T> = Result<T, String>;

@@ -1,10 +1,8 @@
 //! Which containers a caller may adopt, and what it is told about them.
 
 use bollard::models::ContainerCreateBody;
-use errand::{
-    proto::v1::Sandbox,
-    runtime::{LABEL_ADOPT_BOT, LABEL_ADOPT_TENANT},
-};
+use errand_proto::v1::Sandbox;
+use errand_runtime::{LABEL_ADOPT_BOT, LABEL_ADOPT_TENANT};
 use tonic::{Code, Status};
 
 use super::tenants::{entry, server_with};

@@ -1,6 +1,6 @@
 //! How many tasks there may be, and what becomes of the rest.
 
-use errand::proto::v1::*;
+use errand_proto::v1::*;
 use futures_util::{StreamExt as _, stream};
 use tonic::Code;
 use tonic_types::StatusExt as _;

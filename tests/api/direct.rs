@@ -1,7 +1,7 @@
 //! Sandboxes in which the resident bridge cannot run: what the direct one keeps of a request, and that it refuses the rest.
 
 use bollard::models::HostConfig;
-use errand::proto::v1::{
+use errand_proto::v1::{
     ListTasksRequest, OutOfMemory, ReadOutputRequest, ResourceLimits, StartTaskRequest, TerminalSize,
 };
 use tonic::Code;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use bollard::models::{ContainerCreateBody, HostConfig};
-use errand::proto::v1::outcome::Kind;
+use errand_proto::v1::outcome::Kind;
 
 use crate::{
     on_both_images,

@@ -1,6 +1,6 @@
 //! What one tenant asks for holds up no other.
 
-use errand::proto::v1::*;
+use errand_proto::v1::*;
 
 use crate::support::{
     client::{Session, ended},

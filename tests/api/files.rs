@@ -3,7 +3,7 @@
 use std::{collections::HashMap, process::Command, time::Duration};
 
 use bollard::models::HostConfig;
-use errand::proto::v1::*;
+use errand_proto::v1::*;
 use futures_util::{Stream, StreamExt as _, stream};
 use sha2::{Digest as _, Sha256};
 use tonic::{Code, Status};

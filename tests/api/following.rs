@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use errand::proto::v1::{stream_output_response::Event, task_service_client::TaskServiceClient, *};
+use errand_proto::v1::{stream_output_response::Event, task_service_client::TaskServiceClient, *};
 use tonic::{Code, Streaming, transport::Endpoint};
 
 use crate::{

@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use errand::proto::v1::*;
+use errand_proto::v1::*;
 use tonic::Code;
 
 use crate::support::{

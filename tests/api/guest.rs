@@ -1,6 +1,6 @@
 //! The bridge's program in a sandbox: no command replaces it, whoever it runs as.
 
-use errand::proto::v1::*;
+use errand_proto::v1::*;
 
 use crate::support::{client::ended, docker::Image, server::Server};
 

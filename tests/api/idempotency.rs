@@ -1,6 +1,6 @@
 //! The same request id is the same task.
 
-use errand::proto::v1::StartTaskRequest;
+use errand_proto::v1::StartTaskRequest;
 use futures_util::future::join_all;
 use tonic::Code;
 

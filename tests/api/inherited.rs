@@ -2,7 +2,7 @@
 
 use std::{fs, process::Command};
 
-use errand::proto::v1::*;
+use errand_proto::v1::*;
 
 use crate::support::{docker::Image, server::Server};
 

@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 
 use bytes::Bytes;
-use errand::proto::v1::*;
+use errand_proto::v1::*;
 use tonic::{Code, Status};
 
 use crate::{

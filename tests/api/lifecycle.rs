@@ -1,6 +1,6 @@
 //! A task from its start to the notice of its end.
 
-use errand::proto::v1::*;
+use errand_proto::v1::*;
 use tonic::Code;
 
 use crate::{
@@ -182,7 +182,7 @@ async fn a_summary_tells_of_unfinished_tasks_and_cannot_be_forged() {
 async fn an_unknown_task_is_not_found_by_every_call_that_names_one() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let session = server.session("bot", "session");
-    let task_id = errand::task::TaskId::new().to_string();
+    let task_id = errand_task::TaskId::new().to_string();
     let mut tasks = session.tasks();
     let get = GetTaskRequest { task_id: task_id.clone(), ..Default::default() };
     refused(tasks.get_task(get).await, Code::NotFound);

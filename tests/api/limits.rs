@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use errand::proto::v1::*;
+use errand_proto::v1::*;
 use futures_util::future::join_all;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},

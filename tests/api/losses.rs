@@ -1,6 +1,6 @@
 //! Ends that nobody can know: each with its own reason, none with an invented number, and nothing run again.
 
-use errand::proto::v1::{Task, TaskStatus};
+use errand_proto::v1::{Task, TaskStatus};
 
 use crate::{
     on_both_images,

@@ -1,6 +1,6 @@
 //! Memory that runs out in a sandbox: told apart from every other SIGKILL, and from what commands do to themselves.
 
-use errand::proto::v1::{OutOfMemory, Task, TaskStatus};
+use errand_proto::v1::{OutOfMemory, Task, TaskStatus};
 
 use crate::{
     on_both_images,

@@ -1,6 +1,6 @@
 //! The ways in which a command ends by itself, or never begins. None is taken for another.
 
-use errand::proto::v1::{SandboxSpec, StartFailure, StartTaskRequest, TaskStatus, outcome::Kind};
+use errand_proto::v1::{SandboxSpec, StartFailure, StartTaskRequest, TaskStatus, outcome::Kind};
 use futures_util::future::join_all;
 
 use crate::{

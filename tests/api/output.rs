@@ -1,6 +1,6 @@
 //! Reading a log: by range, from the end, from both ends, as bytes and as text.
 
-use errand::proto::v1::{read_output_request::Selection, *};
+use errand_proto::v1::{read_output_request::Selection, *};
 use sha2::{Digest as _, Sha256};
 use tonic::Code;
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use errand::{proto::v1::*, task::TaskId};
+use errand_proto::v1::*;
+use errand_task::TaskId;
 use tonic::Code;
 
 use crate::support::{

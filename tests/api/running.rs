@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use errand::proto::v1::{run_task_response::Event, *};
+use errand_proto::v1::{run_task_response::Event, *};
 use tonic::Streaming;
 
 use crate::{

@@ -1,6 +1,6 @@
 //! Which runtime a server has, and what it does about sandboxes of another one.
 
-use errand::proto::v1::*;
+use errand_proto::v1::*;
 use tonic::Code;
 
 use crate::support::{

@@ -1,7 +1,7 @@
 //! Sandboxes: made as asked, found again, adopted, stopped, deleted; never half-made.
 
 use bollard::{Docker, query_parameters::StopContainerOptionsBuilder};
-use errand::proto::v1::*;
+use errand_proto::v1::*;
 use futures_util::future::join_all;
 use tonic::Code;
 use tonic_types::StatusExt as _;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use errand::proto::v1::{SubscribeRequest, TaskStatus, WaitTaskRequest};
+use errand_proto::v1::{SubscribeRequest, TaskStatus, WaitTaskRequest};
 use futures_util::{StreamExt as _, stream};
 use tonic::Code;
 use tonic_health::pb::health_check_response::ServingStatus;

@@ -1,6 +1,6 @@
 //! No answer is larger than what a client takes by default, which is 4 MiB.
 
-use errand::proto::v1::{
+use errand_proto::v1::{
     notification_service_client::NotificationServiceClient, task_service_client::TaskServiceClient, *,
 };
 use futures_util::future::join_all;

@@ -1,6 +1,6 @@
 //! Stored records that cannot be understood: the server starts, says which, and all else goes on.
 
-use errand::proto::v1::*;
+use errand_proto::v1::*;
 use tonic::Code;
 
 use crate::support::{

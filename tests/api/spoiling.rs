@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use errand::proto::v1::{ReadOutputRequest, TaskStatus};
+use errand_proto::v1::{ReadOutputRequest, TaskStatus};
 use tokio::time::timeout;
 
 use crate::support::{

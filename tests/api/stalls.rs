@@ -1,6 +1,6 @@
 //! A silent command that seems to wait for input, and those that only look like it.
 
-use errand::proto::v1::{InputSource, NotificationKind, StartTaskRequest, TaskStatus, TerminalSize, WriteInputRequest};
+use errand_proto::v1::{InputSource, NotificationKind, StartTaskRequest, TaskStatus, TerminalSize, WriteInputRequest};
 
 use crate::{
     on_both_images,

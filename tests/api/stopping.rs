@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use errand::proto::v1::{StartTaskRequest, StopTaskRequest, StopTasksRequest, TaskStatus, outcome::Kind};
+use errand_proto::v1::{StartTaskRequest, StopTaskRequest, StopTasksRequest, TaskStatus, outcome::Kind};
 
 use crate::{
     on_both_images,

@@ -1,6 +1,6 @@
 //! Who may see and do what, where a tokens file says so.
 
-use errand::proto::v1::*;
+use errand_proto::v1::*;
 use sha2::{Digest as _, Sha256};
 use tonic::Code;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use errand::proto::v1::{StartTaskRequest, TaskStatus, outcome::Kind};
+use errand_proto::v1::{StartTaskRequest, TaskStatus, outcome::Kind};
 
 use crate::{
     on_both_images,

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::symlink, path::Path};
 
-use errand::proto::v1::*;
+use errand_proto::v1::*;
 use tonic::{Code, Status};
 
 use super::tenants::{entry, server_with};

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use errand::proto::v1::{read_output_request::Selection, *};
+use errand_proto::v1::{read_output_request::Selection, *};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
@@ -166,7 +166,7 @@ async fn what_is_just_allowed_is_accepted() {
 async fn a_question_about_a_task_that_breaks_a_rule_is_refused_with_the_field() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let session = server.session("bot", "session");
-    let task_id = errand::task::TaskId::new().to_string();
+    let task_id = errand_task::TaskId::new().to_string();
     let mut tasks = session.tasks();
     for bad in ["", "no-id", "../x"] {
         let task_id = bad.to_owned();
@@ -282,7 +282,7 @@ async fn a_request_for_notifications_that_breaks_a_rule_is_refused_with_the_fiel
         let drain = DrainNotificationsRequest { lease_duration, ..drain() };
         names(client.drain_notifications(drain).await, "lease_duration");
     }
-    let lease = || errand::task::LeaseId::new().to_string();
+    let lease = || errand_task::LeaseId::new().to_string();
     for (bot_id, sequences, lease_id, field) in [
         (String::new(), vec![1], String::new(), "bot_id"),
         (bot(), vec![], String::new(), "sequences"),

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use errand::proto::v1::*;
+use errand_proto::v1::*;
 
 use crate::support::{
     client::{Session, duration, ended},

@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use errand::{
-    runtime::{CreateSandbox, Found, Runtime, RuntimeError},
-    task::{BotId, SandboxId, SandboxSpec, TenantId},
-};
+use errand_runtime::{CreateSandbox, Found, Runtime, RuntimeError};
+use errand_task::{BotId, SandboxId, SandboxSpec, TenantId};
 
 /// A runtime and an image that it has.
 pub struct Place {
@@ -184,7 +182,7 @@ pub async fn a_program_that_is_not_there_is_explained(place: Place) {
         }
     };
     assert!(
-        matches!(error, RuntimeError::NotStarted { reason: errand::runtime::NotStarted::NotFound, .. }),
+        matches!(error, RuntimeError::NotStarted { reason: errand_runtime::NotStarted::NotFound, .. }),
         "{error:?}"
     );
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use errand::proto::v1::{GetTaskRequest, SandboxState, StopTasksRequest, TaskStatus};
+use errand_proto::v1::{GetTaskRequest, SandboxState, StopTasksRequest, TaskStatus};
 use tonic::Code;
 
 use super::invariants::Tasks;

@@ -1,7 +1,7 @@
 //! The container engine is killed and started again, for real.
 
 use crate::support::{docker::Image, engine::PrivateEngine, server::Server, wait::eventually};
-use errand::proto::v1::TaskStatus;
+use errand_proto::v1::TaskStatus;
 
 #[tokio::test]
 async fn commands_and_their_truth_outlive_a_kill_of_the_container_engine() {
@@ -36,7 +36,7 @@ async fn commands_and_their_truth_outlive_a_kill_of_the_container_engine() {
     assert_eq!(session.told_of(&ending).await, ["completed"]);
     session
         .sandboxes()
-        .delete_sandbox(errand::proto::v1::DeleteSandboxRequest { bot_id: server.bot("a") })
+        .delete_sandbox(errand_proto::v1::DeleteSandboxRequest { bot_id: server.bot("a") })
         .await
         .unwrap();
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bollard::query_parameters::KillContainerOptions;
-use errand::proto::v1::{StartTaskRequest, Task, TaskStatus};
+use errand_proto::v1::{StartTaskRequest, Task, TaskStatus};
 use tonic::Code;
 
 use crate::support::{
@@ -53,7 +53,7 @@ async fn hung_bridge_delays_no_other_bot_after_restart() {
     assert!(told.iter().any(|told| told.task_id == told_before.task_id), "{told:?}");
     // Its calls are answered within a bounded time, and its tasks can be stopped.
     let stopped = within(Duration::from_secs(30), "calls about the hung bot are answered", async || {
-        let request = errand::proto::v1::GetTaskRequest { task_id: lost.task_id.clone(), ..Default::default() };
+        let request = errand_proto::v1::GetTaskRequest { task_id: lost.task_id.clone(), ..Default::default() };
         match hung.tasks().get_task(request).await {
             Ok(answer) => answer.into_inner().task,
             Err(status) => {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use errand::proto::v1::{ListTasksRequest, NotificationKind, StartTaskRequest, Task};
+use errand_proto::v1::{ListTasksRequest, NotificationKind, StartTaskRequest, Task};
 
 use crate::support::client::{Session, described, ended};
 

@@ -1,6 +1,6 @@
 //! The bridge's processes are killed in the sandbox while a server supervises. No command notices but the one whose own shim it was.
 
-use errand::proto::v1::{StartTaskRequest, StreamOutputRequest, TaskStatus, stream_output_response::Event};
+use errand_proto::v1::{StartTaskRequest, StreamOutputRequest, TaskStatus, stream_output_response::Event};
 
 use super::invariants::Tasks;
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use errand::proto::v1::{stream_output_response::Event, *};
+use errand_proto::v1::{stream_output_response::Event, *};
 
 use super::invariants::Tasks;
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use errand::proto::v1::Task;
+use errand_proto::v1::Task;
 
 use super::invariants::Tasks;
 use crate::support::{docker::Image, server::Server, wait::eventually};

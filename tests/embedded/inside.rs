@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use errand::runtime::{Runtime as _, RuntimeError};
+use errand_runtime::{Runtime as _, RuntimeError};
 
 use crate::support::embedded::{Root, machine, request, sandbox, tuned};
 

@@ -7,7 +7,7 @@ use std::{
     process::Stdio,
 };
 
-use errand::runtime::{NotStarted, Runtime as _, RuntimeError};
+use errand_runtime::{NotStarted, Runtime as _, RuntimeError};
 
 use crate::support::{
     embedded::{Root, Sandbox, machine, request, sandbox, tuned},
@@ -124,8 +124,8 @@ async fn a_sandbox_outlives_the_kill_of_whoever_made_it() {
 
 /// Makes a sandbox with a process in it, says so, and waits to be killed.
 async fn make_and_wait(data: PathBuf) {
-    use errand::runtime::{EmbeddedOptions, EmbeddedRuntime};
-    let runtime = EmbeddedRuntime::new(EmbeddedOptions::new(&data));
+    use errand_embedded::{EmbeddedOptions, EmbeddedRuntime};
+    let runtime = EmbeddedRuntime::new(EmbeddedOptions::new(&data, errand::guest::program()));
     let found = runtime.create(&request("host".to_owned())).await.unwrap();
     let argv = ["sh", "-c", "echo before >/tmp/file; exec sleep 300 >/dev/null 2>&1"].map(str::to_owned);
     drop(runtime.exec(&found.runtime_id, &argv).await.unwrap());

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use errand::runtime::{EmbeddedOptions, EmbeddedRuntime, Runtime as _, RuntimeError};
+use errand_embedded::{EmbeddedOptions, EmbeddedRuntime};
+use errand_runtime::{Runtime as _, RuntimeError};
 use tokio::{io::AsyncWriteExt as _, net::TcpListener};
 
 use crate::support::{
@@ -24,7 +25,8 @@ async fn bridged(allow_addresses: &[&str]) -> Option<Sandbox> {
     let mut wanted = request("host".to_owned());
     wanted.spec.network_mode = "bridge".to_owned();
     let allow_addresses = allow_addresses.iter().map(|range| (*range).to_owned()).collect();
-    let options = EmbeddedOptions { allow_addresses, ..EmbeddedOptions::new(machine.data_dir()) };
+    let options =
+        EmbeddedOptions { allow_addresses, ..EmbeddedOptions::new(machine.data_dir(), errand::guest::program()) };
     let runtime = Arc::new(EmbeddedRuntime::new(options));
     match runtime.create(&wanted).await {
         Ok(found) => Some(Sandbox { machine, runtime, found }),

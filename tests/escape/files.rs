@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::MetadataExt as _, path::PathBuf};
 
-use errand::runtime::{Runtime as _, RuntimeError};
+use errand_runtime::{Runtime as _, RuntimeError};
 
 use super::pair::{Pair, USERS, pair, pair_as};
 

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::MetadataExt as _, process::Command};
 
-use errand::runtime::Runtime as _;
+use errand_runtime::Runtime as _;
 
 use super::pair::{Pair, is_limited, pair, tuned};
 use crate::support::wait::eventually;

@@ -9,10 +9,9 @@ use std::{
     sync::Arc,
 };
 
-use errand::{
-    runtime::{EmbeddedOptions, EmbeddedRuntime, Found, Machine, Runtime as _, Verdict},
-    task::SandboxSpec,
-};
+use errand_embedded::{EmbeddedOptions, EmbeddedRuntime, Machine, Verdict};
+use errand_runtime::{Found, Runtime as _};
+use errand_task::SandboxSpec;
 use tempfile::TempDir;
 
 use crate::support::{
@@ -60,7 +59,8 @@ pub async fn tuned(tune: impl Fn(&mut SandboxSpec)) -> Option<Pair> {
         return None;
     }
     let machine = embedded::machine().await?;
-    let options = EmbeddedOptions { disk_bytes: DISK, ..EmbeddedOptions::new(machine.data_dir()) };
+    let options =
+        EmbeddedOptions { disk_bytes: DISK, ..EmbeddedOptions::new(machine.data_dir(), errand::guest::program()) };
     let runtime = Arc::new(EmbeddedRuntime::new(options));
     let mut request = embedded::request("host".to_owned());
     tune(&mut request.spec);

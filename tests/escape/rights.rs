@@ -5,7 +5,8 @@ use std::{
     os::unix::fs::{PermissionsExt as _, chown},
 };
 
-use errand::runtime::{Asked, CreateSandbox, Machine, Runtime as _, RuntimeError, Verdict};
+use errand_embedded::{Machine, Verdict};
+use errand_runtime::{Asked, CreateSandbox, Runtime as _, RuntimeError};
 
 use super::{
     calls::Call,

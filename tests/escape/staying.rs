@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use errand::runtime::Runtime as _;
+use errand_runtime::Runtime as _;
 
 use super::pair::pair;
 use crate::support::wait::eventually;

@@ -1,7 +1,7 @@
 //! What sandboxes on a Docker engine's bridge reach.
 
 use bollard::query_parameters::RestartContainerOptionsBuilder;
-use errand::runtime::{DockerRuntime, Found, Runtime as _};
+use errand_runtime::{DockerRuntime, Found, Runtime as _};
 use tokio::{io::AsyncWriteExt as _, net::TcpListener};
 
 use crate::{
@@ -24,7 +24,7 @@ impl Drop for Bridged {
 impl Bridged {
     async fn new(allowed: &[&str], user: Option<&str>) -> Self {
         let allowed = allowed.iter().map(|range| (*range).to_owned()).collect();
-        let runtime = DockerRuntime::new(host().as_deref()).allowing(allowed);
+        let runtime = DockerRuntime::new(host().as_deref(), errand::guest::program()).allowing(allowed);
         let mut request = request_of(Image::Busybox.name());
         request.spec.network_mode = "bridge".to_owned();
         request.spec.user = user.map(str::to_owned);
@@ -143,7 +143,7 @@ async fn no_command_takes_the_fence_down() {
     }
     let one = Bridged::new(&[], None).await;
     let (port, gateway) = (greeter().await, machine(&one).await.pop().unwrap());
-    let guest = one.runtime.guest();
+    let guest = one.runtime.guest_path();
     let said = one.sh(&format!("{guest} fence allow=0.0.0.0/0; ip route del default; ip link set eth0 down; ip addr add 172.17.255.250/16 dev eth0")).await;
     assert!(!said.contains("fenced"), "{said}");
     assert!(!one.hear(&gateway, port).await.contains("greetings"));

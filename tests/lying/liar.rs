@@ -8,10 +8,8 @@ use std::{
 };
 
 use bollard::{Docker, models::HostConfig};
-use errand::{
-    proto::v1::*,
-    runtime::{BRIDGE_NAME, Runtime as _},
-};
+use errand_proto::v1::*;
+use errand_runtime::Runtime as _;
 use futures_util::stream;
 
 use super::catalogue::Lie;
@@ -93,7 +91,7 @@ impl Liars<'_> {
         .await;
         let runtime = docker::runtime();
         for (name, content, mode) in
-            [(BRIDGE_NAME.as_str(), self.program.as_slice(), 0o700), ("lie", lie.name.as_bytes(), 0o600)]
+            [(errand::guest::program().name(), self.program.as_slice(), 0o700), ("lie", lie.name.as_bytes(), 0o600)]
         {
             runtime.put_file(&container.id, &format!("{DIRECTORY}/{name}"), content, mode).await.unwrap();
         }

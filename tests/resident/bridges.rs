@@ -3,10 +3,8 @@
 use std::sync::Arc;
 
 use bollard::models::HostConfig;
-use errand::{
-    bridge::{DirectBridge, ExecBridge, Report},
-    task::{Ending, Nonce, Signal, TaskId, sentinel::Sentinel},
-};
+use errand_bridge::{DirectBridge, ExecBridge, Report};
+use errand_task::{Ending, Nonce, Signal, TaskId, sentinel::Sentinel};
 
 use super::place::{EVERYWHERE, Place, ROOT, SETTINGS, Where, sh, text};
 use crate::support::{
@@ -119,7 +117,7 @@ async fn a_newer_bridge_replaces_an_older_one_under_load() {
         }
         let old = place.named("errand-bridge").await;
         // A sandbox that the runtime made has the program on a mount; in another it was put beside the tasks.
-        let mounted = place.runtime.guest();
+        let mounted = place.runtime.guest_path();
         let newer =
             format!("p={mounted}; [ -x $p ] || p=$(echo {ROOT}/.bridge/errand-bridge-*); exec $p connect {ROOT} 1000");
         // Stays connected to the newer bridge, as another server would.
@@ -240,7 +238,7 @@ async fn a_sandbox_without_shell_or_any_tool_has_the_resident_bridge() {
     let state = place.bridge.prepare(&place.sandbox).await.unwrap();
     assert_eq!(state.name, "resident", "{state:?}");
     let argv = ["/bin/busybox", "echo", "hi"].map(str::to_owned).to_vec();
-    let spec = errand::task::TaskSpec::new(errand::task::Program::Argv(argv), std::time::Duration::from_secs(60));
+    let spec = errand_task::TaskSpec::new(errand_task::Program::Argv(argv), std::time::Duration::from_secs(60));
     let ran = place.run(&spec).await;
     assert_eq!((ran.text().as_str(), ran.ending), ("hi\n", Some(Ending::Exited(0))));
     // Without a shell, text for one cannot be run, and that is said.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use errand::task::{Ending, Program, ResourceLimits, StartFailure, TaskSpec, sentinel::Sentinel};
+use errand_task::{Ending, Program, ResourceLimits, StartFailure, TaskSpec, sentinel::Sentinel};
 
 use super::place::{EVERYWHERE, Place, SETTINGS, Where, text};
 use crate::support::{
@@ -70,8 +70,8 @@ async fn a_refused_fork_is_a_failure_to_start() {
     // The limit is reached some time after it began.
     let deadline = std::time::Instant::now() + LIMIT;
     while std::time::Instant::now() < deadline {
-        let (id, nonce) = (errand::task::TaskId::new(), errand::task::Nonce::new());
-        use errand::bridge::ExecBridge as _;
+        let (id, nonce) = (errand_task::TaskId::new(), errand_task::Nonce::new());
+        use errand_bridge::ExecBridge as _;
         match place.bridge.launch(&place.sandbox, id, nonce, &text("true"), SETTINGS).await {
             Ok(attachment) => {
                 let launched = super::place::Launched { id, nonce, attachment };
@@ -169,7 +169,7 @@ async fn the_timeout_is_kept_without_a_server() {
         place.sh("kill -9 $(grep -lx errand-bridge /proc/[0-9]*/comm | cut -d/ -f3)").await;
         let (id, nonce) = (launched.id, launched.nonce);
         let found = eventually("the result", async || {
-            use errand::bridge::ExecBridge as _;
+            use errand_bridge::ExecBridge as _;
             let mut findings = place.bridge.probe(&place.sandbox, &[(id, nonce)], false).await.ok()?;
             Some(findings.remove(0)).filter(|finding| finding.sentinel != Sentinel::Absent)
         })

@@ -1,10 +1,8 @@
 //! Standard input and terminals.
 
 use bytes::Bytes;
-use errand::{
-    bridge::{ExecBridge, Input, InputError},
-    task::{Ending, Stdin, TaskSpec, TerminalSize},
-};
+use errand_bridge::{ExecBridge, Input, InputError};
+use errand_task::{Ending, Stdin, TaskSpec, TerminalSize};
 
 use super::place::{EVERYWHERE, Place, Where, text};
 use crate::support::{docker::Image, embedded::Root};

@@ -1,9 +1,7 @@
 //! Streams told apart, and logs with a limit.
 
-use errand::{
-    bridge::{ExecBridge, OutputPiece, Piece},
-    task::{Ending, Gap, Stream, TaskSpec, sentinel::Sentinel},
-};
+use errand_bridge::{ExecBridge, OutputPiece, Piece};
+use errand_task::{Ending, Gap, Stream, TaskSpec, sentinel::Sentinel};
 
 use super::place::{EVERYWHERE, Place, Where, text};
 use crate::support::{docker::Image, embedded::Root};

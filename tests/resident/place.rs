@@ -4,14 +4,12 @@ use std::{any::Any, sync::Arc, time::Duration};
 
 use bollard::models::ContainerCreateBody;
 use bytes::Bytes;
-use errand::{
-    bridge::{
-        Activity, Attachment, BridgeChoice, ExecBridge, Finding, Input, InputError, InputTaken, LaunchSettings,
-        OutputPiece, Piece, Report,
-    },
-    runtime::Runtime,
-    task::{Ending, Gap, Nonce, ProcessIdentity, Program, ResourceUsage, TaskId, TaskSpec},
+use errand_bridge::{
+    Activity, Attachment, BridgeChoice, ExecBridge, Finding, Input, InputError, InputTaken, LaunchSettings,
+    OutputPiece, Piece, Report,
 };
+use errand_runtime::Runtime;
+use errand_task::{Ending, Gap, Nonce, ProcessIdentity, Program, ResourceUsage, TaskId, TaskSpec};
 
 use crate::support::{
     docker::{self, Image},

@@ -1,9 +1,7 @@
 //! Shims that keep one task after the other: nothing of one reaches the next.
 
-use errand::{
-    bridge::ExecBridge as _,
-    task::{Ending, Signal, TaskId, TaskSpec},
-};
+use errand_bridge::ExecBridge as _;
+use errand_task::{Ending, Signal, TaskId, TaskSpec};
 
 use super::place::{EVERYWHERE, Launched, Place, ROOT, Ran, text};
 use crate::support::wait::eventually;

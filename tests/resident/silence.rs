@@ -1,9 +1,7 @@
 //! What is seen of silent commands.
 
-use errand::{
-    bridge::{Activity, Report},
-    task::{Reads, Stdin, TaskSpec, TerminalSize},
-};
+use errand_bridge::{Activity, Report};
+use errand_task::{Reads, Stdin, TaskSpec, TerminalSize};
 
 use super::place::{EVERYWHERE, Launched, Place, Where, text};
 use crate::support::{docker::Image, embedded::Root};

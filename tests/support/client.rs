@@ -5,8 +5,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use errand::proto::v1::{self, notification_service_client::NotificationServiceClient, outcome::Kind, *};
-use errand::proto::v1::{sandbox_service_client::SandboxServiceClient, task_service_client::TaskServiceClient};
+use errand_proto::v1::{self, notification_service_client::NotificationServiceClient, outcome::Kind, *};
+use errand_proto::v1::{sandbox_service_client::SandboxServiceClient, task_service_client::TaskServiceClient};
 use tonic::{
     Code, Request, Status,
     metadata::{Ascii, MetadataValue},

@@ -8,10 +8,8 @@ use bollard::{
     models::{ContainerCreateBody, ExecConfig, HostConfig},
     query_parameters::{CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder},
 };
-use errand::{
-    runtime::{DockerRuntime, LABEL_ADOPT_TENANT},
-    task::TaskId,
-};
+use errand_runtime::{DockerRuntime, LABEL_ADOPT_TENANT};
+use errand_task::TaskId;
 use futures_util::StreamExt as _;
 
 /// The images that everything is tested on.
@@ -73,7 +71,7 @@ pub async fn engine(image: Image) -> Option<Docker> {
 
 /// The runtime under test.
 pub fn runtime() -> DockerRuntime {
-    DockerRuntime::new(host().as_deref())
+    DockerRuntime::new(host().as_deref(), errand::guest::program())
 }
 
 /// A running container that Errand did not make. Removed when dropped.

@@ -7,10 +7,9 @@ use std::{
     thread,
 };
 
-use errand::{
-    runtime::{CreateSandbox, EmbeddedOptions, EmbeddedRuntime, Found, Runtime as _},
-    task::{BotId, SandboxId, SandboxSpec, TenantId},
-};
+use errand_embedded::{EmbeddedOptions, EmbeddedRuntime};
+use errand_runtime::{CreateSandbox, Found, Runtime as _};
+use errand_task::{BotId, SandboxId, SandboxSpec, TenantId};
 use tempfile::TempDir;
 
 use super::docker::{Image, skip};
@@ -100,7 +99,7 @@ impl Machine {
         Arc::new(EmbeddedRuntime::new(EmbeddedOptions {
             images,
             disk_bytes: self.disk_bytes,
-            ..EmbeddedOptions::new(self.data_dir())
+            ..EmbeddedOptions::new(self.data_dir(), errand::guest::program())
         }))
     }
 

@@ -14,7 +14,8 @@ use bollard::{
         StopContainerOptionsBuilder,
     },
 };
-use errand::runtime::{EmbeddedOptions, EmbeddedRuntime, LABEL_BOT, Runtime as _};
+use errand_embedded::{EmbeddedOptions, EmbeddedRuntime};
+use errand_runtime::{LABEL_BOT, Runtime as _};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -41,7 +42,7 @@ impl Ground {
         match std::env::var(VARIABLE).as_deref() {
             Err(_) | Ok("" | "docker") => docker::engine(image).await.map(Self::Docker),
             Ok("embedded") => {
-                let runtime = EmbeddedRuntime::new(EmbeddedOptions::new(data));
+                let runtime = EmbeddedRuntime::new(EmbeddedOptions::new(data, errand::guest::program()));
                 match runtime.ping().await {
                     Ok(()) => Some(Self::Embedded(Arc::new(runtime), data.to_owned())),
                     Err(error) => {

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use errand::task::TaskId;
+use errand_task::TaskId;
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};

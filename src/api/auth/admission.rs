@@ -22,7 +22,8 @@ use tonic::{
 };
 
 use super::{Admitted, Gate, TenantUse, usage::Held};
-use crate::{api::connection::Peer, proto};
+use crate::api::connection::Peer;
+use errand_proto as proto;
 
 /// A service behind the gate.
 #[derive(Clone)]

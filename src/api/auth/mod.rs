@@ -18,10 +18,8 @@ use tonic::{
 };
 
 use super::{connection::Peer, readiness::Readiness};
-use crate::{
-    store::BotFilter,
-    task::{BotId, TenantId},
-};
+use errand_store::BotFilter;
+use errand_task::{BotId, TenantId};
 
 pub(super) use admission::Admission;
 pub use tokens::{Tokens, TokensError};

@@ -5,10 +5,8 @@ use std::collections::HashMap;
 use toml::{Table, Value};
 
 use super::RequestLimits;
-use crate::{
-    engine::TenantRules,
-    task::{Patterns, TenantId, byte_size},
-};
+use errand_engine::TenantRules;
+use errand_task::{Patterns, TenantId, byte_size};
 
 /// The keys of a table.
 const KEYS: [&str; 8] = [

@@ -16,11 +16,9 @@ use super::{
     Caller,
     tenants::{self, TenantEntry},
 };
-use crate::{
-    engine::TenantRules,
-    store::BotFilter,
-    task::{BotId, TenantId},
-};
+use errand_engine::TenantRules;
+use errand_store::BotFilter;
+use errand_task::{BotId, TenantId};
 
 /// SHA-256 of a token.
 type Hash = [u8; 32];

@@ -13,10 +13,8 @@ use std::{
 
 use tonic::Status;
 
-use crate::{
-    api::status,
-    task::{BotId, TenantId},
-};
+use crate::api::status;
+use errand_task::{BotId, TenantId};
 
 /// When to try again what another call's end makes room for.
 const RETRY_DELAY: Duration = Duration::from_secs(1);

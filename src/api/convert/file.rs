@@ -1,10 +1,8 @@
 //! A file on the wire.
 
 use super::{count, timestamp};
-use crate::{
-    proto::v1,
-    task::{FileEntry, FileKind},
-};
+use errand_proto::v1;
+use errand_task::{FileEntry, FileKind};
 
 /// What is known of a file.
 pub(in crate::api) fn file(entry: FileEntry) -> v1::FileEntry {

@@ -8,10 +8,8 @@ mod task;
 
 use std::time::{Duration, SystemTime};
 
-use crate::{
-    proto::v1,
-    task::{Notification, NotificationKind, Stall},
-};
+use errand_proto::v1;
+use errand_task::{Notification, NotificationKind, Stall};
 
 pub(super) use file::file;
 pub(super) use outcome::outcome;

@@ -1,10 +1,8 @@
 //! How a command ended, on the wire.
 
 use super::{count, duration};
-use crate::{
-    proto::v1::{self, outcome::Kind},
-    task::{LossReason, MemoryKills, Outcome, Signal, StartFailure, StopCause},
-};
+use errand_proto::v1::{self, outcome::Kind};
+use errand_task::{LossReason, MemoryKills, Outcome, Signal, StartFailure, StopCause};
 
 /// An outcome with the number that a shell would show, and with what was killed for want of memory. Its texts are bounded here as well:
 /// records of older servers hold longer ones.

@@ -1,10 +1,8 @@
 //! What kind of process a command is and what it used, on the wire.
 
 use super::{count, duration};
-use crate::{
-    proto::v1,
-    task::{Gap, Reads, ResourceLimits, ResourceUsage, TerminalSize, Waiting},
-};
+use errand_proto::v1;
+use errand_task::{Gap, Reads, ResourceLimits, ResourceUsage, TerminalSize, Waiting};
 
 /// The size of a terminal.
 pub(super) fn terminal_size(size: TerminalSize) -> v1::TerminalSize {

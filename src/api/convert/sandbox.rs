@@ -1,11 +1,9 @@
 //! A sandbox on the wire.
 
 use super::{count, timestamp};
-use crate::{
-    engine::{BridgeState, SandboxState, SandboxView},
-    proto::v1,
-    task::SandboxSpec,
-};
+use errand_engine::{BridgeState, SandboxState, SandboxView};
+use errand_proto::v1;
+use errand_task::SandboxSpec;
 
 /// A sandbox as the runtime sees it now. `bridge` is what launches commands in it, as far as that is known.
 pub(in crate::api) fn sandbox(view: SandboxView, bridge: Option<BridgeState>) -> v1::Sandbox {

@@ -3,10 +3,8 @@
 use std::sync::Arc;
 
 use super::{count, duration, outcome, process, stall, timestamp};
-use crate::{
-    proto::v1::{self, TaskStatus},
-    task::{MemoryKills, Program, Status, Stdin, Task},
-};
+use errand_proto::v1::{self, TaskStatus};
+use errand_task::{MemoryKills, Program, Status, Stdin, Task};
 
 /// A task.
 pub(in crate::api) fn task(task: Task) -> v1::Task {

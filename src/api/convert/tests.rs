@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use prost::Message as _;
 
 use super::*;
-use crate::task::{
+use errand_task::{
     LossReason, NewNotification, Nonce, Outcome, OutputSummary, Program, Reads, SandboxId, Signal, StartFailure,
     StopCause, Task, TaskId, TaskSpec, TaskState, Waiting,
 };

@@ -6,16 +6,14 @@ use futures_util::{Stream, stream};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use crate::{
-    api::{
-        Parts, convert,
-        output::{self, Format},
-        status, validate,
-    },
-    engine::{OutputStream, StreamItem},
-    proto::v1::{OutputPart, StreamOutputResponse, stream_output_response::Event},
-    task::Task,
+use crate::api::{
+    Parts, convert,
+    output::{self, Format},
+    status, validate,
 };
+use errand_engine::{OutputStream, StreamItem};
+use errand_proto::v1::{OutputPart, StreamOutputResponse, stream_output_response::Event};
+use errand_task::Task;
 
 /// How long streams go on after the server's end has begun: the tasks that it stopped end in the same moment, and those who watch them
 /// shall learn it.

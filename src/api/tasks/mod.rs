@@ -9,18 +9,16 @@ use futures_util::Stream;
 use tonic::{Request, Response, Status};
 
 use super::{Parts, auth::Caller, convert, output, page, status, validate};
-use crate::{
-    engine::{InputResult, WaitResult},
-    proto::v1::{
-        self, GetTaskRequest, GetTaskResponse, InputLimit, ListTasksRequest, ListTasksResponse, ReadOutputRequest,
-        ReadOutputResponse, ResizeTerminalRequest, ResizeTerminalResponse, RunTaskRequest, RunTaskResponse,
-        StartTaskRequest, StartTaskResponse, StopTaskRequest, StopTaskResponse, StopTasksRequest, StopTasksResponse,
-        StreamOutputRequest, StreamOutputResponse, SummarizeTasksRequest, SummarizeTasksResponse, WaitTaskRequest,
-        WaitTaskResponse, WriteInputRequest, WriteInputResponse, task_service_server::TaskService,
-    },
-    store::BotFilter,
-    task::{Task, summarize},
+use errand_engine::{InputResult, WaitResult};
+use errand_proto::v1::{
+    self, GetTaskRequest, GetTaskResponse, InputLimit, ListTasksRequest, ListTasksResponse, ReadOutputRequest,
+    ReadOutputResponse, ResizeTerminalRequest, ResizeTerminalResponse, RunTaskRequest, RunTaskResponse,
+    StartTaskRequest, StartTaskResponse, StopTaskRequest, StopTaskResponse, StopTasksRequest, StopTasksResponse,
+    StreamOutputRequest, StreamOutputResponse, SummarizeTasksRequest, SummarizeTasksResponse, WaitTaskRequest,
+    WaitTaskResponse, WriteInputRequest, WriteInputResponse, task_service_server::TaskService,
 };
+use errand_store::BotFilter;
+use errand_task::{Task, summarize};
 
 /// The service.
 #[derive(Clone)]

@@ -11,13 +11,11 @@ use tokio::{
 use tonic::Status;
 
 use super::follow::{Log, Piece};
-use crate::{
-    api::{Parts, convert, status, validate},
-    engine::{EngineError, Started, TaskRef},
-    proto::v1::{RunTaskResponse, run_task_response::Event},
-    store::BotFilter,
-    task::{StopCause, Task},
-};
+use crate::api::{Parts, convert, status, validate};
+use errand_engine::{EngineError, Started, TaskRef};
+use errand_proto::v1::{RunTaskResponse, run_task_response::Event};
+use errand_store::BotFilter;
+use errand_task::{StopCause, Task};
 
 /// Starts the command and opens its stream.
 pub(super) async fn run(
@@ -180,7 +178,7 @@ impl Drop for Disconnect {
             match engine.stop(&reference, StopCause::Disconnect, grace).await {
                 Ok(_) | Err(EngineError::NoSuchTask | EngineError::ShuttingDown) => {}
                 Err(error) => {
-                    tracing::error!(task = %reference.id, error = %status::chain(&error), "a task was not stopped");
+                    tracing::error!(task = %reference.id, error = %errand_task::error_chain(&error), "a task was not stopped");
                 }
             }
         };

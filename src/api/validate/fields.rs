@@ -5,11 +5,9 @@
 use std::{collections::HashMap, str::FromStr, time::Duration};
 
 use super::Violations;
-use crate::{
-    api::page,
-    store::BotFilter,
-    task::{IdError, SessionId},
-};
+use crate::api::page;
+use errand_store::BotFilter;
+use errand_task::{IdError, SessionId};
 
 /// The most entries of a page, or of a list that stands for one.
 pub(super) const PAGE_LIMIT: u32 = 1000;

@@ -3,15 +3,13 @@
 use tonic::Status;
 
 use super::Violations;
-use crate::{
-    api::{auth::Caller, page},
-    engine::FileRef,
-    proto::v1::{
-        ListDirectoryRequest, ReadFileRequest, RemoveFileRequest, StatFileRequest, WriteFileHead, WriteFileRequest,
-        write_file_request::Part,
-    },
-    task::{FilePath, WriteOptions},
+use crate::api::{auth::Caller, page};
+use errand_engine::FileRef;
+use errand_proto::v1::{
+    ListDirectoryRequest, ReadFileRequest, RemoveFileRequest, StatFileRequest, WriteFileHead, WriteFileRequest,
+    write_file_request::Part,
 };
+use errand_task::{FilePath, WriteOptions};
 
 /// The most bytes of a path: more the kernel does not take.
 const PATH_LIMIT: usize = 4095;

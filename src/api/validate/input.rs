@@ -5,12 +5,10 @@ use std::time::Duration;
 use tonic::Status;
 
 use super::{Violations, fields::Span, process::terminal_size, tasks::reference};
-use crate::{
-    api::auth::Caller,
-    engine::{InputRequest, TaskRef},
-    proto::v1::{ResizeTerminalRequest, WriteInputRequest},
-    task::TerminalSize,
-};
+use crate::api::auth::Caller;
+use errand_engine::{InputRequest, TaskRef};
+use errand_proto::v1::{ResizeTerminalRequest, WriteInputRequest};
+use errand_task::TerminalSize;
 
 /// The most bytes of input in one call.
 const DATA_LIMIT: usize = 1024 * 1024;

@@ -9,12 +9,10 @@ use super::{
     fields::{PAGE_LIMIT, Span},
     tasks::read_scope,
 };
-use crate::{
-    api::auth::Caller,
-    notify::Delivery,
-    proto::v1::{DeliveryMode, DrainNotificationsRequest, ListNotificationsRequest, SubscribeRequest},
-    store::{NotificationQuery, Scope, Selection},
-};
+use crate::api::auth::Caller;
+use errand_engine::notify::Delivery;
+use errand_proto::v1::{DeliveryMode, DrainNotificationsRequest, ListNotificationsRequest, SubscribeRequest};
+use errand_store::{NotificationQuery, Scope, Selection};
 
 /// Entries of a page where the request does not say.
 const PAGE_DEFAULT: u32 = 50;

@@ -1,10 +1,8 @@
 //! What kind of process a command becomes: its streams, its user, its limits.
 
 use super::Violations;
-use crate::{
-    proto::v1::{self, StartTaskRequest},
-    task::{DEFAULT_OUTPUT_LIMIT, ResourceLimits, Stdin, TaskSpec, TerminalSize},
-};
+use errand_proto::v1::{self, StartTaskRequest};
+use errand_task::{DEFAULT_OUTPUT_LIMIT, ResourceLimits, Stdin, TaskSpec, TerminalSize};
 
 /// The most bytes of a user's name.
 const USER_LIMIT: usize = 128;

@@ -3,12 +3,10 @@
 use tonic::Status;
 
 use super::Violations;
-use crate::{
-    api::auth::Caller,
-    engine::Settings,
-    proto::v1::{self, AdoptSandboxRequest, EnsureSandboxRequest, ListSandboxesRequest},
-    task::{BotId, SandboxId, SandboxSpec},
-};
+use crate::api::auth::Caller;
+use errand_engine::Settings;
+use errand_proto::v1::{self, AdoptSandboxRequest, EnsureSandboxRequest, ListSandboxesRequest};
+use errand_task::{BotId, SandboxId, SandboxSpec};
 
 /// The least memory, in bytes. An engine makes no smaller container.
 const MEMORY_LEAST: u64 = 6 * 1024 * 1024;

@@ -3,11 +3,9 @@
 use tonic::Status;
 
 use super::{Violations, tasks};
-use crate::{
-    api::{auth::Caller, output::Format},
-    engine::{ReadSelection, TaskRef},
-    proto::v1::{OutputFormat, ReadOutputRequest, StreamOutputRequest, read_output_request::Selection},
-};
+use crate::api::{auth::Caller, output::Format};
+use errand_engine::{ReadSelection, TaskRef};
+use errand_proto::v1::{OutputFormat, ReadOutputRequest, StreamOutputRequest, read_output_request::Selection};
 
 /// Bytes of a range where the request does not say.
 const RANGE_DEFAULT: u64 = 65_536;

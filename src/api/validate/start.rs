@@ -5,12 +5,10 @@ use std::{mem::take, time::Duration};
 use tonic::Status;
 
 use super::{Violations, fields::Span, process, sandbox};
-use crate::{
-    api::{auth::Caller, output::Format},
-    engine::{Settings, StartRequest},
-    proto::v1::{DisconnectAction, OutputFormat, RunTaskRequest, StartTaskRequest},
-    task::{Owner, Program, TaskSpec},
-};
+use crate::api::{auth::Caller, output::Format};
+use errand_engine::{Settings, StartRequest};
+use errand_proto::v1::{DisconnectAction, OutputFormat, RunTaskRequest, StartTaskRequest};
+use errand_task::{Owner, Program, TaskSpec};
 
 /// The most bytes of a command, or of its arguments together.
 const COMMAND_LIMIT: usize = 1024 * 1024;

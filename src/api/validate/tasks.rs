@@ -5,16 +5,14 @@ use std::time::Duration;
 use tonic::Status;
 
 use super::{Violations, fields::Span};
-use crate::{
-    api::{auth::Caller, convert, status},
-    engine::{EngineError, Settings, TaskRef, WaitRequest},
-    proto::v1::{
-        GetTaskRequest, ListTasksRequest, StopTaskRequest, StopTasksRequest, SummarizeTasksRequest, TaskStatus,
-        WaitTaskRequest,
-    },
-    store::{BotFilter, Scope, TaskQuery},
-    task::{StopCause, TaskId},
+use crate::api::{auth::Caller, convert, status};
+use errand_engine::{EngineError, Settings, TaskRef, WaitRequest};
+use errand_proto::v1::{
+    GetTaskRequest, ListTasksRequest, StopTaskRequest, StopTasksRequest, SummarizeTasksRequest, TaskStatus,
+    WaitTaskRequest,
 };
+use errand_store::{BotFilter, Scope, TaskQuery};
+use errand_task::{StopCause, TaskId};
 
 /// Entries of a page where the request does not say.
 const PAGE_DEFAULT: u32 = 50;

@@ -6,13 +6,12 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use super::*;
-use crate::{
-    api::auth::Caller,
-    engine::{Allowance, Allowances, LaunchLimits, ReadSelection, Settings, TenantRules},
-    proto::v1::*,
-    store::{BotFilter, Caps},
-    task::{self, Program, TaskId},
-};
+use crate::api::auth::Caller;
+use errand_engine::{Allowance, Allowances, LaunchLimits, ReadSelection, Settings, TenantRules};
+use errand_proto::v1::*;
+use errand_store::{BotFilter, Caps};
+use errand_task as task;
+use errand_task::{Program, TaskId};
 
 fn settings() -> Settings {
     Settings {

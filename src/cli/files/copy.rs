@@ -15,12 +15,10 @@ use tokio::{
 };
 
 use super::place::{Place, Remote};
-use crate::{
-    cli::{args::CopyArgs, connection::Connection, console::Console, error::CliError, exit_code},
-    proto::v1::{
-        FileEntry, ReadFileRequest, ReadFileResponse, WriteFileEnd, WriteFileHead, WriteFileRequest,
-        read_file_response, write_file_request::Part,
-    },
+use crate::cli::{args::CopyArgs, connection::Connection, console::Console, error::CliError, exit_code};
+use errand_proto::v1::{
+    FileEntry, ReadFileRequest, ReadFileResponse, WriteFileEnd, WriteFileHead, WriteFileRequest, read_file_response,
+    write_file_request::Part,
 };
 
 /// The most bytes of a file in one message.

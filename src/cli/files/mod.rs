@@ -12,7 +12,7 @@ use super::{
     table::{Cell, Colour, Table},
     text,
 };
-use crate::proto::v1::{FileEntry, FileKind, ListDirectoryRequest, RemoveFileRequest, StatFileRequest};
+use errand_proto::v1::{FileEntry, FileKind, ListDirectoryRequest, RemoveFileRequest, StatFileRequest};
 use place::Remote;
 
 /// Entries asked for at a time.

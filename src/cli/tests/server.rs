@@ -11,7 +11,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_stream::{Stream, wrappers::TcpListenerStream};
 use tonic::{Request, Response, Status, transport::Server};
 
-use crate::proto::v1::{
+use errand_proto::v1::{
     self, Exited, Outcome, OutputPart, Signaled, Task, TaskStatus, WaitResult,
     outcome::Kind,
     output_part::Content,

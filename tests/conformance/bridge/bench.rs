@@ -2,11 +2,9 @@
 
 use std::{any::Any, sync::Arc, time::Duration};
 
-use errand::{
-    bridge::{Attachment, ExecBridge, Finding, LaunchSettings, Piece, Report},
-    runtime::Runtime,
-    task::{Ending, Nonce, ProcessIdentity, Program, TaskId, TaskSpec},
-};
+use errand_bridge::{Attachment, ExecBridge, Finding, LaunchSettings, Piece, Report};
+use errand_runtime::Runtime;
+use errand_task::{Ending, Nonce, ProcessIdentity, Program, TaskId, TaskSpec};
 use tokio::time::{Instant, timeout};
 
 /// Nothing here takes longer on a machine that works.

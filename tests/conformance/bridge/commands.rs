@@ -1,9 +1,7 @@
 //! What a command is given, and what is reported of how it ends.
 
-use errand::{
-    runtime::{NotStarted, RuntimeError},
-    task::{Ending, Nonce, Program, Signal, StartFailure, TaskId, TaskSpec, sentinel::Sentinel},
-};
+use errand_runtime::{NotStarted, RuntimeError};
+use errand_task::{Ending, Nonce, Program, Signal, StartFailure, TaskId, TaskSpec, sentinel::Sentinel};
 
 use super::bench::{Bench, SETTINGS, read, spec, text};
 

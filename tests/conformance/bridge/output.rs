@@ -1,9 +1,7 @@
 //! Output: live, late, in pieces, and without hold on the command.
 
-use errand::{
-    bridge::{Piece, ReadError, Report},
-    task::{Ending, Gap, TaskSpec, sentinel::Sentinel},
-};
+use errand_bridge::{Piece, ReadError, Report};
+use errand_task::{Ending, Gap, TaskSpec, sentinel::Sentinel};
 use tokio::time::{Instant, timeout};
 
 use super::bench::{Bench, DEADLINE, bytes_of, ending_of, is_end, read, text, until};

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use errand::{
-    bridge::{Piece, Report},
-    task::{Ending, Nonce, ProcessIdentity, Signal, TaskId, sentinel::Sentinel},
-};
+use errand_bridge::{Piece, Report};
+use errand_task::{Ending, Nonce, ProcessIdentity, Signal, TaskId, sentinel::Sentinel};
 use tokio::time::{Instant, timeout};
 
 use super::bench::{Bench, DEADLINE, SETTINGS, read, text, until};

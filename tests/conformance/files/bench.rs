@@ -4,10 +4,8 @@ use std::{any::Any, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use errand::{
-    bridge::{FileError, SandboxFiles},
-    task::{FileEntry, FilePath, FileProblem, WriteOptions},
-};
+use errand_bridge::{FileError, SandboxFiles};
+use errand_task::{FileEntry, FilePath, FileProblem, WriteOptions};
 use futures_util::{StreamExt as _, stream};
 
 use crate::support::wait::soon;

@@ -3,10 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use errand::{
-    bridge::{Abandoned, FileError},
-    task::{FileKind, FilePath, FileProblem, WriteOptions},
-};
+use errand_bridge::{Abandoned, FileError};
+use errand_task::{FileKind, FilePath, FileProblem, WriteOptions};
 use futures_util::{StreamExt as _, stream};
 
 use super::bench::{Bench, content, problem};

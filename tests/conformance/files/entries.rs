@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use errand::task::{FileEntry, FileKind, FilePath, FileProblem};
+use errand_task::{FileEntry, FileKind, FilePath, FileProblem};
 
 use super::bench::{Bench, problem};
 

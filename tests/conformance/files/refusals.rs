@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use errand::task::{FilePath, FileProblem, WriteOptions};
+use errand_task::{FilePath, FileProblem, WriteOptions};
 use futures_util::stream;
 
 use super::bench::{Bench, new, parents, problem};

@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
-use errand_bridge::proto::{
+use errand_proto::bridge::{
     AttachRequest, AttachResponse, Finding, Gap, HelloRequest, HelloResponse, LaunchRequest, LaunchResponse, LogHead,
     Output, ProbeRequest, ProbeResponse, Process, ReadLogRequest, ReadLogResponse, RemoveRequest, RemoveResponse,
     Report, ResizeTerminalRequest, ResizeTerminalResponse, SignalRequest, SignalResponse, WriteInputRequest,

@@ -1,7 +1,7 @@
 //! Lies about files.
 
 use bytes::Bytes;
-use errand_bridge::proto::{
+use errand_proto::bridge::{
     FileEntry, FileKind, ListDirectoryRequest, ListDirectoryResponse, ReadFileRequest, ReadFileResponse,
     RemoveFileRequest, RemoveFileResponse, StatFileRequest, StatFileResponse, WriteFileRequest, WriteFileResponse,
     file_service_server::FileService, read_file_response::Part,

@@ -10,7 +10,7 @@ mod reports;
 
 use std::{convert::Infallible, fs, io, os::fd::AsFd as _, path::Path, pin::Pin};
 
-use errand_bridge::proto::{bridge_service_server::BridgeServiceServer, file_service_server::FileServiceServer};
+use errand_proto::bridge::{bridge_service_server::BridgeServiceServer, file_service_server::FileServiceServer};
 use futures_util::Stream;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},

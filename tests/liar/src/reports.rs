@@ -3,7 +3,7 @@
 use std::pin::Pin;
 
 use bytes::Bytes;
-use errand_bridge::proto::{
+use errand_proto::bridge::{
     Activity, Claimed, Ended, Gap, Output, Over, Process, Report, Skipped, Started, Usage, Waiting, report::Kind,
 };
 use futures_util::{

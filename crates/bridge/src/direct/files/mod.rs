@@ -1,0 +1,219 @@
+//! Files by shell scripts, for sandboxes in which nothing can be installed.
+//!
+//! Below a root a shell resolves name by name and looks where it came out: links that lead out are refused, and so is a file that was
+//! opened elsewhere. A process in the sandbox that swaps a link in at the very moment of a removal or a write can still mislead it. It runs
+//! as the same user and could do the same itself.
+
+mod place;
+mod receive;
+mod send;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::BytesMut;
+use futures_util::{StreamExt as _, stream};
+use uuid::Uuid;
+
+use super::{
+    ANSWER_LIMIT, DirectBridge, SAID_LIMIT, SCRIPT_LIMIT, in_time, limited,
+    records::{Malformed, Record, Records, refusal},
+    script,
+};
+use crate::{FileEntries, FileError, FileReader, FileSource, REMOVE_LIMIT, SandboxFiles};
+use errand_runtime::{Chunk, Exec, RuntimeError};
+use errand_task::{FileEntry, FilePath, FileRefusal, WriteOptions};
+use place::{place, word};
+use receive::{Content, Expected, Listing, complain, listen};
+use send::{Unsent, send};
+
+const FILES: &str = include_str!("../scripts/files.sh");
+const STAT: &str = include_str!("../scripts/stat_file.sh");
+const LIST: &str = include_str!("../scripts/list_directory.sh");
+const READ: &str = include_str!("../scripts/read_file.sh");
+const WRITE: &str = include_str!("../scripts/write_file.sh");
+const REMOVE: &str = include_str!("../scripts/remove_file.sh");
+
+/// The largest offset that every shell can count with.
+const OFFSET_LIMIT: u64 = 1 << 62;
+/// How long a file may take into its place after its last byte was sent: that byte may still be on its way.
+const FINISH_LIMIT: Duration = Duration::from_secs(120);
+
+impl DirectBridge {
+    async fn run_on_files(
+        &self,
+        sandbox: &str,
+        path: &FilePath,
+        script: &str,
+        more: &[&str],
+    ) -> Result<Exec, FileError> {
+        Ok(self.runtime.exec(sandbox, &file_script(path, script, more)?).await?)
+    }
+
+    /// The same, for a script that is killed in the sandbox after `limit`.
+    async fn run_on_files_within(
+        &self,
+        limit: Duration,
+        sandbox: &str,
+        path: &FilePath,
+        script: &str,
+        more: &[&str],
+    ) -> Result<Exec, FileError> {
+        Ok(self.runtime.exec(sandbox, &limited(limit, file_script(path, script, more)?)).await?)
+    }
+
+    /// Why a script did not answer: what it said is in the way, or the engine's words, or nothing that can be understood.
+    fn failed(&self, path: &FilePath, stdout: &[u8], stderr: &[u8]) -> FileError {
+        let said = String::from_utf8_lossy(stderr);
+        if let Some((problem, detail)) = refusal(&said) {
+            return FileRefusal { path: path.path.clone(), problem, detail }.into();
+        }
+        // The engine's own words come on standard output, from which lines that are no records have been put aside.
+        let explained = self.runtime.explain(&String::from_utf8_lossy(stdout)).or_else(|| self.runtime.explain(&said));
+        let detail = if said.trim().is_empty() { "the sandbox broke off".to_owned() } else { said.trim().to_owned() };
+        explained.unwrap_or(RuntimeError::Unavailable { detail }).into()
+    }
+
+    /// The entry that a script says.
+    fn entry_of(&self, path: &FilePath, stdout: &[u8], stderr: &[u8]) -> Result<FileEntry, FileError> {
+        let mut records = Records::default();
+        records.push(stdout);
+        match records.next() {
+            Some(Ok(Record::Entry(entry))) => Ok(FileEntry { name: path.name().as_bytes().to_vec(), ..entry }),
+            Some(Ok(Record::Line(_)) | Err(Malformed)) | None => Err(self.failed(path, stdout, stderr)),
+        }
+    }
+}
+
+/// The arguments that run a script on a file.
+fn file_script(path: &FilePath, name: &str, more: &[&str]) -> Result<Vec<String>, FileError> {
+    let more = more.iter().map(|argument| (*argument).to_owned());
+    Ok(script(&[FILES, name], place(path)?.into_iter().chain(more)))
+}
+
+#[async_trait]
+impl SandboxFiles for DirectBridge {
+    async fn stat_file(&self, sandbox: &str, path: &FilePath, follow: bool) -> Result<FileEntry, FileError> {
+        let follow = word(follow || path.path.ends_with('/'), "follow");
+        let said = in_time(async {
+            let exec = self.run_on_files_within(SCRIPT_LIMIT, sandbox, path, STAT, &[follow]).await?;
+            Ok::<_, FileError>(exec.collect(SAID_LIMIT).await?)
+        })
+        .await?;
+        self.entry_of(path, &said.stdout, &said.stderr)
+    }
+
+    async fn list_directory(&self, sandbox: &str, path: &FilePath) -> Result<FileEntries, FileError> {
+        let mut listing = in_time(async {
+            let exec = self.run_on_files(sandbox, path, LIST, &[]).await?;
+            Ok::<_, FileError>(Listing { exec, records: Records::default(), complaints: BytesMut::new(), said: false })
+        })
+        .await?;
+        // The first record tells whether there is a directory at all.
+        match in_time(listing.next()).await {
+            Ok(first) => {
+                let rest = stream::unfold(Some(listing), |listing| async move {
+                    let mut listing = listing?;
+                    match listing.next().await {
+                        Ok(Some(entry)) => Some((Ok(entry), Some(listing))),
+                        Ok(None) => None,
+                        Err(error) => Some((Err(error), None)),
+                    }
+                });
+                let first = first.map(Ok);
+                Ok(match first {
+                    Some(first) => Box::pin(stream::iter([first]).chain(rest)),
+                    None => Box::pin(stream::empty()),
+                })
+            }
+            Err(FileError::Runtime(RuntimeError::Unavailable { .. })) if !listing.said => {
+                let Listing { records, complaints, .. } = listing;
+                Err(self.failed(path, &records.rest(), &complaints))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn read_file(
+        &self,
+        sandbox: &str,
+        path: &FilePath,
+        offset: u64,
+        limit: Option<u64>,
+    ) -> Result<FileReader, FileError> {
+        let offset = offset.min(OFFSET_LIMIT);
+        let limit = limit.map(|limit| limit.min(OFFSET_LIMIT));
+        let arguments = [offset.to_string(), limit.map(|limit| limit.to_string()).unwrap_or_default()];
+        in_time(async {
+            let mut exec = self.run_on_files(sandbox, path, READ, &[&arguments[0], &arguments[1]]).await?;
+            let (mut records, mut complaints) = (Records::default(), BytesMut::new());
+            while let Some(chunk) = exec.next().await {
+                match chunk? {
+                    Chunk::Stderr(bytes) => complain(&mut complaints, &bytes),
+                    Chunk::Stdout(bytes) => {
+                        records.push(&bytes);
+                        match records.next() {
+                            // What comes behind the entry is content, whatever it looks like.
+                            Some(Ok(Record::Entry(entry))) => {
+                                let entry = FileEntry { name: path.name().as_bytes().to_vec(), ..entry };
+                                let limit = limit.unwrap_or(u64::MAX);
+                                let expected = Expected { offset, limit, size: entry.size };
+                                let first = Some(records.rest());
+                                let content = Content { exec, first, complaints, read: 0, expected };
+                                return Ok(FileReader { entry, content: Box::pin(content.stream()) });
+                            }
+                            Some(Ok(Record::Line(line))) => complain(&mut complaints, format!("{line}\n").as_bytes()),
+                            Some(Err(Malformed)) | None => {}
+                        }
+                    }
+                }
+            }
+            Err(self.failed(path, &records.rest(), &complaints))
+        })
+        .await
+    }
+
+    async fn write_file(
+        &self,
+        sandbox: &str,
+        path: &FilePath,
+        options: WriteOptions,
+        content: FileSource,
+    ) -> Result<FileEntry, FileError> {
+        let mode = options.mode.map(|mode| format!("{:o}", mode & 0o7777)).unwrap_or_default();
+        let new = word(options.must_not_exist, "new");
+        let arguments = [mode.as_str(), word(options.make_parents, "make"), new, &Uuid::new_v4().simple().to_string()];
+        let exec = in_time(self.run_on_files(sandbox, path, WRITE, &arguments)).await?;
+        let (output, mut input) = exec.split();
+        let mut saying = Box::pin(listen(output));
+        let (stdout, stderr) = tokio::select! {
+            // Before all was sent: something is in the way.
+            said = &mut saying => said?,
+            sent = send(&mut input, content) => {
+                match sent {
+                    Ok(()) => {}
+                    Err(Unsent::Abandoned) => return Err(FileError::Abandoned),
+                    Err(Unsent::NotTaken) => {
+                        let detail = format!("the sandbox took nothing of the file for {ANSWER_LIMIT:?}");
+                        return Err(RuntimeError::Unavailable { detail }.into());
+                    }
+                    Err(Unsent::Broken(error)) => tracing::debug!(%error, "a file's content was not taken"),
+                }
+                let late = RuntimeError::Unavailable { detail: "the sandbox did not say that it wrote".to_owned() };
+                tokio::time::timeout(FINISH_LIMIT, saying).await.map_err(|_| late)??
+            }
+        };
+        self.entry_of(path, &stdout, &stderr)
+    }
+
+    async fn remove_file(&self, sandbox: &str, path: &FilePath, recursive: bool) -> Result<(), FileError> {
+        let removing = async {
+            let recursive = word(recursive, "recursive");
+            let exec = self.run_on_files_within(REMOVE_LIMIT, sandbox, path, REMOVE, &[recursive]).await?;
+            Ok::<_, FileError>(listen(exec.split().0).await?)
+        };
+        let late = || RuntimeError::Unavailable { detail: format!("the removal took longer than {REMOVE_LIMIT:?}") };
+        let (stdout, stderr) = tokio::time::timeout(REMOVE_LIMIT, removing).await.map_err(|_| late())??;
+        if &stdout[..] == b"removed\n" { Ok(()) } else { Err(self.failed(path, &stdout, &stderr)) }
+    }
+}

@@ -1,0 +1,77 @@
+//! The content of a file on its way into a sandbox.
+
+use bytes::BytesMut;
+use futures_util::StreamExt as _;
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+
+use super::super::ANSWER_LIMIT;
+use crate::{Abandoned, FileSource};
+
+/// How much of a file is handed over at a time. Each piece costs a process in the sandbox; the tool that takes it holds it whole.
+const FRAME: usize = 1024 * 1024;
+
+/// Why not all of a file was sent.
+pub(super) enum Unsent {
+    Abandoned,
+    /// The sandbox took nothing for [`ANSWER_LIMIT`].
+    NotTaken,
+    Broken(std::io::Error),
+}
+
+/// Waits for the sandbox to take bytes.
+async fn taken(writing: impl Future<Output = std::io::Result<()>>) -> Result<(), Unsent> {
+    match tokio::time::timeout(ANSWER_LIMIT, writing).await {
+        Ok(written) => written.map_err(Unsent::Broken),
+        Err(_) => Err(Unsent::NotTaken),
+    }
+}
+
+/// Sends a file's content in frames: without `end` behind them, the file never comes into being.
+pub(super) async fn send(input: &mut (impl AsyncWrite + Unpin), mut content: FileSource) -> Result<(), Unsent> {
+    let mut frame = BytesMut::new();
+    loop {
+        let piece = content.next().await.transpose().map_err(|Abandoned| Unsent::Abandoned)?;
+        if let Some(piece) = &piece {
+            frame.extend_from_slice(piece);
+        }
+        while frame.len() >= FRAME || (piece.is_none() && !frame.is_empty()) {
+            let bytes = frame.split_to(frame.len().min(FRAME));
+            let head = format!("{}\n", bytes.len());
+            taken(input.write_all(head.as_bytes())).await?;
+            taken(input.write_all(&bytes)).await?;
+        }
+        if piece.is_none() {
+            taken(input.write_all(b"end\n")).await?;
+            return taken(input.flush()).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+    use bytes::Bytes;
+    use futures_util::stream;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sandbox_that_takes_nothing_is_given_up() {
+        let (mut input, _untaken) = tokio::io::duplex(16);
+        let source = stream::iter([Ok(Bytes::from(vec![b'x'; FRAME]))]);
+        assert!(matches!(send(&mut input, Box::pin(source)).await, Err(Unsent::NotTaken)));
+    }
+
+    #[tokio::test]
+    async fn content_goes_in_frames_and_an_abandoned_one_has_no_end() {
+        let pieces = || vec![Bytes::from(vec![b'x'; FRAME - 1]), Bytes::from_static(b"yz")];
+        let mut whole = Vec::new();
+        let source = stream::iter(pieces().into_iter().map(Ok));
+        assert!(send(&mut whole, Box::pin(source)).await.is_ok());
+        assert!(whole.starts_with(format!("{FRAME}\nxxx").as_bytes()) && whole.ends_with(b"y1\nzend\n"));
+        let mut cut = Vec::new();
+        let source = stream::iter(pieces().into_iter().map(Ok).chain([Err(Abandoned)]));
+        assert!(matches!(send(&mut cut, Box::pin(source)).await, Err(Unsent::Abandoned)));
+        assert!(!cut.ends_with(b"end\n"));
+    }
+}

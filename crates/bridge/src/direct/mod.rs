@@ -1,0 +1,310 @@
+//! The bridge that installs nothing: POSIX shell scripts started through the runtime's exec, and detached from it.
+//!
+//! The scripts are in `scripts/`. `launch.sh` claims the task directory, starts `supervise.sh` detached and follows the log for as long
+//! as the stream lives; `supervise.sh` runs the command, keeps its output up to the limit and writes the exit file through fd 3.
+
+mod attachment;
+mod files;
+mod log;
+mod probe;
+mod records;
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+
+use super::{
+    Attachment, BridgeState, ExecBridge, Finding, Input, InputError, InputTaken, LaunchSettings, LogReader, Piece,
+    ReadError,
+};
+use attachment::ScriptAttachment;
+use errand_runtime::{Collected, Exec, NotStarted, Runtime, RuntimeError};
+use errand_task::{Gap, Nonce, ProcessIdentity, Program, Signal, TaskId, TaskSpec, TerminalSize};
+
+const LOG: &str = include_str!("scripts/log.sh");
+const KEEP: &str = include_str!("scripts/keep.sh");
+const MEMORY: &str = include_str!("scripts/memory.sh");
+const FOLLOW: &str = include_str!("scripts/follow.sh");
+const PROCESS: &str = include_str!("scripts/process.sh");
+const PACK: &str = include_str!("scripts/pack.sh");
+const UNPACK: &str = include_str!("scripts/unpack.sh");
+const LAUNCH: &str = include_str!("scripts/launch.sh");
+const SUPERVISE: &str = include_str!("scripts/supervise.sh");
+const COMMAND: &str = include_str!("scripts/command.sh");
+const ATTACH: &str = include_str!("scripts/attach.sh");
+const PROBE: &str = include_str!("scripts/probe.sh");
+const SIGNAL: &str = include_str!("scripts/signal.sh");
+const READ: &str = include_str!("scripts/read.sh");
+const REMOVE: &str = include_str!("scripts/remove.sh");
+
+/// A longer command text is put into a file: the kernel takes no argument over 128 KiB (MAX_ARG_STRLEN).
+const TEXT_LIMIT: usize = 96 * 1024;
+/// The longest argument or variable of a command, in bytes: what the kernel takes, less the name by which `pack.sh` hands it on. The shell
+/// that finds out later has nobody to tell.
+const ARGUMENT_LIMIT: usize = 128 * 1024 - 32;
+/// The most that a script says beside a log.
+const SAID_LIMIT: usize = 1024 * 1024;
+/// The most of a script's words in an error, in bytes.
+const WORDS: usize = 1024;
+/// How long a script may take to answer. None does more than a few moments' work; what takes longer is stuck.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+/// After which time a script that only answers is killed in the sandbox. Longer than the server waits for it.
+const SCRIPT_LIMIT: Duration = Duration::from_secs(60);
+/// Runs the program in its arguments for as many seconds as the first argument says.
+const LIMITED: &str = r#"if command -v timeout >/dev/null; then exec timeout -s KILL "$0" "$@"; else exec "$@"; fi"#;
+/// The most tasks that one process is asked about or removes. Keeps its arguments and its answer small.
+const BATCH: usize = 256;
+
+/// Runs commands with nothing but what every sandbox has: `sh`, `tee` and their kind.
+pub struct DirectBridge {
+    runtime: Arc<dyn Runtime>,
+    root: String,
+}
+
+impl DirectBridge {
+    /// A bridge with its task directories below `root`, an absolute path inside every sandbox.
+    pub fn new(runtime: Arc<dyn Runtime>, root: impl Into<String>) -> Self {
+        Self { runtime, root: root.into() }
+    }
+
+    /// Starts scripts, joined to one, with arguments. They run for as long as they take.
+    async fn run(&self, sandbox: &str, scripts: &[&str], arguments: Vec<String>) -> Result<Exec, RuntimeError> {
+        let arguments = std::iter::once(self.root.clone()).chain(arguments);
+        self.runtime.exec(sandbox, &script(scripts, arguments)).await
+    }
+
+    /// Runs a script to its end and returns all that it says. One that takes too long is killed in the sandbox.
+    async fn ask(&self, sandbox: &str, scripts: &[&str], arguments: Vec<String>) -> Result<Collected, RuntimeError> {
+        let arguments = std::iter::once(self.root.clone()).chain(arguments);
+        let argv = limited(SCRIPT_LIMIT, script(scripts, arguments));
+        in_time(async { self.runtime.exec(sandbox, &argv).await?.collect(SAID_LIMIT).await }).await
+    }
+
+    fn command_file(&self, task: TaskId) -> String {
+        format!("{}/{task}.command", self.root)
+    }
+}
+
+/// The arguments that run scripts, joined to one.
+fn script(scripts: &[&str], arguments: impl IntoIterator<Item = String>) -> Vec<String> {
+    let mut argv = vec!["sh".to_owned(), "-c".to_owned(), scripts.join("\n"), "errand".to_owned()];
+    argv.extend(arguments);
+    argv
+}
+
+/// The same program, killed in the sandbox after `limit`. The server may be gone by then, or the stream that would have told it. Where the
+/// sandbox has no `timeout`, the program runs without a limit.
+fn limited(limit: Duration, argv: Vec<String>) -> Vec<String> {
+    let mut limited = vec!["sh".to_owned(), "-c".to_owned(), LIMITED.to_owned(), limit.as_secs().to_string()];
+    limited.extend(argv);
+    limited
+}
+
+/// Gives up an answer that does not come: the sandbox may be at its limit of processes, or something in it may be stuck.
+async fn in_time<T, E: From<RuntimeError>>(answer: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    tokio::time::timeout(ANSWER_LIMIT, answer).await.unwrap_or_else(|_| {
+        Err(RuntimeError::Unavailable { detail: format!("the sandbox gave no answer within {ANSWER_LIMIT:?}") }.into())
+    })
+}
+
+/// What a script says is missing of so many bytes of output; none where it says nothing that can be.
+fn gap(lacks: &str, resumes: &str, size: u64) -> Option<Gap> {
+    let (start, end) = (lacks.parse().ok()?, resumes.parse().ok()?);
+    (start < end && end <= size).then_some(Gap { start, end })
+}
+
+/// The beginning of what a script said.
+fn words(said: &[u8]) -> String {
+    String::from_utf8_lossy(&said[..said.len().min(WORDS)]).into_owned()
+}
+
+/// A detached shell leaves nobody in the sandbox to whom input could be given.
+fn no_input() -> InputError {
+    InputError::Unsupported { why: "the direct bridge gives commands no input and no terminal".to_owned() }
+}
+
+/// The arguments of `supervise.sh` from the mode on.
+fn program_arguments(spec: &TaskSpec, command_file: &str) -> Vec<String> {
+    let (mode, shell, text, argv): (_, _, _, &[String]) = match &spec.program {
+        Program::Argv(argv) => ("argv", "", String::new(), argv),
+        Program::Shell { text, shell } => {
+            let shell = shell.as_deref().unwrap_or_default();
+            if text.len() > TEXT_LIMIT {
+                ("file", shell, command_file.to_owned(), &[])
+            } else if text.starts_with(['-', '+']) {
+                // Behind `-c` a shell would take it for an option.
+                ("text", shell, format!(" {text}"), &[])
+            } else {
+                ("text", shell, text.clone(), &[])
+            }
+        }
+    };
+    let workdir = spec.workdir.as_deref().unwrap_or_default();
+    let mut arguments = [mode, workdir, shell, text.as_str(), &spec.env.len().to_string()].map(str::to_owned).to_vec();
+    arguments.extend(spec.env.iter().map(|(name, value)| format!("{name}={value}")));
+    arguments.extend_from_slice(argv);
+    arguments
+}
+
+#[async_trait]
+impl ExecBridge for DirectBridge {
+    async fn prepare(&self, _sandbox: &str) -> Result<BridgeState, RuntimeError> {
+        Ok(BridgeState { name: BridgeState::DIRECT, detail: String::new() })
+    }
+
+    fn state(&self, _sandbox: &str) -> Option<BridgeState> {
+        Some(BridgeState { name: BridgeState::DIRECT, detail: String::new() })
+    }
+
+    fn forget(&self, _sandbox: &str) {}
+
+    fn is_connected(&self, _sandbox: &str) -> bool {
+        false
+    }
+
+    fn keeps_time(&self, _sandbox: &str) -> bool {
+        false
+    }
+
+    fn output_file(&self, task: TaskId) -> String {
+        format!("{}/{task}/output.log", self.root)
+    }
+
+    async fn launch(
+        &self,
+        sandbox: &str,
+        task: TaskId,
+        nonce: Nonce,
+        spec: &TaskSpec,
+        _settings: LaunchSettings,
+    ) -> Result<Attachment, RuntimeError> {
+        let command_file = self.command_file(task);
+        if let Program::Shell { text, .. } = &spec.program
+            && text.len() > TEXT_LIMIT
+        {
+            self.runtime.put_file(sandbox, &command_file, text.as_bytes(), 0o600).await?;
+        }
+        let mut arguments = vec![
+            task.to_string(),
+            nonce.to_string(),
+            [PACK, PROCESS, UNPACK, KEEP, MEMORY, SUPERVISE].join("\n"),
+            [UNPACK, COMMAND].join("\n"),
+        ];
+        arguments.push(spec.output_limit.to_string());
+        arguments.extend(program_arguments(spec, &command_file));
+        if let Some(long) = arguments.iter().find(|argument| argument.len() > ARGUMENT_LIMIT) {
+            let detail = format!("an argument or a variable has {} bytes, over {ARGUMENT_LIMIT}", long.len());
+            return Err(RuntimeError::NotStarted { reason: NotStarted::TooLarge, detail });
+        }
+        let exec = self.run(sandbox, &[PACK, LOG, FOLLOW, LAUNCH], arguments).await?;
+        Ok(Attachment::new(ScriptAttachment::new(exec, Arc::clone(&self.runtime), 0)))
+    }
+
+    async fn attach(&self, sandbox: &str, task: TaskId, _nonce: Nonce, from: u64) -> Result<Attachment, RuntimeError> {
+        let exec = self.run(sandbox, &[PROCESS, LOG, FOLLOW, ATTACH], vec![task.to_string(), from.to_string()]).await?;
+        Ok(Attachment::new(ScriptAttachment::new(exec, Arc::clone(&self.runtime), from)))
+    }
+
+    async fn probe(&self, sandbox: &str, tasks: &[(TaskId, Nonce)], fence: bool) -> Result<Vec<Finding>, RuntimeError> {
+        let mut findings = Vec::with_capacity(tasks.len());
+        for batch in tasks.chunks(BATCH) {
+            let mut arguments = vec![if fence { "fence" } else { "look" }.to_owned()];
+            arguments.extend(batch.iter().map(|(task, _)| task.to_string()));
+            let said = self.ask(sandbox, &[PROCESS, LOG, PROBE], arguments).await?;
+            findings.extend(probe::parse(&said.stdout, batch).ok_or_else(|| RuntimeError::Refused {
+                detail: format!(
+                    "the sandbox's answer cannot be understood: {:?} {:?}",
+                    words(&said.stdout),
+                    words(&said.stderr)
+                ),
+            })?);
+        }
+        Ok(findings)
+    }
+
+    async fn signal(
+        &self,
+        sandbox: &str,
+        task: TaskId,
+        process: Option<ProcessIdentity>,
+        signal: Option<Signal>,
+    ) -> Result<u32, RuntimeError> {
+        let process = process.map_or(("none".to_owned(), "0".to_owned()), |process| {
+            (process.pid.to_string(), process.start_ticks.to_string())
+        });
+        let number = signal.map_or(0, Signal::number);
+        let said = self
+            .ask(sandbox, &[PROCESS, SIGNAL], vec![task.to_string(), process.0, process.1, number.to_string()])
+            .await?;
+        let said = String::from_utf8_lossy(&said.stdout);
+        said.trim().strip_prefix("members ").and_then(|count| count.parse().ok()).ok_or_else(|| RuntimeError::Refused {
+            detail: format!("the processes of the task could not be listed: {:?}", words(said.as_bytes())),
+        })
+    }
+
+    async fn write_input(&self, _sandbox: &str, _task: TaskId, _input: Input) -> Result<InputTaken, InputError> {
+        Err(no_input())
+    }
+
+    async fn resize_terminal(&self, _sandbox: &str, _task: TaskId, _size: TerminalSize) -> Result<(), InputError> {
+        Err(no_input())
+    }
+
+    async fn read(&self, sandbox: &str, task: TaskId, piece: Piece) -> Result<LogReader, ReadError> {
+        let (mode, start, limit) = match piece {
+            Piece::From { offset, limit } => ("from", offset, limit),
+            Piece::Tail { limit } => ("tail", 0, limit),
+        };
+        let arguments = vec![task.to_string(), mode.to_owned(), start.to_string(), limit.to_string()];
+        in_time(async { log::open(self.run(sandbox, &[LOG, READ], arguments).await?, &*self.runtime, limit).await })
+            .await
+    }
+
+    async fn remove(&self, sandbox: &str, tasks: &[TaskId]) -> Result<(), RuntimeError> {
+        for batch in tasks.chunks(BATCH) {
+            self.ask(sandbox, &[REMOVE], batch.iter().map(TaskId::to_string).collect()).await?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn spec(program: Program) -> TaskSpec {
+        TaskSpec {
+            workdir: Some("/w".to_owned()),
+            env: [("A".to_owned(), "1".to_owned())].into(),
+            ..TaskSpec::new(program, Duration::from_secs(1))
+        }
+    }
+
+    #[test]
+    fn the_command_is_one_argument_whatever_it_holds() {
+        let text = "echo ') # \"".to_owned();
+        let arguments = program_arguments(&spec(Program::Shell { text: text.clone(), shell: None }), "/f");
+        assert_eq!(arguments, ["text", "/w", "", &text, "1", "A=1"]);
+    }
+
+    #[test]
+    fn a_text_that_looks_like_an_option_is_none() {
+        let arguments = program_arguments(&spec(Program::Shell { text: "-x".to_owned(), shell: None }), "/f");
+        assert_eq!(arguments[3], " -x");
+    }
+
+    #[test]
+    fn a_long_text_goes_by_file() {
+        let text = "x".repeat(TEXT_LIMIT + 1);
+        let arguments = program_arguments(&spec(Program::Shell { text, shell: Some("ksh".to_owned()) }), "/f");
+        assert_eq!(arguments, ["file", "/w", "ksh", "/f", "1", "A=1"]);
+    }
+
+    #[test]
+    fn arguments_come_after_the_environment() {
+        let arguments = program_arguments(&spec(Program::Argv(vec!["ls".to_owned(), "-l".to_owned()])), "/f");
+        assert_eq!(arguments, ["argv", "/w", "", "", "1", "A=1", "ls", "-l"]);
+    }
+}

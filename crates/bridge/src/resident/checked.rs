@@ -1,0 +1,411 @@
+//! The one place where a bridge's message becomes a checked value. Commands in the sandbox can replace the bridge: each field, list and rate
+//! has a bound here, and a message beyond one is a [`Breach`], for which the connection is closed. `docs/bounds.md` is the table.
+//!
+//! What cannot harm anything but the sandbox's own tasks is cut to its bound instead, such as a time or a name.
+
+use std::time::{Duration, Instant};
+
+use super::proto;
+use crate::{LogPiece, OutputPiece, PackedPiece, Piece};
+use errand_task::Stream;
+
+/// The largest message of a followed task or of a log, in bytes. The bridge sends pieces of 128 KiB.
+pub(super) const STREAM_MESSAGE: usize = 256 * 1024;
+/// The largest message with a file's content, in bytes. The bridge sends pieces of 256 KiB.
+pub(super) const CONTENT_MESSAGE: usize = 320 * 1024;
+/// The largest message with entries of a directory, in bytes. The bridge sends about 64 KiB at most. An entry takes up to 80 times as much
+/// memory as it has bytes.
+pub(super) const ENTRIES_MESSAGE: usize = 128 * 1024;
+/// The largest other message, in bytes.
+pub(super) const SMALL_MESSAGE: usize = 8 * 1024;
+/// How much of that each task adds to the answer of a probe: an exit file is at most 1 KiB.
+pub(super) const FINDING: usize = 2 * 1024;
+/// The most headers of an answer, in bytes. A status and its details travel in them.
+pub(super) const HEADERS: u32 = 16 * 1024;
+/// The largest process id of Linux (PID_MAX_LIMIT).
+const LAST_PID: u32 = 1 << 22;
+/// No task and no command's silence is older.
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
+/// The most CPU time that is believed: 4096 cores for a year.
+const MOST_CPU: Duration = Duration::from_secs(4096 * 366 * 24 * 3600);
+/// The most of a version, in bytes.
+const VERSION: usize = 64;
+/// The most of a process's name, in characters. The kernel keeps 15.
+const COMMAND: usize = 64;
+/// The most of a bridge's own words, in characters.
+const WORDS: usize = 1024;
+/// The largest result, in bytes. An exit file with one is no larger.
+const RESULT: usize = 1024;
+/// The longest name of a file, in bytes. Linux has 255 on its own file systems, and foreign ones up to three times as many.
+const FILE_NAME: usize = 765;
+/// The longest target of a link, in bytes (PATH_MAX).
+const LINK_TARGET: usize = 4096;
+/// The most entries in one message of a directory.
+const ENTRIES: usize = 256;
+/// The most entries of a directory.
+const ALL_ENTRIES: u64 = 4 * 1024 * 1024;
+/// Reports without output: so many at once, and so many a second after that. A bridge looks at a silent command each few seconds.
+const REPORTS: Budget = Budget { most: 256.0, a_second: 20.0 };
+/// Small pieces of output: as above. More are not refused but read more slowly.
+const SMALL_OUTPUTS: Budget = Budget { most: 2048.0, a_second: 1000.0 };
+/// Pieces of output below this many bytes are small.
+const SMALL: usize = 4096;
+
+/// A bound that a bridge did not keep.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Breach(pub(super) String);
+
+/// A breach when this does not hold.
+fn holds(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), Breach> {
+    if holds { Ok(()) } else { Err(Breach(otherwise())) }
+}
+
+/// Text as it may be shown and logged: without control characters, and so many characters at most.
+pub(super) fn text(said: &str, most: usize) -> String {
+    said.chars().filter(|letter| !letter.is_control()).take(most).collect()
+}
+
+/// A bridge's own words.
+pub(super) fn words(said: &str) -> String {
+    text(said, WORDS)
+}
+
+/// A process's name.
+pub(super) fn command(said: &str) -> String {
+    text(said, COMMAND)
+}
+
+/// A span that a command may have lasted.
+pub(super) fn span(told: Duration) -> Duration {
+    told.min(LONGEST)
+}
+
+/// CPU time.
+pub(super) fn cpu(microseconds: u64) -> Duration {
+    Duration::from_micros(microseconds).min(MOST_CPU)
+}
+
+/// A position in output, or a size. No file is larger than what it can be at most.
+pub(super) fn position(told: u64) -> u64 {
+    told.min(i64::MAX as u64)
+}
+
+/// Whether this is what a bridge says of itself.
+pub(super) fn hello(hello: &proto::HelloResponse) -> Result<(), Breach> {
+    let printable = hello.version.bytes().all(|byte| byte.is_ascii_graphic());
+    holds(hello.version.len() <= VERSION && printable, || {
+        format!("a version of {} bytes, more than {VERSION} or not printable", hello.version.len())
+    })?;
+    holds(hello.ticks_per_second <= 1_000_000, || format!("{} clock ticks in a second", hello.ticks_per_second))
+}
+
+/// Whether this is a process.
+pub(super) fn process(process: proto::Process) -> Result<proto::Process, Breach> {
+    pid(process.pid)?;
+    Ok(proto::Process { start_ticks: position(process.start_ticks), ..process })
+}
+
+fn pid(pid: u32) -> Result<(), Breach> {
+    holds((1..=LAST_PID).contains(&pid), || format!("{pid} as a process id"))
+}
+
+/// Whether these findings answer so many questions, each by what can be. A process that cannot be is left out where it is read: it stands in
+/// a file that any command may change.
+pub(super) fn findings(found: &[proto::Finding], asked: usize) -> Result<(), Breach> {
+    holds(found.len() == asked, || format!("{} findings about {asked} tasks", found.len()))?;
+    for finding in found {
+        let size = finding.exit_file.as_ref().map_or(0, |file| file.len());
+        holds(size <= RESULT, || format!("an exit file of {size} bytes, more than {RESULT}"))?;
+    }
+    Ok(())
+}
+
+/// The number of processes that were signalled.
+pub(super) fn members(members: u32) -> Result<u32, Breach> {
+    holds(members <= LAST_PID, || format!("{members} processes of a task")).map(|()| members)
+}
+
+/// How many bytes of input were ever taken.
+pub(super) fn taken(taken: u64) -> Result<u64, Breach> {
+    holds(taken <= i64::MAX as u64, || format!("{taken} bytes of input that were taken")).map(|()| taken)
+}
+
+/// What a stream of reports on one task may hold.
+#[derive(Debug)]
+pub(super) struct Reports {
+    position: u64,
+    reports: Tokens,
+    outputs: Tokens,
+}
+
+impl Reports {
+    /// Reports with output from `position` on.
+    pub(super) fn from(position: u64) -> Self {
+        Self { position, reports: Tokens::of(REPORTS), outputs: Tokens::of(SMALL_OUTPUTS) }
+    }
+
+    /// How long to wait before the next report is taken. What is earned meanwhile is counted by [`Reports::paused`].
+    pub(super) fn pause(&self) -> Duration {
+        self.outputs.debt()
+    }
+
+    /// Counts the time that has passed.
+    pub(super) fn paused(&mut self) {
+        self.outputs.earn();
+    }
+
+    /// Checks a report.
+    pub(super) fn check(&mut self, report: Option<&proto::Report>) -> Result<(), Breach> {
+        use proto::report::Kind;
+        let kind = report.and_then(|report| report.kind.as_ref());
+        if let Some(Kind::Output(output)) = kind {
+            let size = output.data.len();
+            holds(size > 0 && output.unpacked == 0, || "a report of output that is empty or packed".to_owned())?;
+            self.forward(output.offset)?;
+            self.position = position(output.offset).saturating_add(size as u64);
+            if size < SMALL {
+                self.outputs.take();
+            }
+            return Ok(());
+        }
+        self.reports.take();
+        holds(self.reports.debt().is_zero(), || {
+            format!("more than {} reports and {} a second", REPORTS.most, REPORTS.a_second)
+        })?;
+        match kind {
+            Some(Kind::Skipped(skipped)) => {
+                self.forward(skipped.to)?;
+                self.position = skipped.to;
+            }
+            Some(Kind::Started(started)) => {
+                started.process.map(process).transpose()?;
+            }
+            Some(Kind::Activity(activity)) => {
+                activity.waiting.as_ref().map_or(Ok(()), |waiting| pid(waiting.pid))?;
+            }
+            Some(Kind::Ended(ended)) => holds(ended.result.len() <= RESULT, || {
+                format!("a result of {} bytes, more than {RESULT}", ended.result.len())
+            })?,
+            Some(Kind::Output(_) | Kind::Claimed(_) | Kind::Over(_)) | None => {}
+        }
+        Ok(())
+    }
+
+    fn forward(&self, to: u64) -> Result<(), Breach> {
+        holds((self.position..=i64::MAX as u64).contains(&to), || {
+            format!("output at {to} after output up to {}", self.position)
+        })
+    }
+}
+
+/// What a piece of a log may hold.
+#[derive(Debug)]
+pub(super) struct Log {
+    position: u64,
+    left: u64,
+}
+
+impl Log {
+    /// The log with this head, of which a piece was asked for.
+    pub(super) fn open(head: &proto::LogHead, asked: Piece) -> Result<Self, Breach> {
+        let (start, limit) = match asked {
+            Piece::From { offset, limit } => (offset, limit),
+            Piece::Tail { limit } => (head.size.saturating_sub(limit), limit),
+        };
+        holds(head.start == start && head.size <= i64::MAX as u64, || {
+            format!("a log of {} bytes from {} where {asked:?} was asked for", head.size, head.start)
+        })?;
+        Ok(Self { position: start, left: limit.min(head.size.saturating_sub(start)) })
+    }
+
+    /// Takes the next output. What is more than was asked for, lies before what came, or unpacks to too much, is a breach.
+    pub(super) fn take(&mut self, output: proto::Output) -> Result<LogPiece, Breach> {
+        let size = if output.unpacked == 0 { output.data.len() } else { output.unpacked as usize };
+        holds((1..=PackedPiece::LIMIT).contains(&size), || format!("{size} bytes in one piece of a log"))?;
+        holds((self.position..=i64::MAX as u64).contains(&output.offset), || {
+            format!("a log's output at {} after output up to {}", output.offset, self.position)
+        })?;
+        holds(size as u64 <= self.left, || {
+            format!("{size} bytes of a log where {} are left of what was asked", self.left)
+        })?;
+        self.left -= size as u64;
+        self.position = output.offset.saturating_add(size as u64);
+        let (offset, stream) = (output.offset, stream(output.stream()));
+        Ok(match output.unpacked {
+            0 => LogPiece::Plain(OutputPiece { offset, stream, bytes: output.data }),
+            _ => LogPiece::Packed(PackedPiece { offset, stream, size, block: output.data }),
+        })
+    }
+}
+
+pub(super) fn stream(stream: proto::Stream) -> Stream {
+    match stream {
+        proto::Stream::Unspecified => Stream::Both,
+        proto::Stream::Stdout => Stream::Stdout,
+        proto::Stream::Stderr => Stream::Stderr,
+    }
+}
+
+/// Whether this can be a file in a directory.
+pub(super) fn file(file: &proto::FileEntry) -> Result<(), Breach> {
+    holds(file.name.len() <= FILE_NAME, || {
+        format!("a file's name of {} bytes, more than {FILE_NAME}", file.name.len())
+    })?;
+    holds(file.link_target.len() <= LINK_TARGET, || {
+        format!("a link's target of {} bytes, more than {LINK_TARGET}", file.link_target.len())
+    })
+}
+
+/// Checks a batch of a directory's entries, of which there were `before` already; returns how many there are now.
+pub(super) fn batch(entries: &[proto::FileEntry], before: u64) -> Result<u64, Breach> {
+    let size = entries.len();
+    holds((1..=ENTRIES).contains(&size), || format!("{size} entries of a directory in one message"))?;
+    let all = before.saturating_add(size as u64);
+    holds(all <= ALL_ENTRIES, || format!("more than {ALL_ENTRIES} entries of a directory"))?;
+    entries.iter().try_for_each(file).map(|()| all)
+}
+
+/// Checks a piece of a file of which `left` bytes are to come; returns how many are left.
+pub(super) fn content(size: usize, left: u64) -> Result<u64, Breach> {
+    holds(size > 0 && size as u64 <= left, || {
+        format!("{size} bytes of a file where {left} are left of what was asked")
+    })?;
+    Ok(left - size as u64)
+}
+
+/// A rate.
+#[derive(Debug, Clone, Copy)]
+struct Budget {
+    most: f64,
+    a_second: f64,
+}
+
+/// What is left of a budget.
+#[derive(Debug)]
+struct Tokens {
+    budget: Budget,
+    left: f64,
+    at: Instant,
+}
+
+impl Tokens {
+    fn of(budget: Budget) -> Self {
+        Self { budget, left: budget.most, at: Instant::now() }
+    }
+
+    fn take(&mut self) {
+        self.earn();
+        self.left -= 1.0;
+    }
+
+    fn earn(&mut self) {
+        let now = Instant::now();
+        let earned = now.duration_since(self.at).as_secs_f64() * self.budget.a_second;
+        self.left = (self.left + earned).min(self.budget.most);
+        self.at = now;
+    }
+
+    /// How long it takes until what was taken too much is earned.
+    fn debt(&self) -> Duration {
+        Duration::from_secs_f64((-self.left).max(0.0) / self.budget.a_second)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+    use super::*;
+    use proto::report::Kind;
+
+    fn output(offset: u64, size: usize, unpacked: u32) -> proto::Output {
+        proto::Output { offset, data: vec![b'x'; size].into(), unpacked, ..proto::Output::default() }
+    }
+
+    fn head(size: u64, start: u64) -> proto::LogHead {
+        proto::LogHead { size, start, gap: None }
+    }
+
+    #[test]
+    fn log_never_exceeds_what_was_asked() {
+        let asked = Piece::From { offset: 10, limit: 100 };
+        let open = || Log::open(&head(1000, 10), asked).unwrap();
+        let mut log = open();
+        assert!(matches!(log.take(output(10, 60, 0)), Ok(LogPiece::Plain(piece)) if piece.end() == 70));
+        // A gap is jumped over.
+        assert!(matches!(log.take(output(500, 9, 40)), Ok(LogPiece::Packed(piece)) if piece.end() == 540));
+        assert!(log.take(output(540, 1, 0)).is_err());
+        let limit = u32::try_from(PackedPiece::LIMIT).unwrap();
+        for lie in [
+            output(9, 1, 0),
+            output(10, 0, 0),
+            output(10, 101, 0),
+            output(10, 1, 101),
+            output(u64::MAX, 1, 0),
+            output(10, 1, limit + 1),
+            output(10, 1, u32::MAX),
+        ] {
+            assert!(open().take(lie.clone()).is_err(), "{lie:?}");
+        }
+        let mut whole = Log::open(&head(1 << 40, 0), Piece::From { offset: 0, limit: 1 << 40 }).unwrap();
+        assert!(whole.take(output(0, 9, limit)).is_ok() && whole.take(output(1, 9, limit)).is_err());
+    }
+
+    #[test]
+    fn log_head_must_answer_the_question() {
+        let tail = Piece::Tail { limit: 100 };
+        assert!(Log::open(&head(1000, 900), tail).is_ok() && Log::open(&head(50, 0), tail).is_ok());
+        for (size, start) in [(1000, 0), (1000, 1000), (u64::MAX, u64::MAX - 100)] {
+            assert!(Log::open(&head(size, start), tail).is_err(), "{size} {start}");
+        }
+        assert!(Log::open(&head(1000, 0), Piece::From { offset: 10, limit: 1 }).is_err());
+    }
+
+    #[test]
+    fn reports_go_forward_and_keep_their_rate() {
+        let report = |kind| proto::Report { kind: Some(kind) };
+        let mut reports = Reports::from(5);
+        assert!(reports.check(Some(&report(Kind::Output(output(5, 3, 0))))).is_ok());
+        for lie in [output(7, 1, 0), output(8, 0, 0), output(8, 1, 9), output(u64::MAX, 1, 0)] {
+            assert!(reports.check(Some(&report(Kind::Output(lie)))).is_err());
+        }
+        assert!(reports.check(Some(&report(Kind::Skipped(proto::Skipped { to: 3 })))).is_err());
+        let ended = proto::Ended { result: "x".repeat(RESULT + 1), usage: None };
+        assert!(reports.check(Some(&report(Kind::Ended(ended)))).is_err());
+        let empty = (0..10_000).map(|_| reports.check(None)).filter(Result::is_ok).count();
+        assert!(empty <= 300, "{empty}");
+        // Output is slowed down and never refused.
+        for at in 0..10_000 {
+            assert!(reports.check(Some(&report(Kind::Output(output(8 + at, 1, 0))))).is_ok());
+        }
+        assert!(reports.pause() > Duration::from_secs(1), "{:?}", reports.pause());
+    }
+
+    #[test]
+    fn fields_keep_their_bounds() {
+        let version =
+            |version: &str| hello(&proto::HelloResponse { version: version.to_owned(), ..Default::default() });
+        assert!(version("0.2.0-rc.1+7").is_ok());
+        assert!(version(&"1".repeat(VERSION + 1)).is_err() && version("0.1\u{1b}[2J").is_err());
+        for (id, good) in [(0, false), (1, true), (LAST_PID, true), (LAST_PID + 1, false), (u32::MAX, false)] {
+            assert_eq!(process(proto::Process { pid: id, start_ticks: u64::MAX }).is_ok(), good, "{id}");
+        }
+        assert_eq!(command(&"\u{1b}[2Jx\n".repeat(1000)).chars().count(), COMMAND);
+        assert!(!command("a\u{1b}[2J\n").contains(['\u{1b}', '\n']));
+        assert_eq!(span(Duration::MAX), LONGEST);
+        assert_eq!(cpu(u64::MAX), MOST_CPU);
+        assert!(findings(&[], 1).is_err() && findings(&[proto::Finding::default()], 1).is_ok());
+        let large = proto::Finding { exit_file: Some(vec![0; RESULT + 1].into()), ..Default::default() };
+        assert!(findings(&[large], 1).is_err());
+        assert!(taken(9).is_ok() && taken(u64::MAX).is_err());
+    }
+
+    #[test]
+    fn directories_and_files_keep_their_bounds() {
+        let named = |size: usize| proto::FileEntry { name: vec![b'n'; size].into(), ..Default::default() };
+        assert_eq!(batch(&[named(255)], 7), Ok(8));
+        assert!(batch(&[named(FILE_NAME + 1)], 0).is_err() && batch(&[], 0).is_err());
+        assert!(batch(&vec![named(1); ENTRIES + 1], 0).is_err() && batch(&[named(1)], ALL_ENTRIES).is_err());
+        assert_eq!(content(5, 5), Ok(0));
+        assert!(content(6, 5).is_err() && content(0, 5).is_err());
+    }
+}

@@ -1,0 +1,343 @@
+//! The bridge that stays: a small program in the sandbox, spoken to over the standard streams of one process for all of its tasks.
+//!
+//! The other end is the crate `errand-bridge`. What is said there is `proto/errand/bridge/v1`.
+
+mod calls;
+mod checked;
+mod connections;
+mod convert;
+mod files;
+mod install;
+mod wire;
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use errand_proto::bridge as proto;
+use futures_util::stream;
+use tonic::Streaming;
+
+use super::{
+    Attached, Attachment, Finding, Input, InputError, InputTaken, LaunchSettings, LogReader, Piece, ReadError, Report,
+};
+use calls::{answer, in_time, meaning, refused_input, within};
+use checked::{Breach, FINDING, SMALL_MESSAGE, STREAM_MESSAGE};
+use connections::{Bridge, Connections, Link, client};
+use errand_runtime::{Runtime, RuntimeError};
+use errand_task::{Nonce, ProcessIdentity, Signal, TaskId, TaskSpec, TerminalSize};
+pub(super) use files::ResidentFiles;
+use wire::Wire;
+
+/// How long the bridge waits for a command to take its input, in milliseconds. Whoever wants more asks again.
+const INPUT_WAIT: u64 = 1000;
+/// How long the answer to an input or a new size may take, with that wait.
+const INPUT_LIMIT: Duration = Duration::from_secs(10);
+/// How often a launch is tried whose answer was lost: the sandbox runs it once, however often it hears of it.
+const LAUNCHES: u32 = 3;
+
+/// Runs commands through the program that stays in the sandbox.
+pub(super) struct ResidentBridge {
+    connections: Connections,
+}
+
+impl ResidentBridge {
+    /// A bridge with its task directories below `root`, an absolute path inside every sandbox.
+    pub(super) fn new(runtime: Arc<dyn Runtime>, root: String) -> Self {
+        Self { connections: Connections::new(runtime, root) }
+    }
+
+    /// What there is in a sandbox, without asking.
+    pub(super) fn known(&self, sandbox: &str) -> Option<Presence> {
+        match self.connections.known(sandbox) {
+            Some(link) => Some(Presence::of(link)),
+            None => self.connections.breach(sandbox).map(|breach| Presence::Refused { breach }),
+        }
+    }
+
+    /// Forgets a sandbox that is gone.
+    pub(super) fn forget(&self, sandbox: &str) {
+        self.connections.forget(sandbox);
+    }
+
+    /// Whether there is a connection now.
+    pub(super) fn is_connected(&self, sandbox: &str) -> bool {
+        matches!(self.connections.known(sandbox), Some(Link::Bridge(bridge)) if bridge.wire.is_open())
+    }
+
+    /// What there is in a sandbox; the bridge is put there where it can run.
+    pub(super) async fn prepare(&self, sandbox: &str) -> Result<Presence, RuntimeError> {
+        self.connections.link(sandbox).await.map(Presence::of)
+    }
+
+    async fn bridge(&self, sandbox: &str) -> Result<Bridge, RuntimeError> {
+        match self.connections.link(sandbox).await? {
+            Link::Bridge(bridge) => Ok(bridge),
+            Link::Impossible(why) => Err(RuntimeError::Refused { detail: why.to_string() }),
+        }
+    }
+
+    /// The files of a sandbox.
+    pub(super) async fn files(&self, sandbox: &str) -> Result<ResidentFiles, RuntimeError> {
+        Ok(ResidentFiles::new(&self.bridge(sandbox).await?.wire))
+    }
+
+    pub(super) async fn launch(
+        &self,
+        sandbox: &str,
+        task: TaskId,
+        nonce: Nonce,
+        spec: &TaskSpec,
+        settings: LaunchSettings,
+    ) -> Result<Attachment, RuntimeError> {
+        let request = convert::launch(task, nonce, spec, settings);
+        let mut asked = 0;
+        loop {
+            let bridge = match self.bridge(sandbox).await {
+                Ok(bridge) => bridge,
+                // Nothing was sent before there is a connection.
+                Err(error) if asked == 0 => return Err(error),
+                // An earlier request may have arrived: whatever happened to the sandbox since says nothing about that.
+                Err(error) => return Err(RuntimeError::Uncertain { detail: error.to_string() }),
+            };
+            asked += 1;
+            let mut client = client(&bridge.wire).max_decoding_message_size(STREAM_MESSAGE);
+            match answer(&bridge.wire, client.launch(request.clone())).await {
+                Ok(reports) => return Ok(Follow::attachment(reports, bridge.wire, 0)),
+                Err(error)
+                    if asked == LAUNCHES || (asked > 1 && !matches!(error, RuntimeError::Unavailable { .. })) =>
+                {
+                    return Err(RuntimeError::Uncertain { detail: error.to_string() });
+                }
+                // The bridge ended, or the way to it: whether it had heard of the launch, the next one learns.
+                Err(RuntimeError::Unavailable { detail }) => tracing::debug!(detail, "launching again"),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    pub(super) async fn attach(
+        &self,
+        sandbox: &str,
+        task: TaskId,
+        nonce: Nonce,
+        from: u64,
+    ) -> Result<Attachment, RuntimeError> {
+        let bridge = self.bridge(sandbox).await?;
+        let request =
+            proto::AttachRequest { task_id: task.to_string(), from, nonce: nonce.to_string(), may_skip: true };
+        let mut client = client(&bridge.wire).max_decoding_message_size(STREAM_MESSAGE);
+        let reports = answer(&bridge.wire, client.attach(request)).await?;
+        Ok(Follow::attachment(reports, bridge.wire, from))
+    }
+
+    pub(super) async fn probe(
+        &self,
+        sandbox: &str,
+        tasks: &[(TaskId, Nonce)],
+        fence: bool,
+    ) -> Result<Vec<Finding>, RuntimeError> {
+        let bridge = self.bridge(sandbox).await?;
+        let keys = tasks
+            .iter()
+            .map(|(task, nonce)| proto::TaskKey { task_id: task.to_string(), nonce: nonce.to_string() })
+            .collect();
+        let mut client = client(&bridge.wire).max_decoding_message_size(SMALL_MESSAGE + FINDING * tasks.len());
+        let answer = answer(&bridge.wire, client.probe(proto::ProbeRequest { tasks: keys, fence })).await?;
+        let (uptime, found) = (Duration::from_millis(answer.uptime_ms), answer.findings);
+        bridge.wire.checked(checked::findings(&found, tasks.len()))?;
+        let found = found.into_iter().zip(tasks);
+        Ok(found.map(|(finding, (_, nonce))| convert::finding(&bridge, uptime, finding, *nonce)).collect())
+    }
+
+    pub(super) async fn signal(
+        &self,
+        sandbox: &str,
+        task: TaskId,
+        process: Option<ProcessIdentity>,
+        signal: Option<Signal>,
+    ) -> Result<u32, RuntimeError> {
+        let bridge = self.bridge(sandbox).await?;
+        let request = proto::SignalRequest {
+            task_id: task.to_string(),
+            process: process.map(convert::process),
+            signal: signal.map_or(0, |signal| signal.number().unsigned_abs()),
+        };
+        let members = answer(&bridge.wire, client(&bridge.wire).signal(request)).await?.members;
+        bridge.wire.checked(checked::members(members))
+    }
+
+    pub(super) async fn write_input(
+        &self,
+        sandbox: &str,
+        task: TaskId,
+        input: Input,
+    ) -> Result<InputTaken, InputError> {
+        let bridge = self.bridge(sandbox).await?;
+        let request = proto::WriteInputRequest {
+            task_id: task.to_string(),
+            offset: input.offset,
+            data: input.data,
+            end: input.end,
+            wait_ms: INPUT_WAIT,
+        };
+        let answer = within(INPUT_LIMIT, client(&bridge.wire).write_input(request)).await?;
+        let answer = answer.map_err(|status| refused_input(&bridge.wire, &status))?.into_inner();
+        let taken = bridge.wire.checked(checked::taken(answer.taken))?;
+        Ok(InputTaken { taken, ended: answer.ended, line_full: answer.line_full })
+    }
+
+    pub(super) async fn resize_terminal(
+        &self,
+        sandbox: &str,
+        task: TaskId,
+        size: TerminalSize,
+    ) -> Result<(), InputError> {
+        let bridge = self.bridge(sandbox).await?;
+        let request = proto::ResizeTerminalRequest { task_id: task.to_string(), size: Some(convert::size(size)) };
+        let answer = within(INPUT_LIMIT, client(&bridge.wire).resize_terminal(request)).await?;
+        answer.map_err(|status| refused_input(&bridge.wire, &status))?;
+        Ok(())
+    }
+
+    pub(super) async fn read(&self, sandbox: &str, task: TaskId, piece: Piece) -> Result<LogReader, ReadError> {
+        use proto::{read_log_request::From, read_log_response::Part};
+        let bridge = self.bridge(sandbox).await?;
+        let (from, limit) = match piece {
+            Piece::From { offset, limit } => (From::Offset(offset), limit),
+            Piece::Tail { limit } => (From::Tail(limit), 0),
+        };
+        let may_pack = self.connections.through_engine();
+        let request = proto::ReadLogRequest { task_id: task.to_string(), from: Some(from), limit, may_pack };
+        let wire = bridge.wire;
+        let mut client = client(&wire).max_decoding_message_size(STREAM_MESSAGE);
+        let mut parts = match in_time(client.read_log(request)).await? {
+            Ok(parts) => parts.into_inner(),
+            Err(status) if status.code() == tonic::Code::NotFound => return Err(ReadError::Gone),
+            Err(status) => return Err(meaning(&wire, &status).into()),
+        };
+        let head = match in_time(parts.message()).await?.map_err(|status| meaning(&wire, &status))? {
+            Some(proto::ReadLogResponse { part: Some(Part::Head(head)) }) => head,
+            _ => return Err(RuntimeError::Refused { detail: "the log's head did not come".to_owned() }.into()),
+        };
+        let log = wire.checked(checked::Log::open(&head, piece))?;
+        // A bridge that falls silent in the middle of a log is not waited for. Nothing comes behind an error.
+        let pieces = stream::unfold(Some((parts, wire, log)), |reading| async move {
+            let (mut parts, wire, mut log) = reading?;
+            let piece = match in_time(parts.message()).await {
+                Ok(Ok(Some(proto::ReadLogResponse { part: Some(Part::Output(output)) }))) => {
+                    wire.checked(log.take(output))
+                }
+                Ok(Ok(Some(_))) => Err(wire.breach(Breach("something else than output in a log".to_owned()))),
+                Ok(Ok(None)) => return None,
+                Ok(Err(status)) => Err(meaning(&wire, &status)),
+                Err(late) => Err(late),
+            };
+            let rest = piece.is_ok().then_some((parts, wire, log));
+            Some((piece, rest))
+        });
+        Ok(LogReader::new(
+            checked::position(head.size),
+            checked::position(head.start),
+            head.gap.map(convert::gap),
+            Box::pin(pieces),
+        ))
+    }
+
+    pub(super) async fn remove(&self, sandbox: &str, tasks: &[TaskId]) -> Result<(), RuntimeError> {
+        let bridge = self.bridge(sandbox).await?;
+        let task_ids = tasks.iter().map(TaskId::to_string).collect();
+        answer(&bridge.wire, client(&bridge.wire).remove(proto::RemoveRequest { task_ids })).await?;
+        Ok(())
+    }
+}
+
+/// Whether a sandbox has the resident bridge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// It does, in this version.
+    There {
+        /// The bridge's version.
+        version: String,
+        /// Why a connection to it was closed last.
+        breach: Option<Arc<str>>,
+    },
+    /// Something there speaks as one, and every connection to it was closed so far.
+    Refused {
+        /// Why the last one was.
+        breach: Arc<str>,
+    },
+    /// It cannot, and why.
+    Impossible {
+        /// Why not.
+        why: String,
+    },
+}
+
+impl Presence {
+    fn of(link: Link) -> Self {
+        match link {
+            Link::Bridge(bridge) => Self::There { version: bridge.version, breach: bridge.wire.breaches().last() },
+            Link::Impossible(why) => Self::Impossible { why: why.to_string() },
+        }
+    }
+}
+
+/// The reports on one task, as they come.
+struct Follow<T> {
+    reports: Streaming<T>,
+    wire: Wire,
+    bounds: checked::Reports,
+}
+
+impl<T: Carries> Follow<T> {
+    fn attachment(reports: Streaming<T>, wire: Wire, from: u64) -> Attachment {
+        Attachment::new(Self { reports, wire, bounds: checked::Reports::from(from) })
+    }
+}
+
+/// An answer that carries a report.
+trait Carries: Send + 'static {
+    fn report(self) -> Option<proto::Report>;
+}
+
+impl Carries for proto::LaunchResponse {
+    fn report(self) -> Option<proto::Report> {
+        self.report
+    }
+}
+
+impl Carries for proto::AttachResponse {
+    fn report(self) -> Option<proto::Report> {
+        self.report
+    }
+}
+
+#[async_trait]
+impl<T: Carries> Attached for Follow<T> {
+    async fn next(&mut self) -> Result<Report, RuntimeError> {
+        loop {
+            let pause = self.bounds.pause();
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+                self.bounds.paused();
+            }
+            match self.reports.message().await {
+                Ok(Some(message)) => {
+                    let report = message.report();
+                    if self.wire.checked(self.bounds.check(report.as_ref())).is_err() {
+                        return Ok(Report::Broken);
+                    }
+                    if let Some(report) = report.and_then(convert::report) {
+                        return Ok(report);
+                    }
+                }
+                Ok(None) => return Ok(Report::Broken),
+                Err(status) => {
+                    let error = meaning(&self.wire, &status);
+                    tracing::debug!(%error, "an attachment broke off");
+                    return Ok(Report::Broken);
+                }
+            }
+        }
+    }
+}

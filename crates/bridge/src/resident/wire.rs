@@ -1,0 +1,237 @@
+//! One connection to the bridge in a sandbox: gRPC over the standard streams of one process.
+
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use futures_util::stream;
+use hyper::client::conn::http2::{Builder, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, BufWriter, ReadBuf};
+use tokio_util::sync::CancellationToken;
+use tonic::{body::Body, codegen::Service};
+
+use super::checked::{Breach, HEADERS, words};
+use crate::gather::Gather;
+use errand_runtime::{Chunk, Exec, ExecInput, ExecOutput, RuntimeError};
+use errand_task::error_chain;
+
+/// What may be sent before it is taken, in bytes: on all of a connection, and on one call. The second bounds what is held for one who does
+/// not take it. The first is the most there can be, since it is shared: calls that nobody takes must not hold up the others.
+const CONNECTION_WINDOW: u32 = i32::MAX.cast_unsigned();
+const STREAM_WINDOW: u32 = 512 * 1024;
+/// The largest frame, in bytes.
+const FRAME: u32 = 128 * 1024;
+/// How often a silent connection is tried, and how long the answer may take.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// How long a sandbox is left alone after a breach at first, doubled each time, and at most; and after which time without one it starts again.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
+/// The most of a process's last words that is kept, in bytes.
+const WORDS: usize = 4096;
+/// The most that is read of a process that does not speak as a bridge, in bytes.
+const OTHER: usize = 256 * 1024;
+
+/// A connection that calls can be made on. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Wire {
+    calls: SendRequest<Body>,
+    gone: CancellationToken,
+    close: CancellationToken,
+    breaches: Arc<Breaches>,
+}
+
+/// For which breaches the connections to one sandbox were closed.
+#[derive(Debug, Default)]
+pub(super) struct Breaches(Mutex<Option<Closed>>);
+
+#[derive(Debug, Clone)]
+struct Closed {
+    reason: Arc<str>,
+    at: Instant,
+    pause: Duration,
+}
+
+impl Breaches {
+    /// The reason of the last one.
+    pub(super) fn last(&self) -> Option<Arc<str>> {
+        self.closed().map(|closed| closed.reason)
+    }
+
+    /// The reason, for as long as the sandbox is left alone for it: longer each time.
+    pub(super) fn pausing(&self) -> Option<Arc<str>> {
+        self.closed().filter(|closed| closed.at.elapsed() < closed.pause).map(|closed| closed.reason)
+    }
+
+    fn closed(&self) -> Option<Closed> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn add(&self, reason: Arc<str>) {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let pause =
+            last.as_ref().filter(|last| last.at.elapsed() < FORGIVEN_AFTER).map_or(FIRST_PAUSE, |last| last.pause * 2);
+        *last = Some(Closed { reason, at: Instant::now(), pause: pause.min(LONGEST_PAUSE) });
+    }
+}
+
+/// The first that a process printed.
+pub(super) enum First {
+    /// The bridge speaks.
+    Bridge(Wire),
+    /// Something else did, or nothing: these words, perhaps the engine's.
+    Words(String),
+}
+
+impl Wire {
+    /// Speaks to the bridge at the other end of a process, if it is one.
+    pub(super) async fn open(exec: Exec, breaches: Arc<Breaches>) -> Result<First, RuntimeError> {
+        let (mut output, input) = exec.split();
+        let (mut words, mut other) = (Vec::new(), 0);
+        let first = loop {
+            match next(&mut output).await {
+                // A bridge begins with a frame of settings, whose length leaves the first byte zero; no text begins so.
+                // Whatever was said on standard error before it.
+                Some(Ok(Chunk::Stdout(bytes))) if bytes.first() == Some(&0) => break bytes,
+                Some(Ok(Chunk::Stdout(bytes) | Chunk::Stderr(bytes))) => {
+                    let room = WORDS.saturating_sub(words.len()).min(bytes.len());
+                    words.extend_from_slice(&bytes[..room]);
+                    other += bytes.len();
+                    if other > OTHER {
+                        return Ok(First::Words("something else than a bridge speaks there".to_owned()));
+                    }
+                }
+                Some(Err(error)) => return Err(error),
+                None => return Ok(First::Words(self::words(String::from_utf8_lossy(&words).trim()))),
+            }
+        };
+        let io = Pipes {
+            output: Box::pin(futures_util::StreamExt::chain(stream::iter([Ok(Chunk::Stdout(first))]), output)),
+            rest: Bytes::new(),
+            input,
+        };
+        let connected = Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .max_frame_size(FRAME)
+            .max_header_list_size(HEADERS)
+            .max_concurrent_reset_streams(1024)
+            .keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
+            .keep_alive_while_idle(true)
+            .handshake(TokioIo::new(Gather::new(BufWriter::new(io))))
+            .await;
+        let (calls, connection) = connected.map_err(|error| unavailable(&error))?;
+        let gone = CancellationToken::new();
+        let close = CancellationToken::new();
+        let (ended, closing) = (gone.clone().drop_guard(), close.clone());
+        tokio::spawn(async move {
+            let _ended = ended;
+            tokio::select! {
+                ended = connection => if let Err(error) = ended {
+                    tracing::debug!(%error, "the connection to a bridge broke");
+                },
+                // With the connection goes the process in the sandbox.
+                () = closing.cancelled() => {}
+            }
+        });
+        Ok(First::Bridge(Self { calls, gone, close, breaches }))
+    }
+
+    /// False once the connection is broken.
+    pub(super) fn is_open(&self) -> bool {
+        !self.gone.is_cancelled() && !self.close.is_cancelled() && !self.calls.is_closed()
+    }
+
+    /// Closes the connection because the bridge did not keep a bound. Returns what to tell its callers.
+    pub(super) fn breach(&self, breach: Breach) -> RuntimeError {
+        let detail = format!("the connection was closed: the bridge sent {}", words(&breach.0));
+        if !self.close.is_cancelled() {
+            self.close.cancel();
+            self.breaches.add(detail.as_str().into());
+            tracing::warn!(%detail, "a bridge broke a bound");
+        }
+        RuntimeError::Unavailable { detail }
+    }
+
+    /// What was checked; after a breach, the connection is closed.
+    pub(super) fn checked<T>(&self, checked: Result<T, Breach>) -> Result<T, RuntimeError> {
+        checked.map_err(|breach| self.breach(breach))
+    }
+
+    /// For which breaches connections to this sandbox were closed.
+    pub(super) fn breaches(&self) -> &Breaches {
+        &self.breaches
+    }
+}
+
+async fn next(output: &mut ExecOutput) -> Option<Result<Chunk, RuntimeError>> {
+    futures_util::StreamExt::next(output).await
+}
+
+fn unavailable(error: &dyn std::error::Error) -> RuntimeError {
+    RuntimeError::Unavailable { detail: format!("the bridge does not answer: {}", error_chain(error)) }
+}
+
+impl Service<tonic::codegen::http::Request<Body>> for Wire {
+    type Response = tonic::codegen::http::Response<hyper::body::Incoming>;
+    type Error = hyper::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.calls.poll_ready(context)
+    }
+
+    fn call(&mut self, request: tonic::codegen::http::Request<Body>) -> Self::Future {
+        Box::pin(self.calls.send_request(request))
+    }
+}
+
+/// A process's standard output and input as one connection. What it prints on standard error is logged.
+struct Pipes {
+    output: ExecOutput,
+    rest: Bytes,
+    input: ExecInput,
+}
+
+impl AsyncRead for Pipes {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        while self.rest.is_empty() {
+            match ready!(self.output.as_mut().poll_next(context)) {
+                Some(Ok(Chunk::Stdout(bytes))) => self.rest = bytes,
+                Some(Ok(Chunk::Stderr(words))) => {
+                    tracing::debug!(words = %self::words(&String::from_utf8_lossy(&words)), "a bridge complains");
+                }
+                Some(Err(error)) => return Poll::Ready(Err(std::io::Error::other(error))),
+                None => return Poll::Ready(Ok(())),
+            }
+        }
+        let size = self.rest.len().min(buffer.remaining());
+        buffer.put_slice(&self.rest.split_to(size));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Pipes {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.input).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.input).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.input).poll_shutdown(context)
+    }
+}

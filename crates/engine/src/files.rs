@@ -1,0 +1,135 @@
+//! Files of the bots' sandboxes: which sandbox it is, and one page of a directory at a time.
+
+use std::collections::BTreeMap;
+
+use futures_util::StreamExt as _;
+
+use super::{Engine, EngineError, FileReader, FileSource};
+use errand_bridge::FileEntries;
+use errand_task::{BotId, FileEntry, FilePath, TenantId, WriteOptions};
+
+/// Names a file in a bot's sandbox.
+#[derive(Debug, Clone)]
+pub struct FileRef {
+    /// The caller's tenant.
+    pub tenant: TenantId,
+    /// Whose sandbox.
+    pub bot: BotId,
+    /// Which file.
+    pub path: FilePath,
+}
+
+impl Engine {
+    /// Describes a file; with `follow`, the one that a symbolic link leads to.
+    ///
+    /// # Errors
+    /// [`EngineError::NoSandbox`], [`EngineError::SandboxNotRunning`], [`EngineError::File`].
+    pub async fn stat_file(&self, file: &FileRef, follow: bool) -> Result<FileEntry, EngineError> {
+        let sandbox = self.sandbox_of(file).await?;
+        Ok(self.inner.bridge.stat_file(&sandbox, &file.path, follow).await?)
+    }
+
+    /// The first `limit` entries of a directory behind the name `after`, sorted by name. Of a directory of any size no more than these are
+    /// held.
+    ///
+    /// # Errors
+    /// As for [`Engine::stat_file`].
+    pub async fn list_directory(
+        &self,
+        directory: &FileRef,
+        after: Option<&[u8]>,
+        limit: u32,
+    ) -> Result<Vec<FileEntry>, EngineError> {
+        let sandbox = self.sandbox_of(directory).await?;
+        let entries = self.inner.bridge.list_directory(&sandbox, &directory.path).await?;
+        page(entries, after, usize::try_from(limit).unwrap_or(usize::MAX)).await
+    }
+
+    /// Opens a file at an offset, for at most `limit` bytes.
+    ///
+    /// # Errors
+    /// As for [`Engine::stat_file`].
+    pub async fn read_file(&self, file: &FileRef, offset: u64, limit: Option<u64>) -> Result<FileReader, EngineError> {
+        let sandbox = self.sandbox_of(file).await?;
+        Ok(self.inner.bridge.read_file(&sandbox, &file.path, offset, limit).await?)
+    }
+
+    /// Writes a file: all of it or nothing. Cancelled before the content has ended, it leaves everything as it was.
+    ///
+    /// # Errors
+    /// As for [`Engine::stat_file`], and [`EngineError::FileAbandoned`].
+    pub async fn write_file(
+        &self,
+        file: &FileRef,
+        options: WriteOptions,
+        content: FileSource,
+    ) -> Result<FileEntry, EngineError> {
+        let sandbox = self.sandbox_of(file).await?;
+        Ok(self.inner.bridge.write_file(&sandbox, &file.path, options, content).await?)
+    }
+
+    /// Removes a file or a directory; with all that is in it if `recursive`.
+    ///
+    /// # Errors
+    /// As for [`Engine::stat_file`].
+    pub async fn remove_file(&self, file: &FileRef, recursive: bool) -> Result<(), EngineError> {
+        let sandbox = self.sandbox_of(file).await?;
+        Ok(self.inner.bridge.remove_file(&sandbox, &file.path, recursive).await?)
+    }
+
+    async fn sandbox_of(&self, file: &FileRef) -> Result<String, EngineError> {
+        self.inner.sandboxes.of_bot(&file.tenant, &file.bot).await
+    }
+}
+
+async fn page(mut entries: FileEntries, after: Option<&[u8]>, limit: usize) -> Result<Vec<FileEntry>, EngineError> {
+    let mut first = BTreeMap::new();
+    while let Some(entry) = entries.next().await.transpose()? {
+        if after.is_none_or(|after| entry.name.as_slice() > after) {
+            first.insert(entry.name.clone(), entry);
+            if first.len() > limit {
+                first.pop_last();
+            }
+        }
+    }
+    Ok(first.into_values().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+    use std::time::SystemTime;
+
+    use futures_util::stream;
+
+    use super::*;
+    use errand_task::FileKind;
+
+    fn entries(names: &[&str]) -> FileEntries {
+        let entry = |name: &&str| FileEntry {
+            name: name.as_bytes().to_vec(),
+            kind: FileKind::File,
+            size: 0,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            modified: SystemTime::UNIX_EPOCH,
+            link_target: Vec::new(),
+        };
+        Box::pin(stream::iter(names.iter().map(entry).map(Ok).collect::<Vec<_>>()))
+    }
+
+    #[tokio::test]
+    async fn pages_follow_each_other_sorted_and_without_a_gap() {
+        let names = ["d", "a", "e", "c", "b"];
+        let mut seen = Vec::new();
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let page = page(entries(&names), after.as_deref(), 2).await.unwrap();
+            let Some(last) = page.last() else { break };
+            after = Some(last.name.clone());
+            seen.extend(page.into_iter().map(|entry| String::from_utf8(entry.name).unwrap()));
+        }
+        assert_eq!(seen, ["a", "b", "c", "d", "e"]);
+    }
+}

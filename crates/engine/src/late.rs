@@ -1,0 +1,88 @@
+//! Results that are found after their tasks were given up: a sandbox that was stopped runs again, and its files say how commands ended.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
+
+use super::{EngineError, Inner, sandboxes::Place};
+use errand_store::{BotFilter, TaskQuery};
+use errand_task::{
+    BotId, Event, Incarnation, NewNotification, NotificationKind, SandboxId, Status, TenantId, sentinel::Sentinel,
+};
+
+/// How many lost tasks of a bot are looked at, the newest first.
+const LIMIT: u32 = 256;
+
+/// The lives of sandboxes that were looked into.
+#[derive(Default)]
+pub(super) struct Lives(Mutex<HashMap<SandboxId, Incarnation>>);
+
+impl Lives {
+    /// True the first time that a sandbox is seen in this life.
+    fn is_new(&self, place: &Place) -> bool {
+        let mut lives = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if lives.get(&place.id) == Some(&place.incarnation) {
+            return false;
+        }
+        lives.insert(place.id, place.incarnation.clone());
+        true
+    }
+
+    /// Forgets a sandbox that was deleted.
+    pub(super) fn forget(&self, sandbox: SandboxId) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&sandbox);
+    }
+}
+
+/// Looks in the background what the files of a sandbox say that runs again. Once for each of its lives.
+pub(super) fn look_once(inner: &Arc<Inner>, tenant: &TenantId, bot: &BotId, place: &Place) {
+    if !inner.lives.is_new(place) {
+        return;
+    }
+    let (looking, tenant, bot, place) = (Arc::clone(inner), tenant.clone(), bot.clone(), place.clone());
+    inner.tracker.spawn(async move {
+        let found = tokio::select! {
+            () = looking.leave.cancelled() => return,
+            found = look(&looking, &tenant, &bot, &place) => found,
+        };
+        if let Err(error) = found {
+            tracing::debug!(%error, %bot, "late results could not be looked for");
+        }
+    });
+}
+
+async fn look(inner: &Inner, tenant: &TenantId, bot: &BotId, place: &Place) -> Result<(), EngineError> {
+    let query = TaskQuery {
+        tenant: tenant.clone(),
+        bots: BotFilter::One(bot.clone()),
+        session: None,
+        statuses: vec![Status::Lost],
+        labels: Default::default(),
+        before: None,
+        limit: LIMIT,
+    };
+    let mut lost = inner.store.tasks(query).await?;
+    lost.retain(|task| task.sandbox == place.id && task.late_outcome.is_none());
+    if lost.is_empty() {
+        return Ok(());
+    }
+    let asked: Vec<_> = lost.iter().map(|task| (task.id, task.nonce)).collect();
+    let findings = inner.bridge.probe(&place.runtime_id, &asked, false).await?;
+    for (mut task, finding) in lost.into_iter().zip(findings) {
+        // A command that still runs has written no result of its own.
+        let Sentinel::Complete(ending) = finding.sentinel else { continue };
+        if finding.supervised || finding.alive {
+            continue;
+        }
+        let started_at = finding.process.map(|(_, made)| made);
+        let at = SystemTime::now();
+        if task.apply(Event::Ended { ending, started_at, signalled: true, at }) {
+            let notice = NewNotification::new(NotificationKind::LateOutcome, &task, &[], at);
+            tracing::info!(task = %task.id, outcome = ?task.late_outcome, "a late result was found");
+            inner.store.update_task(task, Some(notice)).await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,187 @@
+//! Starting, supervising, stopping and recovering tasks, and the sandboxes that they need.
+//!
+//! [`Engine`] is what the API calls. Each unfinished task has one supervisor, which alone changes its record; callers speak to it through
+//! its [`live::LiveTask`]. The engine knows neither the wire types nor SQL nor any container engine.
+
+mod allowances;
+mod breakdown;
+mod error;
+mod files;
+mod input;
+mod late;
+mod live;
+mod making;
+pub mod notify;
+mod output;
+mod permits;
+mod reconciling;
+mod recovery;
+mod requests;
+mod retention;
+mod sandboxes;
+mod settings;
+mod stream;
+mod supervisor;
+mod verdict;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
+    time::Duration,
+};
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use errand_bridge::ExecBridge;
+use errand_runtime::Runtime;
+use errand_store::TaskStore;
+use errand_task::{SandboxRecord, TaskId};
+
+pub use allowances::{Allowance, Allowances, TenantRules};
+pub use errand_bridge::{Abandoned, BridgeState, FileContent, FileReader, FileSource, OutputPiece, PackedPiece};
+pub use error::EngineError;
+pub use files::FileRef;
+pub use input::{InputRequest, InputResult};
+pub use permits::LaunchLimits;
+pub use requests::{
+    OutputSlice, ReadSelection, SandboxState, SandboxView, StartRequest, Started, TaskRef, WaitRequest, WaitResult,
+};
+pub use settings::Settings;
+pub use stream::{OutputStream, StreamItem};
+
+use late::Lives;
+use live::LiveTask;
+use permits::LaunchPermits;
+use reconciling::Reconciling;
+use retention::Retention;
+use sandboxes::SandboxKeeper;
+
+/// Runs tasks. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+/// What every part of the engine shares.
+struct Inner {
+    settings: Settings,
+    store: Arc<dyn TaskStore>,
+    runtime: Arc<dyn Runtime>,
+    bridge: Arc<dyn ExecBridge>,
+    sandboxes: SandboxKeeper,
+    retention: Retention,
+    /// The unfinished tasks. Entered before they are committed, left after their end is committed.
+    live: Mutex<HashMap<TaskId, Arc<LiveTask>>>,
+    launches: LaunchPermits,
+    /// The bots whose tasks this server has not accounted for yet.
+    reconciling: Reconciling,
+    /// Which lives of sandboxes were looked into for late results.
+    lives: Lives,
+    /// How many parts of the engine broke down and were started again.
+    breakdowns: AtomicU64,
+    /// Everything that was spawned: supervisors, requests that must not be cut short, retention.
+    tracker: TaskTracker,
+    /// Cancelled when supervisors shall leave their commands running and end.
+    leave: CancellationToken,
+}
+
+impl Inner {
+    fn live(&self, id: TaskId) -> Option<Arc<LiveTask>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    fn enter(&self, id: TaskId, live: &Arc<LiveTask>) {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::clone(live));
+    }
+
+    fn remove_live(&self, id: TaskId) {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    }
+
+    fn all_live(&self) -> Vec<Arc<LiveTask>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+}
+
+impl Engine {
+    /// An engine over these parts. Nothing runs before [`Engine::recover`].
+    pub fn new(
+        settings: Settings,
+        store: Arc<dyn TaskStore>,
+        runtime: Arc<dyn Runtime>,
+        bridge: Arc<dyn ExecBridge>,
+    ) -> Self {
+        let (retention, reached) = Retention::new();
+        let sandboxes = SandboxKeeper::new(
+            Arc::clone(&store),
+            Arc::clone(&runtime),
+            Arc::clone(&bridge),
+            (settings.sandbox.clone(), settings.allowances.clone()),
+            reached,
+        );
+        let launches = LaunchPermits::new(settings.launches);
+        Self {
+            inner: Arc::new(Inner {
+                settings,
+                store,
+                runtime,
+                bridge,
+                sandboxes,
+                retention,
+                live: Mutex::default(),
+                launches,
+                reconciling: Reconciling::default(),
+                lives: Lives::default(),
+                breakdowns: AtomicU64::new(0),
+                tracker: TaskTracker::new(),
+                leave: CancellationToken::new(),
+            }),
+        }
+    }
+
+    /// The settings that requests are measured by.
+    pub fn settings(&self) -> &Settings {
+        &self.inner.settings
+    }
+
+    /// Which bridge a sandbox has, as far as this server has used it.
+    pub fn bridge_state(&self, sandbox: &SandboxRecord) -> Option<BridgeState> {
+        self.inner.bridge.state(&sandbox.runtime_id)
+    }
+
+    /// Runs `work` to its end even when the caller goes away: a request cut short in the middle would leave half-done things.
+    async fn uncut<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, EngineError>> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        match self.inner.tracker.spawn(work).await {
+            Ok(result) => result,
+            Err(error) => {
+                let reason = error.try_into_panic().map_or_else(|error| error.to_string(), breakdown::panic_message);
+                self.inner.broke_down("a request", &reason);
+                Err(EngineError::Defect)
+            }
+        }
+    }
+
+    /// Ends supervision and leaves the commands running: the next server finds them again. New requests are refused.
+    pub async fn leave(&self) {
+        self.inner.leave.cancel();
+        self.inner.tracker.close();
+        self.inner.tracker.wait().await;
+    }
+
+    /// Stops every unfinished task, for at most `limit`.
+    pub async fn stop_everything(&self, limit: Duration) {
+        use errand_task::StopCause;
+        let live = self.inner.all_live();
+        tracing::info!(tasks = live.len(), "stopping all tasks");
+        for task in &live {
+            task.stop(StopCause::ServerShutdown, self.inner.settings.stop_grace);
+        }
+        let all = futures_util::future::join_all(live.iter().map(|task| task.finished()));
+        if tokio::time::timeout(limit, all).await.is_err() {
+            tracing::warn!(?limit, "some tasks have not ended in time; the next start goes on stopping them");
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! One subscription: read, hand over, wait for a sign, read again.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use futures_util::{Stream, stream};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::Delivery;
+use errand_store::{LeaseRequest, NotificationQuery, Scope, StoreError, TaskStore};
+use errand_task::{LeaseId, Notification};
+
+/// The most notifications that a subscription holds: 3 MiB, since one takes at most 64 KiB.
+const BATCH_LIMIT: u32 = 48;
+
+/// The state of one subscription between two polls.
+pub(super) struct Subscription {
+    store: Arc<dyn TaskStore>,
+    shutdown: CancellationToken,
+    notified: watch::Receiver<u64>,
+    scope: Scope,
+    /// Broadcast: moves with what was read. Exclusive: stays, because a lower sequence may come back.
+    after: i64,
+    delivery: Delivery,
+    lease: LeaseId,
+    read: VecDeque<Notification>,
+}
+
+impl Subscription {
+    pub(super) fn new(
+        store: Arc<dyn TaskStore>,
+        shutdown: CancellationToken,
+        scope: Scope,
+        after: i64,
+        delivery: Delivery,
+    ) -> Self {
+        let notified = store.notified(&scope);
+        Self { store, shutdown, notified, scope, after, delivery, lease: LeaseId::new(), read: VecDeque::new() }
+    }
+
+    pub(super) fn into_stream(self) -> impl Stream<Item = Result<Notification, StoreError>> + Send {
+        stream::unfold(Some(self), |subscription| async {
+            let mut subscription = subscription?;
+            match subscription.next().await {
+                Ok(Some(notification)) => Some((Ok(notification), Some(subscription))),
+                Ok(None) => None,
+                Err(error) => Some((Err(error), None)),
+            }
+        })
+    }
+
+    /// The next notification; none when there will be no more.
+    async fn next(&mut self) -> Result<Option<Notification>, StoreError> {
+        loop {
+            if self.shutdown.is_cancelled() {
+                return Ok(None);
+            }
+            if let Some(notification) = self.read.pop_front() {
+                return Ok(Some(notification));
+            }
+            // Before reading: what is committed from here on is a change again, so that none falls between reading and waiting.
+            self.notified.borrow_and_update();
+            // Never abandoned halfway: a lease that was made and then forgotten would hold its notification back.
+            if self.fill().await? {
+                continue;
+            }
+            let lease_end = self.lease_end().await?;
+            if !self.wait(lease_end).await {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Reads what there is. False when there is nothing.
+    async fn fill(&mut self) -> Result<bool, StoreError> {
+        let read = match self.delivery {
+            Delivery::Broadcast => self.read_pending().await?,
+            Delivery::Exclusive { lease } => self.lease_one(lease).await?,
+        };
+        self.read.extend(read);
+        Ok(!self.read.is_empty())
+    }
+
+    async fn read_pending(&mut self) -> Result<Vec<Notification>, StoreError> {
+        let query = NotificationQuery {
+            scope: self.scope.clone(),
+            task: None,
+            acknowledged: false,
+            after: self.after,
+            limit: BATCH_LIMIT,
+        };
+        let read = self.store.notifications(query).await?;
+        if let Some(last) = read.last() {
+            self.after = last.sequence;
+        }
+        Ok(read)
+    }
+
+    /// One at a time: a lease runs from the moment its notification is handed over, and a stream that is dropped leaves none behind that
+    /// nobody saw.
+    async fn lease_one(&self, lease: Duration) -> Result<Vec<Notification>, StoreError> {
+        let now = SystemTime::now();
+        let request = LeaseRequest { lease: self.lease, after: self.after, limit: 1, now, until: now + lease };
+        self.store.lease(&self.scope, request).await
+    }
+
+    async fn lease_end(&self) -> Result<Option<SystemTime>, StoreError> {
+        match self.delivery {
+            Delivery::Broadcast => Ok(None),
+            Delivery::Exclusive { .. } => self.store.next_lease_end(&self.scope, self.after).await,
+        }
+    }
+
+    /// Waits for a sign to read again. False when there will be none.
+    async fn wait(&mut self, lease_end: Option<SystemTime>) -> bool {
+        tokio::select! {
+            () = self.shutdown.cancelled() => false,
+            changed = self.notified.changed() => changed.is_ok(),
+            () = until(lease_end) => true,
+        }
+    }
+}
+
+/// Returns at a time of the system's clock; never, without one.
+async fn until(moment: Option<SystemTime>) {
+    match moment {
+        Some(moment) => tokio::time::sleep(moment.duration_since(SystemTime::now()).unwrap_or_default()).await,
+        None => std::future::pending().await,
+    }
+}

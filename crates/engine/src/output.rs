@@ -1,0 +1,344 @@
+//! The newest output of one task, in memory, for whoever follows it.
+//!
+//! Bounded: it holds [`WINDOW`] bytes however much the command prints. A follower that is close behind makes the supervisor wait for a
+//! moment, which the command never notices because it writes to its log; one that falls further behind reads the log instead.
+
+mod window;
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::{sync::Notify, time::Instant};
+
+use errand_bridge::{OutputPiece, Piece};
+use errand_task::{Gap, OutputSummary, Stream, preview};
+use window::Window;
+
+/// The most output that is held, in bytes.
+pub(super) const WINDOW: usize = 128 * 1024;
+/// The most that is handed to a follower at once.
+const PIECE: usize = 32 * 1024;
+/// For how long followers may hold the supervisor up at once.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// How much of that comes back with each piece. A follower that takes less than 3 MB/s is left behind sooner or later.
+const PACE: Duration = Duration::from_millis(10);
+/// How much of the end a preview is made of, in bytes.
+const PREVIEW_BYTES: usize = 1024;
+
+/// The newest output. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct LiveOutput {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    window: Mutex<Window>,
+    /// Signalled when there is more, or the end.
+    grown: Notify,
+    /// Signalled when a follower has taken something.
+    taken: Notify,
+}
+
+/// What a follower gets.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// The next output. Its offset is past the position asked for where output was not kept.
+    Output(OutputPiece),
+    /// The next bytes are not held any more.
+    Behind,
+    /// There will be no more.
+    End,
+}
+
+impl LiveOutput {
+    pub(super) fn new(start: u64) -> Self {
+        let window = Mutex::new(Window::new(start));
+        Self { shared: Arc::new(Shared { window, grown: Notify::new(), taken: Notify::new() }) }
+    }
+
+    fn window(&self) -> MutexGuard<'_, Window> {
+        self.shared.window.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds output. Waits for close followers as long as they keep up with [`PACE`].
+    pub(super) async fn push(&self, output: OutputPiece) {
+        for piece in self.new_pieces(output) {
+            self.make_room(&piece).await;
+            self.append(&piece);
+        }
+    }
+
+    /// Adds output without waiting for anybody.
+    pub(super) fn push_at_once(&self, output: OutputPiece) {
+        for piece in self.new_pieces(output) {
+            self.window().leave_behind(&piece);
+            self.append(&piece);
+        }
+    }
+
+    /// Goes on at `position` without what is before it, which is in the log: whoever follows reads it there.
+    pub(super) fn leave_out(&self, position: u64) {
+        if position > self.end() {
+            self.window().leave_out(position);
+            self.shared.grown.notify_waiters();
+            self.shared.taken.notify_waiters();
+        }
+    }
+
+    /// Goes on at `position`, since what is before it was not kept. Nothing to do where output has come that far.
+    pub(super) fn skip_to(&self, position: u64) {
+        if position > self.end() {
+            self.push_nothing_at(position);
+        }
+    }
+
+    fn push_nothing_at(&self, position: u64) {
+        let nothing = OutputPiece { offset: position, stream: Stream::Both, bytes: Bytes::new() };
+        self.window().leave_behind(&nothing);
+        self.append(&nothing);
+    }
+
+    /// What of this has not come yet, in pieces of bounded size.
+    fn new_pieces(&self, mut output: OutputPiece) -> impl Iterator<Item = OutputPiece> + use<> {
+        let known = usize::try_from(self.end().saturating_sub(output.offset)).unwrap_or(usize::MAX);
+        let known = output.bytes.split_to(known.min(output.bytes.len()));
+        output.offset += known.len() as u64;
+        std::iter::from_fn(move || {
+            let bytes = output.bytes.split_to(output.bytes.len().min(PIECE));
+            let piece = OutputPiece { offset: output.offset, stream: output.stream, bytes };
+            output.offset = piece.end();
+            (!piece.bytes.is_empty()).then_some(piece)
+        })
+    }
+
+    fn append(&self, piece: &OutputPiece) {
+        self.window().append(piece);
+        self.shared.grown.notify_waiters();
+    }
+
+    async fn make_room(&self, more: &OutputPiece) {
+        let begun = Instant::now();
+        let patience = {
+            let mut window = self.window();
+            window.patience = (window.patience + PACE).min(PATIENCE);
+            window.patience
+        };
+        loop {
+            let taken = self.shared.taken.notified();
+            if self.window().has_room(more) {
+                break;
+            }
+            if tokio::time::timeout_at(begun + patience, taken).await.is_err() {
+                self.window().leave_behind(more);
+                break;
+            }
+        }
+        let mut window = self.window();
+        window.patience = window.patience.saturating_sub(begun.elapsed());
+    }
+
+    /// No more output will come.
+    pub(super) fn finish(&self) {
+        self.window().finished = true;
+        self.shared.grown.notify_waiters();
+    }
+
+    /// Position after the last byte.
+    pub(super) fn end(&self) -> u64 {
+        self.window().end()
+    }
+
+    /// When output came last; none when it never did.
+    pub(super) fn last_growth(&self) -> Option<Instant> {
+        self.window().last_growth
+    }
+
+    /// Waits for more. May return early.
+    pub(super) async fn grown(&self) {
+        self.shared.grown.notified().await;
+    }
+
+    /// The last bytes, at most `limit`.
+    pub(super) fn tail(&self, limit: usize) -> Vec<u8> {
+        let window = self.window();
+        window.copy(window.end().saturating_sub(limit as u64), limit)
+    }
+
+    /// What records and lists say of the output.
+    pub(super) fn summary(&self, incomplete: bool, gap: Option<Gap>) -> OutputSummary {
+        OutputSummary { bytes: self.end(), incomplete, preview: preview(&self.tail(PREVIEW_BYTES)), gap }
+    }
+
+    /// A piece as (size of all output, first byte, output); none when it is not all held.
+    pub(super) fn piece(&self, piece: Piece) -> Option<(u64, u64, Vec<OutputPiece>)> {
+        let window = self.window();
+        let (from, limit) = match piece {
+            Piece::From { offset, limit } => (offset, limit),
+            Piece::Tail { limit } => (window.end().saturating_sub(limit), limit),
+        };
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let from = if from >= window.end() { from } else { window.place(from)? };
+        Some((window.end(), from, window.pieces(from, limit)))
+    }
+
+    /// Registers a follower that stands at `position`.
+    pub(super) fn follower(&self, position: u64) -> Follower {
+        let mut window = self.window();
+        let id = window.next_follower;
+        window.next_follower += 1;
+        if let Some(position) = window.place(position) {
+            window.followers.insert(id, position);
+        }
+        Follower { output: self.clone(), id }
+    }
+}
+
+/// Someone who reads the output as it comes.
+pub(super) struct Follower {
+    output: LiveOutput,
+    id: u64,
+}
+
+impl Follower {
+    /// Waits for output from `position` on. Cancel safe.
+    pub(super) async fn next(&mut self, position: u64) -> Next {
+        loop {
+            let grown = self.output.shared.grown.notified();
+            tokio::pin!(grown);
+            // Registered before looking, so that nothing that comes in between is missed.
+            grown.as_mut().enable();
+            {
+                let mut window = self.output.window();
+                let Some(position) = window.place(position) else {
+                    return Next::Behind;
+                };
+                let next = window.first(position, PIECE);
+                window.followers.insert(self.id, next.as_ref().map_or(position, OutputPiece::end));
+                self.output.shared.taken.notify_waiters();
+                if let Some(next) = next {
+                    return Next::Output(next);
+                }
+                if window.finished {
+                    return Next::End;
+                }
+            }
+            grown.await;
+        }
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.output.window().followers.remove(&self.id);
+        self.output.shared.taken.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Adds bytes at the end.
+    async fn push(output: &LiveOutput, bytes: impl Into<Bytes>) {
+        output.push(OutputPiece::both(output.end(), bytes)).await;
+    }
+
+    #[tokio::test]
+    async fn memory_is_bounded_and_the_newest_is_kept() {
+        let output = LiveOutput::new(0);
+        for round in 0..100u8 {
+            push(&output, vec![round; 10_000]).await;
+        }
+        assert_eq!(output.end(), 1_000_000);
+        assert_eq!(output.window().bytes.len(), WINDOW);
+        assert_eq!(output.tail(3), [99, 99, 99]);
+        assert_eq!(output.piece(Piece::From { offset: 0, limit: 1 }), None);
+        let tail = vec![OutputPiece::both(999_998, vec![99, 99])];
+        assert_eq!(output.piece(Piece::Tail { limit: 2 }), Some((1_000_000, 999_998, tail)));
+    }
+
+    #[tokio::test]
+    async fn a_follower_gets_everything_in_order_and_then_the_end() {
+        let output = LiveOutput::new(0);
+        let mut follower = output.follower(0);
+        let writer = {
+            let output = output.clone();
+            tokio::spawn(async move {
+                for round in 0..200u32 {
+                    push(&output, format!("{round:08}").repeat(1000)).await;
+                }
+                output.finish();
+            })
+        };
+        let mut seen = Vec::new();
+        loop {
+            match follower.next(seen.len() as u64).await {
+                Next::Output(piece) => {
+                    assert_eq!(piece.offset, seen.len() as u64);
+                    seen.extend_from_slice(&piece.bytes);
+                }
+                Next::Behind => panic!("left behind at {}", seen.len()),
+                Next::End => break,
+            }
+        }
+        assert!(writer.await.is_ok());
+        assert_eq!(seen.len(), 200 * 8000);
+        assert!(
+            seen.chunks(8000).enumerate().all(|(round, chunk)| chunk == format!("{round:08}").repeat(1000).as_bytes())
+        );
+    }
+
+    #[tokio::test]
+    async fn a_follower_goes_on_after_a_gap_and_ends_in_one() {
+        let output = LiveOutput::new(0);
+        let mut follower = output.follower(0);
+        push(&output, "abc").await;
+        assert_eq!(follower.next(0).await, Next::Output(OutputPiece::both(0, "abc")));
+        output.push(OutputPiece::both(10, "xyz")).await;
+        assert_eq!(follower.next(3).await, Next::Output(OutputPiece::both(10, "xyz")));
+        output.skip_to(20);
+        output.skip_to(15);
+        output.finish();
+        assert_eq!(follower.next(13).await, Next::End);
+        assert_eq!(output.end(), 20);
+    }
+
+    #[tokio::test]
+    async fn what_is_left_out_is_read_in_the_log() {
+        let output = LiveOutput::new(0);
+        let mut follower = output.follower(0);
+        push(&output, "abc").await;
+        assert_eq!(follower.next(0).await, Next::Output(OutputPiece::both(0, "abc")));
+        output.leave_out(10);
+        output.leave_out(5);
+        assert_eq!((output.end(), output.tail(9)), (10, Vec::new()));
+        assert_eq!(follower.next(3).await, Next::Behind);
+        assert_eq!(output.piece(Piece::From { offset: 0, limit: 20 }), None);
+        push(&output, "xyz").await;
+        assert_eq!(output.follower(10).next(10).await, Next::Output(OutputPiece::both(10, "xyz")));
+    }
+
+    #[tokio::test]
+    async fn what_comes_a_second_time_is_no_news() {
+        let output = LiveOutput::new(0);
+        push(&output, "abc").await;
+        output.push(OutputPiece::both(1, "bcd")).await;
+        output.push_at_once(OutputPiece::both(0, "ab"));
+        assert_eq!((output.end(), output.tail(9)), (4, b"abcd".to_vec()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_follower_that_does_not_read_holds_nobody_up_for_long() {
+        let output = LiveOutput::new(0);
+        let mut follower = output.follower(0);
+        let begun = Instant::now();
+        for _ in 0..100 {
+            push(&output, vec![0; WINDOW]).await;
+        }
+        assert!(begun.elapsed() <= PATIENCE * 2, "{:?}", begun.elapsed());
+        assert_eq!(follower.next(0).await, Next::Behind);
+    }
+}

@@ -1,0 +1,227 @@
+//! Start-up: what became of every task that was unfinished when the last server ended.
+//!
+//! The server serves as soon as its store is read. Each bot is reconciled by itself; calls about it wait for that, see
+//! [`super::reconciling`].
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
+
+use super::{
+    Engine, EngineError, Inner,
+    output::WINDOW,
+    permits::Pool,
+    reconciling::Hold,
+    supervisor::{Step, Supervisor, lost},
+};
+use errand_bridge::Finding;
+use errand_runtime::{Found, RuntimeError};
+use errand_store::StoreError;
+use errand_task::{LossReason, SandboxId, SandboxRecord, Task, TaskState, TenantId};
+
+/// How long to wait before asking an engine again that does not answer.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How long a sandbox may take to answer about all of its tasks at once. After that each task's supervisor goes on asking by itself.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+/// How many sandboxes are asked at the same time.
+const CONCURRENCY: usize = 64;
+/// How many of those may be one tenant's.
+const CONCURRENCY_OF_TENANT: usize = 16;
+/// How many sandboxes are read from the store at once.
+const PAGE: u32 = 1000;
+
+impl Engine {
+    /// Takes over every unfinished task: each is reconciled with what its sandbox says, then supervised further. Returns once the store is
+    /// read; calls about a bot wait until its tasks are reconciled.
+    ///
+    /// # Errors
+    /// When the store cannot be read. [`EngineError::OtherRuntime`] when a task's sandbox is one of another runtime, which cannot be asked
+    /// here: then nothing was judged.
+    pub async fn recover(&self) -> Result<(), EngineError> {
+        let inner = &self.inner;
+        let tasks = inner.store.unfinished_tasks().await?;
+        let unfinished = tasks.len();
+        let mut by_sandbox: HashMap<SandboxId, Vec<Task>> = HashMap::new();
+        for task in tasks {
+            by_sandbox.entry(task.sandbox).or_default().push(task);
+        }
+        let mut records = if by_sandbox.is_empty() { HashMap::new() } else { sandboxes(inner).await? };
+        for record in by_sandbox.keys().filter_map(|id| records.get(id)) {
+            inner.sandboxes.check(record)?;
+        }
+        let slots =
+            Arc::new(Slots { all: Arc::new(Semaphore::new(CONCURRENCY)), tenants: Pool::new(CONCURRENCY_OF_TENANT) });
+        let mut holds: HashMap<_, Arc<Hold>> = HashMap::new();
+        for (id, tasks) in by_sandbox {
+            let Some(first) = tasks.first() else { continue };
+            let (tenant, bot) = (first.owner.tenant.clone(), first.owner.bot.clone());
+            let record = records.remove(&id);
+            if record.is_none()
+                && let Err(error @ StoreError::Record { .. }) = inner.store.sandbox(&tenant, &bot).await
+            {
+                // It may well be there: nothing can be said of its tasks.
+                tracing::error!(%error, tasks = tasks.len(), "the tasks of a sandbox are left as they are");
+                continue;
+            }
+            let key = (tenant.clone(), bot.clone());
+            let hold = holds.entry(key).or_insert_with(|| inner.reconciling.hold(&tenant, &bot));
+            let bot_tasks = BotTasks { tasks, record, hold: Arc::clone(hold) };
+            let (inner, slots) = (Arc::clone(inner), Arc::clone(&slots));
+            let name = format!("recovery of {bot}");
+            self.inner.tracker.spawn(async move {
+                inner.keep_running(&name, || reconcile(&inner, &slots, &bot_tasks)).await;
+            });
+        }
+        if unfinished > 0 {
+            tracing::info!(unfinished, bots = holds.len(), "unfinished tasks are being reconciled");
+        }
+        let inner = Arc::clone(&self.inner);
+        self.inner.tracker.spawn(async move {
+            inner.keep_running("retention", || super::retention::run(Arc::clone(&inner))).await;
+        });
+        Ok(())
+    }
+}
+
+/// Every sandbox that the store knows.
+async fn sandboxes(inner: &Inner) -> Result<HashMap<SandboxId, SandboxRecord>, EngineError> {
+    let mut records = HashMap::new();
+    let mut after = None;
+    loop {
+        let page = inner.store.sandboxes(None, after, PAGE).await?;
+        after = page.last().map(|record| record.id);
+        if page.is_empty() {
+            return Ok(records);
+        }
+        records.extend(page.into_iter().map(|record| (record.id, record)));
+    }
+}
+
+/// How many sandboxes may be asked at the same time.
+struct Slots {
+    all: Arc<Semaphore>,
+    tenants: Pool<TenantId>,
+}
+
+impl Slots {
+    /// The tenant's own limit comes first: sandboxes that wait for it take no place of other tenants.
+    async fn take(&self, tenant: &TenantId) -> (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePermit>) {
+        let of_tenant = self.tenants.acquire(tenant).await;
+        (of_tenant, Arc::clone(&self.all).acquire_owned().await.ok())
+    }
+}
+
+/// The unfinished tasks of one sandbox.
+struct BotTasks {
+    tasks: Vec<Task>,
+    /// The sandbox, unless it was deleted.
+    record: Option<SandboxRecord>,
+    hold: Arc<Hold>,
+}
+
+/// What a sandbox says of its tasks.
+enum Answer {
+    /// The task's next step.
+    Steps(Vec<(Task, Step)>),
+    /// The runtime does not answer, which says nothing about any task.
+    NoRuntime(RuntimeError),
+}
+
+/// Finds out how to go on with the tasks of one sandbox, and hands each to its supervisor.
+async fn reconcile(inner: &Arc<Inner>, slots: &Slots, bot: &BotTasks) {
+    let sandbox = bot.record.as_ref().map(|record| record.runtime_id.clone()).unwrap_or_default();
+    let (queued, launched): (Vec<_>, Vec<_>) = bot
+        .tasks
+        .iter()
+        .filter(|task| inner.live(task.id).is_none())
+        .cloned()
+        .partition(|task| task.state == TaskState::Queued);
+    // Certainly never launched: it goes on as if it had just been accepted.
+    hand_over(inner, bot, &sandbox, queued.into_iter().map(|task| (task, Step::Launch)).collect());
+    let Some(tenant) = launched.first().map(|task| task.owner.tenant.clone()) else { return };
+    if bot.record.is_none() {
+        hand_over(inner, bot, &sandbox, all_lost(launched, LossReason::SandboxRemoved));
+        return;
+    }
+    loop {
+        let answer = tokio::select! {
+            () = inner.leave.cancelled() => return,
+            answer = async {
+                let _slot = slots.take(&tenant).await;
+                ask(inner, &sandbox, launched.clone()).await
+            } => answer,
+        };
+        match answer {
+            Answer::Steps(steps) => return hand_over(inner, bot, &sandbox, steps),
+            Answer::NoRuntime(error) => {
+                tracing::warn!(%error, sandbox, tasks = launched.len(), "tasks wait to be reconciled");
+                bot.hold.because(&error.to_string());
+                tokio::select! {
+                    () = inner.leave.cancelled() => return,
+                    () = tokio::time::sleep(PAUSE) => {}
+                }
+            }
+        }
+    }
+}
+
+/// Supervises tasks from these steps on.
+fn hand_over(inner: &Arc<Inner>, bot: &BotTasks, sandbox: &str, steps: Vec<(Task, Step)>) {
+    for (task, step) in steps {
+        let start = match &step {
+            Step::Judge(_, finding) => finding.output_bytes.saturating_sub(WINDOW as u64),
+            _ => 0,
+        };
+        Supervisor::new(inner, task, sandbox.to_owned(), start).holding(&bot.hold).spawn(step);
+    }
+}
+
+/// The end of tasks for whose sandbox there is no hope.
+fn all_lost(tasks: Vec<Task>, reason: LossReason) -> Vec<(Task, Step)> {
+    tasks.into_iter().map(|task| (task, lost(reason))).collect()
+}
+
+/// Asks a sandbox about all of its launched tasks at once.
+async fn ask(inner: &Arc<Inner>, sandbox: &str, tasks: Vec<Task>) -> Answer {
+    let inspected = timeout(ANSWER_LIMIT, inner.runtime.inspect(sandbox)).await.unwrap_or_else(|_| {
+        Err(RuntimeError::Unavailable { detail: format!("it did not answer within {ANSWER_LIMIT:?}") })
+    });
+    let found = match inspected {
+        Ok(found) => found,
+        Err(RuntimeError::NoSuchSandbox { .. }) => return Answer::Steps(all_lost(tasks, LossReason::SandboxRemoved)),
+        Err(error) => return Answer::NoRuntime(error),
+    };
+    if !found.running || found.paused {
+        // A stopped one may be on its way up or down; a paused one is looked at until it runs again. The supervisors find out.
+        return Answer::Steps(tasks.into_iter().map(|task| (task, Step::Look)).collect());
+    }
+    let (starting, running): (Vec<_>, Vec<_>) =
+        tasks.into_iter().partition(|task| matches!(task.state, TaskState::Starting { .. }));
+    let mut steps = Vec::new();
+    for (tasks, fence) in [(starting, true), (running, false)] {
+        steps.extend(probe(inner, sandbox, &found, tasks, fence).await);
+    }
+    Answer::Steps(steps)
+}
+
+/// One question about several tasks of a running sandbox.
+async fn probe(inner: &Inner, sandbox: &str, found: &Found, tasks: Vec<Task>, fence: bool) -> Vec<(Task, Step)> {
+    if tasks.is_empty() {
+        return Vec::new();
+    }
+    let asked: Vec<_> = tasks.iter().map(|task| (task.id, task.nonce)).collect();
+    let findings: Vec<Finding> = match timeout(ANSWER_LIMIT, inner.bridge.probe(sandbox, &asked, fence)).await {
+        Ok(Ok(findings)) if findings.len() == tasks.len() => findings,
+        refused => {
+            // The engine answers and this sandbox does not, as at its limit of processes. Its tasks can be stopped all the same.
+            let error = refused.map(|result| result.err().map(|error| error.to_string()));
+            tracing::warn!(?error, sandbox, tasks = tasks.len(), "a sandbox does not answer yet about its tasks");
+            return tasks.into_iter().map(|task| (task, Step::Look)).collect();
+        }
+    };
+    let judge = |finding| Step::Judge(Box::new(found.clone()), Box::new(finding));
+    tasks.into_iter().zip(findings).map(|(task, finding)| (task, judge(finding))).collect()
+}

@@ -1,0 +1,163 @@
+//! Task directories that nobody needs any more: those of removed tasks, and those that no record names.
+//!
+//! A sandbox that does not answer, or whose directory is filled to keep the server busy, costs a bounded time and a bounded number of
+//! entries at each sweep, and holds up no caller.
+
+use std::{sync::Arc, time::Duration, time::SystemTime};
+
+use futures_util::{StreamExt as _, stream};
+
+use crate::{EngineError, Inner};
+use errand_bridge::FileError;
+use errand_runtime::RuntimeError;
+use errand_store::StoreError;
+use errand_task::{FileKind, FilePath, Nonce, SandboxRecord, TaskId};
+
+/// How old a directory without a record must be to be nobody's. Long enough for the task to be stored if it is being accepted.
+pub(super) const ORPHAN_AGE: Duration = Duration::from_secs(24 * 3600);
+/// How many sandboxes are read from the store at a time, and how many are cleared at the same time.
+const PAGE: u32 = 100;
+const CONCURRENCY: usize = 4;
+/// How long one sandbox may take.
+const LIMIT: Duration = Duration::from_secs(30);
+/// How many directories are removed in one call.
+const BATCH: u32 = 256;
+/// The most entries of a task root that are looked at in one sweep.
+const ENTRIES: usize = 4096;
+
+/// Why a sandbox was not cleared.
+#[derive(Debug, thiserror::Error)]
+enum NotCleared {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    #[error(transparent)]
+    Files(#[from] FileError),
+}
+
+/// Clears every running sandbox. What was made before `before` and has no record is an orphan.
+pub(super) async fn sweep(inner: &Arc<Inner>, before: SystemTime) -> Result<(), EngineError> {
+    let mut after = None;
+    loop {
+        let page = inner.store.sandboxes(None, after, PAGE).await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = Some(last.id);
+        stream::iter(page)
+            .for_each_concurrent(CONCURRENCY, |sandbox| async move {
+                let clearing = async {
+                    if !is_running(inner, &sandbox).await {
+                        return Ok(());
+                    }
+                    remove_noted(inner, &sandbox).await?;
+                    remove_orphans(inner, &sandbox, before).await
+                };
+                in_time(&sandbox, clearing).await;
+            })
+            .await;
+    }
+}
+
+/// Removes what is noted for removal in a sandbox that was just reached.
+pub(super) async fn remove_pending(inner: &Arc<Inner>, sandbox: &SandboxRecord) {
+    in_time(sandbox, remove_noted(inner, sandbox)).await;
+}
+
+async fn in_time(sandbox: &SandboxRecord, clearing: impl Future<Output = Result<(), NotCleared>>) {
+    match tokio::time::timeout(LIMIT, clearing).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, sandbox = %sandbox.id, "old task directories are still there"),
+        Err(_) => tracing::warn!(sandbox = %sandbox.id, "old task directories could not be removed in time"),
+    }
+}
+
+/// A sandbox that does not run is not started for this.
+async fn is_running(inner: &Inner, sandbox: &SandboxRecord) -> bool {
+    sandbox.runtime == inner.runtime.name()
+        && inner.runtime.inspect(&sandbox.runtime_id).await.is_ok_and(|found| found.running && !found.paused)
+}
+
+async fn remove_noted(inner: &Inner, sandbox: &SandboxRecord) -> Result<(), NotCleared> {
+    loop {
+        let tasks = inner.store.pending_removals(sandbox.id, BATCH).await?;
+        if tasks.is_empty() {
+            return Ok(());
+        }
+        inner.bridge.remove(&sandbox.runtime_id, &tasks).await?;
+        inner.store.removed(sandbox.id, &tasks).await?;
+        tracing::debug!(tasks = tasks.len(), sandbox = %sandbox.id, "removed the directories of old tasks");
+    }
+}
+
+/// Removes directories that are named like old tasks, of which there is no record and no process. Whatever else is there stays.
+async fn remove_orphans(inner: &Inner, sandbox: &SandboxRecord, before: SystemTime) -> Result<(), NotCleared> {
+    // Any id will do: its log stands in its directory, and that in the root.
+    let log = inner.bridge.output_file(TaskId::new());
+    let Some(root) = log.rsplitn(3, '/').nth(2) else { return Ok(()) };
+    let path = FilePath { path: root.to_owned(), root: None };
+    let entries = match inner.bridge.list_directory(&sandbox.runtime_id, &path).await {
+        Ok(entries) => entries,
+        // Nothing was ever run there.
+        Err(FileError::Refused(_)) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let mut entries = entries.take(ENTRIES);
+    let mut old = Vec::new();
+    while let Some(entry) = entries.next().await.transpose()? {
+        if entry.kind == FileKind::Directory
+            && let Some(id) = task_id(&entry.name)
+            && made(id).is_some_and(|made| made < before)
+            && inner.live(id).is_none()
+        {
+            old.push(id);
+        }
+    }
+    drop(entries);
+    for ids in old.chunks(BATCH as usize) {
+        let unknown = inner.store.unknown_tasks(ids).await?;
+        if unknown.is_empty() {
+            continue;
+        }
+        // Of the command of a record that was lost, something may still run: that is for its owner to end, with the sandbox.
+        let asked: Vec<_> = unknown.iter().map(|id| (*id, Nonce::new())).collect();
+        let findings = inner.bridge.probe(&sandbox.runtime_id, &asked, false).await?;
+        let over = unknown.iter().zip(&findings).filter(|(_, finding)| !finding.alive && !finding.supervised);
+        let orphans: Vec<TaskId> = over.map(|(id, _)| *id).collect();
+        if !orphans.is_empty() {
+            inner.bridge.remove(&sandbox.runtime_id, &orphans).await?;
+            tracing::info!(tasks = orphans.len(), sandbox = %sandbox.id, "removed task directories that no record names");
+        }
+    }
+    Ok(())
+}
+
+/// The task whose directory has this name. Only names as the server writes them count.
+fn task_id(name: &[u8]) -> Option<TaskId> {
+    let name = std::str::from_utf8(name).ok()?;
+    let id: TaskId = name.parse().ok()?;
+    (id.to_string() == name && id.uuid().get_version_num() == 7).then_some(id)
+}
+
+/// When an id was made.
+fn made(id: TaskId) -> Option<SystemTime> {
+    let (seconds, nanos) = id.uuid().get_timestamp()?.to_unix();
+    SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, nanos))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_tasks_are_tasks() {
+        let id = TaskId::new();
+        assert_eq!(task_id(id.to_string().as_bytes()), Some(id));
+        assert!(made(id).is_some_and(|made| made.elapsed().is_ok_and(|age| age < Duration::from_secs(60))));
+        let upper = id.to_string().to_uppercase();
+        let random = Nonce::new().to_string();
+        for other in [".bridge", ".spare", "", "x", &upper, &random, &format!("{id}x"), &id.uuid().simple().to_string()]
+        {
+            assert_eq!(task_id(other.as_bytes()), None, "{other}");
+        }
+    }
+}

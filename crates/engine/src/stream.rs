@@ -1,0 +1,213 @@
+//! A log as a stream: from the log in the sandbox as long as it is behind, from memory when it is not.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    EngineError, Inner,
+    live::LiveTask,
+    output::{Follower, Next},
+};
+use errand_bridge::{LogPiece, LogReader, OutputPiece, PackedPiece, Piece};
+use errand_runtime::RuntimeError;
+use errand_task::Task;
+
+/// How often a broken way to the log is tried, and how long to wait before the first time; longer each time.
+const BREAKS: u32 = 6;
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What a stream yields.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StreamItem {
+    /// Output of one stream, in order. Never empty. Its offset jumps where the log has a gap, and only there.
+    Output(OutputPiece),
+    /// The same, as it came from the log.
+    Packed(PackedPiece),
+    /// The task is finished, and all of its output was yielded. The last item.
+    Finished(Box<Task>),
+}
+
+/// A log from an offset on. Holds no more than one piece at a time: whoever reads slowly delays only itself.
+pub struct OutputStream {
+    inner: Arc<Inner>,
+    task: Task,
+    live: Option<Arc<LiveTask>>,
+    follower: Option<Follower>,
+    /// An open piece of the log in the sandbox.
+    reader: Option<LogReader>,
+    position: u64,
+    /// How often the way to the log broke since something was last read.
+    breaks: u32,
+    /// Where the memory was last found to begin further on.
+    behind_at: Option<u64>,
+    follow: bool,
+    /// Where to end, when it is known: the size of the log of a finished task, or the size at the beginning without following.
+    end: Option<u64>,
+    done: bool,
+}
+
+impl OutputStream {
+    pub(super) async fn open(inner: Arc<Inner>, task: Task, offset: u64, follow: bool) -> Result<Self, EngineError> {
+        let live = inner.live(task.id);
+        let mut stream = Self {
+            inner,
+            task,
+            live,
+            follower: None,
+            reader: None,
+            position: offset,
+            breaks: 0,
+            behind_at: None,
+            follow,
+            end: None,
+            done: false,
+        };
+        match stream.live.clone() {
+            Some(live) => {
+                let size = live.output.end();
+                if offset > size {
+                    return Err(EngineError::PastTheEnd { offset, size });
+                }
+                stream.follower = Some(live.output.follower(offset));
+                stream.end = (!follow).then_some(size);
+            }
+            None if stream.task.state.started_at().is_none() => {
+                if offset > 0 {
+                    return Err(EngineError::PastTheEnd { offset, size: 0 });
+                }
+                stream.end = Some(0);
+            }
+            None => {
+                let reader = stream.open_log().await?;
+                if offset > reader.size {
+                    return Err(EngineError::PastTheEnd { offset, size: reader.size });
+                }
+                stream.end = Some(reader.size);
+                stream.reader = Some(reader);
+            }
+        }
+        Ok(stream)
+    }
+
+    /// The task as of the opening.
+    pub fn task(&self) -> &Task {
+        &self.task
+    }
+
+    /// The log from here on. While the way to the sandbox is broken, it is tried a few times: whoever follows need not know of that.
+    async fn open_log(&mut self) -> Result<LogReader, EngineError> {
+        loop {
+            match self.try_open_log().await {
+                Err(EngineError::Runtime(RuntimeError::Unavailable { detail })) if self.breaks < BREAKS => {
+                    tracing::debug!(detail, "a log cannot be opened; trying again");
+                    self.breaks += 1;
+                    tokio::time::sleep(PAUSE * self.breaks).await;
+                }
+                opened => return opened,
+            }
+        }
+    }
+
+    async fn try_open_log(&mut self) -> Result<LogReader, EngineError> {
+        let sandbox = self.inner.sandboxes.runtime_id(&self.task).await?;
+        let piece = Piece::From { offset: self.position, limit: i64::MAX as u64 };
+        Ok(self.inner.bridge.read(&sandbox, self.task.id, piece).await?)
+    }
+
+    /// The next item; none after the last. Cancel safe.
+    ///
+    /// # Errors
+    /// When the log cannot be read. Nothing comes after that.
+    pub async fn next(&mut self) -> Option<Result<StreamItem, EngineError>> {
+        if self.done {
+            return None;
+        }
+        let item = self.step().await;
+        match &item {
+            Ok(Some(StreamItem::Output(piece))) => self.position = piece.end(),
+            Ok(Some(StreamItem::Packed(piece))) => self.position = piece.end(),
+            Ok(Some(StreamItem::Finished(_)) | None) | Err(_) => self.done = true,
+        }
+        item.transpose()
+    }
+
+    async fn step(&mut self) -> Result<Option<StreamItem>, EngineError> {
+        loop {
+            if self.end.is_some_and(|end| self.position >= end) {
+                return Ok(self.last());
+            }
+            if let Some(reader) = &mut self.reader {
+                match reader.next_as_it_is().await {
+                    Some(Err(RuntimeError::Unavailable { detail })) if self.breaks < BREAKS => {
+                        tracing::debug!(detail, "reading a log broke off; going on from there");
+                        self.breaks += 1;
+                        (self.reader, self.behind_at) = (None, None);
+                        self.reader = Some(self.open_log().await?);
+                    }
+                    Some(piece) => {
+                        self.breaks = 0;
+                        if let Some(item) = self.logged(piece?)? {
+                            return Ok(Some(item));
+                        }
+                    }
+                    None => {
+                        self.position = reader.gap.map_or(self.position, |gap| gap.past(self.position));
+                        self.reader = None;
+                        if self.live.is_none() {
+                            // The log ends here, whatever its size was said to be.
+                            self.end = Some(self.position);
+                        }
+                    }
+                }
+                continue;
+            }
+            let Some(live) = self.live.clone() else {
+                self.reader = Some(self.open_log().await?);
+                continue;
+            };
+            let follower = self.follower.get_or_insert_with(|| live.output.follower(self.position));
+            match follower.next(self.position).await {
+                Next::Output(piece) => {
+                    if let Some(item) = self.output(piece) {
+                        return Ok(Some(item));
+                    }
+                }
+                // The log had nothing from there on: it was cut, and what it held is nowhere.
+                Next::Behind if self.behind_at == Some(self.position) => return Err(EngineError::LogGone),
+                Next::Behind => {
+                    self.behind_at = Some(self.position);
+                    self.follower = None;
+                    self.reader = Some(self.open_log().await?);
+                }
+                Next::End => {
+                    self.task = live.finished().await;
+                    self.end = Some(self.position);
+                }
+            }
+        }
+    }
+
+    /// What of this is up to the end. What is packed stays so if all of it is.
+    fn logged(&mut self, piece: LogPiece) -> Result<Option<StreamItem>, EngineError> {
+        Ok(match piece {
+            LogPiece::Plain(piece) => self.output(piece),
+            LogPiece::Packed(piece) if self.end.is_none_or(|end| piece.end() <= end) => Some(StreamItem::Packed(piece)),
+            LogPiece::Packed(piece) => self.output(piece.unpack()?),
+        })
+    }
+
+    /// What of this is up to the end.
+    fn output(&mut self, piece: OutputPiece) -> Option<StreamItem> {
+        let offset = piece.offset;
+        let piece = piece.up_to(self.end.unwrap_or(u64::MAX));
+        if piece.is_none() {
+            // All that is left up to the end was not kept.
+            self.position = self.position.max(offset);
+        }
+        piece.map(StreamItem::Output)
+    }
+
+    fn last(&self) -> Option<StreamItem> {
+        let finished = self.task.status().is_terminal() && (self.follow || self.live.is_none());
+        finished.then(|| StreamItem::Finished(Box::new(self.task.clone())))
+    }
+}

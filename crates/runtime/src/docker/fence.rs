@@ -1,0 +1,181 @@
+//! The fence around the network of a container: it reaches the world, and neither this machine, its neighbours nor private networks.
+//!
+//! The rules are in the container's own network, where nothing in it may change them, and go with each life. So each life gets them before
+//! anything but the engine's and our own programs runs in it, whoever has started it.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use bollard::{
+    errors::Error,
+    models::{ContainerCreateBody, ContainerInspectResponse, HostConfig},
+    query_parameters::{CreateContainerOptionsBuilder, LogsOptionsBuilder},
+};
+use futures_util::StreamExt as _;
+
+use super::{DockerRuntime, error, guest};
+use crate::{LABEL_SANDBOX, RuntimeError};
+
+/// The engine's own network, by its names. Whoever asks for another one has been allowed to, and knows what is there.
+const BRIDGES: [&str; 2] = ["bridge", "default"];
+/// The most lines that an error repeats.
+const LINES: usize = 5;
+
+/// What is known of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Fencing {
+    /// It gets no fence, in any life.
+    Never,
+    /// It has one in the life that began then.
+    Since(String),
+}
+
+/// A container that is to have a fence in this life.
+struct Wanted {
+    id: String,
+    life: String,
+    image: String,
+    /// The volume that the sandbox has its program from.
+    volume: String,
+    program: String,
+}
+
+impl Wanted {
+    /// None: it gets none in any life.
+    fn of(inspected: &ContainerInspectResponse) -> Option<Self> {
+        let mode = inspected.host_config.as_ref()?.network_mode.as_deref()?;
+        let networks = inspected.network_settings.as_ref().and_then(|settings| settings.networks.as_ref());
+        let is_on_bridge =
+            BRIDGES.contains(&mode) || networks.is_some_and(|networks| networks.contains_key(BRIDGES[0]));
+        let labels = inspected.config.as_ref()?.labels.as_ref()?;
+        if !is_on_bridge || !labels.contains_key(LABEL_SANDBOX) {
+            return None;
+        }
+        let Some(volume) = guest::of(inspected) else {
+            tracing::warn!(
+                container = inspected.name,
+                "this sandbox was made by an earlier version and reaches private networks until it is deleted and made anew"
+            );
+            return None;
+        };
+        let life = inspected.state.as_ref()?.started_at.clone()?;
+        let program = guest::path_on(&volume);
+        Some(Self { id: inspected.id.clone()?, life, image: inspected.image.clone()?, volume, program })
+    }
+}
+
+impl DockerRuntime {
+    /// Sees to it that a container that is to have a fence has one in its present life. One that is not running gets none.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Refused`] when it cannot have one: then nothing is to be run in it.
+    pub(super) async fn guard(&self, runtime_id: &str) -> Result<(), RuntimeError> {
+        if self.fencing(runtime_id) == Some(Fencing::Never) {
+            return Ok(());
+        }
+        let inspected = self.look(runtime_id).await?;
+        self.fence(&inspected, runtime_id).await
+    }
+
+    /// The same for a container that was just looked at under this id or name.
+    pub(super) async fn fence(&self, inspected: &ContainerInspectResponse, asked: &str) -> Result<(), RuntimeError> {
+        let state = inspected.state.clone().unwrap_or_default();
+        let Some(wanted) = Wanted::of(inspected) else {
+            // By its id alone: a name can be another's later.
+            if inspected.id.as_deref() == Some(asked) {
+                self.set_fencing(asked, Fencing::Never);
+            }
+            return Ok(());
+        };
+        let known = Fencing::Since(wanted.life.clone());
+        if !state.running.unwrap_or(false) || self.fencing(&wanted.id).as_ref() == Some(&known) {
+            return Ok(());
+        }
+        self.put_up(&wanted).await?;
+        self.set_fencing(&wanted.id, known);
+        Ok(())
+    }
+}
+
+impl DockerRuntime {
+    /// Puts it up, from a container beside the sandbox's that shares its network and nothing else. It alone has the right to.
+    async fn put_up(&self, wanted: &Wanted) -> Result<(), RuntimeError> {
+        let mut words = vec![wanted.program.clone(), "fence".to_owned()];
+        words.extend(own_addresses().iter().map(|address| format!("refuse={address}")));
+        words.extend(self.allowed.iter().map(|range| format!("allow={range}")));
+        let name = format!("errand-fence-{}", wanted.id);
+        let body = ContainerCreateBody {
+            image: Some(wanted.image.clone()),
+            entrypoint: Some(words),
+            cmd: Some(Vec::new()),
+            user: Some("0:0".to_owned()),
+            working_dir: Some("/".to_owned()),
+            host_config: Some(HostConfig {
+                network_mode: Some(format!("container:{}", wanted.id)),
+                mounts: Some(vec![guest::mount_of(&wanted.volume)]),
+                readonly_rootfs: Some(true),
+                cap_drop: Some(vec!["ALL".to_owned()]),
+                cap_add: Some(vec!["NET_ADMIN".to_owned()]),
+                security_opt: Some(vec!["no-new-privileges".to_owned()]),
+                ..HostConfig::default()
+            }),
+            ..ContainerCreateBody::default()
+        };
+        let options = CreateContainerOptionsBuilder::default().name(&name).build();
+        // One that a server has left which was killed just then.
+        let docker = self.docker()?;
+        let made = match docker.create_container(Some(options.clone()), body.clone()).await {
+            Err(Error::DockerResponseServerError { status_code: 409, .. }) => {
+                self.remove_container(&name).await?;
+                docker.create_container(Some(options), body).await
+            }
+            other => other,
+        };
+        made.map_err(|failure| error::about_creation(failure, &wanted.image))?;
+        let ended = async {
+            docker.start_container(&name, None).await?;
+            docker.wait_container(&name, None).next().await.transpose()
+        };
+        let result = match ended.await {
+            Ok(_) => Ok(()),
+            Err(Error::DockerContainerWaitError { code, .. }) => {
+                let said = self.said(&name).await;
+                Err(RuntimeError::Refused {
+                    detail: format!(
+                        "the sandbox's network cannot be kept from private addresses, which takes a kernel with nf_tables \
+                         ({}); the network mode \"none\" works without",
+                        if said.is_empty() { format!("exit code {code}") } else { said }
+                    ),
+                })
+            }
+            Err(failure) => Err(error::about_container(failure, &wanted.id)),
+        };
+        self.remove_container(&name).await?;
+        result
+    }
+
+    /// What a container has printed.
+    async fn said(&self, container: &str) -> String {
+        let options = LogsOptionsBuilder::default().stdout(true).stderr(true).build();
+        let Ok(docker) = self.docker() else { return String::new() };
+        let printed = docker.logs(container, Some(options)).take(LINES).filter_map(|line| async { line.ok() });
+        printed.map(|line| line.to_string()).collect::<String>().await.trim().to_owned()
+    }
+}
+
+/// Every address of the machine that this server is on. One that lives in a container knows only that.
+fn own_addresses() -> BTreeSet<IpAddr> {
+    let old = fs::read_to_string("/proc/net/fib_trie").unwrap_or_default();
+    let new = fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
+    let lines: Vec<&str> = old.lines().map(str::trim).collect();
+    let v4 = lines.windows(2).filter(|pair| pair[1] == "/32 host LOCAL").filter_map(|pair| {
+        let address: Ipv4Addr = pair[0].strip_prefix("|-- ")?.parse().ok()?;
+        Some(IpAddr::from(address))
+    });
+    let v6 = new.lines().filter_map(|line| u128::from_str_radix(line.split_whitespace().next()?, 16).ok());
+    let v6 = v6.map(|number| IpAddr::from(Ipv6Addr::from(number)));
+    v4.chain(v6).filter(|address| !address.is_loopback()).collect()
+}

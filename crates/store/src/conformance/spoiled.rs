@@ -1,0 +1,113 @@
+//! Records that cannot be understood: each spoils itself alone.
+
+use crate::{LeaseRequest, StoreError, TaskQuery};
+use errand_task::{LeaseId, Status, Task};
+
+use super::Place;
+use crate::conformance::fixtures::{
+    all_notifications, all_tasks, at, bot, complete, create, ids, owner, requested, sandbox, scope, sequences, task,
+    tenant,
+};
+
+/// What no server understands: no JSON, a word of a later version, half a record, a number that should be a text.
+const SPOILED: [&str; 4] = ["hunter2", r#"{"state": "hunter2"}"#, r#"{"id": "hunter2", "ow"#, r#"{"id": "hunter2"}"#];
+
+pub async fn a_spoiled_task_is_left_out_alone(place: &impl Place) {
+    let store = place.open().await;
+    let mut made = Vec::new();
+    for _ in 0..6 {
+        made.push(create(&*store, task(&owner("a", "bot", "s"))).await.id);
+    }
+    for (id, record) in made[1..5].iter().zip(SPOILED) {
+        place.spoil("task", &id.to_string(), record);
+    }
+    assert_eq!(ids(&store.tasks(all_tasks("a")).await.unwrap()), [made[5], made[0]]);
+    // A page that holds none but spoiled ones is not the last.
+    assert_eq!(ids(&store.tasks(TaskQuery { limit: 2, ..all_tasks("a") }).await.unwrap()), [made[5], made[0]]);
+    let labels = [("no".to_owned(), "such".to_owned())].into();
+    assert_eq!(store.tasks(TaskQuery { labels, ..all_tasks("a") }).await.unwrap(), []);
+    for id in [made[0], made[5]] {
+        assert_eq!(store.task(&tenant("a"), id).await.unwrap().unwrap().id, id);
+    }
+}
+
+pub async fn a_spoiled_task_is_named_without_its_content(place: &impl Place) {
+    let store = place.open().await;
+    let made = create(&*store, requested(&owner("a", "bot", "s"), "r")).await;
+    for record in SPOILED {
+        place.spoil("task", &made.id.to_string(), record);
+        let whose = tenant("a");
+        let again = requested(&owner("a", "bot", "s"), "r");
+        let errors = [
+            store.task(&whose, made.id).await.unwrap_err(),
+            store.task_by_request(&whose, &bot("bot"), "r").await.unwrap_err(),
+            store.create_task(again, crate::conformance::fixtures::NO_CAPS).await.unwrap_err(),
+        ];
+        for error in errors {
+            assert!(matches!(&error, StoreError::Record { what: "task", id, .. } if *id == made.id.to_string()));
+            let words = format!("{error} {error:?}");
+            assert!(!words.contains("hunter2"), "{words}");
+        }
+        assert_eq!(store.task(&tenant("b"), made.id).await.unwrap(), None, "it is no other tenant's business");
+    }
+}
+
+pub async fn spoiled_unfinished_tasks_are_left_alone(place: &impl Place) {
+    let store = place.open().await;
+    let spoiled = create(&*store, task(&owner("a", "bot", "s"))).await;
+    let sound = create(&*store, task(&owner("a", "bot", "s"))).await;
+    place.spoil("task", &spoiled.id.to_string(), SPOILED[0]);
+    assert_eq!(ids(&store.unfinished_tasks().await.unwrap()), [sound.id]);
+    let unfinished = TaskQuery { statuses: vec![Status::Queued], ..all_tasks("a") };
+    assert_eq!(ids(&store.tasks(unfinished).await.unwrap()), [sound.id]);
+    assert!(store.task(&tenant("a"), spoiled.id).await.is_err(), "it is still there");
+}
+
+pub async fn a_spoiled_sandbox_is_left_out_alone(place: &impl Place) {
+    let store = place.open().await;
+    let records = ["one", "two", "three"].map(|name| sandbox("a", name));
+    for record in &records {
+        store.put_sandbox(record.clone()).await.unwrap();
+    }
+    // The container stays taken.
+    let spoiled = format!(r#"{{"runtime": "docker", "runtime_id": "{}"}}"#, records[1].runtime_id);
+    place.spoil("sandbox", &records[1].id.to_string(), &spoiled);
+    let sound = [records[0].clone(), records[2].clone()];
+    assert_eq!(store.sandboxes(None, None, 2).await.unwrap(), sound);
+    assert_eq!(store.sandboxes(Some(&tenant("a")), Some(records[0].id), 1).await.unwrap(), sound[1..]);
+    assert_eq!(store.sandbox(&tenant("a"), &bot("three")).await.unwrap().as_ref(), Some(&records[2]));
+    let error = store.sandbox(&tenant("a"), &bot("two")).await.unwrap_err();
+    assert!(matches!(error, StoreError::Record { what: "sandbox", .. }), "{error:?}");
+}
+
+pub async fn a_spoiled_notification_stops_no_other(place: &impl Place) {
+    let store = place.open().await;
+    let alice = owner("a", "bot", "s");
+    for _ in 0..6 {
+        complete(&*store, &alice).await;
+    }
+    let made = sequences(&store.notifications(all_notifications(&scope(&alice))).await.unwrap());
+    for (sequence, record) in made[0..4].iter().zip(SPOILED) {
+        place.spoil("notification", &sequence.to_string(), record);
+    }
+    let listed = store.notifications(all_notifications(&scope(&alice))).await.unwrap();
+    assert_eq!(sequences(&listed), made[4..]);
+    let request = LeaseRequest { lease: LeaseId::new(), after: 0, limit: 1, now: at(0), until: at(10) };
+    for wanted in &made[4..] {
+        let leased = store.lease(&scope(&alice), request).await.unwrap();
+        assert_eq!((sequences(&leased), leased[0].deliveries), (vec![*wanted], 1));
+    }
+    assert!(store.lease(&scope(&alice), request).await.unwrap().is_empty());
+}
+
+pub async fn spoiled_records_go_with_retention(place: &impl Place) {
+    let store = place.open().await;
+    let alice = owner("a", "bot", "s");
+    let done: Task = complete(&*store, &alice).await;
+    let made = sequences(&store.notifications(all_notifications(&scope(&alice))).await.unwrap());
+    place.spoil("task", &done.id.to_string(), SPOILED[0]);
+    place.spoil("notification", &made[0].to_string(), SPOILED[0]);
+    assert_eq!(store.remove_finished_tasks(at(1000), 9).await.unwrap(), 1);
+    assert_eq!(store.remove_notifications(at(0), at(1000), 9).await.unwrap(), 1);
+    assert_eq!(store.task(&tenant("a"), done.id).await.unwrap(), None);
+}

@@ -1,0 +1,44 @@
+//! What a tenant has stored, and whether it may store more.
+
+use rusqlite::{Connection, OptionalExtension as _};
+
+use crate::{Caps, StoreError};
+use errand_task::TenantId;
+
+/// What is counted for a row beside its record: its other columns, its places in the indexes, and what its record may grow by later.
+const OVERHEAD: u64 = 1024;
+
+/// What is counted for a row with this record.
+pub(super) fn bytes(record: &str) -> i64 {
+    i64::try_from(record.len() as u64 + OVERHEAD).unwrap_or(i64::MAX)
+}
+
+/// Refuses one more task of so many bytes where it would be too many, or too much.
+pub(super) fn check(connection: &Connection, tenant: &TenantId, bytes: i64, caps: &Caps) -> Result<(), StoreError> {
+    let mut statement = connection.prepare_cached("SELECT tasks, bytes FROM usage WHERE tenant = ?")?;
+    let stored = statement.query_row([tenant.as_str()], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)));
+    let (tasks, stored) = stored.optional()?.unwrap_or_default();
+    let (tasks, stored) = (tasks.max(0).unsigned_abs(), stored.max(0).unsigned_abs());
+    if tasks >= caps.stored_tasks {
+        return Err(StoreError::TooManyStored { stored: tasks, limit: caps.stored_tasks });
+    }
+    if stored.saturating_add(bytes.unsigned_abs()) > caps.stored_bytes {
+        return Err(StoreError::TooMuchStored { stored, limit: caps.stored_bytes });
+    }
+    Ok(())
+}
+
+/// Counts rows that come, or with negative numbers those that go.
+pub(super) fn add(connection: &Connection, tenant: &TenantId, tasks: i64, bytes: i64) -> Result<(), StoreError> {
+    add_by_name(connection, tenant.as_str(), tasks, bytes)
+}
+
+/// The same for a tenant as it is named in a row.
+pub(super) fn add_by_name(connection: &Connection, tenant: &str, tasks: i64, bytes: i64) -> Result<(), StoreError> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO usage (tenant, tasks, bytes) VALUES (?, ?, ?) \
+         ON CONFLICT (tenant) DO UPDATE SET tasks = tasks + excluded.tasks, bytes = bytes + excluded.bytes",
+    )?;
+    statement.execute((tenant, tasks, bytes))?;
+    Ok(())
+}

@@ -1,0 +1,34 @@
+//! The domain: what a task, its outcome, its sandbox and its notifications are, and the rules between them.
+//!
+//! Pure: no I/O, no clock, no async. Everything else in the crate may use it; it uses nothing else of the crate.
+
+mod bounds;
+mod error_chain;
+mod file;
+mod id;
+mod notification;
+mod observed;
+mod outcome;
+pub mod output;
+pub mod passwd;
+pub mod prompt;
+mod record;
+mod sandbox;
+pub mod sentinel;
+mod shorten;
+mod spec;
+mod state;
+mod text;
+
+pub use bounds::{Patterns, SandboxBounds, byte_size};
+pub use error_chain::error_chain;
+pub use file::{FileEntry, FileKind, FilePath, FileProblem, FileRefusal, WriteOptions};
+pub use id::{BotId, IdError, LeaseId, Nonce, Owner, SandboxId, SessionId, TaskId, TenantId};
+pub use notification::{NewNotification, Notification, NotificationKind, TAIL_LIMIT};
+pub use observed::{Gap, MemoryKills, OutputSummary, Reads, ResourceUsage, Stall, Stream, Waiting};
+pub use outcome::{Ending, LossReason, Outcome, Signal, StartFailure, StopCause};
+pub use record::Task;
+pub use sandbox::{SandboxRecord, SandboxSpec};
+pub use spec::{DEFAULT_OUTPUT_LIMIT, Program, ResourceLimits, Stdin, TaskSpec, TerminalSize};
+pub use state::{Event, Incarnation, ProcessIdentity, Status, TaskState, Transition, transition};
+pub use text::{preview, summarize};

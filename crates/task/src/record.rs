@@ -1,0 +1,168 @@
+//! The whole of what is known about one task.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Event, MemoryKills, Nonce, Outcome, OutputSummary, Owner, ResourceUsage, SandboxId, Stall, Status, StopCause,
+    TaskId, TaskSpec, TaskState, Transition, transition,
+};
+
+/// One task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Task {
+    /// Its id.
+    pub id: TaskId,
+    /// Whose it is.
+    pub owner: Owner,
+    /// Where it runs.
+    pub sandbox: SandboxId,
+    /// What was asked for.
+    pub spec: Arc<TaskSpec>,
+    /// Marks its one launch.
+    pub nonce: Nonce,
+    /// Where it stands.
+    pub state: TaskState,
+    /// The first result that came after it had ended otherwise.
+    pub late_outcome: Option<Outcome>,
+    /// Path of its log in the sandbox.
+    pub output_file: String,
+    /// What it has printed, as of the last change of this record.
+    pub output: OutputSummary,
+    /// Set while the command is silent and seems to wait for input.
+    pub stall: Option<Stall>,
+    /// What the command used, once it is over and where the bridge tells.
+    #[serde(default)]
+    pub usage: Option<ResourceUsage>,
+    /// Who asked for a stop that came too late: the command had ended by itself before any signal reached it, and its outcome is its own.
+    #[serde(default)]
+    pub stop_requested: Option<StopCause>,
+    /// What was killed for want of memory while the command ran.
+    #[serde(default, skip_serializing_if = "MemoryKills::is_none")]
+    pub memory_kills: MemoryKills,
+    /// When it was accepted.
+    pub created_at: SystemTime,
+    /// Counts the stored changes; the store refuses a change that was made from an older one.
+    pub revision: i64,
+}
+
+impl Task {
+    /// Its state in one word.
+    pub fn status(&self) -> Status {
+        self.state.status()
+    }
+
+    /// From the command's start until `now`, or until its end when it is over; zero when it never started.
+    pub fn duration(&self, now: SystemTime) -> Duration {
+        let end = self.state.finished_at().unwrap_or(now);
+        self.state.started_at().and_then(|start| end.duration_since(start).ok()).unwrap_or_default()
+    }
+
+    /// Bytes of its large fields: never more than it takes on its way to a client.
+    pub fn weight(&self) -> usize {
+        let pairs = self.spec.env.iter().chain(&self.spec.labels);
+        self.spec.program.len()
+            + self.spec.description.len()
+            + pairs.map(|(name, value)| name.len() + value.len()).sum::<usize>()
+    }
+
+    /// Applies an event. True when the record changed and has to be stored. When a command was started is for its sandbox to say: that was
+    /// not before the task was accepted.
+    pub fn apply(&mut self, mut event: Event) -> bool {
+        match &mut event {
+            Event::Started { at, .. } | Event::Ended { started_at: Some(at), .. } => *at = self.created_at.max(*at),
+            _ => {}
+        }
+        let late_stop = match (&self.state, &event) {
+            (TaskState::Stopping { cause, .. }, Event::Ended { signalled: false, .. }) => Some(cause.clone()),
+            _ => None,
+        };
+        match transition(&self.state, event) {
+            Transition::To(state) => {
+                self.stop_requested = late_stop;
+                if state.status().is_terminal() {
+                    self.stall = None;
+                }
+                self.state = state;
+                true
+            }
+            Transition::Unchanged => false,
+            Transition::Late(outcome) => {
+                let news = self.late_outcome.is_none();
+                self.late_outcome.get_or_insert(outcome);
+                news
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+    use crate::{BotId, Ending, Incarnation, ProcessIdentity, Program, SessionId, TenantId};
+
+    fn queued(created_at: SystemTime) -> Task {
+        let program = Program::Argv(vec!["true".to_owned()]);
+        Task {
+            id: TaskId::new(),
+            owner: Owner {
+                tenant: TenantId::new("t").unwrap(),
+                bot: BotId::new("b").unwrap(),
+                session: SessionId::new("s").unwrap(),
+            },
+            sandbox: SandboxId::new(),
+            spec: Arc::new(TaskSpec::new(program, Duration::from_secs(60))),
+            nonce: Nonce::new(),
+            state: TaskState::Queued,
+            late_outcome: None,
+            output_file: String::new(),
+            output: OutputSummary::default(),
+            stall: None,
+            usage: None,
+            stop_requested: None,
+            memory_kills: MemoryKills::default(),
+            created_at,
+            revision: 0,
+        }
+    }
+
+    #[test]
+    fn records_without_memory_kills_read_as_none() {
+        let mut task = queued(UNIX_EPOCH);
+        let old = serde_json::to_string(&task).unwrap();
+        assert!(!old.contains("memory_kills"), "{old}");
+        assert_eq!(serde_json::from_str::<Task>(&old).unwrap(), task);
+        task.memory_kills = MemoryKills { before: Some(3), count: 2, limit: Some(1 << 30) };
+        let new = serde_json::to_string(&task).unwrap();
+        assert_eq!(serde_json::from_str::<Task>(&new).unwrap(), task);
+    }
+
+    #[test]
+    fn a_command_was_not_started_before_its_task_was_accepted() {
+        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        let queued = queued(at(100));
+        let process = ProcessIdentity { pid: 7, start_ticks: 8 };
+        let before_1970 = UNIX_EPOCH - Duration::from_secs(1 << 40);
+        for (told, wanted) in [(before_1970, at(100)), (at(99), at(100)), (at(101), at(101))] {
+            let mut running = queued.clone();
+            assert!(running.apply(Event::LaunchBegan { incarnation: Incarnation("i".to_owned()) }));
+            let mut over = running.clone();
+            assert!(running.apply(Event::Started { process, at: told }));
+            assert_eq!(running.state.started_at(), Some(wanted));
+            assert!(over.apply(Event::Ended {
+                ending: Ending::Exited(0),
+                started_at: Some(told),
+                signalled: false,
+                at: at(102)
+            }));
+            assert_eq!(over.state.started_at(), Some(wanted));
+        }
+    }
+}

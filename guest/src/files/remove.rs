@@ -1,0 +1,99 @@
+//! Removing a file, or a directory with all that is in it.
+//!
+//! Goes down by descriptors that follow no link and up by `..`, which must be the directory that it came from: so it stays where it was
+//! told to remove, whatever is moved meanwhile, and needs two descriptors at any depth.
+
+use std::{
+    ffi::CString,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use rustix::{
+    fd::OwnedFd,
+    fs::{AtFlags, Dir, Mode, OFlags, fstat, openat, statat, unlinkat},
+    io::Errno,
+};
+
+use super::{entry, path::FilePath, refusal::Refusal, resolve::Tree, resolve::Way};
+use errand_proto::bridge::{FileKind, FileProblem};
+
+/// To read a directory that is no link.
+const READ: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// Removes it. Ends early, with an error, once `stop` is set.
+pub(super) fn remove(path: &FilePath, recursive: bool, way: Way, stop: &AtomicBool) -> Result<(), Refusal> {
+    let place = Tree::of(path, way)?.place(path)?;
+    let name = place.name.as_c_str();
+    let stat = statat(&place.directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    if entry::kind(&stat) != FileKind::Directory {
+        if path.names_a_directory() {
+            return Err(Refusal::of(FileProblem::NotADirectory));
+        }
+        return Ok(unlinkat(&place.directory, name, AtFlags::empty())?);
+    }
+    if recursive {
+        empty(openat(&place.directory, name, READ, Mode::empty())?, stop)?;
+    }
+    Ok(unlinkat(&place.directory, name, AtFlags::REMOVEDIR)?)
+}
+
+/// A directory by its device and inode.
+type Identity = (u64, u64);
+
+/// Removes all that is in a directory.
+fn empty(top: OwnedFd, stop: &AtomicBool) -> Result<(), Errno> {
+    let mut here = top;
+    // Each directory above `here`, and the name of the next one in it.
+    let mut above: Vec<(Identity, CString)> = Vec::new();
+    loop {
+        match next_directory(&here, stop)? {
+            Some(name) => {
+                let below = openat(&here, name.as_c_str(), READ, Mode::empty())?;
+                above.push((identity(&here)?, name));
+                here = below;
+            }
+            None => {
+                let Some((expected, name)) = above.pop() else { return Ok(()) };
+                let parent = openat(&here, "..", READ, Mode::empty())?;
+                if identity(&parent)? != expected {
+                    // It was moved elsewhere, and there nothing is ours to remove.
+                    return Err(Errno::XDEV);
+                }
+                unlinkat(&parent, name.as_c_str(), AtFlags::REMOVEDIR)?;
+                here = parent;
+            }
+        }
+    }
+}
+
+/// Removes what is not a directory, until the first directory.
+fn next_directory(directory: &OwnedFd, stop: &AtomicBool) -> Result<Option<CString>, Errno> {
+    for found in Dir::read_from(directory)? {
+        if stop.load(Ordering::Relaxed) {
+            return Err(Errno::CANCELED);
+        }
+        let found = found?;
+        let name = found.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        // The directory's own word for the kind is no more than a hint.
+        let stat = match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => continue,
+            stat => stat?,
+        };
+        if entry::kind(&stat) == FileKind::Directory {
+            return Ok(Some(name.to_owned()));
+        }
+        match unlinkat(directory, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(None)
+}
+
+fn identity(directory: &OwnedFd) -> Result<Identity, Errno> {
+    let stat = fstat(directory)?;
+    Ok((stat.st_dev, stat.st_ino))
+}

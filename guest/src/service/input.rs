@@ -1,0 +1,109 @@
+//! Input and terminal sizes, handed to the shim.
+
+use std::time::{Duration, Instant};
+
+use tonic::Status;
+
+use super::link::ShimLink;
+use crate::task_dir::TaskDir;
+use errand_proto::bridge::{
+    InputRefusal, ResizeTerminalResponse, ShimOrder, TerminalSize, WriteInputRequest, WriteInputResponse,
+    shim_order::Kind as Order, shim_report::Kind,
+};
+
+/// The most that one call writes, in bytes.
+const LIMIT: usize = 64 * 1024;
+/// How long a shim may take to answer what it does not have to wait for.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// How long a shim may take to be there, and how often it is looked for.
+const BIRTH: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Words that the server tells refusals apart by, at the beginning of the message.
+const NOT_OPEN: &str = "not_open: the command was started without input, or without a terminal";
+const CLOSED: &str = "closed: the command has closed its input, or is over";
+
+/// Writes, and waits for the command to take all of it for as long as the request says.
+pub(super) async fn write(task: &TaskDir, request: WriteInputRequest) -> Result<WriteInputResponse, Status> {
+    if request.data.len() > LIMIT {
+        return Err(Status::invalid_argument(format!("data: more than {LIMIT} bytes")));
+    }
+    let wait = Duration::from_millis(request.wait_ms);
+    let mut link = connect(task).await?;
+    send(&mut link, Order::Input(request)).await?;
+    let taken = match tokio::time::timeout(wait, taken(&mut link)).await {
+        Ok(taken) => taken?,
+        Err(_) => {
+            // Another order ends the first, which is answered with what was taken by then.
+            send(&mut link, Order::Input(WriteInputRequest::default())).await?;
+            in_time(taken(&mut link)).await?
+        }
+    };
+    match taken.refusal() {
+        InputRefusal::Unspecified => {
+            Ok(WriteInputResponse { taken: taken.taken, ended: taken.ended, line_full: taken.line_full })
+        }
+        InputRefusal::Offset => {
+            Err(Status::out_of_range(format!("offset: beyond the {} bytes that were ever taken", taken.taken)))
+        }
+        other => Err(refusal(other)),
+    }
+}
+
+/// Gives the command's terminal another size.
+pub(super) async fn resize(task: &TaskDir, size: TerminalSize) -> Result<ResizeTerminalResponse, Status> {
+    let mut link = connect(task).await?;
+    send(&mut link, Order::Resize(size)).await?;
+    let resized = in_time(async {
+        loop {
+            match link.next().await {
+                Some(Kind::Resized(resized)) => return Ok(resized),
+                Some(_) => {}
+                None => return Err(Status::failed_precondition(CLOSED)),
+            }
+        }
+    })
+    .await?;
+    match resized.refusal() {
+        InputRefusal::Unspecified => Ok(ResizeTerminalResponse {}),
+        other => Err(refusal(other)),
+    }
+}
+
+async fn taken(link: &mut ShimLink) -> Result<errand_proto::bridge::InputTaken, Status> {
+    loop {
+        match link.next().await {
+            Some(Kind::InputTaken(taken)) => return Ok(taken),
+            Some(_) => {}
+            None => return Err(Status::failed_precondition(CLOSED)),
+        }
+    }
+}
+
+/// Finds the shim. One that is only just being made is waited for.
+async fn connect(task: &TaskDir) -> Result<ShimLink, Status> {
+    let deadline = Instant::now() + BIRTH;
+    loop {
+        match ShimLink::connect(task) {
+            Ok(link) => return Ok(link),
+            Err(_) if task.exit_file().is_some() || Instant::now() > deadline => {
+                return Err(Status::failed_precondition(CLOSED));
+            }
+            Err(_) if task.of_direct_bridge() => return Err(Status::failed_precondition(NOT_OPEN)),
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
+    }
+}
+
+async fn send(link: &mut ShimLink, order: Order) -> Result<(), Status> {
+    link.order(&ShimOrder { kind: Some(order) }).await.map_err(|_| Status::failed_precondition(CLOSED))
+}
+
+async fn in_time<T>(answer: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+    tokio::time::timeout(ANSWER, answer).await.unwrap_or_else(|_| Err(Status::unavailable("the shim does not answer")))
+}
+
+fn refusal(refusal: InputRefusal) -> Status {
+    Status::failed_precondition(if refusal == InputRefusal::NotOpen { NOT_OPEN } else { CLOSED })
+}

@@ -1,0 +1,88 @@
+//! The bridge's end of a connection to a shim.
+
+use std::{
+    io::{self, Write as _},
+    os::fd::OwnedFd,
+};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::UnixStream,
+};
+
+use crate::{socket, task_dir::TaskDir};
+use errand_proto::bridge::{Follow, ShimOrder, ShimReport, shim_order, shim_report};
+use errand_proto::frame::{self, Decoder};
+
+/// A connection to a shim.
+#[derive(Debug)]
+pub(super) struct ShimLink {
+    socket: UnixStream,
+    decoder: Decoder,
+}
+
+impl ShimLink {
+    /// A new connection on which this was said, the end of it that is the shim's, and what of it had no room.
+    pub(super) fn pair(first: &ShimOrder) -> io::Result<(Self, OwnedFd, Vec<u8>)> {
+        let (mut ours, its) = std::os::unix::net::UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let mut said = frame::encode(first);
+        let written = ours.write(&said)?;
+        said.drain(..written);
+        Ok((Self::over(ours)?, its.into(), said))
+    }
+
+    /// Says the rest of an order.
+    pub(super) async fn go_on(&mut self, rest: &[u8]) -> io::Result<()> {
+        self.socket.write_all(rest).await
+    }
+
+    /// A connection to a shim that is there.
+    pub(super) fn connect(task: &TaskDir) -> io::Result<Self> {
+        Self::over(socket::connect(task.path(), "control")?)
+    }
+
+    fn over(socket: std::os::unix::net::UnixStream) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket: UnixStream::from_std(socket)?, decoder: Decoder::default() })
+    }
+
+    /// Tells the shim what to do.
+    pub(super) async fn order(&mut self, order: &ShimOrder) -> io::Result<()> {
+        self.socket.write_all(&frame::encode(order)).await
+    }
+
+    /// Asks to be told when there is more output than this.
+    pub(super) async fn follow(&mut self, known: u64) -> io::Result<()> {
+        self.order(&ShimOrder { kind: Some(shim_order::Kind::Follow(Follow { known })) }).await
+    }
+
+    /// True while the shim is there and has said nothing.
+    pub(super) fn is_quiet(&self) -> bool {
+        matches!(self.socket.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// True when what the shim said last is that it takes another task.
+    pub(super) fn is_free(&mut self) -> bool {
+        matches!(self.decoder.message(), Ok(Some(ShimReport { kind: Some(shim_report::Kind::Free(_)) })))
+    }
+
+    /// What the shim says next; none when it is gone. Cancel safe.
+    pub(super) async fn next(&mut self) -> Option<shim_report::Kind> {
+        loop {
+            match self.decoder.message::<ShimReport>() {
+                Ok(Some(ShimReport { kind: Some(kind) })) => return Some(kind),
+                // Something that only a newer shim says.
+                Ok(Some(ShimReport { kind: None })) => {}
+                Ok(None) => {
+                    let mut buffer = [0u8; 4096];
+                    match self.socket.read(&mut buffer).await {
+                        Ok(read) if read > 0 => self.decoder.push(&buffer[..read]),
+                        Ok(_) | Err(_) => return None,
+                    }
+                }
+                Err(_) => return None,
+            }
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! From a launch request to a kept task, or to the reason why there is none.
+
+use std::{
+    fs::{self, DirBuilder, File},
+    io::{self, Write as _},
+    os::{fd::OwnedFd, unix::fs::DirBuilderExt as _},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use rustix::io::Errno;
+
+use super::{
+    Place,
+    command::{Command, Failure, Streams},
+    input::Input,
+    link::Link,
+    log::Log,
+    look::{Look, Source},
+    memory::MemoryKills,
+    spare,
+    task::{Output, Parts, Task},
+};
+use crate::{
+    own_file,
+    process::Stat,
+    task_dir::{TaskDir, process_line},
+};
+use errand_proto::bridge::{Claimed, Ended, LaunchRequest, Over, Process, Stream, TerminalSize, shim_report::Kind};
+use errand_task::sentinel;
+
+/// Everything that a command is started with, and what its keeper holds of it.
+struct Wires {
+    streams: Streams,
+    outputs: Vec<Output>,
+    input: Option<Input>,
+    source: Source,
+}
+
+/// Claims the task, starts its command and says how that went. None when there is nothing to keep.
+pub(super) fn launch(links: &mut [Link], request: LaunchRequest, last: bool, place: &Place<'_>) -> Option<Task> {
+    let link = links.first_mut()?;
+    let Some(directory) = TaskDir::new(place.root, &request.task_id) else {
+        link.say(Kind::Ended(failed(&Failure::new("refused", Errno::INVAL, "not a task's id", ""))));
+        return None;
+    };
+    if let Err(error) = claim(place.root, &directory) {
+        match error.kind() {
+            io::ErrorKind::AlreadyExists => link.say(Kind::Claimed(Claimed {})),
+            _ => link.say(Kind::Ended(failed(&unwritable(&error)))),
+        }
+        return None;
+    }
+    match prepare(&directory, &request, place) {
+        Ok(prepared) => start(link, &directory, &request, last, prepared),
+        Err(failure) => {
+            // Nothing was written that could be kept: the report is all there is.
+            record(&directory, &request.nonce, &failure);
+            link.say_end(failed(&failure), Over::default(), false);
+            None
+        }
+    }
+}
+
+/// Says that the kernel makes no process for a task.
+pub(super) fn refuse(link: &mut Link, errno: Errno) {
+    let failure = Failure::new("fork_refused", errno, "no process could be made", "");
+    link.say_end(failed(&failure), Over::default(), false);
+}
+
+struct Prepared {
+    exit: File,
+    processes: File,
+    log: Log,
+    wires: Wires,
+    command: Command,
+    memory: MemoryKills,
+}
+
+/// Making the directory is the claim to the one launch: whoever finds it made launches nothing.
+fn claim(root: &Path, directory: &TaskDir) -> io::Result<()> {
+    if spare::become_that_of(root, directory)? {
+        return Ok(());
+    }
+    let make = || DirBuilder::new().mode(0o700).create(directory.path());
+    match make() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            DirBuilder::new().mode(0o711).recursive(true).create(root)?;
+            make()
+        }
+        made => made,
+    }
+}
+
+fn prepare(directory: &TaskDir, request: &LaunchRequest, place: &Place<'_>) -> Result<Prepared, Failure> {
+    let write = |error: io::Error| unwritable(&error);
+    // What is written here has its place on the disk: one that fills up later still has room for the result.
+    let mut exit = own_file::create(&directory.file("exit.part")).map_err(write)?;
+    exit.write_all(sentinel::head(&request.nonce).as_bytes()).map_err(write)?;
+    let log = own_file::create(&directory.file("output.log")).map_err(write)?;
+    let streams =
+        if request.separate_stderr { Some(own_file::create(&directory.file("streams")).map_err(write)?) } else { None };
+    let log = Log::new(directory, log, streams, request.output_limit);
+    let wires = wire(request).map_err(|errno| Failure::new("refused", errno, "the streams cannot be made", ""))?;
+    let command = Command::prepare(directory, request, place.umask)?;
+    // From here on the command counts as launched.
+    let mut processes = own_file::create(&directory.file("processes")).map_err(write)?;
+    processes.write_all(process_line(place.shim).as_bytes()).map_err(write)?;
+    // In this order: whoever made the fence looks for that line afterwards, so that one of the two finds what the other did.
+    if directory.is_fenced() {
+        let message = "the launch was given up before the command ran".to_owned();
+        return Err(Failure { word: "launch_interrupted", errno: 0, message });
+    }
+    Ok(Prepared { exit, processes, log, wires, command, memory: place.memory.clone() })
+}
+
+fn start(
+    link: &mut Link,
+    directory: &TaskDir,
+    request: &LaunchRequest,
+    last: bool,
+    prepared: Prepared,
+) -> Option<Task> {
+    let Prepared { exit, mut processes, log, wires, command, memory } = prepared;
+    let Wires { streams, outputs, input, source } = wires;
+    let killed_before = memory.count();
+    let process = match command.start(streams) {
+        Ok(pid) => identity(pid),
+        Err(failure) => {
+            finish(directory, exit, &failure.result());
+            link.say_end(failed(&failure), Over::default(), false);
+            return None;
+        }
+    };
+    // A disk that is full by now keeps nobody from running.
+    let processes = processes.write_all(process_line(process).as_bytes()).is_ok().then_some(processes);
+    let made = Instant::now();
+    link.start = Some((process, made));
+    link.follows = Some(0);
+    let milliseconds = |value: u64| Duration::from_millis(value);
+    Some(Task::new(Parts {
+        directory: directory.clone(),
+        exit,
+        processes,
+        log,
+        process,
+        made,
+        outputs,
+        input,
+        memory: (memory, killed_before),
+        look: Look::new(source, milliseconds(request.quiet_after_ms), milliseconds(request.look_every_ms)),
+        timeout: (request.timeout_ms > 0).then(|| milliseconds(request.timeout_ms)),
+        grace: milliseconds(request.grace_ms),
+        last,
+    }))
+}
+
+/// The command's standard streams, and their other ends.
+fn wire(request: &LaunchRequest) -> Result<Wires, Errno> {
+    if let Some(size) = request.terminal {
+        return wire_terminal(size);
+    }
+    let (stdin, input) = if request.stdin {
+        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        rustix::io::ioctl_fionbio(&writer, true)?;
+        (reader, Some(writer))
+    } else {
+        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
+        (rustix::fs::open("/dev/null", flags, rustix::fs::Mode::empty())?, None)
+    };
+    let source = input.as_ref().map_or(Source::Nothing, Source::pipe);
+    let (stdout_reader, stdout) = output_pipe()?;
+    let mut outputs = Vec::new();
+    let stderr = if request.separate_stderr {
+        let (stderr_reader, stderr) = output_pipe()?;
+        outputs.push(Output::new(stdout_reader, Stream::Stdout, true));
+        outputs.push(Output::new(stderr_reader, Stream::Stderr, true));
+        stderr
+    } else {
+        outputs.push(Output::new(stdout_reader, Stream::Unspecified, true));
+        rustix::io::fcntl_dupfd_cloexec(&stdout, 3)?
+    };
+    let streams = Streams { stdin, stdout, stderr, terminal: false };
+    Ok(Wires { streams, outputs, input: input.map(|writer| Input::new(writer, false)), source })
+}
+
+/// A pipe whose reading end does not block.
+fn output_pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
+    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&reader, true)?;
+    Ok((reader, writer))
+}
+
+fn wire_terminal(size: TerminalSize) -> Result<Wires, Errno> {
+    use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let master = openpt(flags)?;
+    grantpt(&master)?;
+    unlockpt(&master)?;
+    resize(&master, size)?;
+    let terminal = ioctl_tiocgptpeer(&master, flags)?;
+    rustix::io::ioctl_fionbio(&master, true)?;
+    let copy = || rustix::io::fcntl_dupfd_cloexec(&terminal, 3);
+    let source = Source::terminal(&terminal);
+    let streams = Streams { stdout: copy()?, stderr: copy()?, stdin: terminal, terminal: true };
+    let writer = rustix::io::fcntl_dupfd_cloexec(&master, 3)?;
+    let outputs = vec![Output::new(master, Stream::Unspecified, false)];
+    Ok(Wires { streams, outputs, input: Some(Input::new(writer, true)), source })
+}
+
+/// Gives a terminal a size.
+pub(super) fn resize(master: impl std::os::fd::AsFd, size: TerminalSize) -> Result<(), Errno> {
+    let number = |value: u32| u16::try_from(value).unwrap_or(u16::MAX);
+    let size = rustix::termios::Winsize {
+        ws_row: number(size.rows),
+        ws_col: number(size.columns),
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    rustix::termios::tcsetwinsize(master, size)
+}
+
+/// A process by its number and start.
+pub(super) fn identity(pid: u32) -> Process {
+    Process { pid, start_ticks: Stat::of(pid).map_or(0, |stat| stat.start_ticks) }
+}
+
+/// Completes the sentinel. It exists only when it is whole. False when it does not.
+pub(super) fn finish(directory: &TaskDir, mut exit: File, result: &str) -> bool {
+    let written = exit.write_all(format!("{result}\n").as_bytes());
+    written.is_ok() && fs::rename(directory.file("exit.part"), directory.file("exit")).is_ok()
+}
+
+/// Leaves what can be left of a launch that came to nothing.
+fn record(directory: &TaskDir, nonce: &str, failure: &Failure) {
+    let part = directory.file("exit.part");
+    if own_file::write(&part, &format!("{}{}\n", sentinel::head(nonce), failure.result())).is_ok() {
+        let _ = fs::rename(part, directory.file("exit"));
+    }
+}
+
+fn unwritable(error: &io::Error) -> Failure {
+    let errno = Errno::from_io_error(error).unwrap_or(Errno::IO);
+    let word = match errno {
+        Errno::NOSPC | Errno::DQUOT | Errno::ROFS => "no_space",
+        _ => "not_permitted",
+    };
+    Failure::new(word, errno, "the task directory cannot be written", &error.to_string())
+}
+
+impl Failure {
+    /// As the exit file says it.
+    fn result(&self) -> String {
+        format!("failed {} {} {}", self.word, self.errno, self.message.replace('\n', " "))
+    }
+}
+
+fn failed(failure: &Failure) -> Ended {
+    Ended { result: failure.result(), usage: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use errand_proto::bridge::{Argv, launch_request::Program};
+
+    #[test]
+    fn whoever_finds_a_fence_after_its_line_gives_up_and_whoever_fences_after_it_finds_the_line() {
+        let root = tempfile::tempdir().expect("a directory");
+        let shim = Process { pid: 1, start_ticks: 2 };
+        let place = Place { root: root.path(), umask: 0o022, shim, memory: MemoryKills::open() };
+        let program = Some(Program::Argv(Argv { arguments: vec!["true".to_owned()] }));
+        let request = LaunchRequest { nonce: "n".to_owned(), program, ..LaunchRequest::default() };
+        for (id, fenced) in [("a", true), ("b", false)] {
+            let directory = TaskDir::new(root.path(), id).expect("an id");
+            claim(root.path(), &directory).expect("claimed");
+            if fenced {
+                assert!(!directory.fence().expect("fenced").are_started());
+            }
+            let word = prepare(&directory, &request, &place).err().map(|failure| failure.word);
+            assert_eq!(word, fenced.then_some("launch_interrupted"));
+            assert_eq!(directory.fence().expect("fenced").shim, Some(shim));
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! The bridges that listen to a shim: one connection for each that follows the task, or asks something of it.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    time::{Duration, Instant},
+};
+
+use errand_proto::bridge::{
+    Ended, Free, Over, Process, ShimOrder, ShimReport, Started, WriteInputRequest, shim_report::Kind,
+};
+use errand_proto::frame::{self, Decoder};
+
+/// How long a start waits to be told. As long as the server waits to write it down.
+const TOGETHER: Duration = Duration::from_millis(20);
+
+/// One connection.
+pub(super) struct Link {
+    socket: UnixStream,
+    decoder: Decoder,
+    /// Set while the other side waits for more output than this.
+    pub(super) follows: Option<u64>,
+    /// What the other side wants written and the command has not taken yet.
+    pub(super) input: Option<WriteInputRequest>,
+    /// The start of the command, that is not told yet, and when that was: it waits for what comes next, to travel with it.
+    pub(super) start: Option<(Process, Instant)>,
+    /// Whether launches are asked for here.
+    launches: bool,
+    broken: bool,
+}
+
+impl Link {
+    /// A connection of somebody who has come.
+    pub(super) fn new(socket: OwnedFd) -> io::Result<Self> {
+        let socket = UnixStream::from(socket);
+        socket.set_nonblocking(true)?;
+        Ok(Self {
+            socket,
+            decoder: Decoder::default(),
+            follows: None,
+            input: None,
+            start: None,
+            launches: false,
+            broken: false,
+        })
+    }
+
+    /// The connection that a shim is born with.
+    pub(super) fn first(socket: OwnedFd) -> io::Result<Self> {
+        Ok(Self { launches: true, ..Self::new(socket)? })
+    }
+
+    /// True where launches are asked for.
+    pub(super) fn launches(&self) -> bool {
+        self.launches
+    }
+
+    /// False when the other side is gone.
+    pub(super) fn is_open(&self) -> bool {
+        !self.broken
+    }
+
+    /// When to tell the start by itself.
+    pub(super) fn start_due(&self) -> Option<Instant> {
+        self.start.map(|(_, made)| made + TOGETHER)
+    }
+
+    /// Tells the start now.
+    pub(super) fn tell_start(&mut self) {
+        self.write(&[]);
+    }
+
+    /// Says something. Reports are few and small: a side that has no room for one has stopped reading, and is let go.
+    pub(super) fn say(&mut self, kind: Kind) {
+        self.write(&frame::encode(&ShimReport { kind: Some(kind) }));
+    }
+
+    /// Says how it ended and that nothing follows, in one piece: whoever listens is woken once. Where launches are asked for, also whether
+    /// this process takes the next.
+    pub(super) fn say_end(&mut self, ended: Ended, over: Over, free: bool) {
+        let free = (free && self.launches).then_some(Kind::Free(Free {}));
+        let kinds = [Kind::Ended(ended), Kind::Over(over)].into_iter().chain(free);
+        let frames: Vec<_> = kinds.map(|kind| frame::encode(&ShimReport { kind: Some(kind) })).collect();
+        self.write(&frames.concat());
+    }
+
+    fn write(&mut self, frames: &[u8]) {
+        let start = self.start.take().map(|(process, made)| {
+            let age_us = u64::try_from(made.elapsed().as_micros()).unwrap_or(u64::MAX);
+            frame::encode(&ShimReport { kind: Some(Kind::Started(Started { process: Some(process), age_us })) })
+        });
+        let all = [start.as_deref().unwrap_or_default(), frames].concat();
+        if !matches!((&self.socket).write(&all), Ok(written) if written == all.len()) {
+            self.broken = true;
+        }
+    }
+
+    /// The orders that have come.
+    pub(super) fn orders(&mut self) -> Vec<ShimOrder> {
+        let mut buffer = [0u8; 16 * 1024];
+        loop {
+            match self.socket.read(&mut buffer) {
+                Ok(0) => self.broken = true,
+                Ok(read) => {
+                    self.decoder.push(&buffer[..read]);
+                    continue;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => self.broken = true,
+            }
+            break;
+        }
+        let mut orders = Vec::new();
+        loop {
+            match self.decoder.message::<ShimOrder>() {
+                Ok(Some(order)) => orders.push(order),
+                Ok(None) => return orders,
+                Err(_) => {
+                    self.broken = true;
+                    return orders;
+                }
+            }
+        }
+    }
+}
+
+impl AsFd for Link {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_waits_for_what_comes_next_and_says_its_age() {
+        let (ours, its) = UnixStream::pair().expect("a pair");
+        let mut link = Link::new(its.into()).expect("a link");
+        let made = Instant::now() - Duration::from_secs(1);
+        link.start = Some((Process { pid: 7, start_ticks: 8 }, made));
+        ours.set_nonblocking(true).expect("set");
+        assert_eq!((&ours).read(&mut [0]).expect_err("nothing is said").kind(), io::ErrorKind::WouldBlock);
+        assert!(link.start_due().expect("it is told at some time") <= Instant::now());
+
+        let ended = Ended { result: "exited 0".to_owned(), usage: None };
+        link.say_end(ended.clone(), Over::default(), false);
+        let mut buffer = [0; 1024];
+        let size = (&ours).read(&mut buffer).expect("all of it");
+        let mut decoder = Decoder::default();
+        decoder.push(&buffer[..size]);
+        let mut said = std::iter::from_fn(|| decoder.message::<ShimReport>().expect("frames")?.kind);
+        let Some(Kind::Started(started)) = said.next() else { panic!("the start comes first") };
+        assert_eq!(started.process, Some(Process { pid: 7, start_ticks: 8 }));
+        assert!(started.age_us >= 1_000_000, "{started:?}");
+        assert_eq!(said.collect::<Vec<_>>(), [Kind::Ended(ended), Kind::Over(Over::default())]);
+        assert_eq!(link.start_due(), None);
+    }
+}

@@ -1,0 +1,409 @@
+//! The log of one task: written as output comes, bounded by a limit, never in the command's way.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::{fd::AsFd, unix::fs::FileExt as _},
+};
+
+use rustix::{
+    fs::{FallocateFlags, fallocate},
+    io::Errno,
+    pipe::{SpliceFlags, splice},
+};
+
+use crate::{own_file, streams::StreamsWriter, task_dir::TaskDir};
+use errand_proto::bridge::{Gap, Stream};
+
+/// What is read at once where the kernel cannot move it, in bytes.
+const BUFFER: usize = 16 * 1024;
+/// The most that the kernel moves at once, in bytes.
+const MOVE: usize = 1024 * 1024;
+/// After so many bytes the command writes much.
+pub(super) const MUCH: u64 = 1024 * 1024;
+/// What is read at once then, in bytes: small enough to be in a core's cache when it is written. Writes end at multiples of it, which a file system
+/// keeps in larger pieces of memory.
+const LARGE_BUFFER: usize = 64 * 1024;
+/// Holes begin and end at such positions: the kernel frees whole blocks only.
+const BLOCK: u64 = 4096;
+/// In how many steps the tail moves on by its own length. Until the next step so much more than the limit is on the disk: more steps use
+/// less of it, fewer are less work.
+const STEPS: u64 = 8;
+/// The shortest and the longest such step, in bytes.
+const STEP: std::ops::RangeInclusive<u64> = 64 * 1024..=8 * 1024 * 1024;
+
+/// What a read from the command found.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// So many bytes.
+    Bytes(usize),
+    /// Nothing now.
+    Nothing,
+    /// Nothing ever again.
+    End,
+}
+
+/// The log.
+pub(super) struct Log {
+    task: TaskDir,
+    file: File,
+    streams: Option<StreamsWriter>,
+    /// Size of all output in bytes.
+    size: u64,
+    /// The most bytes that are kept.
+    limit: u64,
+    /// The most bytes that are on the disk before something older has to go.
+    most: u64,
+    gap: Option<Gap>,
+    /// False once the file system has refused to make a hole.
+    holes: bool,
+    incomplete: bool,
+    /// Of a command that writes much; empty before.
+    buffer: Vec<u8>,
+}
+
+impl Log {
+    /// Into the empty files of a task. `limit` 0: everything is kept.
+    pub(super) fn new(task: &TaskDir, file: File, streams: Option<File>, limit: u64) -> Self {
+        let limit = if limit == 0 { u64::MAX } else { limit };
+        let step = (limit / 2 / STEPS).clamp(*STEP.start(), *STEP.end());
+        Self {
+            task: task.clone(),
+            file,
+            streams: streams.map(StreamsWriter::new),
+            size: 0,
+            limit,
+            most: limit.saturating_add(step),
+            gap: None,
+            holes: true,
+            incomplete: false,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// Bytes of output so far, with what was not kept.
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// What was not kept because of the limit.
+    pub(super) fn gap(&self) -> Option<Gap> {
+        self.gap
+    }
+
+    /// True when something could not be written.
+    pub(super) fn incomplete(&self) -> bool {
+        self.incomplete
+    }
+
+    /// Takes what is there from `source`, at most some megabytes.
+    pub(super) fn take(&mut self, source: impl AsFd, stream: Stream, is_pipe: bool) -> Taken {
+        if let Some(streams) = &mut self.streams
+            && streams.switch(self.size, stream).is_err()
+        {
+            self.note_incomplete();
+        }
+        // Without memory of one's own. But while the kernel moves something into a file, the command cannot write to its pipe: when it writes
+        // much, copying is faster.
+        if is_pipe && self.keeps() && self.size < MUCH {
+            let mut position = self.size;
+            match splice(&source, None, &self.file, Some(&mut position), self.room(), SpliceFlags::NONBLOCK) {
+                Ok(0) => return Taken::End,
+                Ok(moved) => {
+                    self.grown(moved);
+                    return Taken::Bytes(moved);
+                }
+                Err(Errno::AGAIN | Errno::INTR) => return Taken::Nothing,
+                // The disk is full, or the file system cannot do this: by hand, and what cannot be written is dropped.
+                Err(_) => {}
+            }
+        }
+        self.copy(source)
+    }
+
+    fn copy(&mut self, source: impl AsFd) -> Taken {
+        if self.size < MUCH {
+            return self.copy_through(source, &mut [0u8; BUFFER]);
+        }
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.resize(LARGE_BUFFER, 0);
+        let until_multiple = LARGE_BUFFER - usize::try_from(self.size % LARGE_BUFFER as u64).unwrap_or(0);
+        let taken = self.copy_through(source, &mut buffer[..until_multiple]);
+        self.buffer = buffer;
+        taken
+    }
+
+    fn copy_through(&mut self, source: impl AsFd, buffer: &mut [u8]) -> Taken {
+        match rustix::io::read(source, &mut *buffer) {
+            Ok(0) => Taken::End,
+            Ok(read) => {
+                self.write(&buffer[..read]);
+                Taken::Bytes(read)
+            }
+            Err(Errno::AGAIN | Errno::INTR) => Taken::Nothing,
+            // A terminal says so when nobody has it open any more.
+            Err(_) => Taken::End,
+        }
+    }
+
+    fn write(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            if !self.keeps() {
+                self.size += bytes.len() as u64;
+                self.drop_newest();
+                return;
+            }
+            match self.file.write_at(&bytes[..bytes.len().min(self.room())], self.size) {
+                Ok(written) if written > 0 => {
+                    bytes = &bytes[written..];
+                    self.grown(written);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(_) | Err(_) => {
+                    self.note_incomplete();
+                    return;
+                }
+            }
+        }
+    }
+
+    /// False when the limit is reached and nothing older can go for what is new.
+    fn keeps(&self) -> bool {
+        self.holes || self.gap.is_none()
+    }
+
+    /// How much can be added before something older has to go.
+    fn room(&self) -> usize {
+        usize::try_from(self.most - self.kept()).unwrap_or(MOVE).min(MOVE)
+    }
+
+    fn kept(&self) -> u64 {
+        self.size - self.gap.map_or(0, |gap| gap.end - gap.start)
+    }
+
+    fn grown(&mut self, by: usize) {
+        self.size += by as u64;
+        if self.kept() >= self.most {
+            self.trim();
+        }
+    }
+
+    /// Lets go what is more than the limit, once no more is to come for now. Head and tail then add up to the limit.
+    pub(super) fn settle(&mut self) {
+        if self.keeps() && self.kept() > self.limit {
+            self.trim();
+        }
+    }
+
+    /// Lets go what lies between the head and the newest tail.
+    fn trim(&mut self) {
+        let before = self.gap;
+        let start = self.limit / 2;
+        let gap = Gap { start, end: self.size - (self.limit - start) };
+        if !self.holes || self.write_gap(gap).is_err() || self.free(before, gap).is_err() {
+            // The tail cannot move: what comes from here on is not kept.
+            self.holes = false;
+            self.gap = before;
+            // First, so that there is room for writing the gap down where the disk is full.
+            let _ = self.file.set_len(before.map_or(self.limit, |gap| gap.start));
+            self.drop_newest();
+        }
+    }
+
+    /// Gives the disk back what is in the gap and was not given back before.
+    fn free(&self, before: Option<Gap>, gap: Gap) -> io::Result<()> {
+        let freed = before.map_or(0, |before| before.end / BLOCK * BLOCK);
+        let start = gap.start.next_multiple_of(BLOCK).max(freed);
+        let end = gap.end / BLOCK * BLOCK;
+        if start >= end {
+            return Ok(());
+        }
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        Ok(rustix::io::retry_on_intr(|| fallocate(&self.file, flags, start, end - start))?)
+    }
+
+    /// Where no hole can be made, the gap is at the end.
+    fn drop_newest(&mut self) {
+        let gap = Gap { start: self.gap.map_or(self.limit, |gap| gap.start).min(self.size), end: self.size };
+        // Whether or not it can be written down: nothing more is kept.
+        let _ = self.write_gap(gap);
+        self.gap = Some(gap);
+    }
+
+    fn write_gap(&mut self, gap: Gap) -> io::Result<()> {
+        let part = self.task.file("gap.part");
+        own_file::write(&part, &format!("{} {}\n", gap.start, gap.end))?;
+        fs::rename(part, self.task.file("gap"))?;
+        self.gap = Some(gap);
+        Ok(())
+    }
+
+    fn note_incomplete(&mut self) {
+        if !self.incomplete {
+            self.incomplete = true;
+            // The mark takes an inode and no block: it can be made where nothing else can.
+            let _ = own_file::mark(&self.task.file("incomplete"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Write as _, os::unix::fs::MetadataExt as _, path::Path};
+
+    use super::*;
+    use crate::log_reader::LogReader;
+
+    fn task(root: &Path) -> TaskDir {
+        let task = TaskDir::new(root, "t").expect("an id");
+        fs::create_dir(task.path()).expect("made");
+        task
+    }
+
+    fn log(task: &TaskDir, limit: u64) -> Log {
+        let file = File::create(task.file("output.log")).expect("made");
+        let streams = File::create(task.file("streams")).expect("made");
+        Log::new(task, file, Some(streams), limit)
+    }
+
+    fn read(task: &TaskDir) -> Vec<(u64, Stream, Vec<u8>)> {
+        let mut reader = LogReader::open(task, 0).expect("a log");
+        let mut pieces = Vec::new();
+        while let Some(piece) = reader.next(u64::MAX).expect("read") {
+            pieces.push((piece.offset, piece.stream(), piece.data.to_vec()));
+        }
+        pieces
+    }
+
+    fn feed(log: &mut Log, bytes: &[u8], stream: Stream) {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        rustix::io::ioctl_fionbio(&reader, true).expect("not blocking");
+        for piece in bytes.chunks(BUFFER) {
+            (&writer).write_all(piece).expect("room");
+            loop {
+                match log.take(&reader, stream, true) {
+                    Taken::Bytes(_) => {}
+                    Taken::Nothing => break,
+                    Taken::End => panic!("the command can still write"),
+                }
+            }
+        }
+        drop(writer);
+        // A process that another test just made has all pipes until it is another program.
+        let ended = loop {
+            match log.take(&reader, stream, true) {
+                Taken::Nothing => std::thread::yield_now(),
+                taken => break taken,
+            }
+        };
+        assert_eq!(ended, Taken::End);
+    }
+
+    #[test]
+    fn streams_are_told_apart_in_the_order_of_reading() {
+        let root = tempfile::tempdir().expect("a directory");
+        let task = task(root.path());
+        let mut log = log(&task, 0);
+        feed(&mut log, b"one\n", Stream::Stdout);
+        feed(&mut log, b"two\n", Stream::Stderr);
+        feed(&mut log, b"three\n", Stream::Stdout);
+        assert_eq!(
+            read(&task),
+            [
+                (0, Stream::Stdout, b"one\n".to_vec()),
+                (4, Stream::Stderr, b"two\n".to_vec()),
+                (8, Stream::Stdout, b"three\n".to_vec())
+            ]
+        );
+    }
+
+    /// So many bytes that are different at each place.
+    fn numbers(size: usize) -> Vec<u8> {
+        (0..u32::MAX).flat_map(|number| format!("{number:09}\n").into_bytes()).take(size).collect()
+    }
+
+    /// Checks that what is kept is right and returns how much it is.
+    fn kept(task: &TaskDir, all: &[u8]) -> u64 {
+        let pieces = read(task);
+        for (offset, _, bytes) in &pieces {
+            assert!(*bytes == all[usize::try_from(*offset).expect("small")..][..bytes.len()], "at {offset}");
+        }
+        pieces.iter().map(|(_, _, bytes)| bytes.len() as u64).sum()
+    }
+
+    #[test]
+    fn long_output_frees_disk_between_head_and_tail() {
+        let root = tempfile::tempdir().expect("a directory");
+        let task = task(root.path());
+        let limit = 1024 * 1024;
+        let mut log = log(&task, limit);
+        let all = numbers(5_000_000);
+        let on_disk = || fs::metadata(task.file("output.log")).expect("a log").blocks() * 512;
+        for piece in all.chunks(100_000) {
+            feed(&mut log, piece, Stream::Stdout);
+            assert!(on_disk() <= limit + limit / 16 + 2 * BLOCK, "{} bytes on the disk", on_disk());
+            assert!(kept(&task, &all) >= limit.min(log.size()));
+        }
+        log.settle();
+        let gap = log.gap().expect("a gap");
+        assert_eq!((log.size(), log.incomplete()), (all.len() as u64, false));
+        assert_eq!(gap, Gap { start: limit / 2, end: all.len() as u64 - limit / 2 });
+        assert_eq!(kept(&task, &all), limit);
+        assert!(on_disk() <= limit + 2 * BLOCK, "{} bytes on the disk", on_disk());
+    }
+
+    #[test]
+    fn head_and_tail_add_up_to_the_limit() {
+        for (limit, holes) in [(65_536, true), (100_001, true), (1_048_576, true), (100_001, false)] {
+            let step = limit / 16;
+            for size in [1, limit - 1, limit, limit + 1, limit + step, limit + 65_536, limit + 65_537, 3 * limit + 7] {
+                let root = tempfile::tempdir().expect("a directory");
+                let task = task(root.path());
+                let mut log = log(&task, limit);
+                log.holes = holes;
+                let all = numbers(usize::try_from(size).expect("small"));
+                for (number, piece) in all.chunks(70_001).enumerate() {
+                    feed(&mut log, piece, if number % 2 == 0 { Stream::Stdout } else { Stream::Stderr });
+                }
+                log.settle();
+                let head = if holes { limit / 2 } else { limit };
+                let gap = (size > limit).then(|| Gap { start: head, end: size - (limit - head) });
+                assert_eq!((log.size(), log.gap(), task.gap()), (size, gap, gap), "{limit}");
+                assert_eq!(kept(&task, &all), size.min(limit), "{size} of {limit}");
+                // A daemon writes on.
+                feed(&mut log, &all[..1], Stream::Stdout);
+                log.settle();
+                let missing = log.gap().map_or(0, |gap| gap.end - gap.start);
+                assert_eq!(log.size() - missing, (size + 1).min(limit), "{size} of {limit}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_command_that_removes_its_log_writes_on_and_is_counted() {
+        for limit in [256 * 1024, 2 * MUCH] {
+            let root = tempfile::tempdir().expect("a directory");
+            let task = task(root.path());
+            let mut log = log(&task, limit);
+            feed(&mut log, b"first", Stream::Stdout);
+            fs::remove_dir_all(task.path()).expect("removed");
+            let rest = usize::try_from(limit + MUCH).expect("small");
+            feed(&mut log, &vec![b'x'; rest], Stream::Stdout);
+            let gap = log.gap().expect("a gap");
+            assert_eq!((log.size(), gap.end), (5 + rest as u64, log.size()));
+        }
+    }
+
+    #[test]
+    fn where_no_hole_can_be_made_the_newest_is_dropped_and_counted() {
+        let root = tempfile::tempdir().expect("a directory");
+        let task = task(root.path());
+        let mut log = log(&task, 256 * 1024);
+        log.holes = false;
+        feed(&mut log, &vec![b'x'; 600 * 1024], Stream::Stdout);
+        let gap = log.gap().expect("a gap");
+        assert_eq!((log.size(), gap.end), (600 * 1024, 600 * 1024));
+        let kept: usize = read(&task).iter().map(|(_, _, bytes)| bytes.len()).sum();
+        assert_eq!(kept as u64, gap.start);
+    }
+}

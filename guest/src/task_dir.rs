@@ -1,0 +1,286 @@
+//! The task directory: its files, and what they mean. The direct bridge keeps the same files.
+//!
+//! | file | what |
+//! |---|---|
+//! | `output.log` | output as it came. Positions in it are positions in all output; what the limit made go is a hole |
+//! | `gap` | two numbers: the first byte that is missing, and the first after it. Written before the hole is made. Of the direct bridge, which makes no hole: the second is the size of all output |
+//! | `output.tail` | the bytes before that size which are kept beside the log (direct) |
+//! | `oom` | how many processes of the sandbox were killed for want of memory while the command ran (direct) |
+//! | `streams` | where output of another stream begins, see [`crate::streams`] |
+//! | `exit` | the sentinel; `exit.part` before it is whole |
+//! | `processes` | a line for the shim, with which the command counts as launched, and one for the first process, each its number and kernel start time; then what the command used, written before the sentinel; then `alone`, after it, where no process of the task was left: its shim may keep another by now |
+//! | `fenced` | made by whoever looked for a launch and must be sure that it does not happen later: a shim looks for it after it has written its line, and gives up |
+//! | `incomplete` | there when output could not be written |
+//! | `control` | the shim's socket |
+//!
+//! Beside them is `.spare`, a directory that no task has yet and the next one takes.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use crate::{own_file, process};
+use errand_proto::bridge::{Gap, Process, Usage};
+
+/// The most of an exit file that is read, in bytes.
+const EXIT_LIMIT: u64 = 1024;
+/// The most that is read of the other files, in bytes: none that is ours is as long.
+const TEXT_LIMIT: u64 = 1024;
+
+/// The directory of one task.
+#[derive(Debug, Clone)]
+pub struct TaskDir {
+    path: PathBuf,
+}
+
+impl TaskDir {
+    /// The directory of the task with this id; none when that is no id, but something that could lead elsewhere.
+    pub fn new(root: &Path, task_id: &str) -> Option<Self> {
+        let plain = !task_id.is_empty()
+            && task_id.len() <= 64
+            && task_id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        plain.then(|| Self { path: root.join(task_id) })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where all of them are.
+    pub fn root(&self) -> &Path {
+        self.path.parent().unwrap_or(&self.path)
+    }
+
+    /// One of its files.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// What is recorded of the task's processes.
+    pub fn processes(&self) -> Processes {
+        Processes::parse(&self.text("processes").unwrap_or_default())
+    }
+
+    /// True while the process lives that writes the exit file.
+    ///
+    /// A daemon may keep the direct bridge's supervisor waiting for the log; it has nothing more to say once the result is there and the
+    /// command is not.
+    pub fn supervised(&self) -> bool {
+        self.is_supervised(&self.processes())
+    }
+
+    /// The same for what was recorded of its processes a moment ago.
+    pub fn is_supervised(&self, processes: &Processes) -> bool {
+        let has_told = || self.of_direct_bridge() && self.file("exit").exists() && !processes.is_running();
+        processes.are_supervised() && !has_told()
+    }
+
+    /// True when the direct bridge keeps the task: only that needs a table of jobs.
+    pub fn of_direct_bridge(&self) -> bool {
+        self.file("jobs").exists()
+    }
+
+    /// What the log has not kept.
+    pub fn gap(&self) -> Option<Gap> {
+        let [start, end] = two_numbers(self.text("gap")?.lines().next()?)?;
+        // The kernel counts positions with a sign: what cannot be one is not ours.
+        (start <= end && i64::try_from(end).is_ok()).then_some(Gap { start, end })
+    }
+
+    /// The size of all output, with what the log has not kept.
+    pub fn output_bytes(&self, gap: Option<&Gap>) -> u64 {
+        let log = fs::symlink_metadata(self.file("output.log"));
+        let size = log.ok().filter(fs::Metadata::is_file).map_or(0, |log| log.len());
+        // Where no hole can be made the log ends where the gap begins.
+        size.max(gap.map_or(0, |gap| gap.end))
+    }
+
+    /// The beginning of the exit file; none when there is none.
+    pub fn exit_file(&self) -> Option<Vec<u8>> {
+        own_file::read(&self.file("exit"), EXIT_LIMIT).ok()
+    }
+
+    /// The result in the exit file, if it is whole and of this launch.
+    pub fn result(&self, nonce: &str) -> Option<String> {
+        let content = String::from_utf8(self.exit_file()?).ok()?;
+        errand_task::sentinel::result(&content, nonce).map(str::to_owned)
+    }
+
+    /// Makes sure that a task which was not launched yet never will be. What is recorded of its processes once the mark is there: a launch that
+    /// has its line by then goes on, and any other finds the mark.
+    ///
+    /// # Errors
+    /// When the mark cannot be made.
+    pub fn fence(&self) -> io::Result<Processes> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        match fs::DirBuilder::new().mode(0o700).recursive(true).create(&self.path) {
+            Err(error) if !self.path.is_dir() => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        own_file::mark(&self.file("fenced"))?;
+        Ok(self.processes())
+    }
+
+    /// True when somebody has looked for the launch and found that it had not happened.
+    pub fn is_fenced(&self) -> bool {
+        own_file::exists(&self.file("fenced"))
+    }
+
+    /// True when output could not be written.
+    pub fn is_incomplete(&self) -> bool {
+        own_file::exists(&self.file("incomplete"))
+    }
+
+    fn text(&self, name: &str) -> Option<String> {
+        String::from_utf8(own_file::read(&self.file(name), TEXT_LIMIT).ok()?).ok()
+    }
+}
+
+fn two_numbers(line: &str) -> Option<[u64; 2]> {
+    let mut numbers = line.split(' ').map_while(|word| word.parse().ok());
+    Some([numbers.next()?, numbers.next()?])
+}
+
+/// What is recorded of a task's processes. What is not, or not wholly, is none.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Processes {
+    /// The process that keeps the task, or has kept it.
+    pub shim: Option<Process>,
+    /// The command's first process.
+    pub first: Option<Process>,
+    /// What the command used, once it is over.
+    pub usage: Option<Usage>,
+    /// True when the result is written down and no process of the task was left. Its shim may keep another task by now.
+    pub alone: bool,
+}
+
+impl Processes {
+    fn parse(text: &str) -> Self {
+        let mut lines = text.split_inclusive('\n').map_while(|line| line.strip_suffix('\n'));
+        let mut process = || {
+            let [pid, start_ticks] = two_numbers(lines.next()?)?;
+            Some(Process { pid: u32::try_from(pid).ok()?, start_ticks })
+        };
+        let (shim, first) = (process(), process());
+        let usage = lines.next().and_then(parse_usage);
+        Self { shim, first, usage, alone: lines.next() == Some(ALONE) }
+    }
+
+    /// True when the command was launched and not only its directory made.
+    pub fn are_started(&self) -> bool {
+        self.shim.is_some()
+    }
+
+    /// True while the command's first process lives.
+    pub fn is_running(&self) -> bool {
+        self.first.is_some_and(|first| process::lives(first.pid, first.start_ticks))
+    }
+
+    /// True while the process lives that writes the exit file, and is not done with the task.
+    pub fn are_supervised(&self) -> bool {
+        !self.alone && self.shim.is_some_and(|shim| process::lives(shim.pid, shim.start_ticks))
+    }
+}
+
+/// A line for a process.
+pub fn process_line(process: Process) -> String {
+    format!("{} {}\n", process.pid, process.start_ticks)
+}
+
+/// A line for what was used: six numbers, in the order of the message's fields.
+pub fn usage_line(usage: &Usage) -> String {
+    let Usage { user_cpu_us, system_cpu_us, peak_memory_bytes, read_bytes, written_bytes, oom_kills } = usage;
+    format!("{user_cpu_us} {system_cpu_us} {peak_memory_bytes} {read_bytes} {written_bytes} {oom_kills}\n")
+}
+
+/// The line that says that no process of the task is left.
+pub const ALONE: &str = "alone";
+
+fn parse_usage(line: &str) -> Option<Usage> {
+    let mut words = line.split(' ');
+    let mut number = || words.next()?.parse().ok();
+    Some(Usage {
+        user_cpu_us: number()?,
+        system_cpu_us: number()?,
+        peak_memory_bytes: number()?,
+        read_bytes: number()?,
+        written_bytes: number()?,
+        // Shims of before do not write it.
+        oom_kills: number().unwrap_or(0),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_plain_ids_name_a_directory() {
+        let root = Path::new("/tmp/errand");
+        assert!(TaskDir::new(root, "0192f0c1-aaaa-7bbb-8ccc-123456789abc").is_some());
+        for id in ["", "..", ".", "a/b", "/etc", "a\0b", "a b", &"x".repeat(65)] {
+            assert!(TaskDir::new(root, id).is_none(), "{id:?}");
+        }
+    }
+
+    #[test]
+    fn a_fence_is_found_by_who_comes_later_and_changes_nothing_for_who_was_earlier() {
+        let root = tempfile::tempdir().expect("a directory");
+        let fresh = TaskDir::new(root.path(), "a").expect("an id");
+        fresh.fence().expect("fenced");
+        let found = fresh.fence().expect("fenced twice");
+        assert!(fresh.is_fenced() && !found.are_started());
+        let launched = TaskDir::new(root.path(), "b").expect("an id");
+        fs::create_dir(launched.path()).expect("made");
+        fs::write(launched.file("processes"), process_line(Process { pid: 1, start_ticks: 2 })).expect("written");
+        assert!(launched.fence().expect("fenced").are_started());
+    }
+
+    #[test]
+    fn what_is_recorded_of_processes_reads_back_as_far_as_it_is_whole() {
+        let process = |pid| Process { pid, start_ticks: u64::MAX };
+        let usage = Usage {
+            user_cpu_us: 1,
+            system_cpu_us: 2,
+            peak_memory_bytes: 3,
+            read_bytes: 4,
+            written_bytes: u64::MAX,
+            oom_kills: 6,
+        };
+        let lines = [process_line(process(7)), process_line(process(8)), usage_line(&usage), format!("{ALONE}\n")];
+        let text = lines.concat();
+        for cut in 0..=text.len() {
+            let whole = |count: usize| cut >= lines[..count].concat().len();
+            let expected = Processes {
+                shim: whole(1).then(|| process(7)),
+                first: whole(2).then(|| process(8)),
+                usage: whole(3).then_some(usage),
+                alone: whole(4),
+            };
+            assert_eq!(Processes::parse(&text[..cut]), expected, "{cut}");
+        }
+        let old = Processes::parse("7 1\n8 1\n1 2 3 4 5\n");
+        assert_eq!(old.usage.map(|usage| (usage.written_bytes, usage.oom_kills)), Some((5, 0)));
+        let second = Some(Process { pid: 1, start_ticks: 2 });
+        assert_eq!(Processes::parse("nonsense\n1 2 3 4\n"), Processes { first: second, ..Processes::default() });
+    }
+
+    #[test]
+    fn a_result_is_believed_only_whole_and_of_this_launch() {
+        let root = tempfile::tempdir().expect("a directory");
+        let task = TaskDir::new(root.path(), "a").expect("an id");
+        fs::create_dir(task.path()).expect("made");
+        for (content, result) in [
+            ("errand 1 n exited 0\n", Some("exited 0")),
+            ("errand 1 n exited 0", None),
+            ("errand 1 other exited 0\n", None),
+            ("errand 2 n exited 0\n", None),
+            ("", None),
+        ] {
+            fs::write(task.file("exit"), content).expect("written");
+            assert_eq!(task.result("n").as_deref(), result, "{content:?}");
+        }
+    }
+}

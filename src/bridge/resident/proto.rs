@@ -1,5 +1,0 @@
-//! The generated types of `errand.bridge.v1`.
-
-#![allow(missing_docs, clippy::all, clippy::pedantic)]
-
-tonic::include_proto!("errand.bridge.v1");

@@ -1,0 +1,3 @@
+//! What sandboxes of two bots can reach of each other and of the machine.
+
+mod network;

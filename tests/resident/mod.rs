@@ -1,0 +1,9 @@
+//! What only the resident bridge does, in real containers of both images.
+
+mod bridges;
+mod commands;
+mod input;
+mod output;
+pub mod place;
+mod shims;
+mod silence;

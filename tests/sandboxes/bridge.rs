@@ -1,0 +1,84 @@
+//! The bridge conformance suite on both bridges, in real containers of both images and in sandboxes that need no engine.
+
+use std::{any::Any, sync::Arc};
+
+use crate::conformance::bridge::Bench;
+use crate::support::{
+    docker::{Image, container, engine, runtime},
+    embedded::{self, Root},
+};
+use errand_bridge::{BridgeChoice, DirectBridge, ExecBridge};
+use errand_runtime::Runtime;
+
+/// Task directories of every bridge here.
+const ROOT: &str = "/tmp/errand";
+
+/// Something to run commands in, and what keeps it there.
+type Fresh = (Arc<dyn Runtime>, String, Box<dyn Any + Send + Sync>);
+
+async fn docker(image: Image) -> Option<Fresh> {
+    let container = container(&engine(image).await?, image, |_| {}).await;
+    Some((Arc::new(runtime()), container.id.clone(), Box::new(container)))
+}
+
+async fn embedded(root: Root) -> Option<Fresh> {
+    let sandbox = embedded::sandbox(root).await?;
+    Some((sandbox.runtime.clone(), sandbox.id().to_owned(), Box::new(sandbox)))
+}
+
+async fn direct(fresh: impl Future<Output = Option<Fresh>>) -> Option<Bench> {
+    let (runtime, sandbox, keep) = fresh.await?;
+    let bridge = Arc::new(DirectBridge::new(runtime.clone(), ROOT));
+    Some(Bench { bridge, runtime, sandbox, root: ROOT, _keep: keep })
+}
+
+async fn resident(fresh: impl Future<Output = Option<Fresh>>) -> Option<Bench> {
+    let (runtime, sandbox, keep) = fresh.await?;
+    let bridge = Arc::new(BridgeChoice::new(runtime.clone(), ROOT));
+    let state = bridge.prepare(&sandbox).await.expect("a bridge");
+    assert_eq!(state.name, "resident", "{}", state.detail);
+    Some(Bench { bridge, runtime, sandbox, root: ROOT, _keep: keep })
+}
+
+crate::bridge_conformance! {
+    direct_on_busybox: direct(docker(Image::Busybox));
+    direct_on_debian: direct(docker(Image::Debian));
+    direct_embedded: direct(embedded(Root::Host));
+    resident_on_busybox: resident(docker(Image::Busybox));
+    resident_on_debian: resident(docker(Image::Debian));
+    resident_embedded: resident(embedded(Root::Host));
+}
+
+/// Kills for want of memory are told by both bridges, also to one that looks later, and only those of the command's own time.
+#[tokio::test]
+async fn memory_kills_are_counted_by_both_bridges() {
+    use crate::conformance::bridge::bench::{is_end, text, until};
+    use errand_bridge::Report;
+    for image in [Image::Busybox, Image::Debian] {
+        let Some(engine) = engine(image).await else { return };
+        let container = container(&engine, image, |body| {
+            let host = body.host_config.get_or_insert_default();
+            (host.memory, host.memory_swap) = (Some(64 << 20), Some(64 << 20));
+        })
+        .await;
+        let runtime: Arc<dyn Runtime> = Arc::new(runtime());
+        let bridges: [Arc<dyn ExecBridge>; 2] =
+            [Arc::new(DirectBridge::new(runtime.clone(), ROOT)), Arc::new(BridgeChoice::new(runtime.clone(), ROOT))];
+        for bridge in bridges {
+            let keep = Box::new(());
+            let runtime = runtime.clone();
+            let bench = Bench { bridge, runtime, sandbox: container.id.clone(), root: ROOT, _keep: keep };
+            for (command, wanted) in [
+                ("exec tail /dev/zero", 1),
+                ("sh -c 'exec tail /dev/zero'; exit 3", 1),
+                ("kill -9 $$", 0),
+                ("exit 3", 0),
+            ] {
+                let (id, nonce, mut attachment) = bench.launch(&text(command)).await;
+                let report = until(&mut attachment, "the end", is_end).await;
+                let Report::Ended { oom_kills, .. } = report else { panic!("{report:?}") };
+                assert_eq!((oom_kills, bench.probe(id, nonce).await.oom_kills), (wanted, wanted), "{command}");
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! The files conformance suite on both bridges, in real containers of both images and in sandboxes that need no engine.
+
+use std::{any::Any, collections::HashMap, sync::Arc};
+
+use crate::conformance::files::{Bench, Shell};
+use crate::support::{
+    docker::{self, Image, container, engine, runtime},
+    embedded::{self, Root},
+};
+use async_trait::async_trait;
+use bollard::models::HostConfig;
+use errand_bridge::{BridgeChoice, DirectBridge, FileError, SandboxFiles};
+use errand_runtime::{Runtime, RuntimeError};
+use errand_task::{FilePath, WriteOptions};
+
+/// Task directories of every bridge here.
+const ROOT: &str = "/tmp/errand";
+
+/// Something with files in it, a file system of 1 MiB there if it can have one, and what keeps it.
+type Fresh = (Arc<dyn Runtime>, String, Option<&'static str>, Box<dyn Any + Send>);
+
+async fn docker(image: Image) -> Option<Fresh> {
+    let docker = engine(image).await?;
+    let container = container(&docker, image, |body| {
+        let tmpfs = HashMap::from([("/small".to_owned(), "size=1m,mode=1777".to_owned())]);
+        body.host_config = Some(HostConfig { tmpfs: Some(tmpfs), ..docker::host_config() });
+    })
+    .await;
+    Some((Arc::new(runtime()), container.id.clone(), Some("/small"), Box::new(container)))
+}
+
+async fn embedded(root: Root) -> Option<Fresh> {
+    let sandbox = embedded::sandbox(root).await?;
+    Some((sandbox.runtime.clone(), sandbox.id().to_owned(), None, Box::new(sandbox)))
+}
+
+async fn direct(fresh: impl Future<Output = Option<Fresh>>) -> Option<Bench> {
+    bench(fresh, |runtime| DirectBridge::new(runtime, ROOT)).await
+}
+
+async fn resident(fresh: impl Future<Output = Option<Fresh>>) -> Option<Bench> {
+    bench(fresh, |runtime| BridgeChoice::new(runtime, ROOT)).await
+}
+
+/// A bridge in something fresh.
+async fn bench<B: SandboxFiles>(
+    fresh: impl Future<Output = Option<Fresh>>,
+    make: impl FnOnce(Arc<dyn Runtime>) -> B,
+) -> Option<Bench> {
+    let (runtime, sandbox, small, keep) = fresh.await?;
+    let files = Arc::new(make(runtime.clone()));
+    let shell = Arc::new(Inside { runtime, sandbox: sandbox.clone() });
+    Some(Bench::new(files, shell, sandbox, "/tmp/bench", small, keep).await)
+}
+
+struct Inside {
+    runtime: Arc<dyn Runtime>,
+    sandbox: String,
+}
+
+#[async_trait]
+impl Shell for Inside {
+    async fn run(&self, script: &str) -> String {
+        let argv = ["sh", "-c", script].map(str::to_owned);
+        let said = self.runtime.exec(&self.sandbox, &argv).await.unwrap().collect(1 << 20).await.unwrap();
+        assert!(said.stderr.is_empty(), "{script}: {}", String::from_utf8_lossy(&said.stderr));
+        String::from_utf8_lossy(&said.stdout).into_owned()
+    }
+}
+
+#[tokio::test]
+async fn a_sandbox_without_a_shell_says_so() {
+    let Some(docker) = engine(Image::Busybox).await else { return };
+    let container = container(&docker, Image::Busybox, |_| {}).await;
+    docker::exec(&docker, &container.id, "rm /bin/sh").await;
+    let files = DirectBridge::new(Arc::new(runtime()), "/tmp/errand");
+    let path = FilePath { path: "/etc/hosts".to_owned(), root: None };
+    let errors = [
+        files.stat_file(&container.id, &path, false).await.err(),
+        files.list_directory(&container.id, &path).await.err(),
+        files.read_file(&container.id, &path, 0, None).await.err(),
+        files
+            .write_file(&container.id, &path, WriteOptions::default(), Box::pin(futures_util::stream::empty()))
+            .await
+            .err(),
+        files.remove_file(&container.id, &path, false).await.err(),
+    ];
+    for error in errors {
+        assert!(matches!(error, Some(FileError::Runtime(RuntimeError::NotStarted { .. }))), "{error:?}");
+    }
+}
+
+crate::files_conformance! {
+    direct_on_busybox: direct(docker(Image::Busybox));
+    direct_on_debian: direct(docker(Image::Debian));
+    direct_embedded: direct(embedded(Root::Host));
+    resident_on_busybox: resident(docker(Image::Busybox));
+    resident_on_debian: resident(docker(Image::Debian));
+    resident_embedded: resident(embedded(Root::Host));
+}
