@@ -1,7 +1,7 @@
 //! The table of what counts as a prompt.
 //!
 //! A rule is added for a prompt of a real tool that no rule knows, with that tool as its source, an example, and the lines most like it that
-//! are none. All examples, and a corpus of build logs in `tests/fixtures/build-logs`, are tested on the whole table.
+//! are none. All examples, and a corpus of build logs in `src/prompt/build-logs`, are tested on the whole table.
 
 use super::{
     line::Line,

@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf};
 use super::*;
 
 fn corpus() -> Vec<(PathBuf, Vec<u8>)> {
-    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/build-logs");
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/src/prompt/build-logs");
     let files = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     files
         .filter(|path| path.extension().is_some_and(|end| end == "log"))
