@@ -16,15 +16,18 @@ TOOLS := $(CURDIR)/target/tools
 CARGO_DENY_VERSION := 0.20.2
 BUF_VERSION := 1.75.0
 SHELLCHECK_VERSION := 0.11.0.1
+# The public protocol of the last release. Written anew by `make released-protocol` when a release is made.
+RELEASED_PROTOCOL := proto/released.binpb
 # What fuzzing needs beside.
 CARGO_FUZZ_VERSION := 0.13.2
 CARGO_DENY := $(TOOLS)/cargo/bin/cargo-deny
 BUF := $(TOOLS)/node/node_modules/.bin/buf
 SHELLCHECK := $(TOOLS)/python/bin/shellcheck
 
-# What is fuzzed, and for how many seconds each. What is found new is kept in target/; fuzz/corpus is what a run begins with.
+# What is fuzzed, and for how many seconds each. A run begins with the inputs of FUZZ_CORPUS and adds those that it finds to FUZZ_FOUND.
 FUZZ_TARGETS := sentinel frames task_dir paths
 FUZZ_SECONDS ?= 60
+FUZZ_CORPUS := fuzz/corpus.tar.gz
 FUZZ_FOUND := $(CURDIR)/target/fuzz/corpus
 # The sanitizers need a nightly compiler and look for what safe Rust cannot do; there is nothing else in what is fuzzed.
 FUZZ_FLAGS := --fuzz-dir fuzz --sanitizer none --target-dir $(CURDIR)/target/fuzz
@@ -70,8 +73,13 @@ lint: ## Check formatting, lints, dependencies, protocol and scripts
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO_DENY) --locked check --hide-inclusion-graph bans licenses sources
 	$(BUF) lint proto
+	$(BUF) breaking proto --against $(RELEASED_PROTOCOL)
 	$(SHELLCHECK) $(SANDBOX_RULES) $(SANDBOX_SCRIPTS)
 	$(SHELLCHECK) $(PROJECT_SCRIPTS)
+
+.PHONY: released-protocol
+released-protocol: ## Write down the protocol of a release, for later versions to be compatible with
+	$(BUF) build proto --path proto/errand/v1 --exclude-source-info --output $(RELEASED_PROTOCOL)
 
 .PHONY: audit
 audit: ## Look for known vulnerabilities of the dependencies (fetches the advisory database)
@@ -87,21 +95,21 @@ bench-build: ## Build the benchmark without running it
 	cargo bench --locked --bench errand --no-run
 
 .PHONY: fuzz
-fuzz: $(TOOLS)/cargo-fuzz-$(CARGO_FUZZ_VERSION) ## Fuzz what reads foreign bytes, each target for FUZZ_SECONDS=60
+fuzz: $(TOOLS)/cargo-fuzz-$(CARGO_FUZZ_VERSION) fuzz-seeds ## Fuzz what reads foreign bytes, each target for FUZZ_SECONDS=60
 	for target in $(FUZZ_TARGETS); do \
-		mkdir -p $(FUZZ_FOUND)/$$target fuzz/corpus/$$target; \
-		$(CARGO_FUZZ) run $(FUZZ_FLAGS) $$target $(FUZZ_FOUND)/$$target fuzz/corpus/$$target -- \
+		$(CARGO_FUZZ) run $(FUZZ_FLAGS) $$target $(FUZZ_FOUND)/$$target -- \
 			-max_total_time=$(FUZZ_SECONDS) -max_len=4096 -print_final_stats=1; \
 	done
 
+.PHONY: fuzz-seeds
+fuzz-seeds:
+	mkdir -p $(addprefix $(FUZZ_FOUND)/,$(FUZZ_TARGETS))
+	tar --extract --skip-old-files --file $(FUZZ_CORPUS) --directory $(dir $(FUZZ_FOUND))
+
 .PHONY: fuzz-corpus
-fuzz-corpus: $(TOOLS)/cargo-fuzz-$(CARGO_FUZZ_VERSION) ## Take what fuzzing found into fuzz/corpus, as little as covers the same
-	for target in $(FUZZ_TARGETS); do \
-		mkdir -p $(FUZZ_FOUND)/$$target fuzz/corpus/$$target; \
-		cp -n fuzz/corpus/$$target/* $(FUZZ_FOUND)/$$target/ 2>/dev/null || true; \
-		$(CARGO_FUZZ) cmin $(FUZZ_FLAGS) $$target $(FUZZ_FOUND)/$$target; \
-		rm -rf fuzz/corpus/$$target && cp -r $(FUZZ_FOUND)/$$target fuzz/corpus/$$target; \
-	done
+fuzz-corpus: $(TOOLS)/cargo-fuzz-$(CARGO_FUZZ_VERSION) fuzz-seeds ## Take what fuzzing found into fuzz/corpus.tar.gz, as little as covers the same
+	for target in $(FUZZ_TARGETS); do $(CARGO_FUZZ) cmin $(FUZZ_FLAGS) $$target $(FUZZ_FOUND)/$$target; done
+	tar --create --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 --directory $(dir $(FUZZ_FOUND)) corpus | gzip -9n >$(FUZZ_CORPUS)
 
 .PHONY: image
 image: ## Build the server's container image

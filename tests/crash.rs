@@ -6,6 +6,7 @@ mod support;
 
 mod crash {
     mod connection;
+    mod earlier;
     mod engine;
     mod hostile;
     mod invariants;

@@ -18,7 +18,7 @@ use tonic::{
 };
 
 use crate::{
-    apart::apart,
+    apart::{ELSEWHERE, apart},
     plan::Plan,
     server::Server,
     table::{Table, milliseconds, percentile},
@@ -62,7 +62,7 @@ pub async fn measure(plan: &Plan, docker: &Docker, table: &mut Table) -> Result<
     let alone = several(plan.latencies, &quiet).await?;
     let (over, enough) = tokio::sync::oneshot::channel::<()>();
     let greedy = server.endpoint();
-    let flooding = tokio::spawn(apart(move || async move {
+    let flooding = tokio::spawn(apart(ELSEWHERE, move || async move {
         let mut flood = flood(tasks(&greedy, "greedy").await?);
         // Dropped when there is nothing more to measure.
         let _ = enough.await;

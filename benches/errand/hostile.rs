@@ -22,8 +22,8 @@ const AT_A_TIME: usize = 4;
 const LIMIT: f64 = 1.0;
 /// How long a command has to be running.
 const RUNNING_LIMIT: Duration = Duration::from_mins(1);
-/// Stops the bridge of its own sandbox, which it may since it has the same user, and stays.
-const STOP_BRIDGE: &str = "for p in /proc/[0-9]*; do read -r name <$p/comm || continue
+/// Stops the bridge process of its own sandbox, which has the same user, and stays. It waits until the server has been told that it runs.
+const STOP_BRIDGE: &str = "sleep 2; for p in /proc/[0-9]*; do read -r name <$p/comm || continue
 case $name in errand-bridge|errand-spawner) kill -STOP ${p#/proc/};; esac; done 2>/dev/null; sleep 100000";
 
 pub async fn measure(plan: &Plan, docker: &Docker, table: &mut Table) -> Result<()> {
