@@ -47,9 +47,10 @@ pub(super) fn engine(error: EngineError) -> Status {
         | EngineError::LogGone => plain(Code::FailedPrecondition, &message),
         EngineError::OtherSandbox { .. } | EngineError::RequestIdReused => plain(Code::AlreadyExists, &message),
         EngineError::PastTheEnd { .. } | EngineError::InputPastTheEnd { .. } => plain(Code::OutOfRange, &message),
-        EngineError::InputBusy | EngineError::SandboxBusy(_) | EngineError::Reconciling { .. } => {
-            unavailable(&message, RETRY_DELAY)
-        }
+        EngineError::InputBusy
+        | EngineError::SandboxBusy(_)
+        | EngineError::Reconciling { .. }
+        | EngineError::SupervisedElsewhere => unavailable(&message, RETRY_DELAY),
         EngineError::Defect => Status::internal(message),
         EngineError::File(refusal) => file(&refusal),
         EngineError::FileAbandoned => plain(Code::Cancelled, &message),
@@ -224,6 +225,7 @@ mod tests {
             (EngineError::Reconciling { bot: BotId::new("b").unwrap(), reason: text() }, Code::Unavailable),
             (EngineError::Defect, Code::Internal),
             (EngineError::ShuttingDown, Code::Unavailable),
+            (EngineError::SupervisedElsewhere, Code::Unavailable),
             (RuntimeError::Unavailable { detail: text() }.into(), Code::Unavailable),
             (RuntimeError::Uncertain { detail: text() }.into(), Code::Unavailable),
             (StoreError::Closed.into(), Code::Unavailable),

@@ -165,6 +165,9 @@ pub enum EngineError {
     /// The server is ending.
     #[error("the server is shutting down")]
     ShuttingDown,
+    /// Another server supervises the task, or this one is about to supervise it again.
+    #[error("the task is between two supervisors: try again")]
+    SupervisedElsewhere,
     /// The store did not do it.
     #[error(transparent)]
     Store(#[from] StoreError),

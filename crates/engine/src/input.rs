@@ -1,13 +1,13 @@
 //! What callers write to a running command: all of it in order, none of it twice.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{Engine, EngineError, TaskRef};
+use super::{Engine, EngineError, TaskRef, live::LiveTask, supervision::Supervision};
 use errand_bridge::{Input, InputError, InputTaken};
-use errand_task::{TaskState, TerminalSize};
+use errand_task::{Task, TaskState, TerminalSize};
 
 /// How long to wait before a command that takes no more for now is tried again; doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -61,7 +61,7 @@ impl Engine {
         if !task.spec.takes_input() {
             return Err(EngineError::InputNotOpen);
         }
-        let live = self.inner.live(task.id).ok_or(EngineError::InputClosed)?;
+        let live = self.supervised_here(&task).await?;
         if timeout_at(deadline, live.launched()).await.is_err() {
             return Ok(InputResult { taken: 0, accepted: 0, ended: false, line_full: false });
         }
@@ -87,7 +87,7 @@ impl Engine {
         if task.spec.terminal.is_none() {
             return Err(EngineError::NoTerminal);
         }
-        let live = self.inner.live(task.id).ok_or(EngineError::InputClosed)?;
+        let live = self.supervised_here(&task).await?;
         let launched = timeout_at(Instant::now() + START_LIMIT, live.launched()).await;
         launched.map_err(|_| EngineError::NotStartedYet)?;
         if matches!(live.snapshot().state, TaskState::Finished { .. }) {
@@ -95,6 +95,17 @@ impl Engine {
         }
         let sandbox = self.inner.sandboxes.runtime_id(&task).await?;
         Ok(self.inner.bridge.resize_terminal(&sandbox, task.id, size).await?)
+    }
+}
+
+impl Engine {
+    /// The task, as long as there is a command that could take input.
+    async fn supervised_here(&self, task: &Task) -> Result<Arc<LiveTask>, EngineError> {
+        match self.inner.supervision(task.clone()).await? {
+            Supervision::Here(live) => Ok(live),
+            Supervision::Finished(_) => Err(EngineError::InputClosed),
+            Supervision::Elsewhere => Err(EngineError::SupervisedElsewhere),
+        }
     }
 }
 

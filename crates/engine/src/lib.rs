@@ -21,6 +21,7 @@ mod retention;
 mod sandboxes;
 mod settings;
 mod stream;
+mod supervision;
 mod supervisor;
 mod verdict;
 

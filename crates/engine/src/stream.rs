@@ -6,6 +6,7 @@ use super::{
     EngineError, Inner,
     live::LiveTask,
     output::{Follower, Next},
+    supervision::Supervision,
 };
 use errand_bridge::{LogPiece, LogReader, OutputPiece, PackedPiece, Piece};
 use errand_runtime::RuntimeError;
@@ -47,7 +48,11 @@ pub struct OutputStream {
 
 impl OutputStream {
     pub(super) async fn open(inner: Arc<Inner>, task: Task, offset: u64, follow: bool) -> Result<Self, EngineError> {
-        let live = inner.live(task.id);
+        let (task, live) = match inner.supervision(task.clone()).await? {
+            Supervision::Here(live) => (task, Some(live)),
+            Supervision::Finished(task) => (*task, None),
+            Supervision::Elsewhere => return Err(EngineError::SupervisedElsewhere),
+        };
         let mut stream = Self {
             inner,
             task,

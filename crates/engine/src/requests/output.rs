@@ -1,0 +1,76 @@
+//! Reading a task's output.
+
+use std::sync::Arc;
+
+use super::{OutputSlice, ReadSelection, TaskRef};
+use crate::{Engine, EngineError, OutputStream, supervision::Supervision};
+use errand_bridge::{OutputPiece, Piece};
+use errand_task::Task;
+
+impl Engine {
+    /// Reads pieces of a log.
+    ///
+    /// # Errors
+    /// As for [`Engine::task`]; [`EngineError::PastTheEnd`], [`EngineError::LogGone`], [`EngineError::SandboxNotRunning`].
+    pub async fn read_output(&self, reference: &TaskRef, selection: ReadSelection) -> Result<OutputSlice, EngineError> {
+        let task = self.task(reference).await?;
+        if task.state.started_at().is_none() {
+            // Nothing was ever printed, and there may be no log to ask.
+            return match selection {
+                ReadSelection::Range { offset, .. } if offset > 0 => Err(EngineError::PastTheEnd { offset, size: 0 }),
+                _ => Ok(OutputSlice { finished: task.status().is_terminal(), ..OutputSlice::default() }),
+            };
+        }
+        let (live, finished) = match self.inner.supervision(task.clone()).await? {
+            Supervision::Here(live) => (Some(live), false),
+            Supervision::Finished(_) => (None, true),
+            Supervision::Elsewhere => return Err(EngineError::SupervisedElsewhere),
+        };
+        let piece = match selection {
+            ReadSelection::Range { offset, limit } => Piece::From { offset, limit },
+            ReadSelection::Tail { limit } => Piece::Tail { limit },
+            ReadSelection::HeadTail { tail, .. } => Piece::Tail { limit: tail },
+        };
+        let (total, start, pieces) = match live.as_ref().and_then(|live| live.output.piece(piece)) {
+            Some(found) => found,
+            None => self.read_log(&task, piece).await?,
+        };
+        if let ReadSelection::Range { offset, .. } = selection
+            && offset > total
+        {
+            return Err(EngineError::PastTheEnd { offset, size: total });
+        }
+        let mut parts = Vec::new();
+        if let ReadSelection::HeadTail { head, .. } = selection
+            && start > 0
+        {
+            let limit = head.min(start);
+            let head = self.read_log(&task, Piece::From { offset: 0, limit }).await?.2;
+            // What of the head was not kept is made up for by what comes after it, and that may be in the tail already.
+            parts.extend(head.into_iter().filter_map(|piece| piece.up_to(start)));
+        }
+        parts.extend(pieces);
+        Ok(OutputSlice { parts, total, finished })
+    }
+
+    async fn read_log(&self, task: &Task, piece: Piece) -> Result<(u64, u64, Vec<OutputPiece>), EngineError> {
+        let sandbox = self.inner.sandboxes.runtime_id(task).await?;
+        let reader = self.inner.bridge.read(&sandbox, task.id, piece).await?;
+        let (size, start) = (reader.size, reader.start);
+        Ok((size, start, reader.collect().await?))
+    }
+
+    /// Opens a log at an offset.
+    ///
+    /// # Errors
+    /// As for [`Engine::read_output`].
+    pub async fn stream_output(
+        &self,
+        reference: &TaskRef,
+        offset: u64,
+        follow: bool,
+    ) -> Result<OutputStream, EngineError> {
+        let task = self.task(reference).await?;
+        OutputStream::open(Arc::clone(&self.inner), task, offset, follow).await
+    }
+}

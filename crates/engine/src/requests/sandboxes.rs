@@ -1,0 +1,135 @@
+//! Making, adopting, stopping and deleting sandboxes.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{SandboxState, SandboxView};
+use crate::{Engine, EngineError, Inner};
+use errand_store::Scope;
+use errand_task::{BotId, SandboxId, SandboxSpec, StopCause, TenantId};
+
+/// How long beyond the grace a sandbox's tasks may take to end before the sandbox is ended with them.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+impl Engine {
+    /// Makes the bot's sandbox, or starts it, or finds it running.
+    ///
+    /// # Errors
+    /// When it exists otherwise, or the runtime refuses.
+    pub async fn ensure_sandbox(
+        &self,
+        tenant: TenantId,
+        bot: BotId,
+        spec: Option<SandboxSpec>,
+    ) -> Result<SandboxView, EngineError> {
+        let inner = Arc::clone(&self.inner);
+        self.uncut(async move {
+            inner.reconciling.wait_for(&tenant, &bot).await?;
+            let (view, place) = inner.sandboxes.ensure(&tenant, &bot, spec).await?;
+            let view = with_bridge(&inner, view).await;
+            crate::late::look_once(&inner, &tenant, &bot, &place);
+            Ok(view)
+        })
+        .await
+    }
+
+    /// Takes a running container as the bot's sandbox: one whose labels name the tenant, or, with `any`, one of nobody.
+    ///
+    /// # Errors
+    /// When it is not there, not the tenant's, not running, another bot's, or the bot has another sandbox.
+    pub async fn adopt_sandbox(
+        &self,
+        tenant: TenantId,
+        bot: BotId,
+        container: String,
+        any: bool,
+    ) -> Result<SandboxView, EngineError> {
+        let inner = Arc::clone(&self.inner);
+        self.uncut(async move {
+            inner.reconciling.wait_for(&tenant, &bot).await?;
+            let view = inner.sandboxes.adopt(&tenant, &bot, &container, any).await?;
+            Ok(with_bridge(&inner, view).await)
+        })
+        .await
+    }
+
+    /// The bot's sandbox as the runtime sees it now.
+    ///
+    /// # Errors
+    /// [`EngineError::NoSandbox`].
+    pub async fn sandbox(&self, tenant: &TenantId, bot: &BotId) -> Result<SandboxView, EngineError> {
+        self.inner.sandboxes.view(tenant, bot).await
+    }
+
+    /// A tenant's sandboxes, oldest first, after the one with id `after`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn sandboxes(
+        &self,
+        tenant: &TenantId,
+        after: Option<SandboxId>,
+        limit: u32,
+    ) -> Result<Vec<SandboxView>, EngineError> {
+        self.inner.sandboxes.list(tenant, after, limit).await
+    }
+
+    /// Stops the bot's tasks, then its sandbox. An adopted container is left running.
+    ///
+    /// # Errors
+    /// [`EngineError::NoSandbox`], or when the runtime fails.
+    pub async fn stop_sandbox(&self, tenant: TenantId, bot: BotId) -> Result<SandboxView, EngineError> {
+        let engine = self.clone();
+        self.uncut(async move {
+            engine.inner.reconciling.wait_for(&tenant, &bot).await?;
+            engine.end_tasks(&tenant, &bot, StopCause::SandboxStopped).await?;
+            engine.inner.sandboxes.stop(&tenant, &bot).await
+        })
+        .await
+    }
+
+    /// Stops the bot's tasks, then removes its sandbox. An adopted container is only let go.
+    ///
+    /// # Errors
+    /// [`EngineError::NoSandbox`], or when the runtime fails.
+    pub async fn delete_sandbox(&self, tenant: TenantId, bot: BotId) -> Result<(), EngineError> {
+        let engine = self.clone();
+        self.uncut(async move {
+            engine.inner.reconciling.wait_for(&tenant, &bot).await?;
+            engine.end_tasks(&tenant, &bot, StopCause::SandboxDeleted).await?;
+            let id = engine.inner.sandboxes.delete(&tenant, &bot).await?;
+            engine.inner.lives.forget(id);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn end_tasks(&self, tenant: &TenantId, bot: &BotId, cause: StopCause) -> Result<(), EngineError> {
+        // Says first that there is no sandbox, before anything is stopped.
+        self.sandbox(tenant, bot).await?;
+        let started = Instant::now();
+        let scope = Scope { tenant: tenant.clone(), bot: bot.clone(), session: None };
+        let grace = self.inner.settings.stop_grace;
+        match tokio::time::timeout(grace + STOP_LIMIT, self.stop_all(&scope, cause, grace)).await {
+            Ok(stopped) => {
+                tracing::info!(%bot, tasks = stopped?.len(), took = ?started.elapsed(), "a sandbox's tasks were stopped");
+            }
+            // The sandbox's end is theirs as well.
+            Err(_) => tracing::warn!(%bot, "a sandbox's tasks could not be stopped in time"),
+        }
+        Ok(())
+    }
+}
+
+/// A sandbox whose bridge is ready, so that the first command finds it so. A bridge that is not is tried again by that command, and
+/// reported there.
+async fn with_bridge(inner: &Inner, view: SandboxView) -> SandboxView {
+    if view.state == SandboxState::Running
+        && let Err(error) = inner.bridge.prepare(&view.record.runtime_id).await
+    {
+        tracing::warn!(sandbox = %view.record.id, %error, "the bridge is not ready yet");
+    }
+    view
+}
