@@ -31,7 +31,7 @@ fn nobody_leaves_the_sandbox_of_an_ordinary_user_either() {
     let output = Command::new("setpriv")
         .args(["--reuid", &user, "--regid", &user, "--clear-groups", "--bounding-set", "-all", "--inh-caps", "-all"])
         .arg(&program)
-        .args(["--skip", THESE])
+        .args(["escape::", "--skip", THESE])
         .env("TMPDIR", directory.path())
         .current_dir(directory.path())
         // What is skipped is to be seen.

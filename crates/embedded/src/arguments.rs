@@ -21,11 +21,18 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// The longest name of a machine that the kernel takes.
 const HOSTNAME_LIMIT: usize = 63;
 
-/// Everything but the init's own arguments, each ended by a NUL byte. `sizes`: whether this bubblewrap can limit what memory holds.
+/// Everything but the init's own arguments, each ended by a NUL byte. `sizes`: whether this bubblewrap can limit what memory holds. `guest`:
+/// the guest's path in the sandbox.
 ///
 /// # Errors
 /// When an argument holds such a byte itself, or an image cannot be read.
-pub(super) fn compose(record: &Record, places: &Places, network: &Network, sizes: bool) -> io::Result<Vec<u8>> {
+pub(super) fn compose(
+    record: &Record,
+    places: &Places,
+    network: &Network,
+    sizes: bool,
+    guest: &str,
+) -> io::Result<Vec<u8>> {
     let (uid, gid) = record.user;
     let mut all = Vec::new();
     let mut add = |words: &[&str]| all.extend(words.iter().map(|word| (*word).to_owned()));
@@ -47,9 +54,7 @@ pub(super) fn compose(record: &Record, places: &Places, network: &Network, sizes
         add(&["--bind", &path.to_string_lossy(), target]);
     }
     let program = places.program.to_string_lossy();
-    // The file is named by what it is made of, on the machine as in the sandbox.
-    let guest = guest_path(&places.program.file_name().unwrap_or_default().to_string_lossy());
-    add(&["--dir", "/run", "--ro-bind", &program, INIT, "--ro-bind", &program, &guest, "--remount-ro", "/dev"]);
+    add(&["--dir", "/run", "--ro-bind", &program, INIT, "--ro-bind", &program, guest, "--remount-ro", "/dev"]);
     if !record.root.is_writable() {
         // What lies between the others is memory that nothing else limits.
         add(&["--remount-ro", "/"]);

@@ -97,7 +97,10 @@ impl Launch<'_> {
     fn prepare(&self, network: &Network, life: &Life) -> Result<PathBuf, RuntimeError> {
         let (directory, record) = (self.directory, self.record);
         let places = Places::of(directory, record, self.program).map_err(|error| refused("the files", &error))?;
-        let arguments = arguments::compose(record, &places, network, self.limits_memory_files)
+        // The program's file is named by a digest of it, on the machine as in the sandbox.
+        let name = self.program.file_name().unwrap_or_default().to_string_lossy();
+        let guest = arguments::guest_path(&name);
+        let arguments = arguments::compose(record, &places, network, self.limits_memory_files, &guest)
             .map_err(|error| refused("the arguments", &error))?;
         let filter = seccomp::program().map_err(|error| refused("the filter of system calls", &error))?;
         let text = |path: &Path| path.to_string_lossy().into_owned();
