@@ -102,9 +102,23 @@ async fn not_running(ids: Vec<String>, tasks: TaskServiceClient<Channel>) -> Res
     let count = ids.len();
     let work = move |number: usize| {
         let (mut tasks, id) = (tasks.clone(), ids[number].clone());
-        async move { Ok(usize::from(status(&mut tasks, &id).await? != TaskStatus::Running)) }
+        async move {
+            let deadline = Instant::now() + RUNNING_LIMIT;
+            loop {
+                match status(&mut tasks, &id).await {
+                    Ok(status) => return Ok(usize::from(status != TaskStatus::Running)),
+                    // Its bot is still being reconciled, and the server says when to ask again.
+                    Err(error) if is_unavailable(&error) && Instant::now() < deadline => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
     };
     Ok(at_once(64, count, work).await?.1.iter().sum())
+}
+
+fn is_unavailable(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<tonic::Status>().is_some_and(|status| status.code() == tonic::Code::Unavailable)
 }
 
 async fn status(tasks: &mut TaskServiceClient<Channel>, task: &str) -> Result<TaskStatus> {
