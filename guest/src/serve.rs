@@ -142,8 +142,8 @@ fn remove_others(directory: &Path) {
     }
 }
 
-/// Whether this process was executed from that file name, even if another server has since replaced the file with an identical one. Asks
-/// the kernel.
+/// Whether the running program has this file name. The kernel appends ` (deleted)` to the name once another server has replaced the file
+/// with an identical one.
 fn is_name_of(program: &Path, name: &OsStr) -> bool {
     let own = program.file_name().unwrap_or_default().as_encoded_bytes();
     own.strip_suffix(b" (deleted)").unwrap_or(own) == name.as_encoded_bytes()
