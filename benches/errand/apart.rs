@@ -1,8 +1,8 @@
-//! Work of clients that must not take the time of the one that measures.
+//! Client work that must not take CPU time from the client that measures.
 
 use anyhow::{Context as _, Result};
 
-/// Runs a future on threads of its own, to its end.
+/// Runs a future to its end on a thread of its own.
 pub async fn apart<T, F>(future: impl FnOnce() -> F + Send + 'static) -> Result<T>
 where
     T: Send + 'static,

@@ -213,7 +213,7 @@ async fn many_sandboxes_of_one_tenant_leave_room_to_others() {
         slowest = slowest.max(begun.elapsed());
     }
     assert!(slowest < Duration::from_secs(20), "{slowest:?}");
-    // Launches that were refused for lack of time are not lost.
+    // Sandboxes that cannot be created in time are refused, not forgotten.
     flood.iter().for_each(tokio::task::JoinHandle::abort);
     refused(list(&server.session_with("wrong", "a", "session")).await, Code::Unauthenticated);
 }
