@@ -41,7 +41,7 @@ impl Stat {
         let parent = fields.next()?.parse().ok()?;
         let session = fields.nth(1)?.parse().ok()?;
         let terminal = fields.next()?.parse().ok()?;
-        // After the terminal (field 7) follow fields 8 to 13; user and system time are 14 and 15, those of children 16 and 17, the start is
+        // Fields 8 to 13 come after the terminal (field 7); user and system time are 14 and 15, those of children 16 and 17, the start is
         // 22.
         let mut cpu_ticks = fields.nth(6)?.parse().ok()?;
         for _ in 0..3 {

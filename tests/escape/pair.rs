@@ -87,8 +87,8 @@ pub fn is_limited(what: &str) -> bool {
     false
 }
 
-/// Whether the tests run as root, who alone can `what`. Otherwise prints that the test is skipped: an ordinary user cannot have that
-/// protection.
+/// Whether the tests run as root; only root can `what`. Otherwise prints that the test is skipped. Even in CI that is no failure: an
+/// ordinary user can never do it.
 pub fn can_as_root(what: &str) -> bool {
     if !is_root() {
         say_skipped(&format!("only root can {what}"));

@@ -1,4 +1,4 @@
-//! Prepares a task directory before it is requested, while the shim is idle. Allocating inodes after a mass deletion is slow on ext4; a
+//! Prepares a task directory before it is requested, while its process is idle. Allocating inodes after a mass deletion is slow on ext4; a
 //! rename allocates none.
 
 use std::{fs::DirBuilder, io, os::unix::fs::DirBuilderExt as _, path::Path};
