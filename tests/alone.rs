@@ -1,4 +1,4 @@
-//! What measures the server's memory or a tenant's waiting: these tests run one at a time, and nothing else beside them.
+//! Tests that measure the server's memory or a tenant's waiting time. They run one at a time, with nothing else beside them.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod alone {

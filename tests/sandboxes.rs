@@ -1,4 +1,4 @@
-//! Sandboxes and bridges without a server: on a real Docker engine and on the sandboxes that Errand makes itself.
+//! Sandboxes and bridges without a server: on a real Docker engine and on embedded sandboxes.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed unwrap fails the test")]
 
 mod conformance {

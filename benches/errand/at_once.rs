@@ -1,4 +1,4 @@
-//! The same work many times, so much of it at any moment.
+//! Runs the same work many times with bounded concurrency.
 
 use std::{
     sync::{
@@ -11,8 +11,7 @@ use std::{
 use anyhow::Result;
 use tokio::task::JoinSet;
 
-/// Does `work` with the numbers up to `count`, `at_a_time` of them at any moment. Returns how long that took, and what came of it, in any
-/// order.
+/// Runs `work` with the numbers up to `count`, `at_a_time` of them concurrently. Returns the time it took and the results in any order.
 pub async fn at_once<W, T>(
     at_a_time: usize,
     count: usize,

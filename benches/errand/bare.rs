@@ -1,4 +1,4 @@
-//! The other side: a command through the engine's exec API and nothing else.
+//! The other side of the comparison: a command run through the engine's exec API alone.
 
 use std::{pin::Pin, time::Duration, time::Instant};
 
@@ -13,10 +13,10 @@ use bollard::{
 use futures_util::{Stream, StreamExt as _};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
-/// Read buffer, in bytes: as large as Errand's own.
+/// The size of the read buffer in bytes: the same as Errand's.
 const READ_BUFFER: usize = 32 * 1024;
 
-/// The engine that Errand would use too.
+/// Connects to the engine that Errand would use too.
 pub fn connect() -> Result<Docker> {
     let host = std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
     let host = host.unwrap_or_else(|| "unix:///var/run/docker.sock".to_owned());
@@ -34,7 +34,7 @@ pub struct Bare {
     container: String,
 }
 
-/// A command that runs.
+/// A running command.
 struct Exec {
     id: String,
     output: Pin<Box<dyn Stream<Item = Result<LogOutput, Error>> + Send>>,
@@ -106,7 +106,7 @@ impl Bare {
         self.finish(exec, |_| ()).await
     }
 
-    /// How long a byte takes into a process of the container and back, on a stream that is there already.
+    /// The round-trip time of a byte to a process in the container and back, on an open stream.
     pub async fn round_trips(&self, count: usize) -> Result<Vec<Duration>> {
         let mut exec = self.start("exec cat", true).await?;
         let mut taken = Vec::new();

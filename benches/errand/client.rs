@@ -1,4 +1,4 @@
-//! A client of one bot, that is told of every completion.
+//! A client of one bot that receives every completion.
 
 use std::{
     sync::Arc,
@@ -16,9 +16,9 @@ use tonic::transport::Channel;
 
 use crate::completions::Completions;
 
-/// The session of what is not said to be of another.
+/// The session that is used unless another one is given.
 pub const SESSION: &str = "bench";
-/// How long a task has to be running.
+/// How long a task may take until it is running.
 const RUNNING_LIMIT: Duration = Duration::from_mins(2);
 
 /// Calls the server. Cheap to clone.
@@ -31,7 +31,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Subscribes to what happens to the bot's tasks.
+    /// Connects, and subscribes to the notifications of the bot's tasks.
     pub async fn new(channel: Channel, bot: &str) -> Result<Self> {
         let mut notifications = NotificationServiceClient::new(channel.clone());
         let request = SubscribeRequest { bot_id: bot.to_owned(), ..SubscribeRequest::default() };
@@ -51,9 +51,9 @@ impl Client {
             bot_id: self.bot.clone(),
             session_id: session.to_owned(),
             command: command.to_owned(),
-            // As the other side does.
+            // The same shell as on the other side.
             shell: "sh".to_owned(),
-            // The whole of it shall come, also where that is a gigabyte.
+            // No output is dropped, not even a gigabyte.
             output_limit_bytes: 8 << 30,
             ..StartTaskRequest::default()
         }
@@ -92,7 +92,7 @@ impl Client {
         Ok(())
     }
 
-    /// Runs a command to its end. Returns how long its first output took, with one call for both.
+    /// Runs a command to its end with a single call. Returns the time until its first output.
     pub async fn run_first_byte(&mut self, command: &str) -> Result<Duration> {
         let start = Some(self.request(SESSION, command));
         let request = RunTaskRequest { start, acknowledge: true, ..RunTaskRequest::default() };
@@ -107,7 +107,7 @@ impl Client {
         taken.context("no output")
     }
 
-    /// Starts a command, follows it to its end and acknowledges that. Returns how long its first output took.
+    /// Starts a command, follows it to its end and acknowledges the completion. Returns the time until its first output.
     pub async fn first_byte(&mut self, command: &str) -> Result<Duration> {
         let begun = Instant::now();
         let task = self.start(command).await?;
@@ -118,7 +118,7 @@ impl Client {
         taken.context("no output")
     }
 
-    /// Follows a task's output to its end, which must be a good one. `seen` is told the size of each piece.
+    /// Follows a task's output to its end, and fails unless the task succeeded. Calls `seen` with the size of each piece.
     pub async fn follow(&mut self, task: &str, mut seen: impl FnMut(u64)) -> Result<()> {
         let format = OutputFormat::Lz4.into();
         let request = StreamOutputRequest { task_id: task.to_owned(), format, ..StreamOutputRequest::default() };
@@ -137,7 +137,7 @@ impl Client {
         Ok(())
     }
 
-    /// How long the smallest call takes.
+    /// The round-trip time of the smallest call.
     pub async fn round_trip(&mut self) -> Result<Duration> {
         let request = ListTasksRequest { bot_id: "nobody".to_owned(), page_size: 1, ..ListTasksRequest::default() };
         let begun = Instant::now();

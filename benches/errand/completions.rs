@@ -1,4 +1,4 @@
-//! Completions that were announced, and those who wait for one.
+//! The completions that were announced, and the callers that wait for them.
 
 use std::{
     collections::HashMap,
@@ -11,10 +11,10 @@ use errand_proto::v1::{Notification, NotificationKind, SubscribeResponse};
 use tokio::sync::oneshot;
 use tonic::Streaming;
 
-/// How long one may take.
+/// How long a completion may take.
 const LIMIT: Duration = Duration::from_mins(2);
 
-/// By task.
+/// The completions, by task.
 #[derive(Default)]
 pub struct Completions {
     slots: Mutex<HashMap<String, Slot>>,
@@ -26,7 +26,7 @@ enum Slot {
 }
 
 impl Completions {
-    /// Takes what a subscription brings until it ends.
+    /// Collects the completions of a subscription until it ends.
     pub async fn collect(self: Arc<Self>, mut stream: Streaming<SubscribeResponse>) {
         while let Ok(Some(message)) = stream.message().await {
             let Some(notification) = message.notification else { continue };
@@ -43,7 +43,7 @@ impl Completions {
         }
     }
 
-    /// Waits for that of one task.
+    /// Waits for the completion of one task.
     pub async fn of(&self, task: &str) -> Result<Notification> {
         let arrives = {
             let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! Sandboxes that Errand makes itself beside those of the container engine: making one, tasks in one, and what one costs that rests.
+//! Embedded sandboxes compared with those of the container engine: creating one, running tasks in one, and the cost of an idle one.
 
 use std::{
     fs,
@@ -13,9 +13,9 @@ use crate::{
     client::Client, latency::SPEAKING, plan::Plan, proc, rest, sandbox::Sandbox, server::Server, table::Table,
 };
 
-/// Neither side connects a network: that takes longer than all the rest, and each does it in another way.
+/// Neither side connects a network: connecting takes longer than everything else, and each side does it differently.
 const ALIKE: [&str; 2] = ["--network-mode", "none"];
-/// What is done first, and not counted.
+/// The number of uncounted runs at the beginning.
 const WARM_UP: usize = 5;
 const MEBIBYTE: f64 = (1 << 20) as f64;
 
@@ -27,13 +27,13 @@ pub async fn measure(plan: &Plan, docker: &Docker, table: &mut Table) -> Result<
 
     ours.make("bench").await?;
     let bot = theirs.bot("bench").await?;
-    // Whatever fails, the sandbox goes: no container engine would have to look after it.
+    // The sandbox is deleted even after an error: without a container engine, no other code would remove it.
     let measured = in_one(plan.latencies, &ours, &mut bot.client.clone(), &bot.sandbox, table).await;
     ours.delete("bench").await?;
     measured
 }
 
-/// From nothing to a sandbox that runs and that a record is committed of.
+/// The time to create a sandbox, including the commit of its record.
 async fn make(count: usize, ours: &Server, theirs: &Server, table: &mut Table) -> Result<()> {
     eprintln!("{count} sandboxes of each kind");
     let mut taken = [Vec::new(), Vec::new()];
@@ -54,7 +54,7 @@ async fn make(count: usize, ours: &Server, theirs: &Server, table: &mut Table) -
     Ok(())
 }
 
-/// The first task of a bot, which has its sandbox made.
+/// The time of a bot's first task, which creates the bot's sandbox.
 async fn first_tasks(count: usize, ours: &Server, theirs: &Server, table: &mut Table) -> Result<()> {
     eprintln!("{count} first tasks of each kind");
     let mut taken = [Vec::new(), Vec::new()];
@@ -77,7 +77,7 @@ async fn first_tasks(count: usize, ours: &Server, theirs: &Server, table: &mut T
     Ok(())
 }
 
-/// Tasks in a sandbox that is there, and what that costs afterwards.
+/// Tasks in an existing sandbox, and what the sandbox costs afterwards.
 async fn in_one(
     count: usize,
     ours: &Server,
@@ -134,7 +134,7 @@ async fn complete(client: &mut Client) -> Result<Duration> {
     Ok(taken)
 }
 
-/// Memory of everything that is there for the only sandbox of a server: what is inside it, and what waits for it outside.
+/// Memory of all processes that belong to the only sandbox of a server: those inside it, and those outside that wait for it.
 fn embedded_memory(sandboxes: &Path) -> Result<u64> {
     let life = fs::read_dir(sandboxes)?.flatten().find_map(|entry| fs::read_to_string(entry.path().join("life")).ok());
     let life = life.context("no sandbox")?;
@@ -149,7 +149,7 @@ fn embedded_memory(sandboxes: &Path) -> Result<u64> {
     let inside = keepers.iter().filter_map(|process| space(process)).find(|found| Some(found) != host.as_ref());
     let inside = inside.context("the sandbox has no first process")?;
     let members = all().filter(|process| keepers.contains(process) || space(process).as_ref() == Some(&inside));
-    // One that has ended since has no memory.
+    // A process that has ended meanwhile counts as no memory.
     let numbers = members.filter_map(|process| process.file_name()?.to_str()?.parse().ok());
     Ok(numbers.filter_map(|pid| proc::proportional(pid).ok()).sum())
 }

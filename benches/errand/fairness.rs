@@ -24,16 +24,16 @@ use crate::{
     table::{Table, milliseconds, percentile},
 };
 
-/// How much longer the quiet tenant may wait.
+/// How many times as long the quiet tenant may wait.
 const LIMIT: f64 = 2.0;
-/// What the operator allows the greedy tenant, in requests a second. It asks for all that it can get.
+/// The greedy tenant's limit in requests per second. The tenant uses all of it.
 const ALLOWED: u32 = 50;
-/// Calls of the greedy tenant at any moment, of each kind.
+/// The greedy tenant's concurrent calls of each kind.
 const GREED: usize = 16;
-/// How long the greedy tenant's client rests after a refusal: it shares the processors with the server.
+/// How long the greedy tenant's client pauses after a refusal: the client shares the processors with the server.
 const REST: Duration = Duration::from_millis(20);
 
-/// Shows a token.
+/// Adds a token to each request.
 #[derive(Clone)]
 struct Bearer(MetadataValue<Ascii>);
 
@@ -57,14 +57,14 @@ pub async fn measure(plan: &Plan, docker: &Docker, table: &mut Table) -> Result<
     let file = file.to_str().context("a path")?;
     let server = Server::start(docker, &["--network-mode", "none", "--tokens-file", file]).await?;
     let quiet = tasks(&server.endpoint(), "quiet").await?;
-    // The first command makes the sandbox.
+    // The first command creates the sandbox.
     run(&mut quiet.clone(), "quiet").await?;
     let alone = several(plan.latencies, &quiet).await?;
     let (over, enough) = tokio::sync::oneshot::channel::<()>();
     let greedy = server.endpoint();
     let flooding = tokio::spawn(apart(ELSEWHERE, move || async move {
         let mut flood = flood(tasks(&greedy, "greedy").await?);
-        // Dropped when there is nothing more to measure.
+        // `over` is dropped when the measurement ends.
         let _ = enough.await;
         flood.shutdown().await;
         Ok::<_, anyhow::Error>(())
@@ -91,7 +91,7 @@ async fn tasks(server: &Endpoint, tenant: &str) -> Result<Tasks> {
     Ok(TaskServiceClient::new(InterceptedService::new(server.connect().await?, bearer)))
 }
 
-/// Runs a command that does nothing, to its end.
+/// Runs a command that does nothing, and waits for its end.
 async fn run(tasks: &mut Tasks, bot: &str) -> Result<()> {
     let request = StartTaskRequest {
         bot_id: bot.to_owned(),
@@ -117,7 +117,7 @@ async fn several(count: usize, quiet: &Tasks) -> Result<Vec<Duration>> {
     Ok(taken)
 }
 
-/// Everything that the greedy tenant can get, until it is dropped.
+/// Sends as many calls of the greedy tenant as possible, until the set is dropped.
 fn flood(greedy: Tasks) -> JoinSet<()> {
     let mut flood = JoinSet::new();
     for number in 0..2 * GREED {

@@ -1,4 +1,4 @@
-//! What nothing that is durable and in a container can be faster than: where the time goes.
+//! Lower bounds for every durable command in a container: shows where the time goes.
 
 use std::{
     fs::File,
@@ -15,10 +15,10 @@ use crate::{
     table::{Table, milliseconds, percentile},
 };
 
-/// One page, as a small transaction adds to the log of the database.
+/// One page: what a small transaction appends to the log of the database.
 const PAGE: [u8; 4096] = [0; 4096];
 
-/// Adds the rows.
+/// Measures the lower bounds and adds their rows.
 pub async fn measure(count: usize, server: &Server, bot: &Bot, table: &mut Table) -> Result<()> {
     eprintln!("floor");
     let median = |taken: &[Duration]| milliseconds(percentile(taken, 0.5));

@@ -1,4 +1,4 @@
-//! The program `forkloop` in a sandbox: commands without anybody who keeps anything.
+//! Runs the program `forkloop` in a sandbox: commands without any supervision or records.
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
@@ -8,15 +8,15 @@ use crate::bare::Bare;
 
 const PATH: &str = "/tmp/errand-bench-forkloop";
 
-/// The program, where it was put.
+/// The installed program.
 pub struct ForkLoop {
     bare: Bare,
 }
 
 impl ForkLoop {
-    /// Builds it, static, so that it runs in any image, and puts it into a sandbox.
+    /// Builds the program and puts it into a sandbox. The program is static, so that it runs in any image.
     pub async fn install(bare: Bare) -> Result<Self> {
-        // Beside the directory that tests and benchmarks have for themselves.
+        // Beside the target directory that cargo keeps for tests and benchmarks.
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("forkloop");
         let built = Command::new(env!("CARGO"))
             .args(["build", "--quiet", "--locked", "--release", "--package", "forkloop", "--target-dir"])
@@ -30,7 +30,7 @@ impl ForkLoop {
         Ok(Self { bare })
     }
 
-    /// How long it takes for so many commands, by its own clock.
+    /// The time for `count` commands, measured by the program itself.
     pub async fn run(&self, count: usize, at_a_time: usize) -> Result<Duration> {
         let printed = self.bare.run(&format!("{PATH} {count} {at_a_time}")).await?;
         Ok(Duration::from_nanos(printed.parse().with_context(|| format!("what the fork loop said: {printed}"))?))

@@ -1,4 +1,4 @@
-//! A server that is killed among many sandboxes, some of which do not answer afterwards.
+//! A server that is killed with many sandboxes, some of which do not answer afterwards.
 
 use std::time::{Duration, Instant};
 
@@ -14,13 +14,13 @@ use crate::{
     table::{Table, milliseconds},
 };
 
-/// One sandbox in so many does not answer.
+/// One in this many sandboxes does not answer.
 const HOSTILE: usize = 20;
-/// Sandboxes that are made, asked about and removed at the same time.
+/// How many sandboxes are created, queried and removed concurrently.
 const AT_A_TIME: usize = 4;
-/// How soon the server must serve, in seconds.
+/// How soon the server must serve after the restart, in seconds.
 const LIMIT: f64 = 1.0;
-/// How long a command has to be running.
+/// How long a command may take until it is running.
 const RUNNING_LIMIT: Duration = Duration::from_mins(1);
 /// Stops the bridge process of its own sandbox, which has the same user, and stays. It waits until the server has been told that it runs.
 const STOP_BRIDGE: &str = "sleep 2; for p in /proc/[0-9]*; do read -r name <$p/comm || continue
@@ -32,7 +32,7 @@ pub async fn measure(plan: &Plan, docker: &Docker, table: &mut Table) -> Result<
     let flags = ["--image", "host", "--network-mode", "none", "--max-sandboxes-per-tenant", "10000"];
     let mut server = Server::on("embedded", docker, &flags).await?;
     let measured = restarted(count, &mut server, table).await;
-    // Whatever fails, the sandboxes go: no container engine would have to look after them.
+    // The sandboxes are deleted even after an error: without a container engine, no other code would remove them.
     let server = std::sync::Arc::new(server);
     let delete = {
         let server = std::sync::Arc::clone(&server);
@@ -72,7 +72,7 @@ async fn restarted(count: usize, server: &mut Server, table: &mut Table) -> Resu
     Ok(())
 }
 
-/// A running command in each sandbox, with the sandbox's number.
+/// Starts a command in each sandbox. Returns the sandboxes' numbers and the task ids.
 async fn start(count: usize, tasks: TaskServiceClient<Channel>) -> Result<Vec<(usize, String)>> {
     let work = move |number: usize| {
         let mut tasks = tasks.clone();
@@ -97,7 +97,7 @@ async fn start(count: usize, tasks: TaskServiceClient<Channel>) -> Result<Vec<(u
     Ok(at_once(AT_A_TIME, count, work).await?.1)
 }
 
-/// How many of these tasks are not running, by the server's word.
+/// How many of these tasks the server does not report as running.
 async fn not_running(ids: Vec<String>, tasks: TaskServiceClient<Channel>) -> Result<usize> {
     let count = ids.len();
     let work = move |number: usize| {

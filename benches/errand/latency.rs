@@ -1,4 +1,4 @@
-//! How long one task takes, one after the other, in turns with the bare exec.
+//! The latency of one task at a time, alternating with the bare exec.
 
 use std::time::Instant;
 
@@ -7,9 +7,9 @@ use bollard::Docker;
 
 use crate::{floor, plan::Plan, rest, server::Server, table::Table};
 
-/// What is done first, and not counted.
+/// The number of uncounted runs at the beginning.
 const WARM_UP: usize = 5;
-/// Lives on for a moment, so that its first byte is not its end.
+/// A command that lives on for a moment, so that its first byte and its end are separate events.
 pub const SPEAKING: &str = "echo hi; sleep 0.2";
 
 pub async fn measure(plan: &Plan, docker: &Docker, table: &mut Table) -> Result<()> {

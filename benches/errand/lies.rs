@@ -1,4 +1,4 @@
-//! What every lie of a bridge costs the server and an honest tenant: the suite of `tests/lying.rs`, on the optimized server.
+//! The cost of every lie of a bridge for the server and for an honest tenant: the suite of `tests/lying.rs` on the optimized server.
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -12,9 +12,9 @@ use crate::{
     table::{Table, milliseconds},
 };
 
-/// By how much the server's memory may grow, in MiB.
+/// The most that the server's memory may grow, in MiB.
 const GROWTH: f64 = 32.0;
-/// How many times as long the honest tenant may wait as it does beside neighbours who tell the truth.
+/// How many times as long the honest tenant may wait as beside truthful neighbours.
 const LIMIT: f64 = 2.0;
 
 pub async fn measure(table: &mut Table) -> Result<()> {

@@ -1,8 +1,8 @@
-//! Errand beside the bare `docker exec` API and what else there is to compare with: the same commands in the same container in the same
-//! run, in turns, so that whatever else the machine does falls on both. Prints a Markdown table; progress goes to standard error. Asserts
-//! nothing but that commands do what they shall.
+//! Compares Errand with the bare `docker exec` API and other baselines: the same commands in the same container in the same run,
+//! alternating, so that other load on the machine affects both sides. Prints a Markdown table; progress goes to standard error. Asserts
+//! only that commands do what they should.
 //!
-//! Starts real servers on empty databases. `ERRAND_IMAGE` is the sandboxes' image, which must be on the engine. Ends only what it started.
+//! Starts real servers on empty databases. `ERRAND_IMAGE` is the sandboxes' image, which must be on the engine. Stops only what it started.
 
 mod apart;
 mod at_once;
@@ -39,13 +39,13 @@ use clap::Parser as _;
 use plan::{Args, Group, Plan};
 use table::Table;
 
-// One thread: a client that wakes itself on another core would be measured with the server.
+// One thread: the wake-ups of a client with several threads would be measured as the server's.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let plan = Args::parse().plan();
-    // Each subscriber has a connection.
+    // Each subscriber needs a connection.
     rlimit::increase_nofile_limit(u64::MAX)?;
-    // Dropped on Ctrl-C too: servers and containers go in either case.
+    // Ctrl-C drops the future too, so servers and containers are removed in either case.
     let result = tokio::select! {
         result = run(plan) => result,
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
@@ -60,7 +60,7 @@ async fn run(plan: Plan) -> Result<()> {
     let mut table = Table::default();
     let mut failed = Vec::new();
     for group in &plan.groups {
-        // What was measured before is worth having all the same.
+        // Earlier results are printed even after an error.
         if let Err(error) = measure(*group, &plan, &docker, &mut table).await {
             eprintln!("{group:?} failed: {error:?}");
             failed.push(format!("{group:?}"));

@@ -1,4 +1,4 @@
-//! A lot of output of one task, kept and followed, beside `tee` into a file.
+//! A large output of one task, stored and followed, compared with `tee` into a file.
 
 use std::time::{Duration, Instant};
 
@@ -17,24 +17,25 @@ const GOAL: f64 = 0.8;
 const GROWTH_LIMIT: f64 = 32.0;
 const MEGABYTE: f64 = 1e6;
 const MEBIBYTE: f64 = (1 << 20) as f64;
-/// Beside the task logs, on the same disk.
+/// On the same disk as the task logs.
 const COPY: &str = "/tmp/errand-bench-copy";
 
-/// Where a command writes down when it began and ended, by the sandbox's clock: the exec itself does not count. In hundredths of a second.
+/// The file to which a command writes when it began and ended, in hundredths of a second by the sandbox's clock: the exec itself does not
+/// count.
 const CLOCK: &str = "/tmp/errand-bench-clock";
 
-/// How long it took to follow a task.
+/// How long following a task took.
 #[derive(Default)]
 struct Taken {
-    /// The command, by its own clock.
+    /// The time of the command, by its own clock.
     ended: Duration,
-    /// Until its end was announced.
+    /// The time until the task's end was announced.
     announced: Duration,
-    /// Until its follower had every byte.
+    /// The time until its follower had every byte.
     followed: Duration,
 }
 
-/// Of all rounds together; `growth`, in bytes, of the one with the most.
+/// The sum of all rounds; `growth`, in bytes, is that of the round with the most.
 #[derive(Default)]
 struct Sums {
     ours: Taken,
@@ -49,7 +50,7 @@ pub async fn measure(plan: &Plan, docker: &Docker, table: &mut Table) -> Result<
     eprintln!("output of {} MB", plan.output_bytes / 1_000_000);
     let server = Server::start(docker, &[]).await?;
     let bot = server.bot("bench").await?;
-    // What the first task with output allocates is not counted.
+    // Memory that the first task with output allocates does not count.
     follow(&bot, 1_000_000).await?;
     let mut sums = Sums::default();
     for _ in 0..plan.rounds {
@@ -71,7 +72,7 @@ async fn round(size: u64, server: &Server, bot: &Bot, sums: &mut Sums) -> Result
     sums.ours.ended += ours.ended;
     sums.ours.announced += ours.announced;
     sums.ours.followed += ours.followed;
-    // What one side has left to write to the disk must not slow down the other.
+    // Writes that are still pending must not slow down the other side.
     bare.run(&format!("rm -f {log}; sync")).await?;
 
     bare.run(&timed(&format!("{} | tee {COPY} >/dev/null", print(size)))).await?;
@@ -118,14 +119,14 @@ fn timed(command: &str) -> String {
     format!("rm -f {CLOCK}; {now}; {command}; {now}")
 }
 
-/// How long the last command took that was timed.
+/// The duration of the last timed command.
 async fn clock(bare: &Bare) -> Result<Duration> {
     let printed = bare.run(&format!("cat {CLOCK}")).await?;
     let (begun, ended) = printed.split_once('\n').context("two times")?;
     Ok(Duration::try_from_secs_f64(ended.trim().parse::<f64>()? - begun.trim().parse::<f64>()?)?)
 }
 
-/// Runs a command and follows it. Returns how long that took, and where the log is.
+/// Runs a command and follows it. Returns the times and the path of the log.
 async fn follow(bot: &Bot, expected: u64) -> Result<(Taken, String)> {
     let mut client = bot.client.clone();
     let begun = Instant::now();

@@ -1,4 +1,4 @@
-//! How much of everything, and which parts.
+//! The sizes of all measurements, and the choice of groups.
 
 use std::time::Duration;
 
@@ -7,35 +7,35 @@ use clap::{Parser, ValueEnum};
 /// Measures Errand beside the bare `docker exec` API.
 #[derive(Debug, Parser)]
 pub struct Args {
-    /// A few minutes' worth: figures that show that everything works, and little more.
+    /// Run a few minutes only: the figures show that everything works, and little more.
     #[arg(long)]
     quick: bool,
-    /// Only these.
+    /// Run only these groups.
     #[arg(long, value_name = "GROUPS", value_delimiter = ',', value_enum)]
     only: Vec<Group>,
-    /// What cargo adds.
+    /// An argument that cargo adds.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-/// What is measured on a server of its own: what other measurements leave in memory must not count.
+/// A group of measurements. Each group runs on its own server, so that memory left by other groups does not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Group {
-    /// Tasks per second. Before what the execs of the others leave on the disk.
+    /// Tasks per second. Runs first, because files that the execs of other groups leave on the disk slow it down.
     Throughput,
-    /// How long one task takes.
+    /// The latency of one task.
     Latency,
-    /// Much output.
+    /// A large output.
     Output,
-    /// What tasks cost that do nothing.
+    /// The cost of silent tasks.
     Quiet,
-    /// Many who wait for notifications.
+    /// Many subscribers that wait for notifications.
     Subscribers,
     /// A server that is killed.
     Recovery,
-    /// Sandboxes without a container engine.
+    /// Embedded sandboxes.
     Embedded,
-    /// Many of those, some of which do not answer.
+    /// Many embedded sandboxes, some of which do not answer.
     Hostile,
     /// A quiet tenant beside a greedy one.
     Fairness,
@@ -43,52 +43,52 @@ pub enum Group {
     Lies,
 }
 
-/// So many tasks, this many at any moment.
+/// A number of tasks, with bounded concurrency.
 pub struct Burst {
     pub at_a_time: usize,
-    /// In a round, of ours.
+    /// Errand's tasks per round.
     pub tasks: usize,
-    /// In a round, of the other side's, which is slower.
+    /// The other side's execs per round: fewer, because the other side is slower.
     pub execs: usize,
 }
 
-/// How much of everything.
+/// The sizes of all measurements.
 pub struct Plan {
     pub groups: Vec<Group>,
     /// Commands for each latency.
     pub latencies: usize,
-    /// Turns of each rate.
+    /// Rounds for each rate.
     pub rounds: usize,
     pub bursts: [Burst; 3],
-    /// Commands of the fork loop in a round.
+    /// Commands of the fork loop per round.
     pub forks: usize,
     pub output_bytes: u64,
-    /// Sandboxes of what is done in many.
+    /// The number of sandboxes for measurements with many of them.
     pub sandboxes: usize,
-    /// Quiet tasks in all of them.
+    /// Silent tasks in all these sandboxes together.
     pub quiet: usize,
-    /// How long they are silent before they are looked at for a stall.
+    /// How long a task is silent before it is checked for a stall.
     pub stall_after: Duration,
-    /// How long CPU time is counted.
+    /// How long CPU time is measured.
     pub counting: Duration,
     pub subscribers: usize,
-    /// Running tasks, and as many that end meanwhile, when the server is killed.
+    /// Running tasks when the server is killed; as many others end while it is down.
     pub recovered: usize,
-    /// Sandboxes that are made, of each kind, one after the other.
+    /// Sandboxes of each kind that are created one after the other.
     pub made: usize,
-    /// Sandboxes at a restart of the server, some of which do not answer.
+    /// Sandboxes at the restart of a server, some of which do not answer.
     pub hostile_among: usize,
 }
 
 impl Plan {
-    /// So many in each round, when all rounds together took so long: per second.
+    /// The rate per second of `count` per round, when all rounds together took `taken`.
     pub fn rate(&self, count: usize, taken: Duration) -> f64 {
         (self.rounds * count) as f64 / taken.as_secs_f64()
     }
 }
 
 impl Args {
-    /// What they ask for.
+    /// The sizes that the arguments select.
     pub fn plan(self) -> Plan {
         let groups = if self.only.is_empty() { Group::value_variants().to_vec() } else { self.only };
         let burst = |at_a_time, tasks, execs| Burst { at_a_time, tasks, execs };

@@ -1,10 +1,10 @@
-//! What `/proc` says about processes of this machine.
+//! Reads process figures from `/proc`.
 
 use std::{fs, time::Duration};
 
 use anyhow::{Context as _, Result};
 
-/// Units of CPU time in /proc, per second: fixed on every Linux of today.
+/// Units of CPU time in `/proc` per second: the same on every current Linux.
 const TICKS: u64 = 100;
 
 /// Resident memory, in bytes.
@@ -12,23 +12,23 @@ pub fn resident(pid: u32) -> Result<u64> {
     kibibytes(&format!("/proc/{pid}/status"), "VmRSS")
 }
 
-/// Memory with a share of what others use too, in bytes.
+/// Proportional memory (PSS) in bytes: shared pages count by their share.
 pub fn proportional(pid: u32) -> Result<u64> {
     kibibytes(&format!("/proc/{pid}/smaps_rollup"), "Pss")
 }
 
-/// The process that it was started by, or that looks after it now.
+/// The parent process.
 pub fn parent(pid: u32) -> Result<u32> {
     Ok(number(&format!("/proc/{pid}/status"), "PPid")?.try_into()?)
 }
 
-/// From now on the peak is that of what comes.
+/// Resets the peak: later reads return the peak since this call.
 pub fn forget_peak(pid: u32) -> Result<()> {
-    // 5: the peak, see proc(5).
+    // The value 5 resets the peak, see proc(5).
     fs::write(format!("/proc/{pid}/clear_refs"), "5").context("forget the peak of the memory")
 }
 
-/// The most resident memory, in bytes: as the kernel keeps it, which misses nothing between two looks.
+/// The peak of resident memory in bytes. The kernel keeps it, so no peak between two reads is missed.
 pub fn peak(pid: u32) -> Result<u64> {
     kibibytes(&format!("/proc/{pid}/status"), "VmHWM")
 }
@@ -41,11 +41,11 @@ pub fn cpu_time(pid: u32) -> Result<Duration> {
     Ok(Duration::from_millis(ticks * 1000 / TICKS))
 }
 
-/// Of all threads: how often they woke up.
+/// Voluntary context switches of all threads: how often they woke up.
 pub fn context_switches(pid: u32) -> Result<u64> {
     let mut total = 0;
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-        // A thread may have ended since.
+        // The thread may have ended meanwhile.
         total += number(&thread?.path().join("status").to_string_lossy(), "voluntary_ctxt_switches").unwrap_or(0);
     }
     Ok(total)
@@ -55,7 +55,7 @@ fn kibibytes(path: &str, name: &str) -> Result<u64> {
     Ok(number(path, name)? * 1024)
 }
 
-/// The number behind a name in one of the files of /proc.
+/// The number after a name in a file of `/proc`.
 fn number(path: &str, name: &str) -> Result<u64> {
     let text = fs::read_to_string(path)?;
     let line =

@@ -1,4 +1,4 @@
-//! What many quiet tasks cost the server and the sandboxes.
+//! The cost of many silent tasks, in the server and in the sandboxes.
 
 use std::time::{Duration, Instant};
 
@@ -14,15 +14,15 @@ use crate::{
     table::Table,
 };
 
-/// Kilobytes of each task, in the server and in its sandbox.
+/// The most memory per task in kilobytes, in the server and in its sandbox.
 const SERVER_LIMIT: f64 = 30.0;
 const SANDBOX_LIMIT: f64 = 500.0;
-/// Per cent of one core, for all together.
+/// The most CPU time of all tasks together, in per cent of one core.
 const CPU_LIMIT: f64 = 2.0;
 const KILOBYTE: f64 = 1000.0;
-/// After the moment from which silence counts, until every task has been looked at twice.
+/// How long, from the moment when silence counts, until every task has been checked twice.
 const SETTLING: Duration = Duration::from_secs(12);
-/// Longer than anything here takes.
+/// Runs longer than the whole measurement.
 const QUIET: &str = "sleep 1200";
 
 pub async fn measure(plan: &Plan, docker: &Docker, table: &mut Table) -> Result<()> {
@@ -37,7 +37,7 @@ pub async fn measure(plan: &Plan, docker: &Docker, table: &mut Table) -> Result<
 
     let mut bots = server.bots(sandboxes).await?;
     for bot in &mut bots {
-        // What every first task allocates is not counted.
+        // Memory that the first tasks allocate once does not count.
         for _ in 0..5 {
             let notification = bot.client.complete("true").await?;
             bot.client.acknowledge(&notification).await?;
@@ -45,7 +45,7 @@ pub async fn measure(plan: &Plan, docker: &Docker, table: &mut Table) -> Result<
     }
     let before = (proc::resident(pid)?, memory(&bots).await?);
     start(tasks, &bots).await?;
-    // Silence is looked at from then on, which costs the most that a quiet task ever does.
+    // From then on silent tasks are checked for a stall, which is the most that a silent task ever costs.
     tokio::time::sleep(plan.stall_after + SETTLING).await;
     let after = (proc::resident(pid)?, memory(&bots).await?);
     let each = |after: u64, before: u64| after.saturating_sub(before) as f64 / KILOBYTE / tasks as f64;

@@ -1,4 +1,4 @@
-//! A server that is killed, and commands that end while there is none.
+//! A server that is killed, and commands that end while no server runs.
 
 use std::time::{Duration, Instant};
 
@@ -15,12 +15,12 @@ use crate::{
 };
 
 const LIMIT: f64 = 5.0;
-/// How long commands have to end.
+/// How long commands may take to end.
 const END_LIMIT: Duration = Duration::from_mins(1);
-/// Commands wait at one of two gates: for those that end while no server runs, and for those that end after.
+/// Commands wait at one of two gates. The first opens while no server runs, the second after the restart.
 const GATES: [&str; 2] = ["/tmp/errand-bench-first", "/tmp/errand-bench-second"];
 
-/// A task, and the code that its command exits with.
+/// A task and its expected exit code.
 #[derive(Clone)]
 struct Expected {
     bot: usize,
@@ -55,7 +55,7 @@ pub async fn measure(plan: &Plan, docker: &Docker, table: &mut Table) -> Result<
     }
     let known = begun.elapsed();
     wrong += still_running.abs_diff(count);
-    // Those that were found running must be followed to their real end, too.
+    // Tasks that the server found running must be followed to their real end too.
     open(GATES[1], &bots).await?;
     wrong += self::wrong(&running, &bots).await?;
 
@@ -67,7 +67,7 @@ pub async fn measure(plan: &Plan, docker: &Docker, table: &mut Table) -> Result<
     Ok(())
 }
 
-/// Starts commands that wait at a gate, and waits until they do.
+/// Starts commands that wait at a gate, and waits until all of them do.
 async fn start(count: usize, gate: &'static str, bots: &[Bot]) -> Result<Vec<Expected>> {
     let clients: Vec<Client> = bots.iter().map(|bot| bot.client.clone()).collect();
     let work = move |number: usize| {
@@ -83,7 +83,7 @@ async fn start(count: usize, gate: &'static str, bots: &[Bot]) -> Result<Vec<Exp
     Ok(at_once(8, count, work).await?.1)
 }
 
-/// Lets the commands go on that wait at a gate.
+/// Opens a gate.
 async fn open(gate: &str, bots: &[Bot]) -> Result<()> {
     for bot in bots {
         bot.sandbox.bare().run(&format!(": >{gate}")).await?;
@@ -91,7 +91,7 @@ async fn open(gate: &str, bots: &[Bot]) -> Result<()> {
     Ok(())
 }
 
-/// Waits until as many commands have ended.
+/// Waits until this many commands have ended.
 async fn ended(count: usize, bots: &[Bot]) -> Result<()> {
     let deadline = Instant::now() + END_LIMIT;
     loop {
@@ -106,7 +106,7 @@ async fn ended(count: usize, bots: &[Bot]) -> Result<()> {
     }
 }
 
-/// How many tasks are announced with another outcome than theirs, or are not.
+/// How many tasks are announced with a wrong outcome, or not at all.
 async fn wrong(tasks: &[Expected], bots: &[Bot]) -> Result<usize> {
     let clients: Vec<Client> = bots.iter().map(|bot| bot.client.clone()).collect();
     let tasks = tasks.to_vec();
@@ -114,7 +114,7 @@ async fn wrong(tasks: &[Expected], bots: &[Bot]) -> Result<usize> {
     let work = move |number: usize| {
         let (client, expected) = (clients[tasks[number].bot].clone(), tasks[number].clone());
         async move {
-            // One that never comes is as wrong as one that says something else.
+            // A missing completion counts as wrong too.
             let right = client.completion(&expected.task).await.is_ok_and(|told| exited(&told) == Some(expected.code));
             Ok(usize::from(!right))
         }

@@ -1,4 +1,4 @@
-//! A sandbox as the engine and the machine see it.
+//! A sandbox as seen by the engine and the machine.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -15,7 +15,7 @@ use futures_util::StreamExt as _;
 
 use crate::{bare::Bare, proc};
 
-/// Containers that were killed, to be removed in the end.
+/// Killed containers that are removed at the end.
 static ENDED: Mutex<Vec<(Docker, String)>> = Mutex::new(Vec::new());
 
 /// A container, killed when dropped.
@@ -24,12 +24,12 @@ pub struct Sandbox {
     container: String,
 }
 
-/// Memory of a sandbox's processes, with their shares of what they have in common, in bytes.
+/// Memory of a sandbox's processes in bytes; shared pages count by their share.
 #[derive(Default, Clone, Copy)]
 pub struct Memory {
-    /// Of all.
+    /// All processes.
     pub all: u64,
-    /// Of those that are Errand's own.
+    /// Only Errand's own processes.
     pub own: u64,
 }
 
@@ -38,12 +38,12 @@ impl Sandbox {
         Self { docker, container }
     }
 
-    /// Runs commands in it without Errand.
+    /// Runs commands in the sandbox without Errand.
     pub fn bare(&self) -> Bare {
         Bare::new(self.docker.clone(), self.container.clone())
     }
 
-    /// CPU time of all that ever ran in it.
+    /// CPU time of everything that ever ran in the sandbox.
     pub async fn cpu_time(&self) -> Result<Duration> {
         let options = StatsOptionsBuilder::default().stream(false).one_shot(true).build();
         let mut stats = Box::pin(self.docker.stats(&self.container, Some(options)));
@@ -52,14 +52,14 @@ impl Sandbox {
         Ok(Duration::from_nanos(nanoseconds.context("no CPU time")?))
     }
 
-    /// Needs an engine on this machine, and the right to look at its processes.
+    /// Memory of the sandbox's processes. Needs an engine on this machine, and permission to read about its processes.
     pub async fn memory(&self) -> Result<Memory> {
         let options = TopOptionsBuilder::default().ps_args("-eo pid,comm").build();
         let top = self.docker.top_processes(&self.container, Some(options)).await?;
         let mut memory = Memory::default();
         for process in top.processes.unwrap_or_default() {
             let [pid, name] = &process[..] else { continue };
-            // One that has ended since has no memory.
+            // A process that has ended meanwhile counts as no memory.
             let Ok(bytes) = proc::proportional(pid.parse()?) else { continue };
             memory.all += bytes;
             memory.own += if name.starts_with("errand-") { bytes } else { 0 };
@@ -67,7 +67,7 @@ impl Sandbox {
         Ok(memory)
     }
 
-    /// Memory of the process that the engine keeps for it.
+    /// Memory of the engine's shim process for the sandbox.
     pub async fn shim(&self) -> Result<u64> {
         let state = self.docker.inspect_container(&self.container, None).await?.state;
         let first = state.and_then(|state| state.pid).context("no first process")?;
@@ -86,8 +86,8 @@ impl Drop for Sandbox {
     }
 }
 
-/// Removes what has ended. Not earlier: for minutes, ext4 without a journal passes over every inode that was deleted when it looks for a free
-/// one, and whoever makes files pays for what others have removed.
+/// Removes the killed containers. Not earlier: for minutes after a deletion, ext4 without a journal skips every deleted inode when it
+/// searches for a free one, which slows down every process that creates files.
 pub fn remove_ended() {
     for (docker, container) in ENDED.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
         let name = container.clone();
@@ -98,7 +98,7 @@ pub fn remove_ended() {
     }
 }
 
-/// Does something where nobody can wait for the runtime that they run on. False when it failed.
+/// Runs work on another thread, for callers that cannot block on their async runtime. Returns false when the work failed.
 fn apart(work: impl Future<Output = Result<(), bollard::errors::Error>> + Send + 'static) -> bool {
     let done = thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -1,4 +1,4 @@
-//! A real server on an empty database.
+//! Runs a real server on an empty database.
 
 use std::{
     fs::{self, File},
@@ -17,10 +17,10 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::{client::Client, sandbox::Sandbox};
 
-/// How long the server has to say that it serves.
+/// How long the server may take to serve.
 const START: Duration = Duration::from_mins(1);
 
-/// The largest frame of HTTP/2 that clients take, in bytes: the command line's.
+/// The largest HTTP/2 frame that clients accept, in bytes: the same as the command line's.
 const FRAME: u32 = 64 * 1024;
 
 /// A running server, killed when dropped.
@@ -38,16 +38,16 @@ pub struct Bot {
 }
 
 impl Server {
-    /// Starts a server. Its database is below the build directory: that of temporary files may be memory.
+    /// Starts a server. Its database is below the build directory, because the directory for temporary files may be in memory.
     pub async fn start(docker: &Docker, flags: &[&str]) -> Result<Self> {
         Self::on("docker", docker, flags).await
     }
 
-    /// The same, with this runtime.
+    /// Like [`Self::start`], with this runtime.
     pub async fn on(runtime: &str, docker: &Docker, flags: &[&str]) -> Result<Self> {
         let data = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
         let cores = thread::available_parallelism()?.get().to_string();
-        // The limits of the defaults would be met by the load, not by the server.
+        // The benchmark's load would reach the default limits.
         let raised = ["--max-running-per-bot", "10000", "--max-running-per-tenant", "10000", "--pids-limit", "30000"];
         let own = ["--memory-bytes", "8GiB", "--cpus", &cores, "--runtime", runtime];
         let flags: Vec<String> = raised.iter().chain(&own).chain(flags).map(|flag| (*flag).to_owned()).collect();
@@ -55,13 +55,13 @@ impl Server {
         Ok(Self { docker: docker.clone(), flags, process, data })
     }
 
-    /// Makes a bot, with its sandbox.
+    /// Creates a bot with its sandbox.
     pub async fn bot(&self, name: &str) -> Result<Bot> {
         let sandbox = Sandbox::new(self.docker.clone(), self.make(name).await?);
         Ok(Bot { client: self.client(name).await?, sandbox })
     }
 
-    /// Makes the sandbox of a bot, and returns its id. Whatever is not a container has to be deleted again.
+    /// Creates the sandbox of a bot, and returns its id. Unless the sandbox is a container, the caller must delete it.
     pub async fn make(&self, bot: &str) -> Result<String> {
         let request = EnsureSandboxRequest { bot_id: bot.to_owned(), spec: None };
         let ensured = SandboxServiceClient::new(self.connect().await?).ensure_sandbox(request).await;
@@ -76,7 +76,7 @@ impl Server {
         Ok(())
     }
 
-    /// Makes so many bots.
+    /// Creates this many bots.
     pub async fn bots(&self, count: usize) -> Result<Vec<Bot>> {
         let mut bots = Vec::new();
         for number in 0..count {
@@ -85,17 +85,17 @@ impl Server {
         Ok(bots)
     }
 
-    /// A client of a bot, with a connection of its own.
+    /// A client of a bot, on a separate connection.
     pub async fn client(&self, bot: &str) -> Result<Client> {
         Client::new(self.connect().await?, bot).await
     }
 
-    /// A connection of its own.
+    /// A separate connection.
     pub async fn connect(&self) -> Result<Channel> {
         Ok(self.process.endpoint.connect().await?)
     }
 
-    /// Where clients reach it.
+    /// The server's address for clients.
     pub fn endpoint(&self) -> Endpoint {
         self.process.endpoint.clone()
     }
@@ -105,24 +105,24 @@ impl Server {
         self.process.child.id()
     }
 
-    /// Where its database is, or anything else on the same disk.
+    /// The directory of the database; other files on the same disk may be put there.
     pub fn directory(&self) -> &Path {
         self.data.path()
     }
 
-    /// Where the sandboxes are that it makes itself.
+    /// The directory of the embedded sandboxes.
     pub fn sandboxes(&self) -> PathBuf {
         data_dir(self.data.path()).join("sandboxes")
     }
 
-    /// Kills it: it gets to do nothing more.
+    /// Kills the server, which cannot clean up.
     pub fn kill(&mut self) -> Result<()> {
         self.process.child.kill()?;
         self.process.child.wait()?;
         Ok(())
     }
 
-    /// Starts it again on the same data, and waits until it serves.
+    /// Starts the server again on the same data, and waits until it serves.
     pub async fn start_again(&mut self) -> Result<()> {
         self.process = Process::start(self.data.path(), &self.flags).await?;
         Ok(())
@@ -157,7 +157,7 @@ impl Process {
         fs::read_to_string(&self.log).unwrap_or_default().trim_end().to_owned()
     }
 
-    /// Waits until the server serves. Its first line says where.
+    /// Waits until the server serves. The server's first line of output names its address.
     async fn ready(&mut self) -> Result<()> {
         let mut line = String::new();
         BufReader::new(self.child.stdout.take().context("its output")?).read_line(&mut line)?;

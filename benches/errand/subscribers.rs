@@ -1,4 +1,4 @@
-//! Many sessions that wait for their notification, each over a connection of its own, as agent loops do.
+//! Many sessions that wait for their notifications, each on a connection of its own, as agent loops do.
 
 use std::time::{Duration, SystemTime};
 
@@ -21,7 +21,7 @@ use crate::{
 
 const LATENCY_LIMIT: f64 = 50.0;
 const MEMORY_LIMIT: f64 = 40.0;
-/// Tasks that run at the same time, so that what is measured is not a queue of launches.
+/// Concurrent tasks: few, so that no queue of launches is measured.
 const AT_A_TIME: usize = 4;
 
 type Subscription = Streaming<SubscribeResponse>;
@@ -80,7 +80,7 @@ async fn subscribe(server: &Server, bot: &Bot, sessions: impl Iterator<Item = &S
     Ok(subscribed)
 }
 
-/// Waits for one notification on each.
+/// Waits for one notification on each subscription.
 fn receive(subscribed: Vec<Subscription>) -> JoinSet<Result<Duration>> {
     let mut receipts = JoinSet::new();
     for mut subscription in subscribed {
@@ -96,7 +96,7 @@ async fn received(receipts: JoinSet<Result<Duration>>) -> Result<Vec<Duration>> 
     receipts.join_all().await.into_iter().collect()
 }
 
-/// Since it was made, which was before it was committed: the commit counts as well.
+/// The notification's age. It starts before the commit, so the commit counts too.
 fn age(notification: &Notification) -> Result<Duration> {
     let created = notification.created_at.context("when it was made")?;
     let created =

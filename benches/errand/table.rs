@@ -1,4 +1,4 @@
-//! The result as one Markdown table: first what has a ratio, then what has a limit, then what only explains.
+//! The result as one Markdown table: first rows with a ratio, then rows with a limit, then explanatory rows.
 
 use std::{
     fmt, fs, thread,
@@ -8,7 +8,7 @@ use std::{
 use anyhow::Result;
 use bollard::Docker;
 
-/// Rows, and goals that were set for some of them.
+/// Rows, and the goals of some of them.
 #[derive(Default)]
 pub struct Table {
     compared: Vec<Row>,
@@ -25,27 +25,26 @@ struct Row {
     theirs: String,
 }
 
-/// What was to be reached.
+/// The goal of a row.
 struct Goal {
     rule: String,
     reached: bool,
 }
 
 impl Table {
-    /// How many times the other side's figure ours is, or the other way round where less is better: more than 1 is always better.
-    /// `least`: the goal for it.
+    /// Adds a ratio of our figure to the other side's, inverted where less is better: more than 1 is always better. `least` is the goal.
     pub fn times(&mut self, what: &str, ratio: f64, least: Option<f64>, ours: String, theirs: String) {
         let goal = least.map(|least| Goal { rule: format!("≥ {least}×"), reached: ratio >= least });
         let result = if ratio < 10.0 { format!("{ratio:.2}×") } else { format!("{ratio:.1}×") };
         self.compared.push(Row { what: what.to_owned(), result, goal, ours, theirs });
     }
 
-    /// How many times faster than the bare exec we are, by the value that `share` of all do not exceed.
+    /// Adds how many times faster than the bare exec we are, at the percentile `share`.
     pub fn faster(&mut self, what: &str, share: f64, ours: &[Duration], theirs: &[Duration], least: Option<f64>) {
         self.faster_than("docker exec", what, share, ours, theirs, least);
     }
 
-    /// The same, than another.
+    /// Like [`Self::faster`], compared with another side.
     pub fn faster_than(
         &mut self,
         other: &str,
@@ -61,14 +60,14 @@ impl Table {
         self.times(&format!("{what}, p{:.0}", share * 100.0), ratio, least, milliseconds(ours), theirs);
     }
 
-    /// A figure that must stay below another.
+    /// Adds a figure that must stay below a limit.
     pub fn below(&mut self, what: &str, value: f64, unit: &str, limit: f64) {
         let goal = Some(Goal { rule: format!("< {limit} {unit}"), reached: value < limit });
         let result = format!("{value:.1} {unit}");
         self.limited.push(Row { what: what.to_owned(), result, goal, ours: String::new(), theirs: String::new() });
     }
 
-    /// A figure without a goal.
+    /// Adds a figure without a goal.
     pub fn note(&mut self, what: &str, result: String) {
         self.explaining.push(Row {
             what: what.to_owned(),
@@ -110,7 +109,7 @@ pub fn milliseconds(duration: Duration) -> String {
     if milliseconds < 1.0 { format!("{milliseconds:.3} ms") } else { format!("{milliseconds:.1} ms") }
 }
 
-/// What it was measured on, and when.
+/// Describes the machine and the date of the measurement.
 pub async fn machine(docker: &Docker) -> Result<String> {
     let cores = thread::available_parallelism()?.get();
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;

@@ -1,4 +1,4 @@
-//! Tasks per second: each committed, announced and acknowledged.
+//! Tasks per second; each task is committed, announced and acknowledged.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::{
     table::{Table, milliseconds},
 };
 
-/// So many per second are the goal at this many at a time, as a multiple of the bare exec's rate and of the fork loop's.
+/// The concurrency at which the goals apply: multiples of the rates of the bare exec and of the fork loop.
 const MANY: usize = 32;
 const GOAL_EXEC: f64 = 20.0;
 const GOAL_FORK: f64 = 0.4;
@@ -33,7 +33,7 @@ pub async fn measure(plan: &Plan, docker: &Docker, table: &mut Table) -> Result<
     Ok(())
 }
 
-/// Before the engine has run anything: what its execs leave behind and remove slows those down who make files after it, and no others.
+/// Runs before any exec of the engine: the files that execs leave behind and remove slow down only processes that create files later.
 async fn against_forks(
     size: &Burst,
     plan: &Plan,

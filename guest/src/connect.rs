@@ -1,6 +1,7 @@
-//! The process of an exec: finds the bridge, or starts it, and hands its standard streams over to it.
+//! The process that an exec starts. It finds or starts the bridge process and passes its standard streams on.
 //!
-//! The bridge reads and writes them directly; this process only stays, because the engine ends the streams with it.
+//! The bridge process then reads and writes the streams directly. This process stays only because the engine closes the streams when it
+//! exits.
 
 use std::{
     fs, io,
@@ -25,28 +26,28 @@ use crate::{
     socket,
 };
 
-/// How long the bridge may take to be there.
+/// How long to wait for the bridge process to accept a connection.
 const LIMIT: Duration = Duration::from_secs(10);
-/// How long it may take to let go of streams whose other end is closed.
+/// How long the bridge process may take to release the streams after the server has closed its end.
 const LAST_WAIT: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
-/// How often it is looked for meanwhile.
+/// The interval between two attempts to connect.
 const PAUSE: Duration = Duration::from_millis(2);
-/// The socket's name in the bridge's directory.
+/// The socket's name in the directory of the bridge process.
 pub(crate) const SOCKET: &str = "socket";
-/// The bridge has taken the streams.
+/// Answer: the bridge process has taken the streams.
 pub(crate) const TAKEN: u8 = b't';
-/// The bridge is older than who asks, and ends: a newer one is to be started.
+/// Answer: the bridge process is older than this program and exits; this program must start a newer one.
 pub(crate) const RETIRES: u8 = b'r';
 
-/// The bridge's own directory below the root of the task directories.
+/// The directory of the bridge process, below the root of the task directories.
 pub(crate) fn directory(root: &Path) -> PathBuf {
     root.join(".bridge")
 }
 
-/// Connects the standard streams with a bridge of at least this generation. Returns when the bridge lets go of them.
+/// Connects the standard streams to a bridge process of at least this generation. Returns when the bridge process releases them.
 ///
 /// # Errors
-/// When there is no bridge and none can be started.
+/// When no bridge process runs and none can be started.
 pub fn run(root: &Path, generation: u32) -> io::Result<()> {
     let directory = directory(root);
     make(root, 0o711)?;
@@ -56,7 +57,7 @@ pub fn run(root: &Path, generation: u32) -> io::Result<()> {
     loop {
         match socket::connect(&directory, SOCKET) {
             Ok(bridge) if hand_over(&bridge, generation)? => return Ok(()),
-            // It is there, and too busy, or stopped.
+            // A bridge process exists but is too busy or stopped.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline => {
                 std::thread::sleep(PAUSE);
                 continue;
@@ -67,7 +68,7 @@ pub fn run(root: &Path, generation: u32) -> io::Result<()> {
         started = match started {
             Some(bridge) => match serve::look_after(bridge) {
                 Started::Runs => Some(bridge),
-                // The one that it gave way to may have been about to go itself.
+                // The new bridge process yielded to another one, which may have been exiting itself.
                 Started::Gone => None,
                 Started::Failed => return Err(does_not_come_up(io::ErrorKind::Other, &directory)),
             },
@@ -92,14 +93,15 @@ fn make(directory: &Path, mode: u32) -> io::Result<()> {
     }
 }
 
-/// Waits until the bridge lets go of the streams. Where the server has, for a while only: a bridge that was stopped does not notice.
+/// Waits until the bridge process releases the streams. Once the server has closed its end, waits at most [`LAST_WAIT`]: a stopped bridge
+/// process does not notice the close.
 fn stay(bridge: &UnixStream) {
     let stdin = io::stdin();
     let mut left = None;
     loop {
         let mut watched = vec![PollFd::new(bridge, PollFlags::IN)];
         if left.is_none() {
-            // No event but the close of the other end.
+            // Asks for no event: only the close of the other end is reported.
             watched.push(PollFd::new(&stdin, PollFlags::empty()));
         }
         match poll(&mut watched, left.as_ref()) {
@@ -114,7 +116,7 @@ fn not_there(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }
 
-/// Gives the bridge the streams and waits until it is done with them. False when it retires instead.
+/// Passes the streams to the bridge process and waits until it has finished with them. Returns false if the bridge process retires instead.
 fn hand_over(mut bridge: &UnixStream, generation: u32) -> io::Result<bool> {
     let (stdin, stdout) = (io::stdin(), io::stdout());
     let descriptors = [stdin.as_fd(), stdout.as_fd()];
@@ -130,7 +132,7 @@ fn hand_over(mut bridge: &UnixStream, generation: u32) -> io::Result<bool> {
             stay(bridge);
             Ok(true)
         }
-        // It retires, or ended this very moment.
+        // The bridge process retires, or exited at this very moment.
         Ok(_) => Ok(false),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             Err(io::Error::new(io::ErrorKind::TimedOut, format!("the bridge did not answer within {LIMIT:?}")))

@@ -1,4 +1,4 @@
-//! Executing a program as a shell would: looked for along a search path, with a shell for what has no format that the kernel knows.
+//! Executes a program as a shell would: searches a path for it, and runs files of a format unknown to the kernel with a shell.
 
 use std::{
     ffi::{CStr, CString},
@@ -7,21 +7,22 @@ use std::{
 
 use rustix::io::Errno;
 
-/// Where programs are looked for when the environment does not say; that of execvp(3).
+/// The search path when the environment has none; the same as in execvp(3).
 pub(crate) const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// Runs what has no format that the kernel knows, as execvp(3) does.
+/// Runs files of a format that the kernel does not know, as execvp(3) does.
 const FALLBACK_SHELL: &CStr = c"/bin/sh";
 
 /// Why a program was not executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// The kernel's word about the program itself.
+    /// The kernel's error about the program itself.
     Program(Errno),
-    /// The program is there, and what it needs to run is not.
+    /// The program exists, but something it needs to run (its interpreter or loader) does not.
     Interpreter(Errno),
 }
 
-/// Becomes the program that `argv` names, or says why not. Without a slash in its name it is looked for along `path`.
+/// Replaces this process with the program that `argv` names, or returns the reason why not. A name without a slash is searched for along
+/// `path`.
 pub(crate) fn exec(argv: &[CString], path: &str, env: &[CString]) -> Refusal {
     let Some(program) = argv.first() else { return Refusal::Program(Errno::NOENT) };
     if program.as_bytes().contains(&b'/') {
@@ -31,13 +32,13 @@ pub(crate) fn exec(argv: &[CString], path: &str, env: &[CString]) -> Refusal {
     for entry in path.split(':') {
         let entry = if entry.is_empty() { "." } else { entry };
         let Ok(file) = CString::new([entry.as_bytes(), b"/", program.as_bytes()].concat()) else { continue };
-        // Cheaper than to fail.
+        // An access check costs less than a failed exec.
         if let Err(Errno::NOENT) = rustix::fs::access(file.as_c_str(), rustix::fs::Access::EXISTS) {
             continue;
         }
         match exec_file(&file, argv, env) {
             Refusal::Program(Errno::NOENT | Errno::NOTDIR) => {}
-            // Perhaps a later entry has one that may be run.
+            // A later directory may hold an executable file of this name.
             denied @ Refusal::Program(Errno::ACCESS) => worst = denied,
             other => return other,
         }
@@ -76,7 +77,7 @@ pub(crate) fn execve(file: &CStr, argv: &[CString], env: &[CString]) -> Errno {
     Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::NOENT)
 }
 
-/// Lets every signal come again.
+/// Unblocks every signal.
 pub(crate) fn unblock_signals() {
     // SAFETY: the set is made by sigemptyset before it is used.
     #[allow(unsafe_code)]
@@ -87,9 +88,9 @@ pub(crate) fn unblock_signals() {
     }
 }
 
-/// Gives every signal its default meaning. What is ignored here would be ignored by every command.
+/// Resets every signal to its default action. A signal ignored here would be ignored in every command.
 pub(crate) fn default_signals() {
-    // SAFETY: the default handlers are no code of ours.
+    // SAFETY: the default actions run no code of ours.
     #[allow(unsafe_code)]
     unsafe {
         for signal in 1..=64 {

@@ -1,11 +1,11 @@
-//! The process that a container lives by: it does nothing until it is told to end. The image's own shell could be one that a command has
-//! replaced, and would run before there is a fence.
+//! The first process of a container: it sleeps until it is told to exit. The image's own shell would not do: a command may have replaced
+//! it, and it would run before the fence is in place.
 
 use rustix::event::pause;
 
 /// Waits for the signal that ends it.
 pub fn run() -> ! {
-    // Not that of its file, by which connecting processes are found.
+    // A name of its own: connecting processes are found by the name of the executable.
     let _ = rustix::thread::set_name(c"errand-idle");
     crate::exec::default_signals();
     crate::exec::unblock_signals();

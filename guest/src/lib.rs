@@ -1,8 +1,9 @@
-//! The part of Errand that lives inside a sandbox, and makes those that no container engine makes.
+//! The guest: the part of Errand that lives inside a sandbox, and the launcher that makes embedded sandboxes.
 //!
-//! One binary, several kinds of process: `connect` is what the server starts through an exec, and finds or starts the *bridge*, which speaks
-//! gRPC to the server; the *spawner* makes processes for it; and one *shim* for each task keeps its command, its log and its exit file. A shim
-//! outlives the bridge, and the bridge outlives the server. Where there is no engine, `launch` makes the sandbox and `init` is its first process.
+//! One binary, several kinds of process. `connect` is what the server starts through an exec; it finds or starts the *bridge process*,
+//! which speaks gRPC to the server. The *spawner* forks processes for the bridge process. One *shim* per task supervises the command and
+//! writes its log and its exit file. A shim outlives the bridge process, and the bridge process outlives the server. Without a container
+//! engine, `launch` makes the sandbox and `init` is its first process.
 
 pub mod connect;
 mod exec;

@@ -1,4 +1,4 @@
-//! Reading a log that is being written, by position in all output.
+//! Reads a log while a shim is writing it, by position in the task's whole output.
 
 use std::{fs::File, io, os::unix::fs::FileExt as _};
 
@@ -7,21 +7,21 @@ use bytes::{Bytes, BytesMut};
 use crate::{own_file, streams::StreamsReader, task_dir::TaskDir};
 use errand_proto::bridge::{Gap, Output, Stream};
 
-/// The most that is read at once, in bytes.
+/// The most bytes returned by one read.
 pub const PIECE: usize = 128 * 1024;
 
-/// What was read.
+/// What one read returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Piece {
-    /// Position of its first byte in all output.
+    /// Position of the first byte in the whole output.
     pub offset: u64,
-    /// Where it comes from.
+    /// The stream that wrote these bytes.
     pub stream: Stream,
-    /// How many bytes it is.
+    /// Number of bytes.
     pub size: usize,
 }
 
-/// A log from a position on.
+/// A reader of a log, starting at a position.
 #[derive(Debug)]
 pub struct LogReader {
     task: TaskDir,
@@ -34,24 +34,24 @@ impl LogReader {
     /// Opens the log of a task.
     ///
     /// # Errors
-    /// When there is none, or it cannot be read.
+    /// When the task has no log, or the log cannot be read.
     pub fn open(task: &TaskDir, position: u64) -> io::Result<Self> {
         let log = own_file::open(&task.file("output.log"))?;
         let streams = StreamsReader::new(own_file::open(&task.file("streams")).ok());
         Ok(Self { task: task.clone(), log, streams, position })
     }
 
-    /// Where it stands.
+    /// The position of the next byte to read.
     pub fn position(&self) -> u64 {
         self.position
     }
 
-    /// Whether there is more to come than so many bytes, with what the log has not kept.
+    /// Whether more than `bytes` bytes are still to come, counting bytes that the log did not keep.
     pub fn is_behind(&self, bytes: u64) -> bool {
         self.end() > self.position.saturating_add(bytes)
     }
 
-    /// Goes on with the last bytes that there are by now, and returns where they end.
+    /// Skips to the last `bytes` bytes of the log as it is now, and returns the position of the log's end.
     pub fn skip_to_tail(&mut self, bytes: u64) -> u64 {
         let end = self.end();
         self.position = self.position.max(end.saturating_sub(bytes));
@@ -62,7 +62,8 @@ impl LogReader {
         self.log.metadata().map_or(0, |metadata| metadata.len())
     }
 
-    /// The next piece, of one stream, at most `limit` bytes; none when there is no more yet. Jumps over what the log has not kept.
+    /// Returns the next piece of one stream, at most `limit` bytes, or none if there is no more output yet. Skips what the log did not
+    /// keep.
     ///
     /// # Errors
     /// When the log cannot be read.
@@ -74,7 +75,7 @@ impl LogReader {
         }))
     }
 
-    /// The same into a buffer, as much as fits.
+    /// Like [`Self::next`], but into a buffer, and at most as much as fits.
     ///
     /// # Errors
     /// When the log cannot be read.
@@ -83,7 +84,7 @@ impl LogReader {
             let (stream, run) = self.streams.at(self.position, buffer.len() as u64);
             let run = usize::try_from(run).unwrap_or(usize::MAX).min(buffer.len());
             let mut size = self.log.read_at(&mut buffer[..run], self.position)?;
-            // Looked at after reading: the gap is written down before the bytes go.
+            // The gap is read after the bytes: the shim records a gap before it frees the bytes.
             if let Some(Gap { start, end }) = self.task.gap().filter(|gap| self.overlaps(gap, size as u64)) {
                 if start <= self.position {
                     self.position = end;
@@ -97,7 +98,7 @@ impl LogReader {
         }
     }
 
-    /// True when something of what was read, or of what would come next, is missing.
+    /// Whether the gap covers part of what was read, or of what comes next.
     fn overlaps(&self, gap: &Gap, read: u64) -> bool {
         gap.start < self.position.saturating_add(read.max(1)) && self.position < gap.end
     }

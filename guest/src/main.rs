@@ -1,4 +1,4 @@
-//! The entry point: what an exec in a sandbox runs, and what makes embedded sandboxes.
+//! The entry point of the guest binary: the processes inside a sandbox, and the launcher of embedded sandboxes.
 
 use std::{io, path::Path, process::ExitCode};
 
@@ -17,7 +17,7 @@ fn main() -> ExitCode {
             Ok(generation) => connected(errand_guest::connect::run(Path::new(root), generation)),
             Err(_) => usage(),
         },
-        // The name of the sandbox's life is for whoever looks for its processes.
+        // The argument identifies this life of the sandbox in process listings; the program ignores it.
         ["init", _life] => said(errand_guest::init::run(None)),
         ["init", _life, processes] => match processes.parse() {
             Ok(processes) => said(errand_guest::init::run(Some(processes))),
@@ -34,7 +34,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// A server takes words for the reason why no bridge can run there. One that is only slow, or stopped, is tried again.
+/// The server takes a message on stderr as the reason why no bridge process can run in the sandbox. A timeout prints none: the bridge
+/// process is only slow or stopped, and the server tries again.
 fn connected(result: io::Result<()>) -> ExitCode {
     match result {
         Err(error) if matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock) => ExitCode::FAILURE,

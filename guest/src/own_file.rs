@@ -1,7 +1,7 @@
-//! Opens the files that the bridge and its shims keep: those of a task directory and of the bridge's own.
+//! Opens the files that the bridge process and its shims keep: those of task directories, and those of the bridge process itself.
 //!
-//! Commands have the same user and can put anything in their place: a FIFO, a link, a directory, a file without end. So opening here never
-//! blocks and follows no link, reading is bounded, and what is no regular file counts as absent.
+//! Commands run as the same user and can put anything in place of such a file: a FIFO, a symbolic link, a directory, a file without end. So
+//! opening never blocks and never follows a link, reading is bounded, and anything but a regular file counts as absent.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -10,13 +10,13 @@ use std::{
     path::Path,
 };
 
-/// A FIFO is opened without waiting for its other end, a link is not followed, a terminal does not become this process's own.
+/// Opening a FIFO does not wait for its other end, a link is not followed, and a terminal does not become the controlling terminal.
 const FLAGS: i32 = libc::O_NONBLOCK | libc::O_NOFOLLOW | libc::O_NOCTTY;
 
 /// Opens a file for reading.
 ///
 /// # Errors
-/// [`io::ErrorKind::NotFound`] also for what is no regular file.
+/// [`io::ErrorKind::NotFound`] also when the path is not a regular file.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     regular(File::options().read(true), path)
 }
@@ -24,49 +24,49 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
 /// Reads the first `limit` bytes of a file.
 ///
 /// # Errors
-/// As for [`open`], and when it cannot be read.
+/// As for [`open`], and when the file cannot be read.
 pub(crate) fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
     open(path)?.take(limit).read_to_end(&mut content)?;
     Ok(content)
 }
 
-/// Opens an empty file for writing. What stands in its place is removed, but for a directory.
+/// Opens an empty file for writing. Removes anything but a directory that has this path.
 ///
 /// # Errors
-/// When it cannot be made.
+/// When the file cannot be created.
 pub(crate) fn create(path: &Path) -> io::Result<File> {
     replacing(File::options().write(true).create(true).truncate(true), path)
 }
 
-/// Opens a file for writing and keeps its content. What stands in its place is removed, but for a directory.
+/// Opens a file for writing and keeps its content. Removes any other kind of file, except a directory, that has this path.
 ///
 /// # Errors
-/// When it cannot be made.
+/// When the file cannot be created.
 pub(crate) fn keep(path: &Path) -> io::Result<File> {
     replacing(File::options().read(true).write(true).create(true).truncate(false), path)
 }
 
-/// Opens a file for writing at its end. What stands in its place is removed, but for a directory.
+/// Opens a file for appending. Removes any other kind of file, except a directory, that has this path.
 ///
 /// # Errors
-/// When it cannot be made.
+/// When the file cannot be created.
 pub(crate) fn append(path: &Path) -> io::Result<File> {
     replacing(File::options().append(true).create(true), path)
 }
 
-/// Writes a whole file.
+/// Writes a file with this content.
 ///
 /// # Errors
-/// As for [`create`], and when it cannot be written.
+/// As for [`create`], and when the content cannot be written.
 pub(crate) fn write(path: &Path, content: &str) -> io::Result<()> {
     create(path)?.write_all(content.as_bytes())
 }
 
-/// Makes an empty file that means something by being there. Anything of that name is as good, but for a directory.
+/// Creates an empty file whose existence is its meaning. Any file that already has the path serves as well, except a directory.
 ///
 /// # Errors
-/// When there is none and it cannot be made.
+/// When no such file exists and none can be created.
 pub(crate) fn mark(path: &Path) -> io::Result<()> {
     match File::options().write(true).create_new(true).open(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists || path.is_dir() => Err(error),
@@ -74,7 +74,7 @@ pub(crate) fn mark(path: &Path) -> io::Result<()> {
     }
 }
 
-/// True when there is anything of that name.
+/// Whether any file has this path.
 pub(crate) fn exists(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
@@ -83,7 +83,7 @@ fn regular(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     match options.custom_flags(FLAGS).open(path) {
         Ok(file) if file.metadata()?.is_file() => Ok(file),
         Ok(_) => Err(not_regular(path)),
-        // A link; a socket, or a FIFO that is to be written and has no reader.
+        // ELOOP: a symbolic link. ENXIO: a socket, or a FIFO opened for writing that has no reader.
         Err(error) if matches!(error.raw_os_error(), Some(libc::ELOOP | libc::ENXIO)) => Err(not_regular(path)),
         Err(error) => Err(error),
     }
@@ -108,7 +108,7 @@ fn not_regular(path: &Path) -> io::Error {
 mod tests {
     use super::*;
 
-    /// Puts something that is no regular file there.
+    /// Puts something other than a regular file at this path.
     fn put(what: &str, path: &Path) {
         use std::os::unix::{fs::symlink, net::UnixListener};
         match what {

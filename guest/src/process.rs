@@ -1,30 +1,30 @@
-//! Processes as `/proc` shows them, in a way that none is taken for a later one with the same number.
+//! Processes as `/proc` shows them, identified so that a process is never confused with a later one that has the same pid.
 
 use std::{fs, io::Read as _};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// One process, as of a moment ago.
+/// One process, as of the moment when `/proc` was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stat {
-    /// Its number.
+    /// Its process id.
     pub pid: u32,
-    /// Its parent's number.
+    /// Its parent's process id.
     pub parent: u32,
-    /// Its session.
+    /// Its session id.
     pub session: u32,
-    /// The number of its controlling terminal's device; 0: none.
+    /// The device number of its controlling terminal; 0: none.
     pub terminal: i32,
     /// One letter, see proc(5).
     pub state: u8,
-    /// CPU time in clock ticks, its own and that of the children that it has waited for.
+    /// CPU time in clock ticks, including that of the children it has waited for.
     pub cpu_ticks: u64,
-    /// When it was made, in clock ticks since boot.
+    /// When the process started, in clock ticks since boot.
     pub start_ticks: u64,
 }
 
 impl Stat {
-    /// Reads `/proc/PID/stat`; none when there is no such process.
+    /// Reads `/proc/PID/stat`; none when no such process exists.
     pub fn of(pid: u32) -> Option<Self> {
         let mut text = [0u8; 1024];
         let mut file = fs::File::open(format!("/proc/{pid}/stat")).ok()?;
@@ -32,7 +32,7 @@ impl Stat {
         Self::parse(pid, &text[..size])
     }
 
-    /// Parses the content of `/proc/PID/stat`. The name in it is the process's own choice and may hold anything.
+    /// Parses the content of `/proc/PID/stat`. The process chooses its name, so the name may hold any bytes.
     pub fn parse(pid: u32, text: &[u8]) -> Option<Self> {
         let after_name = text.iter().rposition(|byte| *byte == b')')? + 1;
         let rest = std::str::from_utf8(&text[after_name..]).ok()?;
@@ -41,7 +41,8 @@ impl Stat {
         let parent = fields.next()?.parse().ok()?;
         let session = fields.nth(1)?.parse().ok()?;
         let terminal = fields.next()?.parse().ok()?;
-        // After the terminal (field 7) come 8 to 13; user and system time are 14 and 15, those of children 16 and 17, the start is 22.
+        // Fields 8 to 13 come after the terminal (field 7); user and system time are 14 and 15, those of children 16 and 17, the start is
+        // 22.
         let mut cpu_ticks = fields.nth(6)?.parse().ok()?;
         for _ in 0..3 {
             cpu_ticks += fields.next()?.parse::<u64>().ok()?;
@@ -50,13 +51,13 @@ impl Stat {
         Some(Self { pid, parent, session, terminal, state, cpu_ticks, start_ticks })
     }
 
-    /// False for one that is dead and only not yet reaped.
+    /// False for a zombie: dead, and not reaped yet.
     pub fn lives(&self) -> bool {
         !matches!(self.state, b'Z' | b'X')
     }
 }
 
-/// True while the process with this number that was made at that time lives.
+/// Whether the process with this pid and this start time is alive.
 pub fn lives(pid: u32, start_ticks: u64) -> bool {
     Stat::of(pid).is_some_and(|stat| stat.start_ticks == start_ticks && stat.lives())
 }
@@ -67,7 +68,7 @@ pub fn all() -> Vec<Stat> {
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).filter_map(Stat::of).collect()
 }
 
-/// The living processes that descend from `ancestor`, without it.
+/// The living processes that descend from `ancestor`, without `ancestor` itself.
 pub fn descendants(ancestor: u32) -> Vec<Stat> {
     match children(ancestor) {
         Some(first) => {
@@ -87,7 +88,7 @@ pub fn descendants(ancestor: u32) -> Vec<Stat> {
     }
 }
 
-/// Those of `all` that fulfil `first`, and all that descend from them.
+/// The processes in `all` that satisfy `first`, and all their descendants.
 pub fn below(all: &[Stat], first: impl Fn(&Stat) -> bool) -> Vec<Stat> {
     let mut found: Vec<Stat> = Vec::new();
     loop {
@@ -104,14 +105,14 @@ pub fn below(all: &[Stat], first: impl Fn(&Stat) -> bool) -> Vec<Stat> {
     }
 }
 
-/// The children of a process, of all of its threads; none where the kernel does not tell.
+/// The children of all threads of a process; none where the kernel does not list children.
 fn children(pid: u32) -> Option<Vec<u32>> {
     let mut found = Vec::new();
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Some(found) };
     for thread in threads.flatten() {
         match fs::read_to_string(thread.path().join("children")) {
             Ok(text) => found.extend(text.split_ascii_whitespace().filter_map(|pid| pid.parse::<u32>().ok())),
-            // A thread may be gone by now; a file that is missing in a living process is missing everywhere.
+            // The thread may have exited. If it still exists, this kernel has no such file for any process.
             Err(_) if thread.path().exists() => return None,
             Err(_) => {}
         }
@@ -119,13 +120,14 @@ fn children(pid: u32) -> Option<Vec<u32>> {
     Some(found)
 }
 
-/// True when the process carries this variable in the environment that it was started with.
+/// Whether the process had this variable in its environment when it was executed.
 pub fn carries(pid: u32, variable: &str) -> bool {
     fs::read(format!("/proc/{pid}/environ"))
         .is_ok_and(|environ| environ.split(|byte| *byte == 0).any(|entry| entry == variable.as_bytes()))
 }
 
-/// Sends a signal to all of them. SIGCONT goes with SIGTERM: a process that was stopped could not handle it, and would be killed unasked.
+/// Sends a signal to all these processes. SIGTERM is followed by SIGCONT: a stopped process could not handle SIGTERM and would be killed
+/// without a chance to clean up.
 pub fn send_to_all(processes: &[Stat], signal: Signal) {
     let after = (signal == Signal::TERM).then_some(Signal::CONT);
     for signal in [Some(signal), after].into_iter().flatten() {
@@ -135,7 +137,7 @@ pub fn send_to_all(processes: &[Stat], signal: Signal) {
     }
 }
 
-/// Sends a signal. A process that is gone is no matter.
+/// Sends a signal. Ignores a process that has already exited.
 pub fn send(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
         let _ = kill_process(pid, signal);

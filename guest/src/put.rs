@@ -1,4 +1,4 @@
-//! Writing a file in the sandbox without any of its programs.
+//! Writes a file into the sandbox without using any of the sandbox's programs.
 
 use std::{
     fs,
@@ -7,13 +7,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What is said when the file is there.
+/// Printed once the file is in place.
 pub const WRITTEN: &str = "written\n";
 
-/// Writes standard input to a file with these permissions, whole or not at all. The directories above it are made for this user alone.
+/// Writes standard input to a file with these permissions, whole or not at all. Creates missing parent directories, accessible to this user
+/// only.
 ///
 /// # Errors
-/// When it cannot be written there. All input is read even then: who sends it also listens.
+/// When the file cannot be written. Reads all input even then: the sender reads the answer only after it has sent everything.
 pub fn run(path: &Path, size: u64, mode: u32) -> io::Result<()> {
     let mut input = io::stdin().lock();
     let written = write(path, size, mode, &mut input);
@@ -29,7 +30,7 @@ fn write(path: &Path, size: u64, mode: u32, input: &mut impl io::Read) -> io::Re
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not the absolute path of a file"));
     };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    // Two may be writing the same file.
+    // Two processes may be writing the same file.
     let part = PathBuf::from(format!("{}.{}.part", path.display(), std::process::id()));
     let done = write_part(&part, size, mode, input).and_then(|()| fs::rename(&part, path));
     if done.is_err() {
@@ -39,7 +40,7 @@ fn write(path: &Path, size: u64, mode: u32, input: &mut impl io::Read) -> io::Re
 }
 
 fn write_part(part: &Path, size: u64, mode: u32, input: &mut impl io::Read) -> io::Result<()> {
-    // A command may have put a FIFO or a link there, to hold this process up or lead it elsewhere.
+    // A command may have put a FIFO or a link there to block this process or to redirect the write.
     let _ = fs::remove_file(part);
     let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(part)?;
     if io::copy(&mut input.take(size), &mut file)? != size {

@@ -1,4 +1,4 @@
-//! The bridge itself: one for each sandbox, found at its socket, speaking gRPC on whatever streams it is handed.
+//! The bridge process: one per sandbox. It listens on its socket and speaks gRPC on the streams that connections pass to it.
 
 use std::{
     ffi::OsStr,
@@ -36,32 +36,32 @@ use crate::{
     streams_io::Streams,
 };
 
-/// How long a new bridge waits for an old one to go.
+/// How long a new bridge process waits for an old one to exit.
 const LOCK_LIMIT: Duration = Duration::from_secs(5);
 const LOCK_PAUSE: Duration = Duration::from_millis(2);
-/// How long a retiring bridge gives calls that are under way.
+/// How long a retiring bridge process lets running calls go on.
 const GOODBYE: Duration = Duration::from_millis(200);
-/// What may be sent before it is taken, in bytes: on all of a connection, and on one call. The first is the most there can be, since it is
-/// shared: files that wait to be written must not hold up the other calls.
+/// Flow-control windows in bytes: how much the server may send before it is consumed, per connection and per call. The connection's window
+/// is the largest possible because all calls share it: uploads waiting to be written must not stall the other calls.
 const CONNECTION_WINDOW: u32 = i32::MAX.cast_unsigned();
 const STREAM_WINDOW: u32 = 256 * 1024;
-/// The exit code of one that cannot be the bridge.
+/// The exit code of a process that cannot become the bridge process.
 const FAILED: i32 = 1;
-/// What bridges have to say, in the bridge's directory.
+/// The file in the bridge directory to which bridge processes write their errors.
 const LOG: &str = "log";
-/// The most of that which is repeated, in bytes.
+/// The most bytes of that file that are repeated to the caller.
 const NOTE_LIMIT: u64 = 1024;
 /// How long the accept loop pauses when the limit of open files is reached.
 const BREATH: Duration = Duration::from_millis(100);
-/// Calls at the same time: one for each followed task, and some.
+/// The most concurrent calls: one per followed task, and some more.
 const CALLS: u32 = 100_000;
 
-/// Starts a bridge that outlives this process. It ends at once when there is another.
+/// Starts a bridge process that outlives this process. The new process exits at once when another one is running.
 ///
 /// # Errors
-/// When no process can be made.
+/// When no process can be forked.
 pub(crate) fn start(root: &Path, generation: u32) -> io::Result<Pid> {
-    // SAFETY: this process has one thread, so the child may do whatever it likes.
+    // SAFETY: this process has one thread, so the child may call any function.
     #[allow(unsafe_code)]
     match unsafe { libc::fork() } {
         0 => {
@@ -77,12 +77,12 @@ pub(crate) fn start(root: &Path, generation: u32) -> io::Result<Pid> {
     }
 }
 
-/// What became of a bridge that this process started.
+/// What became of a bridge process that this process started.
 pub(crate) enum Started {
     Runs,
-    /// There was another one, or somebody ended it.
+    /// Another bridge process was running, or something killed it.
     Gone,
-    /// It cannot be the bridge, and has noted why.
+    /// It cannot be the bridge process and has logged the reason.
     Failed,
 }
 
@@ -90,18 +90,18 @@ pub(crate) fn look_after(bridge: Pid) -> Started {
     match waitpid(Some(bridge), WaitOptions::NOHANG) {
         Ok(None) => Started::Runs,
         Ok(Some((_, status))) if status.exit_status() == Some(FAILED) => Started::Failed,
-        // Where children are not waited for, what is gone is unknown to the kernel.
+        // Where children are reaped automatically, the kernel no longer knows an exited child.
         Ok(Some(_)) | Err(_) => Started::Gone,
     }
 }
 
-/// Writes down why this bridge ends, for whoever waits for it.
+/// Logs why this bridge process exits, for the process that started it.
 fn note(directory: &Path, error: &io::Error) {
-    // Where not even that can be written, there is nobody else to tell.
+    // If even the log cannot be written, nothing can report the error.
     let _ = open_log(directory).and_then(|mut log| writeln!(log, "{error}"));
 }
 
-/// What a bridge wrote down last.
+/// The last line that a bridge process logged.
 pub(crate) fn last_note(directory: &Path) -> Option<String> {
     let mut log = own_file::open(&directory.join(LOG)).ok()?;
     let size = log.metadata().ok()?.len();
@@ -126,42 +126,43 @@ fn run(root: &Path, generation: u32) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     remove_others(&directory);
     let spawner = Spawner::start(root, umask)?;
-    // What is written for others is as open as the sandbox wants it.
+    // Files that the guest writes for others get the permissions that the sandbox's umask allows.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(umask));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(accept(root.to_owned(), generation, listener, spawner))
 }
 
-/// Removes the binaries of other bridges. What runs of them goes on, and a server that wants one puts it there again.
+/// Removes the binaries of other bridge versions. A running process keeps its removed binary, and a server that needs one uploads it again.
 fn remove_others(directory: &Path) {
     let Ok(own) = std::env::current_exe() else { return };
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     for entry in entries.filter(|entry| is_binary(&entry.file_name()) && !is_name_of(&own, &entry.file_name())) {
-        // One that stays costs its room on the disk, nothing else.
+        // A binary that stays costs disk space, nothing else.
         let _ = fs::remove_file(entry.path());
     }
 }
 
-/// Whether a program goes by this name, also where another server has put the same one in its place meanwhile. The kernel says so of it.
+/// Whether the running program has this file name. The kernel appends ` (deleted)` to the name once another server has replaced the file
+/// with an identical one.
 fn is_name_of(program: &Path, name: &OsStr) -> bool {
     let own = program.file_name().unwrap_or_default().as_encoded_bytes();
     own.strip_suffix(b" (deleted)").unwrap_or(own) == name.as_encoded_bytes()
 }
 
-/// Whether this is the name of a bridge's binary: not that of one that a server is only just writing.
+/// Whether this is the name of a complete bridge binary, and not of one that a server is still writing.
 fn is_binary(name: &OsStr) -> bool {
     let digest = name.as_encoded_bytes().strip_prefix(b"errand-bridge-");
     digest.is_some_and(|digest| digest.iter().all(u8::is_ascii_hexdigit))
 }
 
-/// Whoever holds the lock is the sandbox's one bridge.
+/// Takes the lock. The process that holds the lock is the sandbox's only bridge process.
 fn lock(directory: &Path) -> io::Result<File> {
     let lock = own_file::keep(&directory.join("lock"))?;
     let deadline = std::time::Instant::now() + LOCK_LIMIT;
     loop {
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(lock),
-            // Another bridge is there, or is about to go. Which one shows at its socket.
+            // Another bridge process is running or about to exit. Its socket tells which.
             Err(_) if socket::connect(directory, SOCKET).is_ok() => return Err(io::ErrorKind::AddrInUse.into()),
             Err(_) if std::time::Instant::now() < deadline => std::thread::sleep(LOCK_PAUSE),
             Err(errno) => return Err(errno.into()),
@@ -169,7 +170,7 @@ fn lock(directory: &Path) -> io::Result<File> {
     }
 }
 
-/// Lets go of the exec that started this process.
+/// Detaches from the exec that started this process.
 fn detach(directory: &Path) -> io::Result<()> {
     let nothing = File::options().read(true).write(true).open("/dev/null")?;
     let log = open_log(directory)?;
@@ -207,13 +208,13 @@ async fn accept(
             let _ = greet(connection, generation, services, &retiring).await;
         });
     }
-    // Whoever comes now finds nobody, and starts the newer bridge, which waits for the lock.
+    // A connection that comes now finds no listener and starts the newer bridge process, which waits for the lock.
     drop(listener);
     tokio::time::sleep(GOODBYE).await;
     Ok(())
 }
 
-/// Takes the streams that a connection brings, and speaks gRPC on them.
+/// Takes the streams that a connection passes, and speaks gRPC on them.
 async fn greet(
     mut connection: UnixStream,
     generation: u32,
@@ -266,7 +267,7 @@ fn receive_now(connection: impl AsFd) -> io::Result<(u32, OwnedFd, OwnedFd)> {
     }
 }
 
-/// Makes sure that nothing that is open here is open in what is started.
+/// Marks every open descriptor close-on-exec, so that started programs inherit none.
 fn close_on_exec() {
     // SAFETY: only flags of descriptors change.
     #[allow(unsafe_code)]

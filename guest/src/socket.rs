@@ -1,4 +1,4 @@
-//! Unix sockets in directories with long names.
+//! Unix sockets in directories with long paths.
 
 use std::{
     io,
@@ -14,27 +14,27 @@ use rustix::{
     net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with},
 };
 
-/// The kernel takes no address over 108 bytes; through an open directory every name is short.
+/// The kernel accepts no socket address over 108 bytes; through an open directory (`/proc/self/fd`) every address is short.
 fn short(directory: &Path, name: &str) -> io::Result<(OwnedFd, PathBuf)> {
     let directory = open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let path = PathBuf::from(format!("/proc/self/fd/{}/{name}", directory.as_raw_fd()));
     Ok((directory, path))
 }
 
-/// Listens at a socket of this name in a directory.
+/// Listens on a socket with this name in a directory.
 ///
 /// # Errors
-/// When there is something of that name, or the directory cannot be written.
+/// When a file already has that name, or the directory cannot be written.
 pub fn bind(directory: &Path, name: &str) -> io::Result<UnixListener> {
     let (_directory, path) = short(directory, name)?;
     UnixListener::bind(path)
 }
 
-/// Connects to a socket of this name in a directory. Does not wait for a listener that takes nobody in: a command may have stopped it, or
-/// listen there itself.
+/// Connects to a socket with this name in a directory. Never waits for a listener that does not accept: a command may have stopped the
+/// listener, or may listen there itself.
 ///
 /// # Errors
-/// When there is none, or nobody listens there; [`io::ErrorKind::WouldBlock`] when too many wait there already.
+/// When the socket does not exist or has no listener; [`io::ErrorKind::WouldBlock`] when the listener's queue is full.
 pub fn connect(directory: &Path, name: &str) -> io::Result<UnixStream> {
     let (_directory, path) = short(directory, name)?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;

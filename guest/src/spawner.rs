@@ -1,7 +1,8 @@
-//! The process that makes shims. It has one thread and next to no memory of its own, so that forking it is cheap and safe.
+//! The process that forks shims. It has one thread and very little memory, so that forking it is cheap and safe.
 //!
-//! It is forked from the bridge before that has a runtime, and lives as long as it has shims, even when the bridge is gone. What a shim
-//! leaves when it is killed becomes a child of the spawner, which kills it: an unwatched command must not run on.
+//! The bridge process forks it before it starts its async runtime. The spawner lives as long as it has shims, even after the bridge process
+//! exits. When a shim is killed, the shim's children become children of the spawner, and the spawner kills them: no command may run without
+//! supervision.
 
 use std::{
     collections::HashSet,
@@ -28,17 +29,17 @@ use crate::{
     shim,
 };
 
-/// The way to the spawner.
+/// The bridge process's handle on the spawner.
 #[derive(Debug)]
 pub(crate) struct Spawner {
     socket: OwnedFd,
 }
 
 impl Spawner {
-    /// Starts the spawner. This process must have one thread only.
+    /// Starts the spawner. The calling process must have only one thread.
     pub(crate) fn start(root: &Path, umask: u32) -> io::Result<Self> {
         let (ours, its) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-        // SAFETY: there is one thread, so the child may do whatever it likes.
+        // SAFETY: there is one thread, so the child may call any function.
         #[allow(unsafe_code)]
         match unsafe { libc::fork() } {
             0 => {
@@ -52,10 +53,10 @@ impl Spawner {
         }
     }
 
-    /// Makes a shim and gives it one end of a connection.
+    /// Requests a shim and passes it one end of a connection.
     ///
     /// # Errors
-    /// When the spawner is gone.
+    /// When the spawner has exited.
     pub(crate) fn spawn(&self, control: &OwnedFd) -> io::Result<()> {
         let descriptors = [control.as_fd()];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -66,12 +67,13 @@ impl Spawner {
     }
 }
 
-/// Lets go of what belongs to the bridge alone, its lock above all: in the spawner it would outlive the bridge.
+/// Closes every descriptor that belongs to the bridge process alone, above all its lock: the spawner would hold the lock after the bridge
+/// process exits.
 fn close_all_but(kept: &OwnedFd) {
     let kept = kept.as_raw_fd().unsigned_abs();
     for (first, last) in [(3, kept.saturating_sub(1)), (kept + 1, u32::MAX)] {
         if first <= last {
-            // SAFETY: nothing of this process is used any more that has one of those descriptors.
+            // SAFETY: this process no longer uses anything that owns one of those descriptors.
             #[allow(unsafe_code)]
             unsafe {
                 libc::syscall(libc::SYS_close_range, first, last, 0);
@@ -80,7 +82,7 @@ fn close_all_but(kept: &OwnedFd) {
     }
 }
 
-/// How many shims wait to be asked: the first request then pays for no fork.
+/// How many shims are kept ready: the first request then does not wait for a fork.
 const SPARES: usize = 2;
 
 fn serve(socket: OwnedFd, root: &Path, umask: u32) {
@@ -93,15 +95,15 @@ fn serve(socket: OwnedFd, root: &Path, umask: u32) {
     let mut shims = HashSet::new();
     let mut spares = HashSet::new();
     let mut bridge_is_there = true;
-    // Whether somebody asks while there is no spare.
+    // Whether a request is waiting while no spare exists.
     let mut asked_in_vain = false;
-    // Whether nothing has happened for a while; then a second one is made.
+    // Whether nothing has happened for a while; only then is a second spare forked.
     let mut quiet = true;
     loop {
         let mut refused = None;
         let wanted = if quiet { SPARES } else { 1 };
         while bridge_is_there && spares.len() < wanted {
-            // SAFETY: there is one thread, so the child may do whatever it likes.
+            // SAFETY: there is one thread, so the child may call any function.
             #[allow(unsafe_code)]
             match unsafe { libc::fork() } {
                 0 => {
@@ -127,7 +129,7 @@ fn serve(socket: OwnedFd, root: &Path, umask: u32) {
         }
         let mut watched = vec![PollFd::new(&signals, PollFlags::IN), PollFd::new(&taken, PollFlags::IN)];
         if bridge_is_there {
-            // The spares read from it, and this process only when there is none.
+            // The spares read requests from the socket. This process reads from it only when it has no spare.
             let wanted = if spares.is_empty() { PollFlags::IN } else { PollFlags::empty() };
             watched.push(PollFd::new(&socket, wanted));
         }
@@ -139,7 +141,7 @@ fn serve(socket: OwnedFd, root: &Path, umask: u32) {
         let says = |index: usize| watched.get(index).map_or(PollFlags::empty(), PollFd::revents);
         let (died, asked, socket_says) = (says(0), says(1), says(2));
         if !asked.is_empty() {
-            // Each says its number, in one piece.
+            // Each spare that takes a request writes its pid, in one write of 4 bytes.
             let mut pid = [0; 4];
             if rustix::io::read(&taken, &mut pid) == Ok(pid.len()) {
                 spares.remove(&i32::from_ne_bytes(pid));
@@ -147,7 +149,7 @@ fn serve(socket: OwnedFd, root: &Path, umask: u32) {
         }
         asked_in_vain = socket_says.contains(PollFlags::IN);
         if socket_says.contains(PollFlags::HUP) {
-            // The spares see it too, and end.
+            // The spares see the end of the socket too, and exit.
             bridge_is_there = false;
         }
         if !died.is_empty() {
@@ -161,7 +163,7 @@ fn serve(socket: OwnedFd, root: &Path, umask: u32) {
     }
 }
 
-/// A spare: becomes a shim when it is asked, and says so before it does.
+/// The main function of a spare: waits for a request, announces that it took the request, then becomes a shim.
 fn wait_to_be_asked(socket: OwnedFd, take: OwnedFd, root: &Path, umask: u32) {
     let Ok(Some(control)) = rustix::io::retry_on_intr(|| receive(&socket).map_err(|_| Errno::IO)) else { return };
     let pid = rustix::process::getpid().as_raw_nonzero().get();
@@ -170,7 +172,7 @@ fn wait_to_be_asked(socket: OwnedFd, take: OwnedFd, root: &Path, umask: u32) {
     shim::run(control, root, umask);
 }
 
-/// The next request; none when nobody asks any more.
+/// The next request; none when the other end is closed.
 fn receive(socket: &OwnedFd) -> io::Result<Option<OwnedFd>> {
     let mut byte = [0];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -187,7 +189,7 @@ fn receive(socket: &OwnedFd) -> io::Result<Option<OwnedFd>> {
     }
 }
 
-/// Takes note of the children that have ended, and kills what a killed shim has left.
+/// Reaps the children that have exited, and kills the processes left by a killed shim.
 fn reap(shims: &mut HashSet<i32>) {
     let mut killed = false;
     while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
@@ -195,7 +197,7 @@ fn reap(shims: &mut HashSet<i32>) {
         killed |= !was_shim || status.terminating_signal().is_some();
     }
     if killed {
-        // Those that their killing hands on to this process are found when that is heard of.
+        // Children of these orphans become children of this process in turn; the next call finds them.
         for orphan in orphans(shims) {
             process::send(orphan.pid, Signal::KILL);
             for below in process::descendants(orphan.pid) {

@@ -1,8 +1,8 @@
-//! Which parts of a log came from standard output and which from standard error.
+//! Records which parts of a log came from standard output and which from standard error.
 //!
-//! The file `streams` holds one entry of eight bytes, the lowest first, for each place where another stream begins: the position in the
-//! lower 62 bits, the stream in the upper two. An entry is written before the bytes that it is about. What comes before the first entry, and
-//! everything where there is no such file, is from both.
+//! The file `streams` holds one entry of 8 bytes, little-endian, for each place where the stream changes: the position in the lower 62
+//! bits, the stream in the upper two. An entry is written before the bytes it describes. Bytes before the first entry, and all bytes if the
+//! file does not exist, count as from both streams.
 
 use std::{
     fs::File,
@@ -15,12 +15,13 @@ use errand_proto::bridge::Stream;
 /// Size of an entry in bytes.
 const ENTRY: u64 = 8;
 const POSITION_BITS: u32 = 62;
-/// The most entries: a command that changes the stream with every byte must not fill the disk. What comes later is from both.
+/// The most entries: a command that changes the stream with every byte must not fill the disk. Bytes after the last entry count as from
+/// both streams.
 const ENTRIES: u64 = 1024 * 1024;
-/// After so many entries at once the rest of the way is halved again and again instead.
+/// The reader steps through this many entries, then uses a binary search for the rest.
 const STEPS: u32 = 64;
 
-/// Writes the file.
+/// Writes the file `streams`.
 #[derive(Debug)]
 pub struct StreamsWriter {
     file: File,
@@ -29,15 +30,15 @@ pub struct StreamsWriter {
 }
 
 impl StreamsWriter {
-    /// Into an empty file.
+    /// Starts with an empty file.
     pub fn new(file: File) -> Self {
         Self { file, entries: 0, last: Stream::Unspecified }
     }
 
-    /// Says that from `position` on output is from `stream`.
+    /// Records that output from `position` on comes from `stream`.
     ///
     /// # Errors
-    /// When it cannot be written: nothing is known to have changed.
+    /// When the entry cannot be written. The recorded stream is then unchanged.
     pub fn switch(&mut self, position: u64, stream: Stream) -> io::Result<()> {
         let stream = if self.entries + 1 < ENTRIES { stream } else { Stream::Unspecified };
         if stream == self.last {
@@ -64,22 +65,22 @@ fn decode(entry: [u8; ENTRY as usize]) -> (u64, Stream) {
     (entry & ((1 << POSITION_BITS) - 1), stream)
 }
 
-/// Reads the file, going forward.
+/// Reads the file `streams`, going forward only.
 #[derive(Debug)]
 pub struct StreamsReader {
     file: Option<File>,
-    /// The entry after the current one.
+    /// The index of the entry after the current one.
     next: u64,
     stream: Stream,
 }
 
 impl StreamsReader {
-    /// At position 0. Without a file everything is from both.
+    /// Starts at position 0. Without a file, all output counts as from both streams.
     pub fn new(file: Option<File>) -> Self {
         Self { file, next: 0, stream: Stream::Unspecified }
     }
 
-    /// The stream at `position`, which must not be before that of the last call, and for how many bytes it goes on, at most `limit`.
+    /// Returns the stream at `position` and for how many bytes it continues, at most `limit`. Positions must never decrease between calls.
     pub fn at(&mut self, position: u64, limit: u64) -> (Stream, u64) {
         if self.next == 0 {
             self.skip_to(position);
@@ -117,7 +118,7 @@ impl StreamsReader {
     }
 
     fn entry(&self, index: u64) -> Option<(u64, Stream)> {
-        // The file may have been replaced by one without end.
+        // A command may have replaced the file with one without end.
         if index >= ENTRIES {
             return None;
         }

@@ -1,4 +1,4 @@
-//! The two ends of a process's standard streams as one connection.
+//! Joins a process's standard input and standard output into one connection.
 
 use std::{
     io,
@@ -9,7 +9,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, unix::AsyncFd};
 
-/// Reads from one descriptor, writes to another. They may be pipes or sockets.
+/// Reads from one descriptor and writes to another. Each may be a pipe or a socket.
 #[derive(Debug)]
 pub(crate) struct Streams {
     input: AsyncFd<OwnedFd>,
@@ -17,12 +17,12 @@ pub(crate) struct Streams {
 }
 
 impl Streams {
-    /// Over these descriptors, which stop blocking for everybody who has them.
+    /// Wraps these descriptors and makes them non-blocking, which affects every process that shares them.
     pub(crate) fn new(input: OwnedFd, output: OwnedFd) -> io::Result<Self> {
         for descriptor in [&input, &output] {
             rustix::io::ioctl_fionbio(descriptor, true)?;
         }
-        // SAFETY: each owns its descriptor and is asked for it by nobody else; it is closed after it is deregistered.
+        // SAFETY: each value owns its descriptor and nothing else uses it; the descriptor is deregistered before it is closed.
         #[allow(unsafe_code)]
         unsafe {
             Ok(Self { input: AsyncFd::register(input)?, output: AsyncFd::register(output)? })

@@ -1,19 +1,19 @@
-//! The task directory: its files, and what they mean. The direct bridge keeps the same files.
+//! The task directory: its files and their meaning. The direct bridge keeps the same files.
 //!
 //! | file | what |
 //! |---|---|
-//! | `output.log` | output as it came. Positions in it are positions in all output; what the limit made go is a hole |
-//! | `gap` | two numbers: the first byte that is missing, and the first after it. Written before the hole is made. Of the direct bridge, which makes no hole: the second is the size of all output |
-//! | `output.tail` | the bytes before that size which are kept beside the log (direct) |
-//! | `oom` | how many processes of the sandbox were killed for want of memory while the command ran (direct) |
-//! | `streams` | where output of another stream begins, see [`crate::streams`] |
-//! | `exit` | the sentinel; `exit.part` before it is whole |
-//! | `processes` | a line for the shim, with which the command counts as launched, and one for the first process, each its number and kernel start time; then what the command used, written before the sentinel; then `alone`, after it, where no process of the task was left: its shim may keep another by now |
-//! | `fenced` | made by whoever looked for a launch and must be sure that it does not happen later: a shim looks for it after it has written its line, and gives up |
-//! | `incomplete` | there when output could not be written |
+//! | `output.log` | output as it came. A position in it is a position in the whole output; what the limit dropped is a hole |
+//! | `gap` | two numbers: the first missing byte, and the first byte after the gap. Written before the hole is made. The direct bridge makes no hole: there the second number is the size of the whole output |
+//! | `output.tail` | direct bridge: the last bytes of the output that were kept, stored beside the log |
+//! | `oom` | direct bridge: how many processes of the sandbox the kernel killed for lack of memory while the command ran |
+//! | `streams` | the positions where the stream changes, see [`crate::streams`] |
+//! | `exit` | the sentinel; named `exit.part` until it is complete |
+//! | `processes` | one line for the shim, which marks the command as launched; one for the first process (each with pid and kernel start time); then the resources the command used, written before the sentinel; then, after the sentinel, `alone` if no process of the task was left: the shim may supervise another task by then |
+//! | `fenced` | made by a caller that found no launch and must rule out a later one: a shim checks for the file after it has written its line, and gives up if it exists |
+//! | `incomplete` | exists when some output could not be written |
 //! | `control` | the shim's socket |
 //!
-//! Beside them is `.spare`, a directory that no task has yet and the next one takes.
+//! The root also holds `.spare`: a directory prepared for the next task.
 
 use std::{
     fs, io,
@@ -23,9 +23,9 @@ use std::{
 use crate::{own_file, process};
 use errand_proto::bridge::{Gap, Process, Usage};
 
-/// The most of an exit file that is read, in bytes.
+/// The most bytes of an exit file that are read.
 const EXIT_LIMIT: u64 = 1024;
-/// The most that is read of the other files, in bytes: none that is ours is as long.
+/// The most bytes of any other file that are read: no file that the guest writes is longer.
 const TEXT_LIMIT: u64 = 1024;
 
 /// The directory of one task.
@@ -35,7 +35,7 @@ pub struct TaskDir {
 }
 
 impl TaskDir {
-    /// The directory of the task with this id; none when that is no id, but something that could lead elsewhere.
+    /// The directory of the task with this id; none if the id is not valid, for example because it could lead to another directory.
     pub fn new(root: &Path, task_id: &str) -> Option<Self> {
         let plain = !task_id.is_empty()
             && task_id.len() <= 64
@@ -43,76 +43,76 @@ impl TaskDir {
         plain.then(|| Self { path: root.join(task_id) })
     }
 
-    /// Where it is.
+    /// The path of the task directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Where all of them are.
+    /// The directory that holds all task directories.
     pub fn root(&self) -> &Path {
         self.path.parent().unwrap_or(&self.path)
     }
 
-    /// One of its files.
+    /// The path of one of its files.
     pub fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
-    /// What is recorded of the task's processes.
+    /// What the task directory records about the task's processes.
     pub fn processes(&self) -> Processes {
         Processes::parse(&self.text("processes").unwrap_or_default())
     }
 
-    /// True while the process lives that writes the exit file.
+    /// True while the process that writes the exit file lives.
     ///
-    /// A daemon may keep the direct bridge's supervisor waiting for the log; it has nothing more to say once the result is there and the
-    /// command is not.
+    /// A daemon may hold the log open and so keep the direct bridge's supervisor alive. The supervisor has nothing more to report once the
+    /// result exists and the command has ended, so it no longer counts then.
     pub fn supervised(&self) -> bool {
         self.is_supervised(&self.processes())
     }
 
-    /// The same for what was recorded of its processes a moment ago.
+    /// Like [`Self::supervised`], for processes that the caller read a moment ago.
     pub fn is_supervised(&self, processes: &Processes) -> bool {
         let has_told = || self.of_direct_bridge() && self.file("exit").exists() && !processes.is_running();
         processes.are_supervised() && !has_told()
     }
 
-    /// True when the direct bridge keeps the task: only that needs a table of jobs.
+    /// True when the direct bridge supervises the task: only the direct bridge makes a table of jobs.
     pub fn of_direct_bridge(&self) -> bool {
         self.file("jobs").exists()
     }
 
-    /// What the log has not kept.
+    /// The range of bytes that the log did not keep.
     pub fn gap(&self) -> Option<Gap> {
         let [start, end] = two_numbers(self.text("gap")?.lines().next()?)?;
-        // The kernel counts positions with a sign: what cannot be one is not ours.
+        // The kernel uses signed positions: a number that cannot be a position was not written by the guest.
         (start <= end && i64::try_from(end).is_ok()).then_some(Gap { start, end })
     }
 
-    /// The size of all output, with what the log has not kept.
+    /// The size of the whole output, including what the log did not keep.
     pub fn output_bytes(&self, gap: Option<&Gap>) -> u64 {
         let log = fs::symlink_metadata(self.file("output.log"));
         let size = log.ok().filter(fs::Metadata::is_file).map_or(0, |log| log.len());
-        // Where no hole can be made the log ends where the gap begins.
+        // If no hole can be made, the log ends where the gap begins.
         size.max(gap.map_or(0, |gap| gap.end))
     }
 
-    /// The beginning of the exit file; none when there is none.
+    /// The first bytes of the exit file; none when it does not exist.
     pub fn exit_file(&self) -> Option<Vec<u8>> {
         own_file::read(&self.file("exit"), EXIT_LIMIT).ok()
     }
 
-    /// The result in the exit file, if it is whole and of this launch.
+    /// The result in the exit file, if the file is complete and belongs to this launch.
     pub fn result(&self, nonce: &str) -> Option<String> {
         let content = String::from_utf8(self.exit_file()?).ok()?;
         errand_task::sentinel::result(&content, nonce).map(str::to_owned)
     }
 
-    /// Makes sure that a task which was not launched yet never will be. What is recorded of its processes once the mark is there: a launch that
-    /// has its line by then goes on, and any other finds the mark.
+    /// Ensures that a task which has not launched yet never will. Returns what is recorded of its processes after the fence mark is in
+    /// place: a launch that has written its line by then goes on; any later launch finds the mark and gives up.
     ///
     /// # Errors
-    /// When the mark cannot be made.
+    /// When the mark cannot be created.
     pub fn fence(&self) -> io::Result<Processes> {
         use std::os::unix::fs::DirBuilderExt as _;
         match fs::DirBuilder::new().mode(0o700).recursive(true).create(&self.path) {
@@ -123,12 +123,12 @@ impl TaskDir {
         Ok(self.processes())
     }
 
-    /// True when somebody has looked for the launch and found that it had not happened.
+    /// True when the task was fenced: a caller found that it had not launched and ruled out a later launch.
     pub fn is_fenced(&self) -> bool {
         own_file::exists(&self.file("fenced"))
     }
 
-    /// True when output could not be written.
+    /// True when some output could not be written.
     pub fn is_incomplete(&self) -> bool {
         own_file::exists(&self.file("incomplete"))
     }
@@ -143,16 +143,16 @@ fn two_numbers(line: &str) -> Option<[u64; 2]> {
     Some([numbers.next()?, numbers.next()?])
 }
 
-/// What is recorded of a task's processes. What is not, or not wholly, is none.
+/// What is recorded of a task's processes. A missing or incomplete line is none.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Processes {
-    /// The process that keeps the task, or has kept it.
+    /// The process that supervises or supervised the task.
     pub shim: Option<Process>,
     /// The command's first process.
     pub first: Option<Process>,
-    /// What the command used, once it is over.
+    /// The resources the command used, once it has ended.
     pub usage: Option<Usage>,
-    /// True when the result is written down and no process of the task was left. Its shim may keep another task by now.
+    /// True when the result is recorded and no process of the task was left (drained). Its shim may supervise another task by now.
     pub alone: bool,
 }
 
@@ -168,7 +168,7 @@ impl Processes {
         Self { shim, first, usage, alone: lines.next() == Some(ALONE) }
     }
 
-    /// True when the command was launched and not only its directory made.
+    /// True when the command was launched; false when only its directory exists.
     pub fn are_started(&self) -> bool {
         self.shim.is_some()
     }
@@ -178,18 +178,18 @@ impl Processes {
         self.first.is_some_and(|first| process::lives(first.pid, first.start_ticks))
     }
 
-    /// True while the process lives that writes the exit file, and is not done with the task.
+    /// True while the process that writes the exit file lives and has not finished with the task.
     pub fn are_supervised(&self) -> bool {
         !self.alone && self.shim.is_some_and(|shim| process::lives(shim.pid, shim.start_ticks))
     }
 }
 
-/// A line for a process.
+/// The line that records a process.
 pub fn process_line(process: Process) -> String {
     format!("{} {}\n", process.pid, process.start_ticks)
 }
 
-/// A line for what was used: six numbers, in the order of the message's fields.
+/// The line that records resource usage: 6 numbers, in the order of the message's fields.
 pub fn usage_line(usage: &Usage) -> String {
     let Usage { user_cpu_us, system_cpu_us, peak_memory_bytes, read_bytes, written_bytes, oom_kills } = usage;
     format!("{user_cpu_us} {system_cpu_us} {peak_memory_bytes} {read_bytes} {written_bytes} {oom_kills}\n")
@@ -207,7 +207,7 @@ fn parse_usage(line: &str) -> Option<Usage> {
         peak_memory_bytes: number()?,
         read_bytes: number()?,
         written_bytes: number()?,
-        // Shims of before do not write it.
+        // Older shims do not write this number.
         oom_kills: number().unwrap_or(0),
     })
 }

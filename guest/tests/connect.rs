@@ -1,4 +1,4 @@
-//! The real binary against a bridge that is about to go.
+//! Runs the real binary against a bridge process that is about to exit.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
@@ -35,11 +35,11 @@ fn a_bridge_that_gave_way_to_one_that_goes_is_started_again() {
     let (mut asked, _) = old.accept().unwrap();
     asked.read_exact(&mut [0; 4]).unwrap();
     asked.write_all(b"r").unwrap();
-    // The bridge that was started instead still finds somebody here.
+    // The newly started bridge process still finds a listener here.
     drop(old.accept().unwrap());
     drop((old, lock));
 
-    // The first that a bridge says. Without one the connection gives up, and says nothing.
+    // The first message of a bridge process. If it never comes, the connecting process exits without output.
     let mut stdout = connecting.stdout.take().unwrap();
     stdout.read_exact(&mut [0]).expect("a bridge");
     let bridge = socket_peercred(UnixStream::connect(&socket).unwrap()).unwrap().pid;
@@ -47,7 +47,7 @@ fn a_bridge_that_gave_way_to_one_that_goes_is_started_again() {
     connecting.wait().unwrap();
 }
 
-/// A process that connects, and the connection that a bridge without life takes from it.
+/// A connecting process, and the connection that it made to a bridge process that never answers.
 fn connecting(root: &std::path::Path) -> (Child, UnixStream) {
     let directory = root.join(".bridge");
     fs::create_dir(&directory).unwrap();
@@ -63,7 +63,7 @@ fn connecting(root: &std::path::Path) -> (Child, UnixStream) {
     (connecting, asked)
 }
 
-/// Waits until it has ended.
+/// Waits for the process to exit.
 fn ended(connecting: &mut Child) -> ExitStatus {
     let deadline = Instant::now() + Duration::from_secs(40);
     loop {
@@ -80,7 +80,7 @@ fn a_connection_that_the_server_left_ends() {
     let root = tempfile::tempdir().unwrap();
     let (mut connecting, mut bridge) = connecting(root.path());
     bridge.write_all(b"t").unwrap();
-    // The server's end of the streams. The bridge keeps its connection, as one that was stopped does.
+    // The server's end of the streams. The bridge process keeps its connection open, as a stopped one does.
     drop(connecting.stdin.take());
     assert!(ended(&mut connecting).success());
 }
@@ -102,7 +102,7 @@ fn a_bridge_that_accepts_nobody_is_given_up() {
     fs::create_dir(&directory).unwrap();
     let socket = directory.join("socket");
     let bridge = UnixListener::bind(&socket).unwrap();
-    // No room but for one that waits to be accepted.
+    // The queue has room for a single connection that waits to be accepted.
     rustix::net::listen(&bridge, 0).unwrap();
     let _waiting = UnixStream::connect(&socket).unwrap();
     let mut connecting = Command::new(env!("CARGO_BIN_EXE_errand-bridge"))

@@ -1,4 +1,4 @@
-//! A greedy tenant beside a quiet one on the real server: what the quiet one waits for its answers.
+//! A greedy tenant beside a quiet one on the real server: measures how long the quiet tenant waits for its answers.
 
 use std::time::{Duration, Instant};
 
@@ -14,12 +14,12 @@ use crate::support::{
 
 /// How many commands the quiet tenant runs in each half of the measurement.
 const COMMANDS: usize = 150;
-/// What the operator allows the greedy tenant: requests in a second. Its flood asks for many times that.
+/// The greedy tenant's limit in requests per second. Its flood sends many times that.
 const ALLOWED: u32 = 50;
 /// How long the flood pauses after a refusal, so that its own client leaves the machine's processors to the server.
 const PAUSE: Duration = Duration::from_millis(5);
-/// What the quiet tenant's p99 may be whatever it is alone: all of it runs on one machine, with its clients, in an unoptimized build, and
-/// work that is shared fairly still shares the processors.
+/// The quiet tenant's p99 may always be this long, whatever it is without the flood: everything runs on one machine, with the clients, in
+/// an unoptimized build, and fairly shared work still shares the processors.
 const FLOOR: Duration = Duration::from_secs(1);
 
 fn entry(tenant: &str) -> String {
@@ -27,7 +27,8 @@ fn entry(tenant: &str) -> String {
     format!("[[tokens]]\ntenant = \"{tenant}\"\nsha256 = \"{hash}\"\n")
 }
 
-/// Runs commands one after the other: how long each takes from its start to the answer that it is over, and each question about it.
+/// Runs commands one after the other. Returns how long each took from its start to the answer that it has ended, and how long each query
+/// about it took.
 async fn measure(session: &Session) -> [Vec<Duration>; 2] {
     let (mut runs, mut questions) = (Vec::new(), Vec::new());
     for _ in 0..COMMANDS {
@@ -48,7 +49,7 @@ fn p99(times: &[Duration]) -> Duration {
     times[times.len() * 99 / 100]
 }
 
-/// The answer, or a pause after a refusal.
+/// Returns the answer, or pauses after a refusal.
 async fn asked<T>(answer: Result<tonic::Response<T>, tonic::Status>) -> Option<T> {
     match answer {
         Ok(answer) => Some(answer.into_inner()),
@@ -59,7 +60,7 @@ async fn asked<T>(answer: Result<tonic::Response<T>, tonic::Status>) -> Option<T
     }
 }
 
-/// Everything that one tenant can ask for, again and again, until it is dropped.
+/// Sends every kind of request of one tenant, again and again, until the set is dropped.
 fn flood(server: &Server) -> JoinSet<()> {
     let mut flood = JoinSet::new();
     for number in 0..8 {
@@ -107,7 +108,7 @@ async fn a_greedy_tenant_slows_a_quiet_one_little() {
     server.flags.extend(["--tokens-file".to_owned(), file]);
     server.launch().await;
     let quiet = server.session_with("quiet", "quiet", "session");
-    // The first command makes the sandbox.
+    // The first command creates the sandbox.
     quiet.run("true").await;
     let alone = measure(&quiet).await;
     let mut flood = flood(&server);

@@ -8,9 +8,10 @@ use crate::lying::{
     suite::tell,
 };
 
-/// By how much the server's memory may grow, in bytes.
+/// The most that the server's memory may grow, in bytes.
 const GROWTH: u64 = 32 << 20;
-/// What the honest tenant's p99 may be whatever it is alone: the liars, the engine, the clients and an unoptimized server share one machine.
+/// The honest tenant's p99 may always be this long, whatever it is without liars: the liars, the engine, the clients and an unoptimized
+/// server share one machine.
 const FLOOR: Duration = Duration::from_secs(1);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -24,7 +25,7 @@ async fn lying_bridges_spoil_only_their_own_tasks() {
     assert!(told.beside.p99() <= FLOOR.max(2 * told.alone.p99().max(told.beside_truth.p99())), "{told}");
 }
 
-/// The lies that are told: all of them, or those that `ERRAND_TEST_LIES` names, with commas between.
+/// The lies to tell: all of them, or those that `ERRAND_TEST_LIES` lists, separated by commas.
 fn chosen() -> &'static [&'static Lie] {
     let names = std::env::var("ERRAND_TEST_LIES").unwrap_or_default();
     let is_chosen = |lie: &&Lie| names.is_empty() || names.split(',').any(|name| name == lie.name);

@@ -1,4 +1,4 @@
-//! Which containers a caller may adopt, and what it is told about them.
+//! Which containers a caller may adopt, and what the caller is told about them.
 
 use bollard::models::ContainerCreateBody;
 use errand_proto::v1::Sandbox;
@@ -38,7 +38,7 @@ fn labelled(labels: &[(&str, &str)]) -> impl FnOnce(&mut ContainerCreateBody) {
     }
 }
 
-/// The words of a refusal, without the container's name.
+/// The message of a refusal, without the container's name.
 fn words(result: Result<Sandbox, Status>, container: &str) -> String {
     refused(result, Code::NotFound).replace(container, "NAME")
 }
@@ -64,14 +64,14 @@ async fn a_strangers_container_is_refused_like_a_missing_one() {
         }
     }
     refused(session.sandbox().await, Code::NotFound);
-    // A bot that has a sandbox learns no more.
+    // A bot that already has a sandbox gets the same refusal.
     session.ensure(None).await.unwrap();
     let container = docker::container(&docker, Image::Busybox, labelled(&[])).await;
     assert_eq!(words(session.adopt(&container.name).await, &container.name), missing);
     assert_eq!(words(session.adopt("no-such-container").await, "no-such-container"), missing);
 }
 
-/// Adopts a container, and looks for its secret wherever that could be told or kept.
+/// Adopts a container, and looks for its secret wherever it could be reported or stored.
 async fn adopted(server: &Server, session: &Session, container: &docker::Container) {
     let sandbox = session.adopt(&container.name).await.unwrap();
     assert_eq!((sandbox.adopted, &sandbox.container_id), (true, &container.id));
@@ -97,7 +97,7 @@ async fn a_labelled_container_is_adopted_without_its_environment() {
     let labels = [(LABEL_ADOPT_TENANT, "red"), (LABEL_ADOPT_BOT, session.bot.as_str())];
     let container = docker::container(&docker, Image::Busybox, labelled(&labels)).await;
     adopted(&server, &session, &container).await;
-    // One that names no bot is for every bot of the tenant.
+    // A container whose labels name no bot may be adopted by every bot of the tenant.
     let session = server.session_with("red-all", "two", "session");
     let container = docker::container(&docker, Image::Busybox, labelled(&[(LABEL_ADOPT_TENANT, "red")])).await;
     adopted(&server, &session, &container).await;
@@ -109,7 +109,7 @@ async fn a_token_with_the_right_adopts_any_container() {
     let Some(docker) = server.ground.docker() else { return };
     let container = docker::container(&docker, Image::Busybox, labelled(&[])).await;
     adopted(&server, &server.session_with("any", "one", "session"), &container).await;
-    // But none of another tenant's sandboxes.
+    // But the token adopts no sandbox of another tenant.
     let theirs = server.session_with("blue", "theirs", "session").ensure(None).await.unwrap();
     let session = server.session_with("any", "two", "session");
     refused(session.adopt(&theirs.container_id).await, Code::FailedPrecondition);

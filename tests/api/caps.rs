@@ -1,4 +1,4 @@
-//! How many tasks there may be, and what becomes of the rest.
+//! The limits on the number of tasks, and what happens to tasks beyond them.
 
 use errand_proto::v1::*;
 use futures_util::{StreamExt as _, stream};
@@ -27,7 +27,7 @@ async fn a_bot_has_so_many_unfinished_tasks_and_no_more() {
     assert_eq!(status.message().matches('3').count(), 2, "both numbers: {}", status.message());
     let violation = &status.get_details_quota_failure().unwrap().violations[0];
     assert_eq!((violation.subject.as_str(), violation.description.matches('3').count()), ("bot", 2));
-    // An earlier task under its request id is no new one, and another bot has its own count.
+    // Repeating a request id returns the earlier task and does not count, and another bot has its own count.
     server.session("other", "session").run("exit 0").await;
     session.stop(&tasks[0], Some(0.0)).await;
     session.run("exit 0").await;

@@ -1,4 +1,4 @@
-//! Commands that leave something behind, or lose something under way.
+//! Commands that leave processes behind, or kill processes while they run.
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ async fn a_daemon_that_holds_the_output_does_not_delay_the_end_and_its_words_are
 
     session.exec("touch /workspace/go").await;
     session.until_output(&task, "early\nlate\nlate\n").await;
-    // What is final stays so.
+    // A final task does not change.
     assert_eq!(session.get(&task).await, task);
     assert!(session.processes("sleep 300").await > 0, "what a command left on purpose is left alone");
 }
@@ -46,12 +46,12 @@ async fn a_log_that_is_deleted_under_the_task_does_not_change_its_outcome(image:
 async fn who_records_the_end_is_neither_ended_nor_fooled_by_the_command() {
     let Some(server) = Server::on(Image::Debian, &[]).await else { return };
     let session = server.session("bot", "session");
-    // Signals to every process of its own group or session do not reach who records the end.
+    // Signals to every process of the command's own group or session do not reach the process that records the end.
     for (command, end) in [("kill -TERM 0", "signaled 15"), ("trap '' TERM; kill -TERM 0; exit 9", "exited 9")] {
         let task = session.run(command).await;
         assert_eq!(ended(&task), end, "{command}");
     }
-    // An exit file that the command makes itself is not believed.
+    // A result that the command forges in the exit file is ignored.
     let forged = "d=${ERRAND_TASK_ID:+/tmp/errand/$ERRAND_TASK_ID}; echo 'errand 1 x exited 0' >$d/exit; exit 3";
     let task = session.run(forged).await;
     assert_eq!(ended(&task), "exited 3");

@@ -1,4 +1,4 @@
-//! Sandboxes in which the resident bridge cannot run: what the direct one keeps of a request, and that it refuses the rest.
+//! Sandboxes in which the resident bridge cannot run: which requests the direct bridge supports, and that it refuses the others.
 
 use bollard::models::HostConfig;
 use errand_proto::v1::{
@@ -21,7 +21,7 @@ on_both_images!(
     the_direct_bridge_tells_memory_kills,
 );
 
-/// A bot with a container that executes nothing where it can write; none on a runtime without containers.
+/// A bot with a container that executes nothing from writable places; none on a runtime without containers.
 async fn direct(image: Image) -> Option<(Server, Session, Container)> {
     const MEMORY: i64 = 64 << 20;
     let server = Server::on(image, &[]).await?;
@@ -73,7 +73,7 @@ async fn the_direct_bridge_keeps_the_output_limit(image: Image) {
     let Some((_server, session, _container)) = direct(image).await else { return };
     let whole: Vec<u8> = (1..=100_000).flat_map(|number| format!("{number}\n").into_bytes()).collect();
     let size = i64::try_from(whole.len()).unwrap();
-    // Fast, and longer than a command that is followed only from its first second on.
+    // A fast command, and one that lasts longer than the first second, after which the server follows a command.
     for command in ["seq 1 100000 && exit 7", "seq 1 100000 && sleep 1.5 && exit 7"] {
         for (limit, kept) in [(65_536, 65_536), (0, size)] {
             let request = StartTaskRequest { output_limit_bytes: limit, ..session.request(command) };

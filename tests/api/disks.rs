@@ -1,4 +1,4 @@
-//! Sandboxes whose disk is full, or cannot be written.
+//! Sandboxes whose disk is full or not writable.
 
 use std::collections::HashMap;
 
@@ -41,7 +41,7 @@ async fn nothing_starts_on_a_full_disk_and_the_reason_is_said(image: Image) {
         assert_eq!(session.told_of(&task).await, ["completed"]);
     }
     assert_eq!(session.exec("cat /ran 2>/dev/null").await, "");
-    // With room, it works again.
+    // Once there is room, the sandbox works again.
     session.exec("rm /tmp/fill").await;
     assert_eq!(ended(&session.run("exit 3").await), "exited 3");
 }

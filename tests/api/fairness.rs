@@ -1,4 +1,4 @@
-//! What one tenant asks for holds up no other.
+//! One tenant's requests never block another tenant.
 
 use errand_proto::v1::*;
 
@@ -8,7 +8,7 @@ use crate::support::{
     server::Server,
 };
 
-/// Tasks of the greedy tenant.
+/// The number of tasks of the greedy tenant.
 const STORED: u32 = 100_000;
 
 async fn server() -> Option<Server> {
@@ -35,7 +35,7 @@ fn copy(server: &Server, task: &Task) {
     assert_eq!(database.execute(copy, (STORED, &task.task_id)).unwrap(), STORED as usize);
 }
 
-/// All tasks with a label, however many pages it takes.
+/// All tasks with a label, over as many pages as needed.
 async fn labelled(session: &Session, number: u32) -> usize {
     let labels = [("n".to_owned(), number.to_string())].into();
     let mut request = ListTasksRequest { labels, ..Default::default() };

@@ -32,7 +32,7 @@ on_both_images!(
     the_command_line_copies_lists_and_removes,
 );
 
-/// The most bytes that a client puts into one message here.
+/// The most bytes that a client puts into one message in these tests.
 const PIECE: usize = 256 * 1024;
 
 fn head(session: &Session, path: &str) -> WriteFileHead {
@@ -43,7 +43,7 @@ fn message(part: write_file_request::Part) -> WriteFileRequest {
     WriteFileRequest { part: Some(part) }
 }
 
-/// The messages of a whole write.
+/// The messages of a complete write.
 fn whole(head: WriteFileHead, content: &[u8]) -> impl Stream<Item = WriteFileRequest> + Send + 'static {
     use write_file_request::Part;
     let pieces: Vec<_> = content.chunks(PIECE).map(|piece| message(Part::Data(piece.to_vec().into()))).collect();
@@ -101,7 +101,7 @@ async fn remove(session: &Session, path: &str, recursive: bool) -> Result<(), St
     soon("a file is removed", session.sandboxes().remove_file(request)).await.map(drop)
 }
 
-/// Checks the code and the reason of a refusal, and that it names the path.
+/// Checks the code and the reason of a refusal, and that the message names the path.
 #[track_caller]
 fn reason<T: std::fmt::Debug>(result: Result<T, Status>, code: Code, reason: &str) {
     let status = result.unwrap_err();
@@ -124,7 +124,7 @@ async fn sandbox(server: &Server) -> Session {
     session
 }
 
-/// A MiB that is like no other.
+/// 1 MiB of content that differs for each number.
 fn block(number: u64) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(number + 1);
     let mut block = Vec::with_capacity(1 << 20);
@@ -189,7 +189,7 @@ async fn a_write_that_is_cut_off_leaves_the_old_file(image: Image) {
         assert!(read(&session, path).await.unwrap() == b"old", "{what}");
     };
 
-    // The client changes its mind, again and again, between two messages: to the server that can look like the stream's end.
+    // The client cancels the write between two messages, several times: to the server, that can look like the end of the stream.
     for _ in 0..10 {
         let mut sandboxes = session.sandboxes();
         let call = sandboxes.write_file(stream::iter(begin()).chain(stream::pending()));
@@ -197,10 +197,10 @@ async fn a_write_that_is_cut_off_leaves_the_old_file(image: Image) {
         assert!(cut.is_err(), "it waits for the rest: {cut:?}");
     }
     untouched("cancelled").await;
-    // It ends its stream and has not said that this was all.
+    // The client ends its stream without the message that marks the end.
     field(session.sandboxes().write_file(stream::iter(begin())).await, "end");
     untouched("without an end").await;
-    // It says something that does not belong there.
+    // The client sends a second head.
     let again = stream::iter(begin()).chain(stream::iter(begin()));
     field(session.sandboxes().write_file(again).await, "head");
     untouched("with two heads").await;
@@ -234,7 +234,7 @@ async fn a_part_of_a_file_is_read(image: Image) {
         let (entry, content) = read_as(&session, request).await.unwrap();
         assert_eq!((entry.size_bytes, content.as_slice()), (10, expected.as_bytes()), "{offset} {limit}");
     }
-    // One reader that stops in the middle disturbs nobody.
+    // A reader that stops in the middle blocks no other call.
     write(&session, "/tmp/large", &block(7).repeat(4)).await.unwrap();
     let request = ReadFileRequest { bot_id: session.bot.clone(), path: "/tmp/large".to_owned(), ..Default::default() };
     let mut slow = session.sandboxes().read_file(request).await.unwrap().into_inner();
@@ -265,7 +265,7 @@ async fn what_is_in_the_way_has_a_code_and_a_reason(image: Image) {
     reason(read(&session, "/tmp/dark/x").await, Code::PermissionDenied, "NOT_PERMITTED");
     reason(names_of(&session, "/tmp/dark").await, Code::PermissionDenied, "NOT_PERMITTED");
     reason(read(&session, "/proc/kmsg").await, Code::PermissionDenied, "NOT_PERMITTED");
-    // Nobody may write there, whoever it is.
+    // No user may write there.
     let read_only = write(&session, "/etc/file", b"").await;
     assert!(read_only.as_ref().unwrap_err().message().contains("Read-only"), "{read_only:?}");
     reason(read_only, Code::PermissionDenied, "NOT_PERMITTED");
@@ -384,7 +384,7 @@ async fn a_full_disk_keeps_the_old_file(image: Image) {
     let session = server.session("bot", "session");
     session.adopt(&container.name).await.unwrap();
     write(&session, "/small/file", b"old").await.unwrap();
-    // Much more than fits: the answer comes before all was sent.
+    // Much more than fits: the server answers before all of it was sent.
     let large = block(3).repeat(8);
     reason(write(&session, "/small/file", &large).await, Code::ResourceExhausted, "NO_SPACE");
     assert_eq!(
@@ -430,7 +430,7 @@ async fn files_that_a_sandbox_does_not_take_hold_up_no_other_call() {
             tokio::spawn(async move { write(&session, &format!("/workspace/{number}"), &content).await })
         })
         .collect();
-    // Sooner than the silent bridge is given up, and what waits for it with that.
+    // Sooner than the server gives up on the silent bridge and on the calls that wait for it.
     let answers = async {
         for _ in 0..500 {
             session.told().await;

@@ -1,4 +1,4 @@
-//! Following a log while it is written.
+//! Following a log while the command writes it.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ on_both_images!(
     a_follower_that_never_reads_does_not_slow_the_command,
 );
 
-/// A stream of a log, and what came of it.
+/// A log stream, and what it has delivered so far.
 struct Follower {
     stream: Streaming<StreamOutputResponse>,
     position: i64,
@@ -35,7 +35,7 @@ impl Follower {
         Self { stream, position: offset, seen: Vec::new(), finished: None }
     }
 
-    /// Takes the next event. False at the end.
+    /// Takes the next event. Returns false at the end.
     async fn step(&mut self) -> bool {
         let Some(event) = soon("more of a stream comes", self.stream.message()).await.unwrap() else { return false };
         assert!(self.finished.is_none(), "nothing comes after the end");
@@ -75,7 +75,7 @@ async fn output_is_followed_from_the_moment_it_is_written_by_any_number_and_from
     let mut three = Follower::open(&session, &task, 5).await;
     three.until(2).await;
     assert_eq!(three.seen, b"1\n");
-    // One goes away and comes back where it was.
+    // One subscriber disconnects and resumes at its old position.
     drop(two);
     session.exec("touch /workspace/1").await;
     one.until(14).await;
@@ -89,7 +89,7 @@ async fn output_is_followed_from_the_moment_it_is_written_by_any_number_and_from
     assert_eq!(one.rest().await, (all.to_vec(), Some(task.clone())));
     assert_eq!(three.rest().await, (all[5..].to_vec(), Some(task.clone())));
     assert_eq!(resumed.rest().await, (all[7..].to_vec(), Some(task.clone())));
-    // After the end as well.
+    // A follower may also start after the end.
     let late = Follower::open(&session, &task, 3).await;
     assert_eq!(late.rest().await, (all[3..].to_vec(), Some(task)));
 }
@@ -99,7 +99,7 @@ async fn a_follower_that_never_reads_does_not_slow_the_command(image: Image) {
     let session = server.session("bot", "session");
     let size = 30_000_000;
     let command = format!("yes 0123456789abcde | head -c {size}");
-    // In the same sandbox, without anybody.
+    // Another task in the same sandbox, without followers.
     let begun = Instant::now();
     session.run(&command).await;
     let alone = begun.elapsed();
@@ -112,7 +112,7 @@ async fn a_follower_that_never_reads_does_not_slow_the_command(image: Image) {
     let watched = begun.elapsed();
     assert_eq!((ended(&task).as_str(), task.output_bytes), ("exited 0", size));
     assert!(watched < alone * 4 + Duration::from_secs(5), "{watched:?} with a follower, {alone:?} without");
-    // It lost nothing: it reads what it missed from the log.
+    // The stalled follower lost nothing: it reads what it missed from the log.
     let (seen, finished) = deaf.rest().await;
     assert_eq!(seen.len(), usize::try_from(size).unwrap());
     assert!(seen.chunks_exact(16).all(|line| line == b"0123456789abcde\n"));

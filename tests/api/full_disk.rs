@@ -1,4 +1,4 @@
-//! A full disk under the server's database: commands can be stopped, what is stored can be read, and nothing is told that is not so.
+//! A full disk under the server's database: commands can be stopped, stored tasks can be read, and every report is true.
 
 use std::{
     fs::{self, File},
@@ -21,10 +21,10 @@ use crate::support::{
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    /// None: it cannot be had here, and the test is skipped.
+    /// None: such a file system cannot be mounted here, and the test is skipped.
     fn under(server: &Server) -> Option<Self> {
         let data = server.database().parent().unwrap().to_owned();
-        // Sandboxes of the server's own have theirs elsewhere.
+        // Embedded sandboxes are kept on another file system.
         let sandboxes = server.directory().join("sandboxes");
         for directory in [&data, &sandboxes] {
             fs::create_dir_all(directory).unwrap();
@@ -62,7 +62,7 @@ impl Drop for SmallDisk {
     }
 }
 
-/// The server is dropped first.
+/// The server comes first, so that it is dropped before the disk.
 async fn server_on_small_disk() -> Option<(Server, SmallDisk)> {
     let mut server = Server::prepare(Image::Busybox).await?;
     let disk = SmallDisk::under(&server)?;
@@ -85,7 +85,7 @@ async fn a_stop_acts_at_once_on_a_full_disk() {
     assert_eq!(session.get(&task).await.status(), TaskStatus::Stopping, "no end is told that is not stored");
     assert!(!stopping.is_finished());
 
-    // Nothing is accepted that cannot be stored; what is stored can be read.
+    // A task that cannot be stored is refused; stored tasks can still be read.
     let words = refused(session.try_start(session.request("echo")).await, Code::ResourceExhausted);
     assert!(words.contains("disk"), "{words}");
     assert_eq!(session.get(&before).await, before);
@@ -108,7 +108,7 @@ async fn a_start_that_could_not_be_stored_can_be_stopped() {
     let Some((server, disk)) = server_on_small_disk().await else { return };
     let session = server.session("bot", "session");
     session.ensure(None).await.unwrap();
-    // It fills the disk before its own start is stored, or just after: it can be stopped either way.
+    // The disk becomes full before the task's start is stored, or just after: the task can be stopped either way.
     let task = session.start("exec sleep 4712").await;
     disk.fill();
     let stopping = tokio::spawn({

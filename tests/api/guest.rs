@@ -1,10 +1,10 @@
-//! The bridge's program in a sandbox: no command replaces it, whoever it runs as.
+//! The guest's binary in a sandbox: no command can replace it, whichever user it runs as.
 
 use errand_proto::v1::*;
 
 use crate::support::{client::ended, docker::Image, server::Server};
 
-/// A shell script that goes for the program, and says what is left of it and who runs it.
+/// A shell script that tries to replace the binary, and reports what is left of it and which user ran the script.
 const REPLACING: &str = r#"
 for file in /.errand/errand-bridge-* /run/errand/*; do
   [ -e "$file" ] || continue
@@ -36,7 +36,7 @@ async fn no_command_replaces_the_bridge_program() {
     for writable_root in [false, true] {
         let Some(server) = Server::on(Image::Debian, &[]).await else { return };
         if writable_root && server.ground.name() == "embedded" {
-            // There this machine's programs are the root, which is never written.
+            // There the root consists of this machine's programs, which are never writable.
             continue;
         }
         let session = server.session("bot", "session");

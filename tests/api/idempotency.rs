@@ -1,4 +1,4 @@
-//! The same request id is the same task.
+//! The same request id returns the same task.
 
 use errand_proto::v1::StartTaskRequest;
 use futures_util::future::join_all;
@@ -39,7 +39,7 @@ async fn a_request_id_is_not_taken_for_another_command() {
     let argv = StartTaskRequest { request_id: "id".to_owned(), ..session.argv(&["exit", "0"]) };
     refused(session.try_start(argv).await, Code::AlreadyExists);
 
-    // Another bot's ids are its own.
+    // Another bot's request ids are independent.
     let other = server.session("other", "session");
     let theirs = other.start_as(StartTaskRequest { bot_id: other.bot.clone(), ..request("exit 1") }).await;
     assert_ne!(theirs.task_id, task.task_id);

@@ -1,4 +1,4 @@
-//! What sandboxes have of the server's own process: nothing.
+//! A sandbox inherits no process attributes from the server.
 
 use std::{fs, process::Command};
 
@@ -23,7 +23,7 @@ fn burden(server: &Server) {
 #[tokio::test]
 async fn sandboxes_inherit_nothing_of_the_server() {
     if !rustix::process::geteuid().is_root() {
-        // What an ordinary user has lost it cannot give back.
+        // An ordinary user cannot restore what was lowered.
         return;
     }
     let Some(server) = Server::on(Image::Debian, &[]).await else { return };

@@ -1,4 +1,4 @@
-//! Input, terminals, and what else only the resident bridge can keep.
+//! Input, terminals, and other features that only the resident bridge supports.
 
 use std::process::{Command, Stdio};
 
@@ -23,7 +23,7 @@ on_both_images!(
     a_terminal_admits_what_its_line_cannot_hold,
 );
 
-/// A server and a session whose sandbox has the resident bridge. None: it has not, and the test is skipped.
+/// A server and a session whose sandbox has the resident bridge. None: the sandbox has no resident bridge, and the test is skipped.
 async fn resident(image: Image, flags: &[&str]) -> Option<(Server, Session)> {
     let server = Server::on(image, flags).await?;
     let session = server.session("bot", "session");
@@ -134,7 +134,7 @@ async fn a_terminal_is_one_and_has_the_size_that_it_is_given(image: Image) {
     refused(session.tasks().resize_terminal(resize).await, Code::FailedPrecondition);
 }
 
-/// What a terminal says when a line has no more room.
+/// The response when a terminal's line has no more room.
 fn line_full(bytes: i64, accepted: i64) -> WriteInputResponse {
     WriteInputResponse { limited_by: InputLimit::TerminalLine.into(), ..taken(bytes, accepted, false) }
 }
@@ -149,7 +149,7 @@ async fn a_terminal_admits_what_its_line_cannot_hold(image: Image) {
     let begun = std::time::Instant::now();
     assert_eq!(write(&session, &task, None, &long[4095..], true).await, line_full(4095, 0));
     assert!(begun.elapsed() < std::time::Duration::from_secs(5), "waiting changes nothing");
-    // Once that line is ended the rest is another.
+    // Once that line is ended, the rest starts a new line.
     assert_eq!(write(&session, &task, None, "\n", false).await, taken(4096, 1, false));
     let exact = format!("{}\n", "b".repeat(4095));
     assert_eq!(write(&session, &task, None, &exact, false).await, taken(8192, 4096, false));
@@ -171,7 +171,7 @@ async fn the_command_line_stops_at_a_line_too_long() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_errand"));
     command.args(["--server", &server.url(), "run", "--bot", &session.bot, "-i", "-t", "--", "cat >/dev/null"]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    // Left open: only the answer ends it.
+    // Left open: only the server's answer ends the command.
     let mut stdin = child.stdin.take().unwrap();
     std::io::Write::write_all(&mut stdin, "a".repeat(5000).as_bytes()).unwrap();
     let ended = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap());
@@ -229,7 +229,7 @@ async fn output_beyond_its_limit_is_counted_and_said_to_be_missing() {
     };
     let read = session.try_read(read).await.unwrap();
     assert_eq!((read.total_bytes, read.omitted_bytes), (task.output_bytes, gap.end - gap.start));
-    // Where nothing was kept, what follows comes instead; what is shown of both ends is shown once.
+    // A range inside the gap starts at the next byte that was kept; a range over both ends shows each byte once.
     let range = OutputRange { offset: gap.start, limit: 10 };
     let read = ReadOutputRequest {
         task_id: task.id(),
@@ -247,7 +247,7 @@ async fn output_beyond_its_limit_is_counted_and_said_to_be_missing() {
     let read = session.try_read(read).await.unwrap();
     assert!(read.parts.is_sorted_by(|one, next| one.next_offset <= next.offset), "{:?}", read.parts);
     assert_eq!(read.omitted_bytes, gap.end - gap.start);
-    // A stream over the gap comes to the end.
+    // A stream across the gap reaches the end.
     let stream = StreamOutputRequest { task_id: task.id(), ..Default::default() };
     let mut stream = session.tasks().stream_output(stream).await.unwrap().into_inner();
     let mut position = 0;
@@ -265,7 +265,7 @@ async fn output_beyond_its_limit_is_counted_and_said_to_be_missing() {
 #[tokio::test]
 async fn the_command_line_shows_what_was_kept_of_both_ends() {
     let Some((server, session)) = resident(Image::Debian, &[]).await else { return };
-    // The beginning that is kept ends where a piece does that the command line asks for.
+    // The kept beginning ends exactly where a read of the command line ends.
     let request = StartTaskRequest {
         output_limit_bytes: 1 << 20,
         ..session.request("echo begin; head -c 3000000 /dev/zero; echo; echo end")

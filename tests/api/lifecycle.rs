@@ -1,4 +1,4 @@
-//! A task from its start to the notice of its end.
+//! A task from its start to the notification of its end.
 
 use errand_proto::v1::*;
 use tonic::Code;
@@ -70,7 +70,7 @@ async fn workdir_environment_and_arguments_reach_the_command(image: Image) {
     assert_eq!(session.text(&task).await, "/workspace\n");
 }
 
-/// The bridge has a suite of its own for these. Here they come through the API.
+/// The bridge has its own suite for these. Here they run through the API.
 async fn what_a_launch_must_survive_it_survives(image: Image) {
     let Some(server) = Server::on(image, &[]).await else { return };
     let session = server.session("bot", "session");
@@ -93,7 +93,7 @@ async fn what_a_launch_must_survive_it_survives(image: Image) {
         let shown: String = command.chars().take(40).collect();
         assert_eq!(ended(&task), end, "{shown}");
         let said = session.text(&task).await;
-        // What the shell complains about 3 being closed, or -x not being there, is its own affair.
+        // Shells differ in the messages about descriptor 3 or a missing -x.
         assert!(said.ends_with(output), "{shown}: {said}");
     }
     for command in ["echo a ) b", "echo 'a", "if true"] {

@@ -1,4 +1,4 @@
-//! How much of the server a tenant may use at a time, and that the others have the rest.
+//! How much of the server a tenant may use at a time, and that the rest stays available to other tenants.
 
 use std::time::{Duration, Instant};
 
@@ -60,13 +60,13 @@ async fn calls_and_subscriptions_have_places_that_become_free() {
     };
     let mut streams = vec![subscribe(&one).await.unwrap(), subscribe(&one).await.unwrap()];
     exhausted(&subscribe(&one).await.unwrap_err(), "bot");
-    // Waits are calls as well, and two more subscriptions are.
+    // Waits count as calls too, and so do two more subscriptions.
     streams.extend([subscribe(&two).await.unwrap(), subscribe(&two).await.unwrap()]);
     let task = two.running("exec sleep 600").await;
     let wait = || {
         let (session, task_id) = (two.clone(), task.task_id.clone());
         let request = WaitTaskRequest { task_id, timeout: duration(600.0), ..Default::default() };
-        // It may meet a list that has the last place, and asks again.
+        // A list call may hold the last free slot, so the wait is retried.
         tokio::spawn(async move { while session.tasks().wait_task(request.clone()).await.is_err() {} })
     };
     let waits = [wait(), wait()];
@@ -105,7 +105,7 @@ async fn connections_of_server_and_tenant_are_limited() {
 #[tokio::test]
 async fn connections_beyond_the_servers_limit_are_closed() {
     let Some(server) = Server::on(Image::Busybox, &["--max-connections", "2"]).await else { return };
-    // The test's own is one.
+    // The test's own connection counts too.
     let session = server.session("bot", "session");
     list(&session).await.unwrap();
     let address = server.url().replace("http://", "");
@@ -130,13 +130,13 @@ async fn a_connection_without_a_valid_token_is_closed() {
     stranger.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
     let mut rest = Vec::new();
     for stream in [&mut silent, &mut stranger] {
-        // A reset ends it as well.
+        // A reset counts as closing too.
         let _ = soon("the server closes it", stream.read_to_end(&mut rest)).await;
     }
     assert!(begun.elapsed() < Duration::from_secs(50), "{:?}", begun.elapsed());
-    // Who is known may be silent.
+    // An authenticated connection may stay silent.
     let session = server.session_with("red", "a", "session");
-    // The first call may meet the end of the connection that asked for the server's health, without a token.
+    // The first call may run on the closing connection that asked for the server's health without a token.
     eventually("one who is known is answered", async || list(&session).await.ok()).await;
 }
 
@@ -213,7 +213,7 @@ async fn many_sandboxes_of_one_tenant_leave_room_to_others() {
         slowest = slowest.max(begun.elapsed());
     }
     assert!(slowest < Duration::from_secs(20), "{slowest:?}");
-    // Those that cannot be made in time are refused and not forgotten.
+    // Sandboxes that cannot be created in time are refused, not forgotten.
     flood.iter().for_each(tokio::task::JoinHandle::abort);
     refused(list(&server.session_with("wrong", "a", "session")).await, Code::Unauthenticated);
 }

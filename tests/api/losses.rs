@@ -1,4 +1,4 @@
-//! Ends that nobody can know: each with its own reason, none with an invented number, and nothing run again.
+//! Ends that cannot be known: each has its own reason, none has an invented exit code, and no command is run again.
 
 use errand_proto::v1::{Task, TaskStatus};
 
@@ -13,7 +13,7 @@ use crate::{
 
 on_both_images!(each_loss_while_no_server_ran_has_its_own_reason);
 
-/// A command that leaves a mark whenever it is run, and the container that it runs in.
+/// A command that leaves a mark each time it runs, and the container that it runs in.
 async fn begun(server: &Server, bot: &str) -> (Session, Task, String) {
     let session = server.session(bot, "session");
     let task = session.running("echo run >>/workspace/runs; sleep 7300").await;
@@ -27,7 +27,7 @@ async fn check(session: &Session, task: &Task, reason: &str) {
     let outcome = task.outcome.clone().unwrap();
     assert_eq!(outcome.shell_exit_code, None, "any number would be a lie");
     assert_eq!(session.told_of(&task).await, ["completed"]);
-    // Nothing is run again, and the bot can go on.
+    // Nothing is run again, and the bot can run new tasks.
     let next = session.run("cat /workspace/runs 2>/dev/null; exit 3").await;
     assert_eq!(ended(&next), "exited 3");
     let runs = session.text(&next).await;
@@ -54,7 +54,7 @@ async fn each_loss_while_no_server_ran_has_its_own_reason(image: Image) {
     server.ground.exec(&unreadable.2, &format!("echo garbage >{}/exit", directory(&unreadable))).await;
     for begun in [&unreadable, &unsupervised] {
         let (_, task, container) = begun;
-        // All of them stand still before the first is killed, so that none can write down how another ended.
+        // All are stopped before the first is killed, so that none can record how another ended.
         let script = format!(
             "for p in $(head -n 1 {1}/processes | cut -d' ' -f1
                        grep -l {0} /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3 | sort -u); do

@@ -1,4 +1,4 @@
-//! Requests that no client library would send.
+//! Requests that no client library sends.
 
 use bytes::{Buf as _, BufMut as _};
 use tonic::{
@@ -10,7 +10,7 @@ use tonic::{
 
 use crate::support::{docker::Image, server::Server};
 
-/// Sends and takes messages as bytes.
+/// Encodes and decodes messages as raw bytes.
 #[derive(Default)]
 struct Raw;
 

@@ -1,4 +1,4 @@
-//! Memory that runs out in a sandbox: told apart from every other SIGKILL, and from what commands do to themselves.
+//! Memory that runs out in a sandbox: reported differently from every other SIGKILL and from signals that commands send themselves.
 
 use errand_proto::v1::{OutOfMemory, Task, TaskStatus};
 
@@ -26,7 +26,7 @@ fn shortage(task: &Task) -> Option<OutOfMemory> {
     task.outcome.as_ref().expect("it is over").out_of_memory
 }
 
-/// What the notification of its end says about a task.
+/// What the notification of a task's end says.
 async fn told(session: &Session, task: &Task) -> String {
     let told = session.told().await;
     told.iter().find(|notice| notice.task_id == task.task_id).expect("it was told").text.clone()
@@ -41,14 +41,14 @@ async fn a_memory_kill_is_told_apart_from_others(image: Image) {
     let text = told(&session, &killed).await;
     assert!(text.contains("killed (SIGKILL) when the sandbox ran out of memory (limit 64 MiB)"), "{text}");
 
-    // The shell makes a number of its child's signal.
+    // The shell turns its child's signal into an exit code.
     let child = session.run("sh -c 'exec tail /dev/zero'; exit $?").await;
     assert_eq!(ended(&child), "exited 137");
     assert_eq!(shortage(&child), Some(OutOfMemory { killed_processes: 1, limit_bytes: LIMIT }));
     let text = told(&session, &child).await;
     assert!(text.contains("exit code 137. While it ran the sandbox ran out of memory (limit 64 MiB)"), "{text}");
 
-    // What was counted before a command is none of its business.
+    // Kills counted before a command are not attributed to it.
     for (command, end) in [
         ("kill -9 $$", "signaled 9"),
         ("sh -c 'kill -9 $$'; exit $?", "exited 137"),
@@ -71,7 +71,7 @@ async fn a_sandbox_killed_by_memory_is_lost_for_that(image: Image) {
     let session = server.session("bot", "session");
     let beside = session.running("sleep 7311").await;
     server.ground.expose(&session.sandbox().await.unwrap().container_id).await;
-    // Several, so that none of them alone is as large as the mark of the sandbox's own process.
+    // Several processes, so that each alone is smaller than the sandbox's own process.
     let hogs = "exec tail /dev/zero & exec tail /dev/zero & exec tail /dev/zero & exec tail /dev/zero & wait";
     let task = session.run(hogs).await;
     for task in [task, session.finished(&beside).await] {
@@ -79,7 +79,7 @@ async fn a_sandbox_killed_by_memory_is_lost_for_that(image: Image) {
         let text = told(&session, &task).await;
         assert!(text.contains("the sandbox ran out of memory and was killed"), "{text}");
     }
-    // The bot can go on, and a sandbox that is stopped afterwards is stopped and no more.
+    // The bot can run new tasks, and stopping the sandbox afterwards is reported as a stop only.
     let next = session.running("sleep 7312").await;
     server.ground.stop(&session.sandbox().await.unwrap().container_id).await;
     assert_eq!(ended(&session.finished(&next).await), "lost SANDBOX_STOPPED");

@@ -1,4 +1,4 @@
-//! Notifications: at least once until acknowledged, in order, to whom they belong.
+//! Notifications: delivered at least once until acknowledged, in order, and only to the session they belong to.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::support::{
     wait::eventually,
 };
 
-/// Long enough for something that is wrong to show.
+/// Long enough for a wrong notification to arrive.
 const WHILE: Duration = Duration::from_millis(500);
 
 fn ids(notifications: &[Notification]) -> Vec<&str> {
@@ -30,7 +30,7 @@ async fn what_is_pending_comes_first_and_then_what_happens_in_order() {
     for _ in 0..3 {
         ran.push(session.run("exit 1").await.task_id);
     }
-    // Nothing is lost with the server.
+    // A restart of the server loses nothing.
     server.restart().await;
     let mut live = session.subscribe(Default::default()).await;
     for _ in 0..3 {
@@ -48,7 +48,7 @@ async fn what_is_pending_comes_first_and_then_what_happens_in_order() {
         session.subscribe(SubscribeRequest { after_sequence: told[3].sequence, ..Default::default() }).await;
     assert_eq!([resumed.next().await, resumed.next().await], told[4..]);
 
-    // What is acknowledged is not pending any more.
+    // An acknowledged notification is no longer pending.
     assert_eq!(session.ack(&[told[0].sequence, told[1].sequence]).await, 2);
     assert_eq!(session.ack(&[told[0].sequence]).await, 0);
     let mut again = session.subscribe(Default::default()).await;
@@ -70,7 +70,7 @@ async fn a_drain_leases_and_what_is_not_acknowledged_comes_back() {
     assert!(drained.notifications.iter().all(|notification| notification.deliveries == 1));
     let lease_id = drained.lease_id.clone();
     assert!(!lease_id.is_empty() && drained.lease_expires_at.is_some());
-    // Nobody else gets the same.
+    // No other call gets the same notifications.
     assert_eq!(session.drain(None).await, DrainNotificationsResponse::default());
 
     let nack = NackNotificationsRequest { bot_id: session.bot.clone(), lease_id, ..Default::default() };
@@ -79,7 +79,7 @@ async fn a_drain_leases_and_what_is_not_acknowledged_comes_back() {
     assert_eq!(session.notifications().nack_notifications(nack).await.unwrap().into_inner().released, 0);
     let again = session.drain(Some(1.0)).await;
     assert_eq!(again.notifications.iter().map(|told| told.deliveries).collect::<Vec<_>>(), [2, 2]);
-    // A lease that ends by itself.
+    // A lease that expires by itself.
     let third = eventually("the lease ends", async || {
         let drained = session.drain(Some(3600.0)).await;
         (!drained.notifications.is_empty()).then_some(drained)
@@ -167,7 +167,7 @@ async fn a_session_is_told_of_its_own_tasks_and_a_bot_of_all_of_its_sessions() {
     assert_eq!(live_bot.within(WHILE).await, None);
     assert_eq!(ids(&other.told().await), [&task_other.task_id]);
 
-    // Another session acknowledges nothing of ours, whatever sequence it names.
+    // Another session cannot acknowledge these notifications, whatever sequence it names.
     let ours = one.told().await[0].sequence;
     assert_eq!((two.ack(&[ours]).await, other.ack(&[ours]).await), (0, 0));
     assert_eq!(ids(&two.drain(None).await.notifications), [&task_two.task_id]);

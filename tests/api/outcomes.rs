@@ -1,4 +1,4 @@
-//! The ways in which a command ends by itself, or never begins. None is taken for another.
+//! The ways in which a command ends by itself, or never starts. None is mistaken for another.
 
 use errand_proto::v1::{SandboxSpec, StartFailure, StartTaskRequest, TaskStatus, outcome::Kind};
 use futures_util::future::join_all;
@@ -29,7 +29,7 @@ async fn exit_codes_and_signals_are_told_apart(image: Image) {
         ("kill -TERM $$", "signaled 15", TaskStatus::Failed, 143),
         ("kill -HUP $$", "signaled 1", TaskStatus::Failed, 129),
         ("kill -SEGV $$", "signaled 11", TaskStatus::Failed, 139),
-        // The shell makes a number of its child's signal, and exits with that.
+        // The shell turns its child's signal into a number, and exits with that number.
         ("sh -c 'kill -9 $$'; exit $?", "exited 137", TaskStatus::Failed, 137),
         ("no-such-command", "exited 127", TaskStatus::Failed, 127),
     ];
@@ -47,7 +47,7 @@ async fn exit_codes_and_signals_are_told_apart(image: Image) {
 async fn a_command_that_cannot_start_says_what_stood_in_the_way(image: Image) {
     let Some(server) = Server::on(image, &[]).await else { return };
     let session = server.session("bot", "session");
-    // Without capabilities not even root passes these modes.
+    // Without capabilities even root cannot bypass these modes.
     session.run("mkdir -m 0 /workspace/locked; echo text >/workspace/text; mkdir /workspace/directory").await;
     let shell = |shell: &str| StartTaskRequest { shell: shell.to_owned(), ..session.request("echo ran") };
     let workdir = |workdir: &str| StartTaskRequest { workdir: workdir.to_owned(), ..session.request("echo ran") };

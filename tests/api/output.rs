@@ -39,7 +39,7 @@ fn head_tail(head: i64, tail: i64) -> Option<Selection> {
 async fn a_log_is_read_in_every_way(image: Image) {
     let Some(server) = Server::on(image, &[]).await else { return };
     let session = server.session("bot", "session");
-    // More than is kept in memory, so that both ways of reading are taken.
+    // More than is kept in memory, so that both ways of reading are used.
     let task = session.running("seq 1 40000; until [ -e /workspace/go ]; do sleep 0.1; done").await;
     let whole: Vec<u8> = (1..=40000).flat_map(|number| format!("{number}\n").into_bytes()).collect();
     let size = i64::try_from(whole.len()).unwrap();
@@ -143,7 +143,7 @@ async fn a_log_that_is_gone_is_said_to_be_gone() {
     session.exec(&format!("rm -r /tmp/errand/{}", task.task_id)).await;
     let words = refused(session.try_read(request.clone()).await, Code::FailedPrecondition);
     assert!(words.contains("the log is gone"), "{words}");
-    // What is known of it is still shown.
+    // What is already known of the output is still shown.
     assert_eq!(session.get(&task).await.output_preview, "out");
 
     let stop = StopSandboxRequest { bot_id: session.bot.clone() };
@@ -163,7 +163,7 @@ async fn a_long_log_comes_packed_to_those_who_take_it_so_and_is_the_same_to_all(
         .run("yes 'one of many lines' | head -n 300000; head -c 3000000 /dev/urandom | tee /workspace/noise")
         .await;
     let noise = session.exec("sha256sum </workspace/noise").await;
-    // Packing is for what goes through a container engine.
+    // Output is compressed only on its way through a container engine.
     let packs = matches!(server.ground, Ground::Docker(_));
     for (format, offset) in [
         (OutputFormat::Bytes, 0),
@@ -201,7 +201,7 @@ async fn a_long_log_comes_packed_to_those_who_take_it_so_and_is_the_same_to_all(
     }
 }
 
-/// What the command line's foreground run and `errand logs` print of a command, and what they say beside it.
+/// What the command line's foreground run and `errand logs` print of a command: on standard output and on standard error.
 fn printed(server: &Server, words: &[&str]) -> (u64, String) {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_errand"));
     let shown = command.args(["--server", &server.url()]).args(words).output().unwrap();

@@ -1,4 +1,4 @@
-//! What is forgotten when, and what is left of it in sandboxes.
+//! When records are deleted, and what remains of their tasks in sandboxes.
 
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ use crate::support::{
     wait::eventually,
 };
 
-/// Where it outlasts a restart of the sandbox.
+/// A directory that survives a restart of the sandbox.
 const ROOT: &str = "/workspace/tasks";
-/// The id of a task of 2023, of which there is no record.
+/// The id of a task of 2023 that has no record.
 const OLD: &str = "018bcfe5-6800-7000-8000-000000000001";
 
 async fn is_forgotten(session: &Session, task: &Task) -> bool {
@@ -98,7 +98,7 @@ async fn a_clock_that_leapt_makes_nothing_old() {
     assert_eq!(database.execute("UPDATE notifications SET created_at = created_at - ?", [micros]).unwrap(), 1);
     drop(database);
     server.launch().await;
-    // The last that a sweep does.
+    // A sweep removes this task last.
     gone(&session, OLD).await;
     assert_eq!(session.get(&task).await, task);
     assert_eq!(session.told_of(&task).await, ["completed"]);

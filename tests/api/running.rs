@@ -55,7 +55,7 @@ async fn a_command_is_shown_from_its_acceptance_to_its_end(image: Image) {
     assert_eq!((seen.as_slice(), ended(&finished).as_str()), (&b"one\ntwo\n"[..], "exited 9"));
     assert_eq!(finished.task_id, accepted.task_id);
     assert_eq!(session.get(&accepted).await, finished);
-    // Nobody acknowledged it: the session is told.
+    // No client acknowledged the end: the session is notified.
     assert_eq!(session.drain(None).await.notifications.len(), 1);
 }
 
@@ -84,7 +84,7 @@ async fn a_command_that_takes_too_long_moves_to_the_background() {
     assert!(begun.elapsed() >= Duration::from_secs(1) && begun.elapsed() < Duration::from_secs(10));
     assert_eq!(next(&mut stream).await, None);
     assert_eq!((seen.as_str(), backgrounded.status()), ("one\n", TaskStatus::Running));
-    // The stream ended by itself: the client's going is no reason to stop the task.
+    // The stream ended by itself: dropping it must not stop the task.
     drop(stream);
     session.exec("touch /workspace/go").await;
     let task = session.finished(&accepted).await;
@@ -148,7 +148,7 @@ async fn a_task_is_stopped_when_its_client_goes_where_that_was_asked() {
     assert!(ended(&task).starts_with("stopped disconnect"), "{task:?}");
     assert_eq!(session.processes("sleep 7200").await, 0);
 
-    // Also one that goes before the first answer came.
+    // The same holds for a client that disconnects before the first answer.
     let start = Some(StartTaskRequest { request_id: "hasty".to_owned(), ..session.request("sleep 7201") });
     let hasty = tokio::spawn({
         let session = session.clone();

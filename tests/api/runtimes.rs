@@ -1,4 +1,4 @@
-//! Which runtime a server has, and what it does about sandboxes of another one.
+//! Which runtime a server chooses, and what it does about sandboxes of another runtime.
 
 use errand_proto::v1::*;
 use tonic::Code;
@@ -10,10 +10,10 @@ use crate::support::{
     server::Server,
 };
 
-/// An address at which no engine answers.
+/// An address without an engine.
 const NOWHERE: &str = "unix:///no/engine/here.sock";
 
-/// A server on Docker that could as well make sandboxes itself. None: something is missing, and the test is skipped.
+/// A server on Docker, on a machine that can also make embedded sandboxes. None: a requirement is missing, and the test is skipped.
 async fn on_docker() -> Option<Server> {
     embedded::machine().await?;
     let server = Server::on(Image::Debian, &[]).await?;
@@ -49,7 +49,7 @@ async fn sandboxes_of_another_runtime_are_told_of_and_not_touched() {
         assert!(refusal.message().contains("--runtime docker"), "{refusal}");
     }
 
-    // It goes by what is stored, not by what answers first.
+    // The stored sandboxes decide, not the runtime that answers first.
     again(&mut server, "auto").await;
     assert_eq!(server.runtime, "docker");
     let session = server.session("bot", "session");
@@ -67,7 +67,7 @@ async fn tasks_in_sandboxes_of_another_runtime_are_never_judged_by_this_one() {
     assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
     assert!(ended.stderr.contains("start the server with --runtime docker"), "{}", ended.stderr);
 
-    // Left to choose, it waits for the engine that has them.
+    // With `auto`, the server waits for the engine that has the sandboxes.
     server.set("--runtime", "auto");
     server.set("--docker-host", NOWHERE);
     server.spawn().await;

@@ -1,4 +1,4 @@
-//! Sandboxes: made as asked, found again, adopted, stopped, deleted; never half-made.
+//! Sandboxes: created as requested, found again, adopted, stopped, deleted; never left half-made.
 
 use bollard::{Docker, query_parameters::StopContainerOptionsBuilder};
 use errand_proto::v1::*;
@@ -23,7 +23,7 @@ fn about(session: &Session) -> (StopSandboxRequest, DeleteSandboxRequest) {
     (StopSandboxRequest { bot_id: session.bot.clone() }, DeleteSandboxRequest { bot_id: session.bot.clone() })
 }
 
-/// What the engine says of a container that was made for a bot.
+/// Checks what the engine reports of a container that was created for a bot.
 async fn check_container(docker: &Docker, session: &Session, sandbox: &Sandbox) {
     let found = docker.inspect_container(&sandbox.container_id, None).await.unwrap();
     let host = found.host_config.unwrap();
@@ -60,13 +60,13 @@ async fn a_sandbox_is_limited_as_asked(image: Image) {
     if let Ground::Docker(docker) = &server.ground {
         check_container(docker, &session, &sandbox).await;
     }
-    // What the kernel says to a command.
+    // What the kernel reports to a command.
     let command = "grep -E '^(CapEff|CapPrm|NoNewPrivs)' /proc/self/status | sort | tr -d '\\t'; echo $GREETING; \
                    touch /x 2>/dev/null || echo read-only; tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' '";
     let task = session.run(command).await;
     let expected = "CapEff:0000000000000000\nCapPrm:0000000000000000\nNoNewPrivs:1\nhello\nread-only\nlo\n";
     assert_eq!(session.text(&task).await, expected);
-    // A command that makes too many processes is held back, and its end is still known.
+    // A command that forks too many processes is limited, and its end is still known.
     let task = session.run("for i in $(seq 1 60); do sleep 5 & done 2>/dev/null; exit 3").await;
     assert!(ended(&task).starts_with("exited"), "{task:?}");
 }
@@ -81,7 +81,7 @@ async fn tmp_and_workspace_are_writable_for_any_user(image: Image) {
         assert_eq!(ended(&task), "exited 5", "{user}");
         let output = session.text(&task).await;
         let uid = output.lines().next().unwrap();
-        // A sandbox that nobody's image says anything about has an ordinary user.
+        // A sandbox whose image names no user has an ordinary user.
         assert_eq!(uid == server.ground.usual_uid(), user.is_empty(), "{user}: {output}");
         assert!(output.contains("a\nb\n"), "{user}: {output}");
         assert_eq!(ended(&session.stop(&session.running("sleep 300").await, None).await), "stopped request 15");
@@ -116,7 +116,7 @@ async fn a_sandbox_is_made_once_however_many_ask() {
     .await;
     assert!(all.iter().all(|id| *id == all[0]));
     assert_eq!(server.containers().await.len(), 1);
-    // And found again.
+    // A sandbox is found again.
     let before = session.sandbox().await.unwrap();
     server.restart().await;
     assert_eq!(session.ensure(None).await.unwrap(), before);
@@ -134,7 +134,7 @@ async fn a_sandbox_is_not_changed_by_asking_for_another() {
     let words = refused(session.ensure(Some(other.clone())).await, Code::FailedPrecondition);
     assert!(words.contains("memory_bytes") && words.contains("cpus") && !words.contains("image"), "{words}");
     assert_eq!(session.ensure(sandbox.spec.clone()).await.unwrap(), sandbox);
-    // A task's wish is for a bot without one.
+    // The sandbox spec in a task request applies only to a bot without a sandbox.
     let task = session.run_as(StartTaskRequest { sandbox: Some(other), ..session.request("exit 2") }).await;
     assert_eq!((ended(&task), task.sandbox_id), ("exited 2".to_owned(), sandbox.sandbox_id));
 }
@@ -194,7 +194,7 @@ async fn a_sandbox_beyond_the_maxima_is_refused() {
     let start = StartTaskRequest { sandbox: Some(huge), ..session.request("echo") };
     check(session.try_start(start).await.unwrap_err(), "sandbox");
     assert_eq!(server.containers().await, Vec::<String>::new());
-    // The server's own image is allowed, whatever the list says.
+    // The server's own image is always allowed, even if the list lacks it.
     session.ensure(None).await.unwrap();
 }
 
@@ -211,7 +211,7 @@ async fn a_tenant_has_so_many_sandboxes_and_no_more() {
         let violation = &status.get_details_quota_failure().unwrap().violations[0];
         assert_eq!((violation.subject.as_str(), violation.description.contains('2')), ("tenant", true));
     }
-    // What is there is used, and makes room when it goes.
+    // An existing sandbox is reused, and makes room when it is deleted.
     let bot = has[0].as_ref().unwrap().bot_id.clone();
     let session = sessions.iter().find(|session| session.bot == bot).unwrap();
     session.run("exit 0").await;
@@ -228,7 +228,7 @@ async fn a_slow_create_holds_other_callers_a_bounded_time() {
     server.flags.extend(["--docker-host".to_owned(), proxy.url()]);
     server.launch().await;
     let session = server.session("bot", "session");
-    // The engine takes the request and says nothing, for longer than the other caller waits.
+    // The engine accepts the request and never answers, for longer than the other caller waits.
     proxy.black_hole();
     let (one, two) = (session.ensure(None), session.ensure(None));
     let (first, _) = futures_util::future::select(Box::pin(one), Box::pin(two)).await.factor_first();
@@ -250,7 +250,7 @@ async fn a_running_container_is_adopted_by_name_or_id_and_never_removed() {
         assert_eq!((&sandbox.container_id, &sandbox.container_name), (&container.id, &container.name));
         assert_eq!((sandbox.adopted, sandbox.state()), (true, SandboxState::Running));
         assert_eq!(sandbox.spec.unwrap().image, Image::Debian.name());
-        // Twice is no error; another container is.
+        // Adopting the same container twice is no error; adopting another container is.
         assert_eq!(session.adopt(&container.name).await.unwrap().sandbox_id, sandbox.sandbox_id);
         let another = docker::container(&docker, Image::Debian, |_| {}).await;
         refused(session.adopt(&another.name).await, Code::AlreadyExists);
@@ -259,7 +259,7 @@ async fn a_running_container_is_adopted_by_name_or_id_and_never_removed() {
         let task = session.running("sleep 300").await;
         server.restart().await;
         assert_eq!(session.get(&task).await.status(), TaskStatus::Running);
-        // Stopping stops its tasks and not what Errand did not make.
+        // Stopping the sandbox stops its tasks, and nothing that Errand did not create.
         let (stop, delete) = about(session);
         let stopped = session.sandboxes().stop_sandbox(stop).await.unwrap().into_inner().sandbox.unwrap();
         assert_eq!(stopped.state(), SandboxState::Running);
@@ -284,7 +284,7 @@ async fn what_is_no_running_container_of_nobody_is_not_adopted() {
     let words = refused(session.adopt(&container.name).await, Code::FailedPrecondition);
     assert!(words.contains("not running"), "{words}");
 
-    // Another bot's, made by the server or adopted.
+    // Sandboxes of another bot, both created and adopted.
     let made = other.ensure(None).await.unwrap().container_name;
     refused(session.adopt(&made).await, Code::NotFound);
     let third = server.session("third", "session");

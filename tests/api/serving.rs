@@ -1,4 +1,4 @@
-//! The server itself: its start, its health, its end.
+//! The server itself: start, health, shutdown.
 
 use std::time::Duration;
 
@@ -98,7 +98,7 @@ async fn a_server_that_is_told_to_end_leaves_its_commands_running_and_finds_them
         .await;
     session.until_output(&task, "one\n").await;
     let sandbox = session.sandbox().await.unwrap().container_id;
-    // Streams and waits are no reason to stay.
+    // Open streams and waits do not delay the shutdown.
     let mut subscription = {
         let request = SubscribeRequest { bot_id: session.bot.clone(), ..Default::default() };
         session.notifications().subscribe(request).await.unwrap().into_inner()

@@ -1,4 +1,4 @@
-//! No answer is larger than what a client takes by default, which is 4 MiB.
+//! No answer is larger than the limit of a default client, which is 4 MiB.
 
 use errand_proto::v1::{
     notification_service_client::NotificationServiceClient, task_service_client::TaskServiceClient, *,
@@ -16,7 +16,7 @@ use crate::support::{
 /// The most bytes of an answer.
 const LIMIT: usize = 3 * 1024 * 1024;
 
-/// Every page of a list of tasks, by a client that was told nothing of sizes.
+/// Every page of a list of tasks, by a client that requests no page size.
 async fn listed(server: &Server, session: &Session, statuses: Vec<i32>) -> Vec<Task> {
     let mut tasks = Vec::new();
     let mut page_token = String::new();
@@ -82,7 +82,7 @@ async fn an_oversized_stored_notice_blocks_nobody() {
     let session = server.session("bot", "session");
     let (huge, next) = (session.run("exit 1").await, session.run("exit 2").await);
     server.kill();
-    // What an older server may have stored.
+    // A record that an older server may have stored.
     let database = rusqlite::Connection::open(server.database()).unwrap();
     let changed = database
         .execute(

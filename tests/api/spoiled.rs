@@ -1,4 +1,4 @@
-//! Stored records that cannot be understood: the server starts, says which, and all else goes on.
+//! Stored records that cannot be decoded: the server starts, logs which records they are, and everything else works.
 
 use errand_proto::v1::*;
 use tonic::Code;

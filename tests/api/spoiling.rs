@@ -1,4 +1,4 @@
-//! Commands that spoil their own files: that costs them their outcome at most, and their sandbox's other tasks nothing.
+//! Commands that spoil their own files. They lose at most their own outcome; the sandbox's other tasks are unaffected.
 
 use std::time::Duration;
 
@@ -14,15 +14,15 @@ use crate::support::{
 
 /// No answer here takes longer.
 const AT_ONCE: Duration = Duration::from_secs(20);
-/// The files of a task directory, with those that are not always there.
+/// The files of a task directory, including optional ones.
 const FILES: &str = "exit exit.part output.log processes streams gap gap.part control fenced incomplete";
-/// What to put in the place of `$f`.
+/// What replaces the file `$f`.
 const IMPOSTORS: [(&str, &str); 5] = [
     ("FIFO", "mkfifo $f"),
     ("directory", "mkdir -p $f/deep/er"),
     ("endless link", "ln -s /dev/zero $f"),
     ("socket or nothing", "true"),
-    // Larger than any memory; a file system that has no room for it leaves an empty one.
+    // Larger than any memory; a file system without room for it leaves an empty file.
     ("sparse file", "truncate -s 1024G $f || true >$f"),
 ];
 
@@ -36,13 +36,13 @@ async fn at_once<T>(what: &str, work: impl Future<Output = T>) -> T {
     timeout(AT_ONCE, work).await.unwrap_or_else(|_| panic!("not within {AT_ONCE:?}: {what}"))
 }
 
-/// The sandbox's other tasks run, and the spoilt one can be asked about and stopped.
+/// Checks that the sandbox's other tasks run, and that the spoilt task can be queried and stopped.
 async fn is_harmless(session: &Session, what: &str, task: &str) {
     let other = at_once(what, session.run("echo fine; exit 3")).await;
     assert_eq!((ended(&other).as_str(), session.text(&other).await.as_str()), ("exited 3", "fine\n"), "{what}");
     let found = at_once(what, session.get(task)).await;
     assert_eq!(found.status(), TaskStatus::Running, "{what}");
-    // Refused or not: it is answered.
+    // The call may fail, but it returns.
     let read = ReadOutputRequest { task_id: task.to_owned(), ..Default::default() };
     let _ = at_once(what, session.try_read(read)).await;
     let stopped = at_once(what, session.stop(task, Some(0.0))).await;
@@ -74,7 +74,7 @@ async fn spoilt_task_files_block_no_restart() {
         at_once(what, server.launch()).await;
         let other = at_once(what, session.run("echo fine; exit 3")).await;
         assert_eq!(ended(&other), "exited 3", "{what}");
-        // Lost or stopped, as far as its files can tell: it ends.
+        // The task ends as lost or as stopped, depending on its files.
         let stopped = at_once(what, session.stop(&task, Some(0.0))).await;
         assert!(stopped.outcome.is_some(), "{what}: {stopped:?}");
     }

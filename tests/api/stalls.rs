@@ -1,4 +1,4 @@
-//! A silent command that seems to wait for input, and those that only look like it.
+//! A silent command that seems to wait for input, and commands that only look like it.
 
 use errand_proto::v1::{InputSource, NotificationKind, StartTaskRequest, TaskStatus, TerminalSize, WriteInputRequest};
 
@@ -20,7 +20,7 @@ async fn kinds(session: &Session) -> Vec<&'static str> {
     session.told().await.iter().map(|notification| kind(notification.kind())).collect()
 }
 
-/// What a command does to wait for [`pass`], without looking again and again: that would be work.
+/// A command that waits for [`pass`] without polling: polling would count as work.
 fn gate(name: &str) -> String {
     format!("[ -e /workspace/{name} ] || mkfifo /workspace/{name}; read -r passed </workspace/{name}")
 }

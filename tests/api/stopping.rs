@@ -1,4 +1,4 @@
-//! Stopping a task: all of it, and not before it is over.
+//! Stopping a task: all its processes end, and the task does not end before them.
 
 use std::time::{Duration, Instant};
 
@@ -41,7 +41,7 @@ async fn the_whole_tree_is_gone_when_a_stop_returns(image: Image) {
         .await;
     for number in 7001..=7007 {
         let child = format!("sleep {number}");
-        // Once in the command's text, which its shell and its supervisor show.
+        // One match is the command's text, which its shell and its supervisor have in their arguments.
         eventually(&format!("{child} runs"), async || {
             let script = format!(
                 "for p in /proc/[0-9]*/cmdline; do tr '\\0' ' ' <$p; echo; done 2>/dev/null | grep -cx '{child} '"
@@ -54,7 +54,7 @@ async fn the_whole_tree_is_gone_when_a_stop_returns(image: Image) {
     let stopped = session.stop(&task, Some(0.5)).await;
     let left = session.processes("sleep 70").await;
     assert_eq!(session.processes("sleep 7000").await, left, "only the bystander's processes are left");
-    // The command itself needed no more than that.
+    // SIGTERM was enough for the command itself.
     assert_eq!(ended(&stopped), "stopped request 15");
     assert_eq!(stopped.status(), TaskStatus::Stopped);
     assert_eq!(session.get(&task).await, stopped);
@@ -77,11 +77,11 @@ async fn a_command_that_heeds_sigterm_is_not_killed(image: Image) {
     };
     let stopped = session.tasks().stop_task(request).await.unwrap().into_inner().task.unwrap();
     assert!(begun.elapsed() < Duration::from_secs(20), "it did not wait for the grace");
-    // Its exit code 0 does not make a stopped task a success.
+    // A stopped task that exits with code 0 is still not a success.
     assert_eq!((ended(&stopped).as_str(), stopped.status()), ("stopped request 15", TaskStatus::Stopped));
     let Some(Kind::Stopped(how)) = stopped.outcome.clone().unwrap().kind else { unreachable!("it was described so") };
     assert_eq!(how.reason, "changed my mind");
-    // A shell may complain in between that its child was ended.
+    // The shell may print a message about its killed child in between.
     let output = session.text(&task).await;
     assert!(output.starts_with("ready\n") && output.ends_with("bye\n"), "{output}");
 }
@@ -159,7 +159,7 @@ async fn a_task_that_waits_for_its_launch_is_stopped_without_one() {
     }
     let last = tasks.last().unwrap();
     let stopped = session.stop(last, Some(0.0)).await;
-    // Either it was still waiting, and never ran, or it was launched and then killed.
+    // Either the task was still waiting and never ran, or it was launched and then killed.
     let ran = session.exec("cat /workspace/ran").await.lines().any(|line| line == "29");
     let expected = if ran { "stopped request 9" } else { "stopped request 0" };
     assert!([expected, "stopped request 9"].contains(&ended(&stopped).as_str()), "{stopped:?}");
@@ -197,7 +197,7 @@ async fn a_session_is_stopped_whole_and_no_other() {
     assert_eq!(stop("").await.len(), 0);
 }
 
-/// Says `bye` on SIGTERM, and stops itself.
+/// Prints `bye` on SIGTERM, and sends itself SIGSTOP.
 const STOPPED: &str = "trap 'echo bye; exit 0' TERM; kill -STOP $$; sleep 100";
 
 /// Waits until a process of the sandbox is stopped.
@@ -246,7 +246,7 @@ async fn a_command_gets_one_sigterm_in_its_grace(image: Image) {
     assert_eq!(ended(&timed_out), "timed_out");
     for task in [timed_out, stopped] {
         let output = session.text(&task).await;
-        // A shell may complain in between that its child was ended.
+        // The shell may print a message about its killed child in between.
         assert_eq!(output.matches("term\n").count(), 1, "{output}");
     }
 }

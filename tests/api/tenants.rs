@@ -1,4 +1,4 @@
-//! Who may see and do what, where a tokens file says so.
+//! What each token may see and do, when a tokens file is used.
 
 use errand_proto::v1::*;
 use sha2::{Digest as _, Sha256};
@@ -44,7 +44,7 @@ async fn without_a_known_token_nothing_is_answered() {
             (session.tasks(), session.notifications(), session.sandboxes());
         refused(session.try_start(session.request("echo")).await, Code::Unauthenticated);
         refused(tasks.list_tasks(ListTasksRequest::default()).await, Code::Unauthenticated);
-        // Not even whether the request is right.
+        // The caller does not even learn whether the request is valid.
         refused(tasks.get_task(GetTaskRequest::default()).await, Code::Unauthenticated);
         let drain = DrainNotificationsRequest { bot_id: session.bot.clone(), ..Default::default() };
         refused(notifications.drain_notifications(drain).await, Code::Unauthenticated);
@@ -81,7 +81,7 @@ async fn files_belong_to_the_bots_of_a_tenant() {
             code(sandboxes.remove_file(remove).await),
         ]
     };
-    // To another tenant there is no such sandbox, and another bot's is not for this token.
+    // Another tenant gets "not found" for the sandbox, and this token may not use another bot's sandbox.
     assert_eq!(codes(&server.session_with("blue-all", "a1", "session")).await, [Code::NotFound; 5]);
     assert_eq!(codes(&server.session_with("red-a", "b1", "session")).await, [Code::PermissionDenied; 5]);
     assert_eq!(codes(&server.session_with("wrong", "a1", "session")).await, [Code::Unauthenticated; 5]);
@@ -89,7 +89,7 @@ async fn files_belong_to_the_bots_of_a_tenant() {
     assert_eq!(codes(&server.session_with("red-a", "a1", "session")).await, [Code::Ok; 5]);
 }
 
-/// Every call that names a task, or a bot and a session, and what it answers.
+/// Every call that names a task, or a bot and a session, with the code it returns.
 async fn codes(session: &Session, task: &Task) -> Vec<(&'static str, Code)> {
     fn code<T>(result: Result<T, tonic::Status>) -> Code {
         result.err().map_or(Code::Ok, |status| status.code())
@@ -114,11 +114,11 @@ async fn a_running_task_is_unknown_to_other_tenants_and_bots_and_runs_on() {
     let Some(server) = server().await else { return };
     let red_a = server.session_with("red-a", "a1", "session");
     let red_b = server.session_with("red-all", "b1", "session");
-    // Bot and session are called the same: the tenant alone is another.
+    // Bot and session have the same names; only the tenant differs.
     let blue_a = server.session_with("blue-all", "a1", "session");
     let (task_a, task_b) = (red_a.running("exec sleep 600").await, red_b.running("exec sleep 600").await);
     for (stranger, task) in [(&blue_a, &task_a), (&red_a, &task_b)] {
-        // First of all: the others would wait for the command's end if they found it.
+        // Called first: if this tenant could see the task, the other calls would wait for the command's end.
         let get = GetTaskRequest { task_id: task.task_id.clone(), ..Default::default() };
         refused(stranger.tasks().get_task(get).await, Code::NotFound);
         for (call, code) in codes(stranger, task).await {
@@ -152,7 +152,7 @@ async fn tenants_and_bots_see_nothing_of_each_other() {
             assert_eq!(code, Code::NotFound, "{call}");
         }
     }
-    // A task of another bot or session than named is not found either.
+    // A task is not found under another bot or session either.
     let get = |bot_id: &str, session_id: &str| GetTaskRequest {
         task_id: task_a.task_id.clone(),
         bot_id: bot_id.to_owned(),
@@ -173,7 +173,7 @@ async fn tenants_and_bots_see_nothing_of_each_other() {
     let run = RunTaskRequest { start: Some(forbidden.request("echo")), ..Default::default() };
     refused(forbidden.tasks().run_task(run).await.map(|_| ()), Code::PermissionDenied);
 
-    // Lists hold what the caller may see.
+    // Lists contain only what the caller may see.
     let listed = async |session: &Session| {
         let answer = session.tasks().list_tasks(ListTasksRequest::default()).await.unwrap().into_inner();
         answer.tasks.into_iter().map(|task| task.task_id).collect::<Vec<_>>()
@@ -193,7 +193,7 @@ async fn tenants_and_bots_see_nothing_of_each_other() {
         blue_a.sandbox().await.unwrap().container_id,
         "a sandbox belongs to one tenant"
     );
-    // Notifications too.
+    // The same holds for notifications.
     assert_eq!(red_a.told().await.len(), 1);
     assert_eq!(blue_a.told().await[0].task_id, task_blue.task_id);
     assert_eq!(blue_a.ack(&[red_a.told().await[0].sequence]).await, 0);

@@ -1,4 +1,4 @@
-//! A command's time, measured from its real start.
+//! A command's timeout, measured from its real start.
 
 use std::time::Duration;
 
@@ -26,8 +26,8 @@ async fn a_command_that_runs_too_long_is_stopped_with_all_it_started(image: Imag
         let Some(Kind::TimedOut(how)) = outcome.kind else { unreachable!("it was described so") };
         assert_eq!(how.after, duration(1.0));
         let ran = time(task.finished_at).duration_since(time(task.started_at)).unwrap();
-        // The time is measured where the command runs, and the record says when the server heard of start and end: the word of the start
-        // may take longer than that of the end.
+        // The timeout is measured inside the sandbox, but the record holds the times when the server was told of start and end. The report
+        // of the start may take longer than that of the end.
         assert!(ran >= Duration::from_millis(900), "{ran:?}");
         assert_eq!(session.processes("sleep 710").await, 0);
         assert_eq!(session.told_of(&task).await, ["completed"]);
@@ -46,7 +46,7 @@ async fn the_clock_goes_on_while_no_server_runs() {
     let task = session.finished(&task).await;
     assert_eq!(ended(&task), "timed_out");
     let ran = time(task.finished_at).duration_since(time(running.started_at)).unwrap();
-    // As above: the record says when the server heard of start and end.
+    // As above: the record holds the times when the server was told of start and end.
     assert!((Duration::from_millis(3900)..Duration::from_secs(8)).contains(&ran), "{ran:?}");
 }
 
@@ -60,7 +60,7 @@ async fn time_that_ran_out_while_no_server_ran_is_out_at_once() {
     session.until(&task, TaskStatus::Running).await;
     let sandbox = session.sandbox().await.unwrap().container_id;
     server.kill();
-    // The sandbox's own clock says when the time has passed.
+    // The wait uses the sandbox's own clock.
     server.ground.exec(&sandbox, "sleep 2.5").await;
     server.launch().await;
     let task = session.finished(&task).await;

@@ -16,7 +16,7 @@ async fn two_tokens() -> Option<Server> {
     server_with(|_| [entry("red", "stays", ""), entry("red", "goes", "")].concat()).await
 }
 
-/// Puts another file in the place of the server's, as a careful operator does.
+/// Replaces the server's tokens file atomically, as a careful operator does.
 fn replace(server: &Server, text: &str) {
     let new = server.file("tokens.new", text);
     fs::rename(new, server.directory().join("tokens.toml")).unwrap();
@@ -26,7 +26,7 @@ async fn list(session: &Session) -> Result<(), Status> {
     session.tasks().list_tasks(ListTasksRequest::default()).await.map(|_| ())
 }
 
-/// Every call that lasts, on a command that goes on: what each ends with.
+/// Starts every long-lived call on a running command. Each handle returns the status that ends the call.
 async fn lasting(session: &Session) -> Vec<(&'static str, tokio::task::JoinHandle<Status>)> {
     let task = session.running("echo begun; exec sleep 600").await;
     let (bot_id, task_id) = (session.bot.clone(), task.task_id.clone());
@@ -74,7 +74,7 @@ async fn a_revoked_token_ends_with_its_streams() {
         assert!(!end.is_finished(), "{call}");
         end.abort();
     }
-    // Its commands are not the token's, and run on.
+    // The commands do not depend on the token, and run on.
     let running = ListTasksRequest { bot_id: goes.bot.clone(), ..Default::default() };
     let running = stays.tasks().list_tasks(running).await.unwrap().into_inner().tasks;
     assert!(running.len() == 2 && running.iter().all(|task| task.outcome.is_none()), "{running:?}");
@@ -121,7 +121,7 @@ async fn a_swapped_link_counts_as_a_change() {
     });
     let Some(server) = server.await else { return };
     let directory = directory.unwrap();
-    // As Kubernetes keeps a secret: the file is a link into a linked directory, which is swapped.
+    // As Kubernetes mounts a secret: the file is a link into a linked directory, and that link is swapped.
     let link = |target: &str, name: &Path| {
         let fresh = directory.join("fresh-link");
         symlink(target, &fresh).unwrap();
@@ -155,7 +155,7 @@ async fn changed_rights_apply_without_a_restart() {
     })
     .await;
     refused(a.sandbox().await, Code::PermissionDenied);
-    // And the tenant's own limits.
+    // The tenant's own limits change too.
     let more = SandboxSpec { cpus: 1.0, network_mode: "bridge".to_owned(), ..Default::default() };
     let said = refused(b.ensure(Some(more)).await, Code::InvalidArgument);
     assert!(said.contains("cpus must be at most 0.5"), "{said}");

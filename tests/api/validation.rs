@@ -1,4 +1,4 @@
-//! Every rule of the protocol: who breaks it is told the field.
+//! Every rule of the protocol: a caller that breaks one is told the field.
 
 use std::collections::HashMap;
 
@@ -34,7 +34,7 @@ fn negative() -> Option<prost_types::Duration> {
     Some(prost_types::Duration { seconds: -1, nanos: 0 })
 }
 
-/// Start requests that break one rule each, and the field.
+/// Start requests that break one rule each, with the field of that rule.
 fn bad_starts(session: &Session) -> Vec<(StartTaskRequest, &'static str)> {
     let good = || session.request("echo");
     let none = || session.request("");
@@ -94,7 +94,7 @@ fn bad_starts(session: &Session) -> Vec<(StartTaskRequest, &'static str)> {
     starts
 }
 
-/// Sandbox specifications that break one rule each, and the field.
+/// Sandbox specs that break one rule each, with the field of that rule.
 fn bad_specs() -> Vec<(SandboxSpec, &'static str)> {
     let network = |mode: &str| SandboxSpec { network_mode: mode.to_owned(), ..Default::default() };
     vec![

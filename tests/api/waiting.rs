@@ -1,4 +1,4 @@
-//! WaitTask: until the end, a stall, a silence, or the wait's own time.
+//! WaitTask: until the end, a stall, a silence, or the wait's own timeout.
 
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,7 @@ async fn a_wait_ends_with_the_task_and_acknowledges_it_where_asked() {
     let (result, ended_task) = wait(&session, about(&task)).await;
     assert_eq!((result, ended(&ended_task).as_str()), (WaitResult::Finished, "exited 2"));
     assert_eq!(session.drain(Some(1.0)).await.notifications.len(), 1);
-    // Over already: at once.
+    // The task is already over: the call returns at once.
     let request = WaitTaskRequest { acknowledge: true, ..about(&task) };
     assert_eq!(wait(&session, request).await, (WaitResult::Finished, ended_task));
     let told = session.told().await;
@@ -45,7 +45,7 @@ async fn a_wait_gives_up_after_its_own_time_and_the_task_goes_on() {
     let (result, task) = wait(&session, request).await;
     assert_eq!((result, task.status()), (WaitResult::Timeout, TaskStatus::Running));
     assert!(begun.elapsed() >= Duration::from_millis(500));
-    // No time at all is a look.
+    // A timeout of 0 only reads the current state.
     let request = WaitTaskRequest { timeout: duration(0.0), ..about(&task) };
     assert_eq!(wait(&session, request).await.0, WaitResult::Timeout);
     session.stop(&task, Some(0.0)).await;
@@ -62,7 +62,7 @@ async fn a_wait_ends_when_a_server_is_ready_and_silent() {
     assert!(idle.output_preview.ends_with("listening"), "{idle:?}");
     session.stop(&task, Some(0.0)).await;
 
-    // One that never says anything is never ready.
+    // A command without output never becomes ready.
     let silent = session.running("sleep 300").await;
     let request = WaitTaskRequest { timeout: duration(2.0), until_idle: duration(1.0), ..about(&silent) };
     assert_eq!(wait(&session, request).await.0, WaitResult::Timeout);
@@ -79,7 +79,7 @@ async fn a_wait_ends_at_a_stall_where_asked() {
     let (result, stalled) = wait(&session, request.clone()).await;
     assert_eq!((result, stalled.status()), (WaitResult::Stalled, TaskStatus::Running));
     assert_eq!(stalled.stall.unwrap().last_line, "Password:");
-    // Stalled already: at once. Not asked for: on to the end.
+    // The task is already stalled: the call returns at once. Without the stall condition, it waits for the end.
     assert_eq!(wait(&session, request).await.0, WaitResult::Stalled);
     let on = tokio::spawn({
         let (session, task) = (session.clone(), task.clone());

@@ -1,4 +1,4 @@
-//! What every bridge must do, in every sandbox. Written against the contract alone; [`bridge_conformance`] makes one test of each case.
+//! What every bridge must do, in every sandbox. Tests only the contract; [`bridge_conformance`] makes one test of each case.
 
 #[path = "bridge/bench.rs"]
 pub mod bench;
@@ -11,7 +11,7 @@ pub mod truth;
 
 pub use bench::Bench;
 
-/// One test for each case, in a module for each way to make a bench.
+/// One test per case, in one module per kind of bench.
 #[macro_export]
 macro_rules! bridge_conformance {
     ($($name:ident: $make:expr;)+) => {

@@ -1,4 +1,4 @@
-//! What every way to a sandbox's files must do. Written against the contract alone; [`files_conformance`] makes one test of each case.
+//! What every implementation of file access must do. Tests only the contract; [`files_conformance`] makes one test of each case.
 
 #[path = "files/bench.rs"]
 pub mod bench;
@@ -11,7 +11,7 @@ pub mod refusals;
 
 pub use bench::{Bench, Shell};
 
-/// One test for each case, in a module for each way to make a bench.
+/// One test per case, in one module per kind of bench.
 #[macro_export]
 macro_rules! files_conformance {
     ($($name:ident: $make:expr;)+) => {

@@ -1,23 +1,23 @@
-//! What every runtime must do. Written against the contract alone; [`runtime_conformance`] makes one test of each case.
+//! What every runtime must do. Tests only the contract; [`runtime_conformance`] makes one test of each case.
 
 use std::sync::Arc;
 
 use errand_runtime::{CreateSandbox, Found, Runtime, RuntimeError};
 use errand_task::{BotId, SandboxId, SandboxSpec, TenantId};
 
-/// A runtime and an image that it has.
+/// A runtime and an image available to it.
 pub struct Place {
     pub runtime: Arc<dyn Runtime>,
     pub image: String,
-    /// What commands have of the kernel's capabilities, as `/proc` says it.
+    /// The kernel capabilities of commands, in the format of `/proc`.
     pub capabilities: &'static str,
     /// Whether the image's root can be made writable.
     pub root_can_be_written: bool,
-    /// Removes a sandbox by its name, whatever state it is in.
+    /// Removes a sandbox by name, in any state.
     pub remove: Arc<dyn Fn(&str)>,
 }
 
-/// A sandbox that goes when the test ends.
+/// A sandbox that is removed when the test ends.
 struct Made {
     found: Found,
     request: CreateSandbox,
@@ -30,7 +30,7 @@ impl Drop for Made {
     }
 }
 
-/// What is asked for where a test does not care, of this image.
+/// A request for a sandbox of this image, with values for everything a test does not care about.
 pub fn request_of(image: String) -> CreateSandbox {
     let id = SandboxId::new();
     CreateSandbox {
@@ -196,7 +196,7 @@ pub async fn files_are_put_whole_or_refused(place: Place) {
     assert!(matches!(refused, Err(RuntimeError::NotWritten { .. })), "{refused:?}");
 }
 
-/// One test for each case, in a module for each place.
+/// One test per case, in one module per place.
 #[macro_export]
 macro_rules! runtime_conformance {
     ($($name:ident: $make:expr;)+) => {

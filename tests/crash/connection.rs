@@ -1,4 +1,4 @@
-//! The engine cannot be reached for a time: its connections break, or go silent. Commands do not notice.
+//! The engine is unreachable for a time: its connections break, or go silent. Commands are unaffected.
 
 use std::time::Duration;
 
@@ -14,9 +14,9 @@ use crate::support::{
     wait::{eventually, soon},
 };
 
-/// How long the engine is away.
+/// How long the engine is unreachable.
 const OUTAGE: Duration = Duration::from_secs(4);
-/// How many tasks are stopped while it is away.
+/// How many tasks are stopped during the outage.
 const STOPS: usize = 16;
 
 async fn server(proxy: &Proxy) -> Option<Server> {
@@ -36,7 +36,7 @@ async fn pass(server: &Server, container: &str, name: &str) {
     server.ground.exec(container, &format!("touch /workspace/{name}")).await;
 }
 
-/// Tasks that end before, during and after an outage, and one that prints all the time.
+/// Starts tasks that end before, during and after an outage, and one that prints all the time.
 async fn start(session: &Session) -> Tasks {
     let mut tasks = Tasks::of(session);
     tasks.start("exit 1", "exited 1").await;
@@ -53,7 +53,7 @@ async fn start(session: &Session) -> Tasks {
     tasks
 }
 
-/// Checks everything, and that the printer's output is whole.
+/// Checks all tasks, and that the printer's output is complete.
 async fn check(session: &Session, tasks: &Tasks) {
     tasks.check().await;
     let printer = tasks.now().await.pop().unwrap();
@@ -71,7 +71,7 @@ async fn outlast(begin: fn(&Proxy)) {
     let container = session.sandbox().await.unwrap().container_id;
     let meanwhile = async {
         pass(&server, &container, "during").await;
-        // What is known can still be asked for.
+        // What the server already knows can still be queried.
         assert_eq!(tasks.now().await[3].status(), TaskStatus::Running);
     };
     tokio::join!(proxy.outage(begin, OUTAGE), meanwhile);
@@ -123,7 +123,7 @@ async fn tasks_that_were_accepted_at_the_edge_of_an_outage_are_launched_once_aft
             proxy.cut();
         }
         let request = Tasks::request(&session, &format!("mark-{number}"), &format!("exit {number}"));
-        // As long as the sandbox was seen a moment ago, a task is accepted; after that it is refused.
+        // A task is accepted while the server saw the sandbox recently, and refused after that.
         match session.try_start(request).await {
             Ok(started) => tasks.note(&started.task.unwrap(), &format!("exited {number}")),
             Err(status) => assert!(number >= 3 && status.code() == Code::Unavailable, "{status:?}"),
@@ -146,7 +146,7 @@ async fn a_server_that_starts_during_an_outage_reconciles_when_it_is_over() {
     proxy.cut();
     pass(&server, &container, "during").await;
     server.launch().await;
-    // It serves, and says of this bot alone that it does not know yet how things stand.
+    // The server serves, and reports of this bot alone that its state is not known yet.
     let get = GetTaskRequest { task_id, ..Default::default() };
     let message = refused(session.tasks().get_task(get).await, Code::Unavailable);
     assert!(message.contains("reconciled") && message.contains("does not answer"), "{message}");
@@ -162,13 +162,13 @@ async fn stops_during_an_outage_are_carried_out_when_it_is_over() {
     let Some(server) = server(&proxy).await else { return };
     let session = server.session("bot", "session");
     let mut tasks = Tasks::of(&session);
-    // Many, so that for some of them the signal and the end of the connection come at the same moment.
+    // Many stops, so that for some of them the signal and the end of the connection come at the same moment.
     for _ in 0..STOPS {
         let task = tasks.start("setsid sleep 7600 & sleep 7601", "stopped request 15").await;
         session.until(&task, TaskStatus::Running).await;
     }
     eventually("all of it runs", async || {
-        // The command's text, which its shell shows, is one line more.
+        // The shell has the command's text in its arguments, which is one match more.
         let all = 2 * STOPS;
         (session.processes("sleep 7600").await == all && session.processes("sleep 7601").await == all).then_some(())
     })

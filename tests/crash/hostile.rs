@@ -1,4 +1,4 @@
-//! Sandboxes that do not answer, or lie: they spoil their own tasks' outcomes towards *lost*, and delay no other bot.
+//! Sandboxes that do not answer, or lie: their own tasks may end as *lost*, and no other bot is delayed.
 
 use std::time::Duration;
 
@@ -13,7 +13,8 @@ use crate::support::{
     wait::{eventually, within},
 };
 
-/// Sends a signal to every process of the bridge: the one that speaks to the server, and the one that makes shims.
+/// Sends a signal to every process whose name matches a grep pattern: [`BRIDGE`] covers the bridge process and the spawner that forks
+/// shims.
 async fn signal_bridge(session: &Session, signal: &str, name: &str) {
     let container = session.sandbox().await.unwrap().container_id;
     session.ground.exec(&container, &signal_script(signal, name)).await;
@@ -43,15 +44,15 @@ async fn hung_bridge_delays_no_other_bot_after_restart() {
     server.ground.exec(&container, &signal_script("STOP", BRIDGE)).await;
     server.launch().await;
 
-    // The other bot is answered at once, as it was.
+    // The other bot is answered as fast as before.
     assert_eq!(sound.get(&kept).await.status(), TaskStatus::Running);
     sound.exec("touch /workspace/go").await;
     assert_eq!(ended(&sound.finished(&kept).await), "exited 6");
     assert_eq!(ended(&sound.run("exit 7").await), "exited 7");
-    // What was stored for the hung one is delivered.
+    // Notifications stored for the hung bot are delivered.
     let told = hung.told().await;
     assert!(told.iter().any(|told| told.task_id == told_before.task_id), "{told:?}");
-    // Its calls are answered within a bounded time, and its tasks can be stopped.
+    // Calls about the hung bot return within a bounded time, and its tasks can be stopped.
     let stopped = within(Duration::from_secs(30), "calls about the hung bot are answered", async || {
         let request = errand_proto::v1::GetTaskRequest { task_id: lost.task_id.clone(), ..Default::default() };
         match hung.tasks().get_task(request).await {
@@ -65,10 +66,10 @@ async fn hung_bridge_delays_no_other_bot_after_restart() {
     .await;
     assert_eq!(stopped.status(), TaskStatus::Running);
     assert_eq!(ended(&hung.stop(&lost, Some(0.0)).await), "lost SANDBOX_UNRESPONSIVE");
-    // How it ended cannot be told, but it was killed.
+    // The server cannot know how the command ended, but the command was killed.
     assert_eq!(hung.processes("sleep 7800").await, 0);
     assert_eq!(hung.told_of(&lost).await, ["completed"]);
-    // A bridge that answers again is heard again.
+    // When the bridge process answers again, the server uses it again.
     signal_bridge(&hung, "CONT", BRIDGE).await;
     hung.exec("touch /workspace/go").await;
     assert_eq!(ended(&hung.finished(&goes_on).await), "exited 4");
@@ -90,7 +91,7 @@ async fn unheard_launch_obeys_timeout_and_stop() {
         assert_eq!(ended(task), "lost LAUNCH_INTERRUPTED");
         assert_eq!(session.told_of(task).await, ["completed"]);
     }
-    // What was fenced is not launched later either.
+    // A fenced task is not launched later either.
     signal_bridge(&session, "CONT", SPAWNER).await;
     let next = session.run("ls /workspace; exit 8").await;
     assert_eq!((ended(&next).as_str(), session.text(&next).await.as_str()), ("exited 8", ""));
@@ -130,7 +131,7 @@ async fn forged_exit_file_ends_no_task() {
                  done; echo forged";
     let task = session.running(&format!("{forge}; {}; exit 7", gate("go"))).await;
     session.until_output(&task, "forged").await;
-    // Under a server, over a restart of it, and when the bridge went meanwhile.
+    // The state stays right with a running server, across a restart of the server, and when the bridge process is killed meanwhile.
     assert_eq!(session.get(&task).await.status(), TaskStatus::Running);
     let container = session.sandbox().await.unwrap().container_id;
     server.kill();
@@ -139,7 +140,7 @@ async fn forged_exit_file_ends_no_task() {
     assert_eq!(session.until(&task, TaskStatus::Running).await.status(), TaskStatus::Running);
     session.exec("touch /workspace/go").await;
     assert_eq!(ended(&session.finished(&task).await), "exited 7");
-    // Where the shim is gone as well, the result that is there too early is not believed, and nothing of the command is left.
+    // If the shim is gone too, a result that exists too early is ignored, and no process of the command is left.
     let task = session.running(&format!("{forge}; sleep 7700")).await;
     session.until_output(&task, "forged").await;
     session.exec(&format!("kill -9 $(head -n 1 /tmp/errand/{}/processes | cut -d' ' -f1)", task.task_id)).await;
@@ -152,7 +153,7 @@ async fn forged_exit_file_ends_no_task() {
 async fn exit_file_of_a_stopped_sandbox_is_read() {
     let Some(mut server) = Server::on(Image::Debian, &[]).await else { return };
     if server.ground.docker().is_none() {
-        // An embedded sandbox that does not run is not looked into.
+        // The server does not read the files of an embedded sandbox that does not run.
         return;
     }
     let session = server.session("bot", "session");
@@ -197,7 +198,7 @@ async fn launch_that_left_proof_is_never_called_unlaunched() {
     for delay in 0..12 {
         let container = session.ensure(None).await.unwrap().container_id;
         let task = session.start(&format!("echo ran >/workspace/proof-{delay}; sleep 100")).await;
-        // Each time some calls later in the launch.
+        // Each time a few calls later in the launch.
         for _ in 0..delay {
             session.get(&task).await;
         }
@@ -221,7 +222,7 @@ async fn late_result_is_announced_beside_the_loss() {
     let container = session.sandbox().await.unwrap().container_id;
     let directory = format!("/tmp/errand/{}", task.task_id);
     server.kill();
-    // The result is there, but not where a stopped sandbox is looked into.
+    // The result exists, but not where the server looks in a stopped sandbox.
     let hide = format!(
         "touch /workspace/go; until [ -e {directory}/exit ]; do sleep 0.1; done; mv {directory} /workspace/hidden"
     );

@@ -6,19 +6,19 @@ use errand_proto::v1::{ListTasksRequest, NotificationKind, StartTaskRequest, Tas
 
 use crate::support::client::{Session, described, ended};
 
-/// Tasks of which each leaves a mark in its sandbox whenever it is run.
+/// Tasks that each leave a mark in their sandbox each time they run.
 pub struct Tasks {
     session: Session,
     started: Vec<Started>,
 }
 
-/// How a launch that a crash cut short may end. Whether the first is true, and that nothing ran twice, is checked with the rest.
+/// How a launch that a crash interrupted may end. The later checks verify that *failed to start* is true and that nothing ran twice.
 const CUT_SHORT: [&str; 2] = ["failed_to_start LAUNCH_INTERRUPTED", "lost LAUNCH_INTERRUPTED"];
 
 struct Started {
     id: String,
     mark: String,
-    /// How it must end.
+    /// How the task must end.
     end: String,
 }
 
@@ -33,7 +33,7 @@ impl Tasks {
         StartTaskRequest { request_id: mark.to_owned(), ..session.request(&command) }
     }
 
-    /// Starts one that must end like `end`.
+    /// Starts a task that must end like `end`.
     pub async fn start(&mut self, command: &str, end: &str) -> Task {
         let mark = format!("mark-{}", self.started.len());
         let task = self.session.start_as(Self::request(&self.session, &mark, command)).await;
@@ -41,13 +41,13 @@ impl Tasks {
         task
     }
 
-    /// Notes one that was started otherwise.
+    /// Adds a task that was started by other means.
     pub fn note(&mut self, task: &Task, end: &str) {
         let (id, mark) = (task.task_id.clone(), task.request_id.clone());
         self.started.push(Started { id, mark, end: end.to_owned() });
     }
 
-    /// Waits for all of them, and expects those that say that their launch was cut short to have been: at most so many.
+    /// Waits for all tasks, and accepts those that report an interrupted launch: at most this many.
     pub async fn excuse_cut_launches(&mut self, at_most: usize) {
         let mut cut = 0;
         for (task, started) in self.finished().await.iter().zip(&mut self.started) {
@@ -61,7 +61,7 @@ impl Tasks {
         assert!(cut <= at_most, "{cut} launches were cut short, and at most {at_most} were under way");
     }
 
-    /// All of them as they are now, in the order in which they were started.
+    /// All tasks in their current state, in the order in which they were started.
     pub async fn now(&self) -> Vec<Task> {
         let mut tasks = Vec::new();
         for started in &self.started {
@@ -70,7 +70,7 @@ impl Tasks {
         tasks
     }
 
-    /// All of them as they ended.
+    /// All tasks in their final state.
     pub async fn finished(&self) -> Vec<Task> {
         let mut tasks = Vec::new();
         for started in &self.started {
@@ -79,7 +79,7 @@ impl Tasks {
         tasks
     }
 
-    /// Waits for all of them, then checks that nothing was lost, done twice, or told wrongly.
+    /// Waits for all tasks, then checks that none was lost, run twice, or reported wrongly.
     pub async fn check(&self) {
         for (task, started) in self.finished().await.iter().zip(&self.started) {
             assert_eq!(ended(task), started.end, "{task:?}");

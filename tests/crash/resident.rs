@@ -1,4 +1,4 @@
-//! The bridge's processes are killed in the sandbox while a server supervises. No command notices but the one whose own shim it was.
+//! The guest's processes are killed while a server supervises. Only a command whose own shim is killed is affected.
 
 use errand_proto::v1::{StartTaskRequest, StreamOutputRequest, TaskStatus, stream_output_response::Event};
 
@@ -37,11 +37,11 @@ async fn a_killed_bridge_loses_no_task_and_no_launch(image: Image) {
         for _ in 0..6 {
             tasks.start(&format!("exit {round}"), &format!("exited {round}")).await;
         }
-        // In the middle of those launches: there is no condition to wait for.
+        // In the middle of those launches: no condition to wait for exists.
         kill(&session, if round % 2 == 0 { "errand-bridge" } else { "errand-\\(bridge\\|spawner\\)" }).await;
     }
     session.exec("touch /workspace/go").await;
-    // A shim that was only just made may go with its spawner's socket: then the launch says so.
+    // A shim that was just forked may exit with its spawner's socket: then the launch reports that.
     tasks.excuse_cut_launches(8 * 5).await;
     tasks.check().await;
     let output = session.text(&session.get(&printing).await).await;
@@ -56,7 +56,7 @@ async fn a_killed_shim_is_a_loss_with_its_reason_and_leaves_nothing(image: Image
     let task = tasks.start("env -i setsid sleep 7400 & sleep 7400", "lost SUPERVISOR_KILLED").await;
     let bystander = tasks.start("until [ -e /workspace/go ]; do sleep 0.1; done; exit 5", "exited 5").await;
     session.until(&bystander, TaskStatus::Running).await;
-    // Where the shell waits itself, it is counted as well.
+    // If the shell itself stays and waits, it matches too.
     eventually("both sleep", async || (session.processes("sleep 7400").await >= 2).then_some(())).await;
     session.exec(&format!("kill -9 $(head -n 1 /tmp/errand/{}/processes | cut -d' ' -f1)", task.task_id)).await;
     assert_eq!(ended(&session.finished(&task).await), "lost SUPERVISOR_KILLED");
@@ -95,7 +95,7 @@ async fn the_end_of_the_exec_stream_in_the_middle_of_100_megabytes_loses_no_byte
         }
         if position > (cuts + 1) * 25_000_000 {
             cuts += 1;
-            // The process of the exec alone: its name is that of the file, the bridge has one of its own.
+            // Only the process of the exec: its name is the file's, and the bridge process has a name of its own.
             kill(&session, "errand-bridge-.*").await;
         }
     }

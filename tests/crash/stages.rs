@@ -22,17 +22,17 @@ on_both_images!(
     a_stop_that_was_begun_goes_on,
 );
 
-/// What a command does to wait for [`pass`].
+/// A command that waits for [`pass`].
 fn gate(name: &str) -> String {
     format!("until [ -e /workspace/{name} ]; do sleep 0.1; done")
 }
 
-/// Lets commands pass a gate. Works while no server runs.
+/// Lets commands pass a gate. Also works while no server runs.
 async fn pass(server: &Server, container: &str, name: &str) {
     server.ground.exec(container, &format!("touch /workspace/{name}")).await;
 }
 
-/// The same for a command that shall do nothing while it waits: looking again and again would be work.
+/// Like [`gate`], for a command that must be idle while it waits: polling would count as work.
 fn silent_gate(name: &str) -> String {
     format!("[ -e /workspace/{name} ] || mkfifo /workspace/{name}; read -r passed </workspace/{name}")
 }
@@ -78,7 +78,7 @@ async fn a_kill_in_the_middle_of_launches_leaves_no_task_lost_or_run_twice() {
         for _ in 0..6 {
             tasks.start(&format!("exit {round}"), &format!("exited {round}")).await;
         }
-        // A little further into the launches each time.
+        // Each time a little later in the launches.
         eventually("launches have begun", async || {
             let queued = statuses(&session).await.into_iter().filter(|status| *status == TaskStatus::Queued).count();
             (queued <= 6 - round).then_some(())
@@ -94,7 +94,7 @@ async fn a_running_command_is_followed_again_without_a_gap(image: Image) {
     let Some(mut server) = Server::on(image, &[]).await else { return };
     let session = server.session("bot", "session");
     let mut tasks = Tasks::of(&session);
-    // More than is kept in memory, before the kill and while no server runs.
+    // More than is kept in memory, both before the kill and while no server runs.
     let command = format!("seq 1 40000; {}; seq 40001 80000; {}; echo end; exit 7", gate("1"), gate("2"));
     let task = tasks.start(&command, "exited 7").await;
     session.until_output(&task, "\n40000\n").await;
@@ -147,12 +147,12 @@ async fn a_command_that_ended_while_no_server_ran_has_its_real_end_and_one_notic
         soon("it ends without a server", server.ground.exec(&container, &over)).await;
     }
     server.launch().await;
-    // Known as soon as the server serves.
+    // The tasks' states are known as soon as the server serves.
     for task in tasks.now().await {
         assert!(task.outcome.is_some(), "{task:?}");
         assert_eq!((task.output_bytes, task.output_preview.as_str()), (6, "words"));
     }
-    // Once more: nothing is told twice.
+    // A second restart: no notification is sent twice.
     server.restart().await;
     tasks.check().await;
 }
@@ -214,7 +214,7 @@ async fn a_stall_is_told_once_over_a_crash_and_the_end_after_it() {
     eventually("the stall is told", async || (kinds().await == ["stalled"]).then_some(())).await;
     server.restart().await;
     assert!(session.get(&task).await.stall.is_some());
-    // Long enough for a second notice, if there were one.
+    // Long enough for a second notification, if there were one.
     let wait = WaitTaskRequest { task_id: task.task_id.clone(), timeout: duration(4.0), ..Default::default() };
     session.tasks().wait_task(wait).await.unwrap();
     assert_eq!(kinds().await, ["stalled"]);

@@ -10,10 +10,10 @@ use crate::support::{docker::Image, server::Server, wait::eventually};
 const ROUNDS: u64 = 3;
 const TASKS: u64 = 40;
 const KILLS: usize = 4;
-/// As many launches at a time as the server makes unless told otherwise.
+/// The server's default number of concurrent launches.
 const LAUNCHES: usize = 8;
 
-/// SplitMix64: small, and the same everywhere.
+/// SplitMix64: small, and the same sequence on every platform.
 struct Random(u64);
 
 impl Random {
@@ -25,7 +25,7 @@ impl Random {
     }
 }
 
-/// A command and its true end.
+/// A command and the end it must have.
 fn command(random: &mut Random) -> (String, String) {
     let pause = format!("sleep 0.{}", random.below(10));
     let code = random.below(256);
@@ -59,7 +59,7 @@ async fn torture(mut server: Server, mut random: Random) {
         let mut accepted: Vec<(Task, String)> = Vec::new();
         for (mark, (command, end)) in wanted {
             let request = Tasks::request(&session, &mark, &command);
-            // A client that gets no answer asks again under the same name.
+            // A client that gets no answer repeats the request with the same request id.
             let started = eventually("the task is accepted", async || {
                 Some(session.tasks().start_task(request.clone()).await.ok()?.into_inner())
             })
@@ -70,7 +70,7 @@ async fn torture(mut server: Server, mut random: Random) {
     };
     let killing = async {
         for _ in 0..KILLS {
-            // The moment is what is random here: there is no condition to wait for.
+            // The moment is random on purpose: no condition to wait for exists.
             tokio::time::sleep(Duration::from_millis(50 + random.below(900))).await;
             server.kill();
             tokio::time::sleep(Duration::from_millis(random.below(400))).await;

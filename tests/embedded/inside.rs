@@ -1,4 +1,4 @@
-//! What a sandbox sees and is.
+//! What a sandbox looks like from inside.
 
 use std::fs;
 

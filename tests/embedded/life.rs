@@ -1,4 +1,4 @@
-//! How long a sandbox lives, and what it leaves.
+//! How long a sandbox lives, and what remains after it.
 
 use std::{
     collections::BTreeSet,
@@ -14,10 +14,10 @@ use crate::support::{
     wait::eventually,
 };
 
-/// Set in the process that makes a sandbox and is killed: the data directory.
+/// Set in the child process that makes a sandbox and is then killed; holds the data directory.
 const MAKER: &str = "ERRAND_TEST_MAKER";
 
-/// The processes of this machine that hold this among their arguments.
+/// The processes of this machine that have this text in their arguments.
 fn processes(wanted: &str) -> Vec<u32> {
     let numbers = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let holds = |pid: &u32| {
@@ -27,7 +27,7 @@ fn processes(wanted: &str) -> Vec<u32> {
     numbers.filter(holds).collect()
 }
 
-/// The directories of cgroups whose name ends so.
+/// The directories of cgroups whose name ends with this text.
 fn cgroups(wanted: &str) -> Vec<PathBuf> {
     fn below(directory: &Path, wanted: &str, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
@@ -51,14 +51,14 @@ fn devices(directory: &Path) -> BTreeSet<String> {
     files.filter(|file| Path::new(file.trim()).starts_with(directory)).collect()
 }
 
-/// This machine's mounts that have to do with this directory.
+/// This machine's mounts whose entry names this directory.
 fn mounts(directory: &Path) -> BTreeSet<String> {
     let own = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let name = directory.to_str().unwrap();
     own.lines().filter(|line| line.contains(name)).map(str::to_owned).collect()
 }
 
-/// The name of the life that a sandbox is in, which its init carries.
+/// The name of the sandbox's current life, which its init has in its arguments.
 fn life(sandbox: &Sandbox) -> String {
     fs::read_to_string(sandbox.directory().join("life")).unwrap()
 }
@@ -80,7 +80,7 @@ async fn nothing_of_a_removed_sandbox_is_left() {
     let left: Vec<_> = fs::read_dir(sandbox.machine.data_dir().join("sandboxes")).unwrap().flatten().collect();
     let left: Vec<_> = left.iter().map(|entry| entry.file_name()).filter(|name| name != ".bin").collect();
     assert!(left.is_empty(), "{left:?}");
-    // The kernel lets go of a device when it has nothing else to do.
+    // The kernel releases a device asynchronously.
     eventually("the device is free", async || devices(sandbox.machine.data_dir()).is_empty().then_some(())).await;
 }
 
@@ -122,7 +122,7 @@ async fn a_sandbox_outlives_the_kill_of_whoever_made_it() {
     eventually("its processes are gone", async || processes(&life).is_empty().then_some(())).await;
 }
 
-/// Makes a sandbox with a process in it, says so, and waits to be killed.
+/// Makes a sandbox with a process in it, reports that, and waits to be killed.
 async fn make_and_wait(data: PathBuf) {
     use errand_embedded::{EmbeddedOptions, EmbeddedRuntime};
     let runtime = EmbeddedRuntime::new(EmbeddedOptions::new(&data, errand::guest::program()));

@@ -1,4 +1,4 @@
-//! What only sandboxes do that need no container engine.
+//! Tests of behaviour that only embedded sandboxes have.
 
 mod inside;
 mod life;

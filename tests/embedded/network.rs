@@ -1,4 +1,4 @@
-//! What can be reached from a sandbox.
+//! Which addresses a sandbox can reach.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ async fn without_a_network_there_is_only_its_own_loopback() {
     assert_eq!(sandbox.sh("cat /etc/resolv.conf").await, "");
 }
 
-/// A sandbox with a way out; none, and the test is skipped, where it cannot have one.
+/// A sandbox with access to the network; none where that is not possible, and the test is skipped.
 async fn bridged(allow_addresses: &[&str]) -> Option<Sandbox> {
     let machine = machine().await?;
     let mut wanted = request("host".to_owned());
@@ -38,12 +38,12 @@ async fn bridged(allow_addresses: &[&str]) -> Option<Sandbox> {
     }
 }
 
-/// Connects from inside and returns what comes.
+/// Connects from inside and returns the bytes received.
 async fn hear(sandbox: &Sandbox, address: &str, port: u16) -> String {
     sandbox.sh(&format!("timeout 5 bash -c 'cat </dev/tcp/{address}/{port}' 2>&1")).await
 }
 
-/// A server on this machine that greets whoever comes.
+/// A server on this machine that greets every client.
 async fn greeter(address: &str) -> u16 {
     let listener = TcpListener::bind((address, 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -67,12 +67,12 @@ async fn a_bridge_leads_out_and_not_to_the_loopback_of_the_machine() {
     for address in ["127.0.0.1", &gateway, "169.254.1.1"] {
         assert!(!hear(&sandbox, address, port).await.contains("greetings"), "{address} leads to the loopback");
     }
-    // An address of this machine that is not the one that the sandbox has as its own, and that the operator allows, stands for the world.
+    // An address of this machine that differs from the sandbox's own and that the operator allows. It stands for the outside world.
     let port = greeter("0.0.0.0").await;
     assert_eq!(hear(&sandbox, &outside, port).await, "greetings");
 }
 
-/// Python that connects to an address in every way that a process has, and says what came of it. A route is not always needed.
+/// Python that connects to an address in every way open to a process, and reports the results. Not every way needs a route.
 const TRYING: &str = "
 import errno, socket, struct, sys, time
 addresses, port = sys.argv[2:], int(sys.argv[1])
@@ -107,7 +107,7 @@ for address in addresses:
 print('tried')
 ";
 
-/// Every address that this machine has, but for its loopback.
+/// Every address of this machine except its loopback addresses.
 fn addresses() -> Vec<String> {
     let listed = std::process::Command::new("ip").args(["-o", "addr", "show"]).output().unwrap();
     let text = String::from_utf8_lossy(&listed.stdout).into_owned();
@@ -126,7 +126,7 @@ async fn a_bridge_reaches_no_private_address() {
     let port = listener.local_addr().unwrap().port();
     let datagrams = std::net::UdpSocket::bind(("0.0.0.0", port)).unwrap();
     datagrams.set_nonblocking(true).unwrap();
-    // A listener in the other sandbox, at whatever addresses that has.
+    // A listener in the other sandbox, on each of its addresses.
     other
         .runtime
         .exec(other.id(), &["python3", "-m", "http.server", &port.to_string()].map(str::to_owned))
@@ -143,7 +143,7 @@ async fn a_bridge_reaches_no_private_address() {
     assert_eq!(said, "tried\n");
     assert!(datagrams.recv(&mut [0; 32]).is_err(), "a datagram came out");
     assert!(futures_util::future::FutureExt::now_or_never(listener.accept()).is_none(), "a connection came out");
-    // What it has to itself works.
+    // The sandbox's own addresses work.
     let own = "python3 -m http.server 8099 >/dev/null 2>&1 & for a in 127.0.0.1 $(hostname -I | cut -d' ' -f1); do \
                for i in $(seq 100); do (exec 3<>/dev/tcp/$a/8099) 2>/dev/null && echo reached && break; sleep 0.1; done; done; kill %1";
     assert_eq!(sandbox.sh(&format!("bash -c '{}'", own.replace('\'', "\""))).await, "reached\nreached\n");

@@ -1,4 +1,4 @@
-//! System calls by their numbers, tried inside one after the other.
+//! System calls by number, tried one after the other inside the sandbox.
 
 use libc::c_long;
 
@@ -7,7 +7,7 @@ use super::pair::Pair;
 /// A system call: its name, its number, and its arguments as Python writes them.
 pub type Call<'a> = (&'a str, c_long, &'a str);
 
-/// Makes a call and says its name with what came of it. A child that should not be there ends at once. `vector` is a `struct iovec`.
+/// Makes a call and prints its name with the result. A child that should not exist exits at once. `vector` is a `struct iovec`.
 const PRELUDE: &str = "
 import ctypes, errno, os, struct, sys
 libc = ctypes.CDLL(None, use_errno=True)

@@ -1,4 +1,4 @@
-//! Writing where nothing is to be written: to the machine's files, and to another sandbox's.
+//! Writing to files that must not be writable: the machine's, and another sandbox's.
 
 use std::{fs, os::unix::fs::MetadataExt as _, path::PathBuf};
 
@@ -6,7 +6,7 @@ use errand_runtime::{Runtime as _, RuntimeError};
 
 use super::pair::{Pair, USERS, pair, pair_as};
 
-/// What can be written inside, beside the two directories that last and what `/proc` says of the process itself.
+/// The writable paths inside, apart from the two persistent directories and the process's own files in `/proc`.
 const WRITABLE: &str = "/dev/full\n/dev/null\n/dev/random\n/dev/shm\n/dev/tty\n/dev/urandom\n/dev/zero\n";
 
 #[tokio::test]
@@ -29,7 +29,7 @@ async fn nothing_can_be_written_outside_of_its_own_directories() {
     }
 }
 
-/// Python that looks for any way to write a program: by its path, and by every process that runs it.
+/// Python that tries every way to write a program: by its path, and through every process that runs it.
 const OVERWRITE: &str = "
 import os
 for path in ['/run/errand/init', '/proc/1/exe', '/proc/self/exe', '/bin/sh']:
@@ -61,7 +61,7 @@ async fn the_program_of_the_init_which_all_sandboxes_share_cannot_be_changed() {
     }
 }
 
-/// The program that every sandbox's init is, as it lies on the machine.
+/// The program that every sandbox's init runs, by its path on the machine.
 fn program(pair: &Pair) -> PathBuf {
     let directory = pair.inside.machine.data_dir().join("sandboxes/.bin");
     fs::read_dir(directory).unwrap().flatten().next().unwrap().path()
@@ -80,7 +80,7 @@ async fn links_lead_nowhere_outside() {
         file.display()
     );
     assert_eq!(pair.sh(&script).await, "top\n");
-    // What the server writes for it is written inside as well.
+    // Files that the server writes for the sandbox are written inside it too.
     for path in ["/workspace/there/secret", "/workspace/file/x", "/workspace/root/usr/x", "/workspace/dots/etc/x"] {
         let written = pair.inside.runtime.put_file(pair.inside.id(), path, b"x", 0o644).await;
         assert!(matches!(written, Err(RuntimeError::NotWritten { .. })), "{path}: {written:?}");
@@ -95,7 +95,7 @@ async fn another_sandboxs_files_are_out_of_reach() {
         let script = "for p in /proc/[0-9]*; do for way in root cwd; do cat $p/$way/workspace/kept $p/$way/../*/files/workspace/kept \
                       $p/$way/../../*/files/workspace/kept 2>/dev/null; (echo x >$p/$way/workspace/kept) 2>/dev/null; done; done; \
                       find / -name kept -not -path '/proc/*' 2>/dev/null; rm -f /workspace/kept";
-        // Its own, which has the same path, is the only one that there is.
+        // The sandbox's own file, which has the same path, is the only one.
         assert_eq!(pair.sh(script).await.replace("x\n", ""), "/workspace/kept\n", "as {user:?}");
         let data = pair.inside.machine.data_dir().display().to_string();
         assert_eq!(pair.sh(&format!("ls -d {data} 2>/dev/null; cd {data} 2>/dev/null && ls")).await, "");
@@ -108,7 +108,7 @@ async fn what_links_lead_to_is_not_removed_with_a_sandbox() {
     let Some(mut pair) = pair().await else { return };
     let there = pair.secret_file();
     let directory = there.parent().unwrap().display();
-    // In all places that a removal comes by, with rights that make it look twice.
+    // In every place that the removal passes, with permissions that make the removal try again.
     let script = format!(
         "for d in /workspace /tmp; do cd $d; mkdir -p a/b c; ln -s {directory} a/b/link; ln -s {} c/link; ln -s {directory} link; \
          chmod 0 a/b a; chmod 555 c; done; rmdir /tmp /workspace 2>/dev/null; ls -d /tmp /workspace",

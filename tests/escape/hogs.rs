@@ -1,4 +1,4 @@
-//! Taking all there is: processes, memory, the disk.
+//! Exhausting resources: processes, memory, the disk.
 
 use std::{fs, os::unix::fs::MetadataExt as _, process::Command};
 
@@ -9,13 +9,13 @@ use crate::support::wait::eventually;
 
 const PIDS: u64 = 64;
 const MEMORY: u64 = 96 << 20;
-/// As much as the sandboxes that are tried here can hold on the disk.
+/// The size of each tested sandbox's disk.
 const DISK: u64 = 64 << 20;
-/// What the machine may come to use meanwhile for other reasons: other tests run beside this one.
+/// What the rest of the machine may use meanwhile: other tests run beside this one.
 const OTHERS: u64 = 1 << 30;
 
-/// A bomb: each process makes others for as long as it can, and then tries on, though not so hard that nothing else on the machine gets
-/// anywhere. Its name is in the arguments of all.
+/// A fork bomb: each process forks as often as it can, and then keeps trying, slowly enough that the rest of the machine can still work.
+/// Every process has the bomb's name in its arguments.
 const BOMB: &str = "
 import os, signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -31,7 +31,7 @@ while True:
         time.sleep(0.01)
 ";
 
-/// Processes of this machine that have this among their arguments.
+/// The number of processes of this machine that have this text in their arguments.
 fn processes(mark: &str) -> u64 {
     let all = fs::read_dir("/proc").unwrap().flatten();
     let holds = |entry: &fs::DirEntry| {
@@ -51,7 +51,7 @@ async fn a_fork_bomb_stays_within_its_limit_and_can_be_ended() {
         (count + 8 >= PIDS).then_some(count)
     })
     .await;
-    // It has no more however long it tries: each of these is a process of the machine.
+    // The bomb never exceeds the limit, however long it tries: each of its processes is a process of the machine.
     for _ in 0..50 {
         assert!(Command::new("true").status().unwrap().success());
         assert!(processes(&mark) <= PIDS, "{most}");
@@ -63,14 +63,14 @@ async fn a_fork_bomb_stays_within_its_limit_and_can_be_ended() {
     pair.is_unharmed().await;
 }
 
-/// What this machine can still give, in bytes.
+/// The memory that this machine can still provide, in bytes.
 fn available(name: &str) -> u64 {
     let text = fs::read_to_string("/proc/meminfo").unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
     line.trim_matches(|letter: char| !letter.is_ascii_digit()).parse::<u64>().unwrap() * 1024
 }
 
-/// Python that takes memory in many ways, each in a process of its own. Says how that ended, and how far it came.
+/// Python that allocates memory in many ways, each in a process of its own. Prints how each process ended, and how far it got.
 const FILLING: &str = "
 import mmap, os, socket
 MiB = 1 << 20
@@ -125,7 +125,7 @@ async fn memory_that_is_a_file_system_is_limited_too() {
     let Some(mut pair) = pair().await else { return };
     let said = pair.sh("head -c 1G /dev/zero >/dev/shm/x 2>/dev/null; wc -c </dev/shm/x; rm /dev/shm/x").await;
     assert!(said.trim().parse::<u64>().unwrap() <= 64 << 20, "{said}");
-    // What lies between the mounts is memory as well.
+    // The space between the mounts is memory too.
     assert_eq!(
         pair.sh("for d in / /dev /run /root /home /etc; do (echo x >$d/x) 2>/dev/null && echo $d; done; echo tried")
             .await,
@@ -153,13 +153,13 @@ async fn a_full_disk_is_that_sandboxs_alone() {
     pair.others_are_unharmed().await;
 
     assert_eq!(pair.sh("rm /workspace/* /tmp/b; echo x >/workspace/d && echo written").await, "written\n");
-    // Names take room too, and a file full of holes none.
+    // File names take space too; a file that is one hole takes none.
     let said = pair.sh("cd /workspace; mkdir n; i=0; while true >n/$i; do i=$((i+1)); done 2>/dev/null; truncate -s 100G hole 2>/dev/null; rm -rf n; echo x >d && echo written").await;
     assert_eq!(said, "written\n");
     pair.is_unharmed().await;
 }
 
-/// Where the sum is not limited, each file is.
+/// Without a limit on the sum, each file is limited.
 async fn one_file_is_limited(mut pair: Pair) {
     let said =
         pair.sh("cd /tmp; head -c 1G /dev/zero >x 2>/dev/null; truncate -s 1G x 2>/dev/null; wc -c <x; rm x").await;
@@ -167,7 +167,7 @@ async fn one_file_is_limited(mut pair: Pair) {
     pair.is_unharmed().await;
 }
 
-/// Bytes that are free where the sandboxes are.
+/// The free bytes of the file system that holds the sandboxes.
 fn free(pair: &Pair) -> u64 {
     let found = rustix::fs::statvfs(pair.inside.machine.data_dir()).unwrap();
     found.f_bavail * found.f_frsize

@@ -1,4 +1,4 @@
-//! The kernel's own doors: mounts, namespaces, devices, modules and everything else that a command does not need.
+//! The kernel's interfaces: mounts, namespaces, devices, modules and everything else that a command does not need.
 
 use std::{fs, os::unix::fs::chown, process::Command};
 
@@ -39,7 +39,7 @@ async fn nothing_can_be_mounted_unmounted_or_made_the_root() {
 async fn no_namespace_can_be_made_or_entered() {
     let clone_user = format!("{NEW_USER} | 17, 0, 0, 0, 0");
     let clone_both = format!("{NEW_USER} | {NEW_MOUNTS} | 17, 0, 0, 0, 0");
-    // Bits that the kernel does not look at change nothing.
+    // Bits that the kernel ignores change nothing.
     let clone_wide = format!("{NEW_USER} | 17 | 1 << 40, 0, 0, 0, 0");
     let calls: &[Call<'_>] = &[
         ("unshare user", libc::SYS_unshare, NEW_USER),
@@ -97,7 +97,7 @@ async fn what_reaches_into_the_kernel_is_refused() {
     }
 }
 
-/// Python that makes a terminal of its own and types on it as if it were its user.
+/// Python that opens a terminal and types on it as if it were the terminal's user.
 const TYPING: &str = "
 import fcntl, pty
 print(os.path.exists('/dev/console'))

@@ -1,5 +1,5 @@
-//! Attempts to leave an embedded sandbox, or to harm from inside it the machine or another sandbox. Each has to fail inside, and afterwards
-//! the machine and the other sandbox have to be as they were.
+//! Attempts to leave an embedded sandbox, or to harm the machine or another sandbox from inside it. Each attempt must fail inside, and
+//! afterwards the machine and the other sandbox must be unchanged.
 
 mod calls;
 mod files;

@@ -1,4 +1,4 @@
-//! Reaching the machine over a network that the sandbox was not given.
+//! Reaching the machine over a network that the sandbox must not use.
 
 use std::{
     net::TcpListener,
@@ -10,7 +10,7 @@ use std::{
 
 use super::pair::{USERS, pair, pair_as};
 
-/// Python that connects to each address of the machine, and says what came of it.
+/// Python that connects to each address of the machine, and prints the results.
 const CONNECTING: &str = "
 import errno, socket
 def connect(name, family, address):

@@ -1,4 +1,4 @@
-//! The same attempts in sandboxes of an ordinary user.
+//! The same attempts in sandboxes of an unprivileged user.
 
 use std::{
     fs,
@@ -8,21 +8,21 @@ use std::{
 
 use crate::support::docker::skip;
 
-/// A user that has nothing: *nobody*.
+/// A user without any rights: *nobody*.
 const NOBODY: u32 = 65534;
-/// These tests, as this program names them.
+/// The name of these tests in this program.
 const THESE: &str = "escape::ordinary";
 
 #[test]
 fn nobody_leaves_the_sandbox_of_an_ordinary_user_either() {
     if !rustix::process::geteuid().is_root() {
-        // Then everything else here is that already.
+        // Then all other tests already run as such a user.
         return;
     }
     if Command::new("setpriv").arg("--version").output().is_err() {
         return skip("no setpriv to become another user with");
     }
-    // That user may not come to where this program is.
+    // That user cannot reach the directory of this program.
     let directory = tempfile::tempdir().unwrap();
     let program = directory.path().join("escape");
     fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
@@ -34,7 +34,7 @@ fn nobody_leaves_the_sandbox_of_an_ordinary_user_either() {
         .args(["escape::", "--skip", THESE])
         .env("TMPDIR", directory.path())
         .current_dir(directory.path())
-        // What is skipped is to be seen.
+        // The messages of skipped tests must be visible.
         .stderr(Stdio::inherit())
         .output()
         .unwrap();

@@ -1,4 +1,4 @@
-//! A sandbox that tries to get out, another beside it, and something of the machine: what must not be harmed.
+//! A sandbox that tries to escape, another sandbox beside it, and a file and a process of the machine: the latter must not be harmed.
 
 use std::{
     fs,
@@ -20,12 +20,12 @@ use crate::support::{
     wait::soon,
 };
 
-/// What nobody inside is to find or to change.
+/// A text that no process inside may find or change.
 const SECRET: &str = "errand-test-secret-";
-/// How sandboxes are made of which one tries to leave.
+/// The disk size of the sandboxes.
 const DISK: u64 = 64 << 20;
 
-/// The sandbox that tries, the one beside it, and what the machine has to lose.
+/// The sandbox that tries to escape, the one beside it, and what must not be harmed on the machine.
 pub struct Pair {
     pub inside: Sandbox,
     other: Found,
@@ -39,7 +39,7 @@ struct Bystander {
     process: Child,
 }
 
-/// The users that sandboxes are tried as: their own, and root as far as it is root inside.
+/// The users that the attempts run as: the sandbox's own, and root, as far as root inside is root.
 pub const USERS: [Option<&str>; 2] = [None, Some("root")];
 
 /// Two sandboxes; none when they cannot be made here, and the test is skipped.
@@ -47,12 +47,12 @@ pub async fn pair() -> Option<Pair> {
     tuned(|_| {}).await
 }
 
-/// The same, whose commands are another user's.
+/// Like [`pair`], with commands that run as this user.
 pub async fn pair_as(user: Option<&str>) -> Option<Pair> {
     tuned(|spec| spec.user = user.map(str::to_owned)).await
 }
 
-/// The same, made differently.
+/// Like [`pair`], with a changed spec.
 pub async fn tuned(tune: impl Fn(&mut SandboxSpec)) -> Option<Pair> {
     if !Path::new("/usr/bin/python3").exists() {
         skip("no /usr/bin/python3 for what is tried inside");
@@ -74,7 +74,8 @@ pub async fn tuned(tune: impl Fn(&mut SandboxSpec)) -> Option<Pair> {
     Some(pair)
 }
 
-/// Whether this machine limits something, such as `memory-limit`. Where it does not, that is said: for root it is a failure in CI.
+/// Whether this machine limits something, such as `memory-limit`. If not, prints that the test is skipped; as root in CI, that is a
+/// failure.
 pub fn is_limited(what: &str) -> bool {
     let machine = Machine::look();
     let Some(part) = machine.parts().iter().find(|part| part.name == what) else { panic!("{what} is not looked at") };
@@ -86,7 +87,8 @@ pub fn is_limited(what: &str) -> bool {
     false
 }
 
-/// Whether this is root, who alone can `what`. To others it is said that the test is skipped: they lack nothing that they could have.
+/// Whether the tests run as root; only root can `what`. Otherwise prints that the test is skipped. Even in CI that is no failure: an
+/// ordinary user can never do it.
 pub fn can_as_root(what: &str) -> bool {
     if !is_root() {
         say_skipped(&format!("only root can {what}"));
@@ -98,18 +100,18 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Past the test harness, which hides what a test that passes prints.
+/// Bypasses the test harness, which hides the output of passing tests.
 fn say_skipped(why: &str) {
     writeln!(io::stderr(), "SKIPPED for an ordinary user: {why}").expect("stderr takes a line");
 }
 
 impl Pair {
-    /// Tries something, as a shell script, and returns what it printed.
+    /// Runs an attempt, a shell script, and returns what it printed.
     pub async fn sh(&self, script: &str) -> String {
         soon("an attempt in a shell", self.inside.sh(script)).await
     }
 
-    /// Tries something, as a program in Python.
+    /// Runs an attempt, a Python program.
     pub async fn python(&self, script: &str) -> String {
         self.inside
             .runtime
@@ -127,35 +129,35 @@ impl Pair {
         format!("{}{}", String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr))
     }
 
-    /// The text that no command inside is to come by.
+    /// The text that no command inside may obtain.
     pub fn secret(&self) -> &str {
         &self.machine.secret
     }
 
-    /// A file of the machine that holds it, and that every user of the machine may read and write.
+    /// A file of the machine that holds the secret, and that every user of the machine may read and write.
     pub fn secret_file(&self) -> PathBuf {
         self.machine.file()
     }
 
-    /// A process of the machine, of the user that runs this.
+    /// The pid of a process on the machine, which runs as the user of these tests.
     pub fn process(&self) -> u32 {
         self.machine.process.id()
     }
 
-    /// The number of a sandbox's init outside.
+    /// The pid of the sandbox's init outside.
     pub fn init(&self) -> u32 {
         let text = fs::read(self.inside.directory().join("init.json")).unwrap();
         let said: serde_json::Value = serde_json::from_slice(&text).unwrap();
         said["child-pid"].as_u64().unwrap().try_into().unwrap()
     }
 
-    /// The sandbox that tries answers, and everything else is as it was.
+    /// Asserts that the sandbox that tries to escape still answers, and that everything else is unchanged.
     pub async fn is_unharmed(&mut self) {
         assert_eq!(self.sh("echo here").await, "here\n", "the sandbox itself");
         self.others_are_unharmed().await;
     }
 
-    /// All but the sandbox that tries is as it was.
+    /// Asserts that everything but the sandbox that tries to escape is unchanged.
     pub async fn others_are_unharmed(&mut self) {
         assert!(self.machine.process.try_wait().unwrap().is_none(), "a process of the machine has ended");
         assert_eq!(fs::read_to_string(self.machine.file()).unwrap(), self.machine.secret, "a file of the machine");
@@ -177,7 +179,7 @@ impl Drop for Pair {
 impl Bystander {
     fn new() -> Self {
         let directory = TempDir::new().unwrap();
-        // Only the sandbox keeps anybody from it.
+        // Permissions must not be what keeps a process out: only the sandbox may.
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
         let secret = format!("{SECRET}{}", uuid::Uuid::new_v4());
         let process = Command::new("sleep").arg("1000").env("ERRAND_TEST_SECRET", &secret).spawn().unwrap();

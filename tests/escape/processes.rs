@@ -1,4 +1,4 @@
-//! Processes of the machine and of other sandboxes, and the init of the own one.
+//! Attacks on processes of the machine and of other sandboxes, and on the sandbox's own init.
 
 use super::pair::{USERS, pair, pair_as};
 
@@ -9,14 +9,14 @@ async fn only_its_own_processes_are_to_be_seen() {
         let said = pair.sh("cat /proc/[0-9]*/comm; cat /proc/[0-9]*/comm").await;
         assert!(said.lines().all(|name| ["cat", "errand-init", "sh"].contains(&name)), "as {user:?}: {said}");
         assert!(said.contains("errand-init"), "as {user:?}: {said}");
-        // Those that are there by number, though no list has them.
+        // Processes that exist by pid, even if no list shows them.
         let script = "import os\nfound = [pid for pid in range(1, 70000) if os.path.exists(f'/proc/{pid}')]\nprint(len(found) < 10)";
         assert_eq!(pair.python(script).await, "True\n", "as {user:?}");
         pair.is_unharmed().await;
     }
 }
 
-/// Python that goes for every process by its number: the machine's, the other sandbox's and its own init's.
+/// Python that attacks every process by its pid: the machine's, the other sandbox's and its own init.
 const KILLING: &str = "
 import os, signal
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -45,7 +45,7 @@ async fn no_process_outside_can_be_signalled_and_the_init_does_not_mind() {
         let script = KILLING.replace("TARGET", &pair.process().to_string()).replace("INIT", &pair.init().to_string());
         assert_eq!(pair.python(&script).await, "tried\n", "as {user:?}");
         pair.is_unharmed().await;
-        // Everything that it may reach, with itself.
+        // Every process that the command may signal, itself included.
         pair.sh("kill -KILL -1").await;
         pair.is_unharmed().await;
     }
@@ -83,12 +83,12 @@ async fn the_init_cannot_be_traced_read_changed_or_robbed() {
             ("process_vm_readv", libc::SYS_process_vm_readv, vector),
             ("process_vm_writev", libc::SYS_process_vm_writev, vector),
             ("pidfd_getfd", libc::SYS_pidfd_getfd, "os.pidfd_open(1), 3, 0"),
-            // No descriptors, or no time, would be its end, or leave it deaf.
+            // A limit of no descriptors or no CPU time would kill the init, or make it unable to accept.
             ("prlimit files", libc::SYS_prlimit64, "1, 7, b'\\0' * 16, 0"),
             ("prlimit time", libc::SYS_prlimit64, "1, 0, b'\\0' * 16, 0"),
         ];
         pair.are_refused(&calls, "EPERM").await;
-        // Whoever is root inside may list what it cannot get at.
+        // Root inside may list files that it cannot open.
         let script = "for f in mem environ maps auxv fd/3 fdinfo/3 root/usr cwd/x exe stack syscall; do \
                       head -c 1 /proc/1/$f >/dev/null 2>&1 && echo $f; done; \
                       for f in fd/3 fd/4 root cwd exe; do readlink /proc/1/$f; done; ls /proc/1/root/ 2>/dev/null; echo tried";
@@ -97,7 +97,7 @@ async fn the_init_cannot_be_traced_read_changed_or_robbed() {
     }
 }
 
-/// Python that sends the init SIGTERM in every way in which a signal has no sender, or one of its own choice.
+/// Python that sends the init SIGTERM in every way in which a signal has no sender, or a forged one.
 const FORGING: &str = "
 import fcntl, signal
 for code in (-1, -2, -3, -4, -5, -6, -60, 0, 1, 0x80):

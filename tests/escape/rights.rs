@@ -1,4 +1,4 @@
-//! Gaining rights, and raising limits.
+//! Gaining privileges, and raising limits.
 
 use std::{
     fs,
@@ -29,13 +29,13 @@ async fn there_are_no_capabilities_and_none_can_be_had() {
             "b'/workspace', b'security.capability', b'\\1\\0\\0\\2' + b'\\xff' * 16, 20, 0",
         ),
     ];
-    // There is no number inside but the own one: no other user can even be named.
+    // Only the sandbox's own user id exists inside: no other user can even be named.
     let nameless: &[Call<'_>] = &[
         ("setuid", libc::SYS_setuid, "4711"),
         ("setgid", libc::SYS_setgid, "4711"),
         ("setresuid", libc::SYS_setresuid, "4711, 4711, 4711"),
         ("chown", libc::SYS_fchownat, "-100, b'/workspace', 4711, 4711, 0"),
-        // PR_SET_NO_NEW_PRIVS back, and no filter.
+        // Unset PR_SET_NO_NEW_PRIVS, and remove the filter.
         ("privileges", libc::SYS_prctl, "38, 0, 0, 0, 0"),
         ("filter", libc::SYS_prctl, "22, 0, 0, 0, 0"),
     ];
@@ -83,7 +83,7 @@ async fn a_program_of_the_machines_root_that_is_there_all_the_same_gives_nothing
     pair.is_unharmed().await;
 }
 
-/// Python that raises every limit of its own that there is.
+/// Python that tries to raise each of its own limits.
 const RAISING: &str = "
 import os, resource
 for name in sorted(name for name in dir(resource) if name.startswith('RLIMIT_')):
@@ -139,7 +139,7 @@ async fn limits_of_the_sandbox_and_settings_of_the_kernel_are_out_of_reach() {
     }
 }
 
-/// Settings of the machine by which others have left their sandboxes.
+/// Kernel settings of the machine that past sandbox escapes used.
 fn settings() -> [String; 3] {
     ["core_pattern", "modprobe", "hostname"]
         .map(|name| fs::read_to_string(format!("/proc/sys/kernel/{name}")).unwrap_or_default())

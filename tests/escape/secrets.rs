@@ -1,10 +1,10 @@
-//! Reading what is the machine's or somebody else's.
+//! Reading data of the machine or of another sandbox.
 
 use std::fs;
 
 use super::pair::{USERS, pair, pair_as};
 
-/// What must not be seen at all: people's files, secrets of the system, state of programs, and the sockets by which those are commanded.
+/// Paths that must not be visible: users' files, system secrets, state of programs, and control sockets.
 const HIDDEN: &str = "/root/* /root/.[a-z]* /home/* /etc/shadow /etc/shadow- /etc/gshadow /etc/sudoers /etc/sudoers.d /etc/ssh \
                       /etc/ssl/private /etc/cron* /etc/machine-id /etc/environment /etc/docker /etc/kubernetes /var/* /run/docker* \
                       /run/containerd /run/dbus /run/systemd /run/user /run/secrets /var/run/* /boot /mnt /media /opt /srv /sys/* \
@@ -26,7 +26,7 @@ async fn the_places_of_secrets_are_not_there() {
 async fn a_secret_of_the_machine_is_found_nowhere() {
     for user in USERS {
         let Some(mut pair) = pair_as(user).await else { return };
-        // It is in a file that everybody may read, in another sandbox, and in the environment of a process.
+        // The secret is in a world-readable file, in another sandbox, and in the environment of a process.
         let secret = pair.secret().to_owned();
         let (file, process) = (pair.secret_file(), pair.process());
         let environ = fs::read(format!("/proc/{process}/environ")).unwrap();
@@ -38,7 +38,7 @@ async fn a_secret_of_the_machine_is_found_nowhere() {
             ))
             .await;
         assert!(!said.contains(&secret), "as {user:?}: {said}");
-        // In two parts, so that what looks for it does not find itself.
+        // In two parts, so that the search does not find its own arguments.
         let (first, second) = secret.split_at(secret.len() / 2);
         let script = format!(
             "a={first}; grep -rlsF \"$a{second}\" / --exclude-dir=proc --exclude-dir=usr --exclude-dir=dev; echo tried"
@@ -66,9 +66,9 @@ async fn memory_and_messages_of_the_kernel_cannot_be_read() {
 #[tokio::test]
 async fn the_servers_environment_and_descriptors_stay_outside() {
     let Some(mut pair) = pair().await else { return };
-    // Set by the program that runs the tests, if by nobody else.
+    // The program that runs the tests sets further variables; none of them may appear inside.
     assert_eq!(pair.sh("env | cut -d= -f1 | sort | tr '\\n' ' '").await, "HOME LANG PATH PWD ");
-    // The last of these is the open directory itself.
+    // The last one is the open directory itself.
     assert_eq!(pair.sh("exec ls /proc/self/fd").await, "0\n1\n2\n3\n");
     pair.is_unharmed().await;
 }

@@ -7,7 +7,7 @@ use errand_runtime::Runtime as _;
 use super::pair::pair;
 use crate::support::wait::eventually;
 
-/// Python that leaves daemons of every kind behind: each ignores what can be ignored, belongs to nobody, and says that it is there.
+/// Python that leaves daemons of every kind behind: each ignores every signal that can be ignored, has no parent, and reports that it runs.
 const DAEMONS: &str = "
 import os, signal, subprocess, sys, time
 mark = sys.argv[1]
@@ -51,7 +51,7 @@ for kind in kinds:
 ";
 const KINDS: usize = 5;
 
-/// Processes of this machine that have this among their arguments.
+/// The processes of this machine that have this text in their arguments.
 fn processes(mark: &str) -> Vec<String> {
     let all = fs::read_dir("/proc").unwrap().flatten();
     let named = all.filter_map(|entry| {
@@ -61,7 +61,7 @@ fn processes(mark: &str) -> Vec<String> {
     named.collect()
 }
 
-/// Starts the daemons of a sandbox, and waits until all are there.
+/// Starts the daemons of a sandbox, and waits until all of them run.
 async fn haunted() -> Option<(super::pair::Pair, String)> {
     let pair = pair().await?;
     let mark = format!("daemon-{}", pair.secret());

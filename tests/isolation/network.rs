@@ -1,4 +1,4 @@
-//! What sandboxes on a Docker engine's bridge reach.
+//! Which addresses sandboxes on a Docker engine's bridge network can reach.
 
 use bollard::query_parameters::RestartContainerOptionsBuilder;
 use errand_runtime::{DockerRuntime, Found, Runtime as _};
@@ -9,7 +9,7 @@ use crate::{
     support::docker::{self, Image, engine, host},
 };
 
-/// A sandbox that goes when the test ends.
+/// A sandbox that is removed when the test ends.
 struct Bridged {
     runtime: DockerRuntime,
     found: Found,
@@ -38,20 +38,20 @@ impl Bridged {
         format!("{}{}", String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr))
     }
 
-    /// Listens inside, and returns where.
+    /// Starts a listener inside, and returns its address.
     async fn listen(&self) -> String {
         let argv = ["sh", "-c", "while :; do echo greetings | nc -l -p 7000; done"].map(str::to_owned);
         self.runtime.exec(&self.found.runtime_id, &argv).await.unwrap();
         self.sh("hostname -i").await.trim().to_owned()
     }
 
-    /// What comes from an address, within a moment.
+    /// The bytes that an address sends within a moment.
     async fn hear(&self, address: &str, port: u16) -> String {
         self.sh(&format!("timeout 20 nc -w 10 {address} {port} </dev/null 2>&1; true")).await
     }
 }
 
-/// A server on this machine that greets whoever comes.
+/// A server on this machine that greets every client.
 async fn greeter() -> u16 {
     let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -63,7 +63,7 @@ async fn greeter() -> u16 {
     port
 }
 
-/// Where this machine is for a container, and its own address.
+/// This machine's address as a container sees it, and its own address.
 async fn machine(sandbox: &Bridged) -> Vec<String> {
     let gateway = sandbox.sh("ip route | grep default | cut -d' ' -f3").await.trim().to_owned();
     let listed =
@@ -106,7 +106,7 @@ async fn an_allowed_range_is_reached() {
     if engine(Image::Busybox).await.is_none() {
         return;
     }
-    // Its answers have to leave it too.
+    // The answers of the second sandbox must be able to leave it too.
     let other = Bridged::new(&["172.16.0.0/12", "192.168.0.0/16"], None).await;
     let neighbour = other.listen().await;
     let one = Bridged::new(&[&format!("{neighbour}/32")], None).await;
@@ -126,7 +126,7 @@ async fn each_life_is_fenced_whoever_starts_it() {
     let gateway = machine(&one).await.pop().unwrap();
     let options = RestartContainerOptionsBuilder::default().t(0).build();
     docker.restart_container(&one.found.runtime_id, Some(options)).await.unwrap();
-    // What runs past the runtime shows that there is something to be reached.
+    // A process that bypasses the runtime reaches the address, so there is something to reach.
     let past = docker::exec(&docker, &one.found.runtime_id, &format!("nc -w 5 {gateway} {port} </dev/null")).await;
     assert_eq!(past, "greetings");
     assert!(!one.hear(&gateway, port).await.contains("greetings"));

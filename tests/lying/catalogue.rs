@@ -1,10 +1,10 @@
-//! The lies, by name. What each does is in `tests/liar`.
+//! The lies, by name. The liar in `tests/liar` implements them.
 
-/// A lie, and what may become of the task that it is told about.
+/// A lie, and which outcomes its task may get.
 pub struct Lie {
     /// Its name.
     pub name: &'static str,
-    /// Whether a claim that the command exited may be believed: the liar makes one about its own task.
+    /// Whether the task may be recorded as exited: the lie claims that its own task exited.
     pub may_exit: bool,
 }
 
@@ -19,9 +19,9 @@ const fn claim(name: &'static str) -> Lie {
     Lie { name, may_exit: true }
 }
 
-/// All of them; those that take long come first.
+/// All lies; those that take long come first.
 pub static LIES: &[Lie] = &[
-    // The way itself: bytes that never come, come slowly, or are no HTTP/2.
+    // The connection itself: bytes that never come, come slowly, or are not HTTP/2.
     lie("silent"),
     lie("mute"),
     lie("slow"),
@@ -66,7 +66,7 @@ pub static LIES: &[Lie] = &[
     lie("strange_result"),
     lie("impossible_times"),
     lie("impossible_processes"),
-    // What is found of a task.
+    // Findings about a task.
     lie("another_tasks"),
     lie("many_findings"),
     lie("huge_findings"),

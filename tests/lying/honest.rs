@@ -1,4 +1,4 @@
-//! The honest tenant: short commands, whose every outcome is known.
+//! The honest tenant: short commands whose outcomes are all known.
 
 use std::{
     sync::{
@@ -17,7 +17,7 @@ pub struct Honest {
     runs: Arc<AtomicUsize>,
 }
 
-/// How long commands took, from their start to the answer that they are over, in order.
+/// How long commands took, from the start to the answer that they have ended, in order.
 pub struct Times(Vec<Duration>);
 
 impl Honest {
@@ -25,7 +25,7 @@ impl Honest {
         Self { session, runs: Arc::default() }
     }
 
-    /// Runs so many commands.
+    /// Runs this many commands.
     pub async fn runs(&self, count: usize) -> Times {
         let mut left = count;
         self.runs_until(|| {
@@ -35,7 +35,7 @@ impl Honest {
         .await
     }
 
-    /// Runs commands one after the other until it is enough. Panics when one ends otherwise than it must.
+    /// Runs commands one after the other until `enough` returns true. Panics when a command ends otherwise than it must.
     pub async fn runs_until(&self, mut enough: impl FnMut() -> bool) -> Times {
         let mut times = Vec::new();
         loop {
@@ -59,7 +59,7 @@ impl Times {
         self.0.len()
     }
 
-    /// What all but one in a hundred took at most.
+    /// The 99th percentile.
     pub fn p99(&self) -> Duration {
         self.0[self.0.len() * 99 / 100]
     }

@@ -1,4 +1,4 @@
-//! A liar in the place of a bridge, and everything that a server asks it.
+//! A liar in place of a bridge, and every request that a server can make to it.
 
 use std::{
     fmt,
@@ -19,18 +19,18 @@ use crate::support::{
     server::Server,
 };
 
-/// Where the server looks for the bridge of a container that it did not make.
+/// The directory where the server looks for the bridge in a container that the server did not create.
 const DIRECTORY: &str = "/tmp/errand/.bridge";
-/// How long a client waits for an answer that the lie is about.
+/// How long a client waits for an answer that a lie may withhold.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long a liar's task may take to end once it is stopped.
+/// How long a liar's task may take to end after it is stopped.
 const END_LIMIT: Duration = Duration::from_secs(120);
-/// The processors of one liar, in billionths: what is measured is what the server spends, and all of them share a machine.
+/// The CPU limit of one liar in billionths of a processor: only the server's own cost matters, and all of them share one machine.
 const PROCESSORS: i64 = 100_000_000;
-/// A liar's memory, in bytes.
+/// A liar's memory limit in bytes.
 const MEMORY: i64 = 256 << 20;
 
-/// Builds the liar and returns it. It is no part of the server's package, and static, as the bridge is.
+/// Builds the liar and returns its binary. The liar is not part of the server's package, and is static, as the guest is.
 pub fn program() -> Vec<u8> {
     // TARGET/PROFILE/deps/PROGRAM
     let own = std::env::current_exe().unwrap();
@@ -43,7 +43,7 @@ pub fn program() -> Vec<u8> {
     std::fs::read(target.join("debug/errand-test-liar")).unwrap()
 }
 
-/// What liars need.
+/// What every liar needs.
 pub struct Liars<'a> {
     pub server: &'a Server,
     pub docker: Docker,
@@ -54,18 +54,18 @@ pub struct Liars<'a> {
 pub struct Placed {
     lie: &'static Lie,
     session: Session,
-    /// Removed with this.
+    /// The container is removed when this is dropped.
     #[allow(dead_code, reason = "it is only kept")]
     container: docker::Container,
 }
 
-/// What came of a lie.
+/// The result of one lie.
 pub struct Faced {
     lie: &'static str,
-    /// Why it is not as it must be.
+    /// The violation, if there was one.
     wrong: Option<String>,
     outcome: String,
-    /// How long it took from the first question to the end of the task.
+    /// The time from the first request to the end of the task.
     pub took: Duration,
 }
 
@@ -82,7 +82,7 @@ impl fmt::Display for Faced {
 }
 
 impl Liars<'_> {
-    /// A container in which a liar waits to tell a lie, one of several that tell the same.
+    /// A container in which a liar waits to tell a lie; `number` tells apart several with the same lie.
     pub async fn place_as(&self, lie: &'static Lie, number: usize) -> Placed {
         let container = docker::container(&self.docker, Image::Busybox, |body| {
             let limits = HostConfig { nano_cpus: Some(PROCESSORS), memory: Some(MEMORY), ..host_config() };
@@ -102,14 +102,14 @@ impl Liars<'_> {
 }
 
 impl Placed {
-    /// Has the liar tell its lie, asks it all there is to ask, and stops its task.
+    /// Lets the liar tell its lie, sends every request, and stops the liar's task.
     pub async fn face(&self) -> Faced {
         let (lie, session) = (self.lie, &self.session);
         let begun = Instant::now();
         let request = StartTaskRequest { stdin: true, ..session.request("sleep 600") };
         let task = match session.try_start(request).await {
             Ok(started) => started.task.unwrap().task_id,
-            // A bridge that does not even greet gets no task.
+            // A bridge that never sends its greeting gets no task.
             Err(refusal) => {
                 ask_about_files(session).await;
                 let outcome = format!("not started: {:?}", refusal.code());
@@ -135,19 +135,19 @@ impl Placed {
         } else {
             None
         };
-        // What is told of it later still is as it was.
+        // A later report does not change a final task.
         let request = ListTasksRequest { bot_id: session.bot.clone(), ..Default::default() };
         session.tasks().list_tasks(request).await.unwrap();
         Faced { lie: lie.name, wrong, outcome, took: begun.elapsed() }
     }
 }
 
-/// Waits for an answer as long as a client would. Whatever it is: only the asking matters.
+/// Waits for an answer as long as a client would. The answer is ignored: only the request matters.
 async fn patiently(asking: impl Future<Output = ()>) {
     let _ = tokio::time::timeout(PATIENCE, asking).await;
 }
 
-/// Everything that can be asked of a task.
+/// Sends every request about a task.
 async fn ask_about(session: &Session, task: &str) {
     use read_output_request::Selection;
     let read = |selection| {
@@ -184,7 +184,7 @@ async fn ask_about(session: &Session, task: &str) {
     .await;
 }
 
-/// Follows a task's output, and checks that it goes forward.
+/// Follows a task's output, and checks that positions only increase.
 async fn follow(session: &Session, task: &str) {
     use stream_output_response::Event;
     patiently(async {
@@ -200,7 +200,7 @@ async fn follow(session: &Session, task: &str) {
     .await;
 }
 
-/// Everything that can be asked of files.
+/// Sends every request about files.
 async fn ask_about_files(session: &Session) {
     use write_file_request::Part;
     let (bot_id, path) = (session.bot.clone(), "/tmp/file".to_owned());

@@ -1,22 +1,22 @@
-//! The memory of another process.
+//! Memory use of another process.
 
 use std::fs;
 
-/// What a process had, and the most that it has had since.
+/// The memory of a process at the start, and its peak since then.
 pub struct Memory {
     pid: u32,
     before: u64,
 }
 
 impl Memory {
-    /// From now on.
+    /// Starts measuring now.
     pub fn of(pid: u32) -> Self {
-        // The kernel then forgets what the most was before.
+        // Resets the peak, see proc(5).
         fs::write(format!("/proc/{pid}/clear_refs"), "5").unwrap();
         Self { pid, before: bytes(pid, "VmRSS:") }
     }
 
-    /// By how many bytes it was larger since, at most.
+    /// How many bytes the peak lies above the start.
     pub fn growth(&self) -> u64 {
         bytes(self.pid, "VmHWM:").saturating_sub(self.before)
     }

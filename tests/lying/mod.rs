@@ -1,4 +1,4 @@
-//! What the suite of lies is made of. The benchmark runs it too.
+//! The parts of the suite of lies. The benchmark runs them too.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 pub mod catalogue;

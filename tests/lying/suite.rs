@@ -1,4 +1,4 @@
-//! The whole suite: every lie told to a server that serves an honest tenant besides.
+//! The whole suite: every lie, told to a server that also serves an honest tenant.
 
 use std::{
     fmt,
@@ -20,30 +20,30 @@ use super::{
 };
 use crate::support::{docker::Image, server::Server};
 
-/// How many lies are told at the same time.
+/// How many lies are told concurrently.
 const TOGETHER: usize = 12;
-/// How many containers are made at the same time. All of them are there before anything is measured.
+/// How many containers are created concurrently. All of them exist before anything is measured.
 const PLACING: usize = 4;
-/// How many commands the honest tenant runs while nobody lies.
+/// How many commands the honest tenant runs without liars.
 const ALONE: usize = 200;
 
-/// What the lies did to the server and to the honest tenant.
+/// The effects of the lies on the server and on the honest tenant.
 pub struct Told {
-    /// What came of each lie, those that took longest last.
+    /// The result of each lie; the slowest come last.
     pub faced: Vec<Faced>,
-    /// How long all of them took.
+    /// The time that all lies took together.
     pub took: Duration,
-    /// By how many bytes the server's memory grew at most.
+    /// The largest growth of the server's memory in bytes.
     pub growth: u64,
-    /// What the honest tenant's commands took while nobody else ran any.
+    /// The honest tenant's times without any neighbour.
     pub alone: Times,
-    /// What they took beside as many neighbours who tell the truth.
+    /// The honest tenant's times beside as many truthful neighbours.
     pub beside_truth: Times,
-    /// What they took beside the liars.
+    /// The honest tenant's times beside the liars.
     pub beside: Times,
 }
 
-/// Has all of these lies told. None where there is no Docker.
+/// Tells all these lies. None where there is no Docker.
 ///
 /// # Panics
 /// When an outcome of the honest tenant is wrong.
@@ -60,10 +60,10 @@ pub async fn tell(lies: &'static [&'static Lie]) -> Option<Told> {
         .buffer_unordered(PLACING)
         .collect()
         .await;
-    // The first command of a kind costs the server memory that the next ones do not.
+    // The first command of each kind allocates memory once.
     honest.runs(ALONE / 4).await;
     let alone = honest.runs(ALONE).await;
-    // Neighbours who ask as much and tell the truth cost the machine's processors too.
+    // Truthful neighbours with as many requests use the machine's processors too.
     let (beside_truth, _) = beside(&honest, &truths).await;
     let memory = Memory::of(server.pid());
 
@@ -74,7 +74,7 @@ pub async fn tell(lies: &'static [&'static Lie]) -> Option<Told> {
     Some(Told { faced, took, growth, alone, beside_truth, beside })
 }
 
-/// A server with a tenant that is honest, and one whose bots may adopt any container.
+/// A server with an honest tenant, and a tenant whose bots may adopt any container.
 async fn server() -> Option<Server> {
     let mut server = Server::prepare(Image::Busybox).await?;
     let entry = |tenant: &str, more: &str| {
@@ -87,7 +87,7 @@ async fn server() -> Option<Server> {
     Some(server)
 }
 
-/// What the honest tenant's commands take while these bridges say what they have to say, and what came of each.
+/// The honest tenant's times while these bridges run, and the result of each bridge.
 async fn beside(honest: &Honest, placed: &[Placed]) -> (Times, Vec<Faced>) {
     let enough = Arc::new(AtomicBool::new(false));
     let running = tokio::spawn({

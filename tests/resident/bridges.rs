@@ -1,4 +1,4 @@
-//! Bridges come, go, are killed and replaced; commands do not notice.
+//! Bridge processes start, exit, are killed and replaced; commands are unaffected.
 
 use std::sync::Arc;
 
@@ -91,7 +91,7 @@ async fn commands_that_end_without_any_bridge_are_found_with_their_results() {
 async fn a_killed_shim_takes_its_whole_tree_along_and_invents_no_result() {
     for place in EVERYWHERE {
         let Some(place) = Place::on(place).await else { continue };
-        // A child of its own session, without the task's mark, that nobody waits for.
+        // A child in a session of its own, without the task's marker and without a waiting parent.
         let command = "env -i setsid sh -c 'sleep 777 & sleep 778' >/dev/null 2>&1 & sleep 779";
         let launched = place.launch(&text(command)).await;
         eventually("three sleepers", async || (place.running("sleep 77[789]").await == 3).then_some(())).await;
@@ -116,11 +116,11 @@ async fn a_newer_bridge_replaces_an_older_one_under_load() {
             launched.until_output("100\n").await;
         }
         let old = place.named("errand-bridge").await;
-        // A sandbox that the runtime made has the program on a mount; in another it was put beside the tasks.
+        // In a sandbox that the runtime created, the guest's binary is on a mount; in any other, it was put beside the tasks.
         let mounted = place.runtime.guest_path();
         let newer =
             format!("p={mounted}; [ -x $p ] || p=$(echo {ROOT}/.bridge/errand-bridge-*); exec $p connect {ROOT} 1000");
-        // Stays connected to the newer bridge, as another server would.
+        // Stays connected to the newer bridge process, as another server would.
         let (runtime, sandbox) = (place.runtime.clone(), place.sandbox.clone());
         let other = tokio::spawn(async move { sh(&*runtime, &sandbox, &newer).await });
         eventually("the newer bridge", async || {
@@ -128,7 +128,7 @@ async fn a_newer_bridge_replaces_an_older_one_under_load() {
             (!now.contains(&old[0]) && !now.is_empty()).then_some(())
         })
         .await;
-        // Launches go on, and what ran before goes on being followed.
+        // New launches work, and earlier commands are still followed.
         let launched = eventually("a launch through the newer bridge", async || {
             let (id, nonce) = (TaskId::new(), Nonce::new());
             place.bridge.launch(&place.sandbox, id, nonce, &text("exit 5"), SETTINGS).await.ok()
@@ -220,7 +220,7 @@ async fn a_restarted_sandbox_gets_a_new_bridge() {
             Some(place.bridge.probe(&place.sandbox, &asked, false).await.ok()?.remove(0))
         })
         .await;
-        // Killed with everything else, or ended by the signal before that: nothing else can have come of it.
+        // The command was either killed with everything else, or ended by the signal before: no other outcome is possible.
         let known = matches!(found.sentinel, Sentinel::Absent | Sentinel::Complete(Ending::Signaled(_)));
         assert!(!found.alive && !found.supervised && known, "{found:?}");
         assert_eq!(place.run(&text("exit 2")).await.ending, Some(Ending::Exited(2)));
@@ -241,7 +241,7 @@ async fn a_sandbox_without_shell_or_any_tool_has_the_resident_bridge() {
     let spec = errand_task::TaskSpec::new(errand_task::Program::Argv(argv), std::time::Duration::from_secs(60));
     let ran = place.run(&spec).await;
     assert_eq!((ran.text().as_str(), ran.ending), ("hi\n", Some(Ending::Exited(0))));
-    // Without a shell, text for one cannot be run, and that is said.
+    // Without a shell, a text cannot run, and the outcome says so.
     assert!(matches!(place.run(&text("exit 0")).await.ending, Some(Ending::FailedToStart { .. })));
 }
 
@@ -251,12 +251,12 @@ async fn a_spawner_without_its_bridge_waits_in_silence() {
         let Some(place) = Place::on(place).await else { continue };
         let launched = place.launch(&text("sleep 600")).await;
         place.find_until(&launched, "it runs", |finding| finding.alive).await;
-        // The one that leads its session: the spares that it keeps have its name.
+        // The spawner is the leader of its session: its spares have the same name.
         let leaders = "for f in $(grep -lx errand-spawner /proc/[0-9]*/comm); do \
                        set -- $(cat ${f%comm}stat); [ $1 = $6 ] && echo $1; done";
         let spawner = place.sh(leaders).await.trim().to_owned();
         place.sh("kill -9 $(grep -lx errand-bridge /proc/[0-9]*/comm | cut -d/ -f3)").await;
-        // User and system time, over a second of the sandbox's own.
+        // User and system time, over one second by the sandbox's own clock.
         let times = format!("cut -d' ' -f14,15 /proc/{spawner}/stat");
         let printed = place.sh(&format!("{times}; sleep 1; {times}")).await;
         let ticks: Vec<u64> = printed.split_whitespace().map(|number| number.parse().unwrap()).collect();

@@ -1,4 +1,4 @@
-//! How commands are started, what they find, and what they used.
+//! How commands are started, their environment, and the resources they use.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ async fn failures_to_start_are_told_apart_with_their_errno() {
             (TaskSpec { workdir: Some("/no/such".to_owned()), ..text("true") }, StartFailure::NoSuchDirectory, 2),
             (TaskSpec { workdir: Some("/etc/passwd".to_owned()), ..text("true") }, StartFailure::NoSuchDirectory, 20),
             (TaskSpec { user: Some("nosuchuser".to_owned()), ..text("true") }, StartFailure::NoSuchUser, 2),
-            // Elsewhere it is the change to that user that is not permitted.
+            // In an embedded sandbox, the change to that user is refused instead.
             (
                 TaskSpec {
                     user: Some("65534:65534".to_owned()),
@@ -63,11 +63,11 @@ async fn a_refused_fork_is_a_failure_to_start() {
         body.host_config.as_mut().unwrap().pids_limit = Some(40);
     };
     let Some(place) = Place::tuned(Image::Debian, tune).await else { return };
-    // As many as there may be, but for what the launch itself needs: it depends on the moment which step is refused.
+    // All processes that the limit allows: which step of the launch fails then depends on timing.
     let hog = place.launch(&text("i=0; while [ $i -lt 100 ]; do sleep 600 & i=$((i+1)); done 2>/dev/null; wait")).await;
     place.find_until(&hog, "it runs", |finding| finding.alive).await;
     let mut failures = Vec::new();
-    // The limit is reached some time after it began.
+    // The hog reaches the limit some time after its start.
     let deadline = std::time::Instant::now() + LIMIT;
     while std::time::Instant::now() < deadline {
         let (id, nonce) = (errand_task::TaskId::new(), errand_task::Nonce::new());
@@ -133,7 +133,7 @@ async fn limits_and_niceness_are_those_asked_for() {
         };
         let ran = place.run(&spec).await;
         assert_eq!(ran.text(), "77\n0\n7\n");
-        // The kernel's answer to one that uses more CPU time than it may; which signal depends on soft and hard limit being equal.
+        // The kernel's reaction to exceeding the CPU time limit; the signal depends on whether soft and hard limit are equal.
         assert!(
             matches!(ran.ending, Some(Ending::Signaled(signal)) if [9, 24].contains(&signal.number())),
             "{:?}",
@@ -146,7 +146,7 @@ async fn limits_and_niceness_are_those_asked_for() {
 async fn usage_is_that_of_the_whole_tree() {
     for place in [Where::Docker(Image::Debian), Where::Embedded(Root::Host)] {
         let Some(place) = Place::on(place).await else { continue };
-        // A grandchild burns half a second, and another takes 50 MB.
+        // One grandchild burns half a second of CPU time, and another allocates 50 MB.
         let burn = "sh -c 'end=$(($(date +%s%N) + 500000000)); while [ $(date +%s%N) -lt $end ]; do :; done'; \
                 head -c 50000000 /dev/zero | tail -c 50000000 >/dev/null; dd if=/dev/zero of=/tmp/f bs=1M count=8 oflag=direct 2>/dev/null";
         let usage = place.run(&text(burn)).await.usage.unwrap();
@@ -164,7 +164,7 @@ async fn the_timeout_is_kept_without_a_server() {
         let timeout = Duration::from_secs(1);
         let launched = place.launch(&TaskSpec { timeout, ..text(command) }).await;
         eventually("the child", async || (place.running("sleep 555").await == 1).then_some(())).await;
-        // Nobody follows it; not even the bridge is there.
+        // No follower is left, and not even the bridge process.
         drop(launched.attachment);
         place.sh("kill -9 $(grep -lx errand-bridge /proc/[0-9]*/comm | cut -d/ -f3)").await;
         let (id, nonce) = (launched.id, launched.nonce);

@@ -37,7 +37,7 @@ async fn input_survives_the_server_and_the_bridge() {
         place.write(&launched, "one ", false).await.unwrap();
         place.sh("kill -9 $(grep -lx errand-bridge /proc/[0-9]*/comm | cut -d/ -f3)").await;
         place.bridge = place.another();
-        // Whether the answer to this was lost nobody can tell the sender: it sends from the same position again.
+        // The sender cannot know whether only the answer was lost, so it sends from the same position again.
         let data = Bytes::from_static(b"two\n");
         for _ in 0..2 {
             let input = Input { offset: Some(4), data: data.clone(), end: false };

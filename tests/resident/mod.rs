@@ -1,4 +1,4 @@
-//! What only the resident bridge does, in real containers of both images.
+//! Tests of behaviour that only the resident bridge has, in real containers of both images.
 
 mod bridges;
 mod commands;

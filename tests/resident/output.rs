@@ -1,4 +1,4 @@
-//! Streams told apart, and logs with a limit.
+//! Separate output streams, and logs with a limit.
 
 use errand_bridge::{ExecBridge, OutputPiece, Piece};
 use errand_task::{Ending, Gap, Stream, TaskSpec, sentinel::Sentinel};
@@ -10,7 +10,7 @@ use crate::support::{docker::Image, embedded::Root};
 async fn streams_are_told_apart_live_and_in_the_log() {
     for place in EVERYWHERE {
         let Some(place) = Place::on(place).await else { continue };
-        // Each waits until the one before was read.
+        // Each output waits until the previous one was read.
         let command = "echo one; sleep 0.2; echo two >&2; sleep 0.2; echo three";
         let launched = place.launch(&TaskSpec { separate_stderr: true, ..text(command) }).await;
         let (id, nonce) = (launched.id, launched.nonce);
@@ -100,7 +100,7 @@ async fn output_up_to_the_limit_is_kept_whole() {
     }
 }
 
-/// Where the output of `seq 1 3000000` that is in these pieces begins and ends. Each must be the right one at its place.
+/// The first and the last position of these pieces of the output of `seq 1 3000000`. Checks that each piece matches its position.
 fn check_numbers(pieces: &[OutputPiece]) -> (u64, u64) {
     let whole: Vec<u8> = (1..=3_000_000).flat_map(|number| format!("{number}\n").into_bytes()).collect();
     for piece in pieces {
@@ -128,7 +128,7 @@ async fn whoever_falls_far_behind_gets_the_end_at_once_and_the_tail_before_it() 
     for place in [Where::Docker(Image::Debian), Where::Embedded(Root::Host)] {
         let Some(place) = Place::on(place).await else { continue };
         let launched = place.launch(&TaskSpec { output_limit: 0, ..text("seq 1 3000000") }).await;
-        // Nothing is taken from the attachment before all of it was printed.
+        // The attachment is not read before all of the output was printed.
         place.find_until(&launched, "the end", |finding| !matches!(finding.sentinel, Sentinel::Absent)).await;
         let ran = launched.ran().await;
         let (_, end) = check_numbers(&ran.pieces);

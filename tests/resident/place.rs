@@ -1,4 +1,4 @@
-//! A sandbox with the resident bridge in it, and commands run through that.
+//! A sandbox with the resident bridge, and the commands that run through it.
 
 use std::{any::Any, sync::Arc, time::Duration};
 
@@ -17,22 +17,22 @@ use crate::support::{
     wait::{eventually, soon},
 };
 
-/// Task directories of every bridge here.
+/// The root of the task directories of every bridge in these tests.
 pub const ROOT: &str = "/tmp/errand";
 
-/// How every command is launched here.
+/// The settings of every launch in these tests.
 pub const SETTINGS: LaunchSettings = LaunchSettings {
     grace: Duration::from_secs(1),
     quiet_after: Duration::from_millis(400),
     look_every: Duration::from_millis(200),
 };
 
-/// Where a sandbox can be.
+/// The kinds of sandboxes.
 #[derive(Debug, Clone, Copy)]
 pub enum Where {
     /// A container of this image.
     Docker(Image),
-    /// One that needs no engine.
+    /// An embedded sandbox.
     Embedded(Root),
 }
 
@@ -62,12 +62,12 @@ pub struct Launched {
     pub attachment: Attachment,
 }
 
-/// What was reported of a command.
+/// The reports about a command.
 #[derive(Debug, Default)]
 pub struct Ran {
     pub process: Option<ProcessIdentity>,
     pub pieces: Vec<OutputPiece>,
-    /// Where reports went on after output was left out.
+    /// The positions at which reports continued after skipped output.
     pub skips: Vec<u64>,
     pub activities: Vec<Activity>,
     pub ending: Option<Ending>,
@@ -82,13 +82,13 @@ impl Ran {
     }
 }
 
-/// A command of a shell, with a minute to run.
+/// A shell command that may run for one minute.
 pub fn text(command: &str) -> TaskSpec {
     TaskSpec::new(Program::Shell { text: command.to_owned(), shell: None }, Duration::from_secs(60))
 }
 
 impl Place {
-    /// A sandbox there; none, and the test is skipped, where it cannot be made.
+    /// A sandbox of this kind; none, and the test is skipped, when it cannot be created here.
     pub async fn on(place: impl Into<Where>) -> Option<Self> {
         match place.into() {
             Where::Docker(image) => Self::tuned(image, |_| {}).await,
@@ -99,7 +99,7 @@ impl Place {
         }
     }
 
-    /// A container of this image, made differently.
+    /// A container of this image with a changed configuration.
     pub async fn tuned(image: Image, tune: impl FnOnce(&mut ContainerCreateBody)) -> Option<Self> {
         let docker = docker::engine(image).await?;
         let container = docker::container(&docker, image, tune).await;
@@ -111,12 +111,12 @@ impl Place {
         Self { runtime, bridge, sandbox, _keep: Box::new(keep) }
     }
 
-    /// A new bridge, as another server would have it.
+    /// A second bridge, like that of another server.
     pub fn another(&self) -> BridgeChoice {
         BridgeChoice::new(Arc::clone(&self.runtime), ROOT)
     }
 
-    /// Runs a script beside the bridge and returns what it prints.
+    /// Runs a script in the sandbox without going through the bridge, and returns what the script prints.
     pub async fn sh(&self, script: &str) -> String {
         sh(&*self.runtime, &self.sandbox, script).await
     }
@@ -156,7 +156,7 @@ impl Place {
         self.bridge.read(&self.sandbox, launched.id, piece).await.unwrap().collect().await.unwrap()
     }
 
-    /// How many processes run this, a pattern of grep for program and arguments.
+    /// How many processes match this grep pattern with their program and arguments.
     pub async fn running(&self, pattern: &str) -> usize {
         let script = format!(
             "for f in /proc/[0-9]*/cmdline; do tr '\\0' ' ' <$f; echo; done 2>/dev/null | grep -c '^{pattern} $'"
@@ -164,7 +164,7 @@ impl Place {
         self.sh(&script).await.trim().parse().unwrap()
     }
 
-    /// The ids of the processes with this name, as the kernel shortens it.
+    /// The pids of the processes with this name, as the kernel truncates it.
     pub async fn named(&self, name: &str) -> Vec<u32> {
         let script = format!("grep -lx '{name}' /proc/[0-9]*/comm 2>/dev/null | cut -d/ -f3");
         self.sh(&script).await.lines().map(|pid| pid.parse().unwrap()).collect()
@@ -179,7 +179,7 @@ pub async fn sh(runtime: &dyn Runtime, sandbox: &str, script: &str) -> String {
 }
 
 impl Launched {
-    /// The next report that is as wanted. Those before it are passed over.
+    /// The next report that satisfies `wanted`. Skips the reports before it.
     pub async fn until<T>(&mut self, what: &str, mut wanted: impl FnMut(Report) -> Option<T>) -> T {
         soon(what, async {
             loop {
@@ -193,7 +193,7 @@ impl Launched {
         .await
     }
 
-    /// Waits until this was printed.
+    /// Waits until the output contains this text.
     pub async fn until_output(&mut self, wanted: &str) {
         let mut seen = String::new();
         self.until(wanted, |report| {
@@ -205,7 +205,7 @@ impl Launched {
         .await;
     }
 
-    /// Reads to the end, or until the attachment breaks.
+    /// Reads until the end, or until the attachment breaks.
     pub async fn ran(mut self) -> Ran {
         let mut ran = Ran::default();
         soon("the end of the command", async {

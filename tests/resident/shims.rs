@@ -1,4 +1,4 @@
-//! Shims that keep one task after the other: nothing of one reaches the next.
+//! Shims that supervise one task after the other: nothing of one task may reach the next.
 
 use errand_bridge::ExecBridge as _;
 use errand_task::{Ending, Signal, TaskId, TaskSpec};
@@ -6,12 +6,13 @@ use errand_task::{Ending, Signal, TaskId, TaskSpec};
 use super::place::{EVERYWHERE, Launched, Place, ROOT, Ran, text};
 use crate::support::wait::eventually;
 
-/// Which process keeps the task, or has kept it.
+/// The process that supervises or supervised the task.
 async fn shim(place: &Place, task: TaskId) -> String {
     place.sh(&format!("head -n 1 {ROOT}/{task}/processes")).await
 }
 
-/// Runs one command to its end and launches another, until one shim keeps both: a free one does not wait for long.
+/// Runs one command to its end and launches another, and repeats that until the same shim supervises both: a free shim does not wait for
+/// long.
 async fn one_after_the_other(place: &Place, first: &TaskSpec, second: &TaskSpec) -> (TaskId, Ran, Launched) {
     eventually("one shim for two tasks", async || {
         let launched = place.launch(first).await;
@@ -104,7 +105,7 @@ async fn a_free_shim_that_is_killed_is_missed_by_nobody_and_one_that_is_not_need
 async fn a_command_that_ran_is_not_said_to_have_failed_to_start_however_little_is_left_of_it() {
     for place in EVERYWHERE {
         let Some(place) = Place::on(place).await else { continue };
-        // Within the moment in which a start waits to be told.
+        // Within the time for which the report of a start may be delayed.
         for _ in 0..5 {
             let ran = place.run(&text(&format!("rm -rf {ROOT}/*; kill -9 $PPID"))).await;
             assert_eq!(ran.ending, None);

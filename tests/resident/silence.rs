@@ -1,4 +1,4 @@
-//! What is seen of silent commands.
+//! What a shim observes of silent commands.
 
 use errand_bridge::{Activity, Report};
 use errand_task::{Reads, Stdin, TaskSpec, TerminalSize};
@@ -24,7 +24,7 @@ async fn a_process_that_reads_its_input_is_named() {
         let seen = activity(&mut launched, "a reader", |activity| activity.waiting.is_some()).await;
         let waiting = seen.waiting.unwrap();
         assert!(!seen.busy && waiting.reads == Reads::Stdin && !waiting.command.is_empty(), "{waiting:?}");
-        // Once it is answered nothing waits any more.
+        // Once the input is answered, no process waits any more.
         place.write(&launched, "yes\n", false).await.unwrap();
         let seen = activity(&mut launched, "a sleeper", |activity| !activity.busy).await;
         assert_eq!(seen.waiting, None);
@@ -45,12 +45,12 @@ async fn a_process_that_reads_its_terminal_is_named() {
     }
 }
 
-/// Waits for its standard input, or what is named there, in one way or another.
+/// A Python command that runs `waits`: statements that wait for standard input or for something else.
 fn python(waits: &str) -> String {
     format!("python3 -c 'import os, select, selectors, socket, sys\n{waits}'")
 }
 
-/// Event loops that wait for input, and what they wait for beside it: timers, and their own ways to be woken.
+/// Event loops that wait for input and also for other things: timers, and their own wake-up descriptors.
 const LOOPS: [&str; 6] = [
     "e = select.epoll(); e.register(0, select.EPOLLIN); e.poll(600)",
     "e = select.epoll(); a, b = socket.socketpair(); e.register(a, 1); e.register(0, 1); e.poll()",
@@ -60,7 +60,7 @@ const LOOPS: [&str; 6] = [
     "s = selectors.DefaultSelector(); s.register(0, 1)\nwhile True: s.select(1)",
 ];
 
-/// What has its input open, and waits for something else, or also for the network.
+/// Programs that have their input open and wait for something else, or also for the network.
 const NO_READERS: [&str; 5] = [
     "e = select.epoll(); s = socket.socket(); s.bind((\"127.0.0.1\", 0)); s.listen(); e.register(s, 1); e.poll()",
     "e = select.epoll(); s = socket.socket(); s.bind((\"127.0.0.1\", 0)); s.listen(); e.register(s, 1); e.register(0, 1); e.poll()",
@@ -69,7 +69,7 @@ const NO_READERS: [&str; 5] = [
     "select.select([], [], [], 600)",
 ];
 
-/// How a command has its input.
+/// The ways in which a command gets its input.
 fn inputs() -> [(TaskSpec, Reads); 2] {
     let terminal = Some(TerminalSize { rows: 24, columns: 80 });
     [(TaskSpec { stdin: Stdin::Open, ..text("") }, Reads::Stdin), (TaskSpec { terminal, ..text("") }, Reads::Terminal)]

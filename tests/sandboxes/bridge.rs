@@ -1,4 +1,4 @@
-//! The bridge conformance suite on both bridges, in real containers of both images and in sandboxes that need no engine.
+//! The bridge conformance suite on both bridges, in real containers of both images and in embedded sandboxes.
 
 use std::{any::Any, sync::Arc};
 
@@ -10,10 +10,10 @@ use crate::support::{
 use errand_bridge::{BridgeChoice, DirectBridge, ExecBridge};
 use errand_runtime::Runtime;
 
-/// Task directories of every bridge here.
+/// The root of the task directories of every bridge in these tests.
 const ROOT: &str = "/tmp/errand";
 
-/// Something to run commands in, and what keeps it there.
+/// A sandbox to run commands in, and the values that keep it alive.
 type Fresh = (Arc<dyn Runtime>, String, Box<dyn Any + Send + Sync>);
 
 async fn docker(image: Image) -> Option<Fresh> {
@@ -49,7 +49,7 @@ crate::bridge_conformance! {
     resident_embedded: resident(embedded(Root::Host));
 }
 
-/// Kills for want of memory are told by both bridges, also to one that looks later, and only those of the command's own time.
+/// Both bridges report kills for lack of memory, also to a server that attaches later, and only those that happened while the command ran.
 #[tokio::test]
 async fn memory_kills_are_counted_by_both_bridges() {
     use crate::conformance::bridge::bench::{is_end, text, until};

@@ -1,4 +1,4 @@
-//! The files conformance suite on both bridges, in real containers of both images and in sandboxes that need no engine.
+//! The files conformance suite on both bridges, in real containers of both images and in embedded sandboxes.
 
 use std::{any::Any, collections::HashMap, sync::Arc};
 
@@ -13,10 +13,10 @@ use errand_bridge::{BridgeChoice, DirectBridge, FileError, SandboxFiles};
 use errand_runtime::{Runtime, RuntimeError};
 use errand_task::{FilePath, WriteOptions};
 
-/// Task directories of every bridge here.
+/// The root of the task directories of every bridge in these tests.
 const ROOT: &str = "/tmp/errand";
 
-/// Something with files in it, a file system of 1 MiB there if it can have one, and what keeps it.
+/// A sandbox, a file system of 1 MiB in it if it can have one, and the values that keep the sandbox alive.
 type Fresh = (Arc<dyn Runtime>, String, Option<&'static str>, Box<dyn Any + Send>);
 
 async fn docker(image: Image) -> Option<Fresh> {
@@ -42,7 +42,7 @@ async fn resident(fresh: impl Future<Output = Option<Fresh>>) -> Option<Bench> {
     bench(fresh, |runtime| BridgeChoice::new(runtime, ROOT)).await
 }
 
-/// A bridge in something fresh.
+/// A bridge in a new sandbox.
 async fn bench<B: SandboxFiles>(
     fresh: impl Future<Output = Option<Fresh>>,
     make: impl FnOnce(Arc<dyn Runtime>) -> B,

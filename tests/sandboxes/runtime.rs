@@ -1,4 +1,4 @@
-//! The runtime conformance suite on a real Docker engine, and on the sandboxes that Errand makes itself.
+//! The runtime conformance suite on a real Docker engine, and on embedded sandboxes.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ async fn docker(image: Image) -> Option<Place> {
     Some(Place {
         runtime: Arc::new(runtime()),
         image: image.name(),
-        // KILL, SETGID and SETUID, for the bridge.
+        // KILL, SETGID and SETUID, for the bridge process.
         capabilities: "00000000000000e0",
         root_can_be_written: true,
         remove: Arc::new(docker::remove),

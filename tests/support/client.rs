@@ -1,4 +1,4 @@
-//! A session of a bot, as a client sees it.
+//! A client's view of the server: one session of a bot.
 
 use std::{
     sync::{Arc, PoisonError, RwLock},
@@ -19,10 +19,10 @@ use super::{
     wait::{eventually, soon},
 };
 
-/// The most that a test takes in one answer.
+/// The largest answer, in bytes, that a test accepts.
 const LARGEST_ANSWER: usize = 64 << 20;
 
-/// The way to a server, which changes when that is started again.
+/// The current connection to a server. It changes when the server is restarted.
 #[derive(Clone, Default)]
 pub struct Link(Arc<RwLock<Option<Channel>>>);
 
@@ -36,7 +36,7 @@ impl Link {
     }
 }
 
-/// Shows a token, where there is one.
+/// Adds the token to each request, if there is one.
 #[derive(Clone)]
 pub struct Bearer(Option<MetadataValue<Ascii>>);
 
@@ -61,7 +61,7 @@ pub struct Session {
     token: Option<String>,
 }
 
-/// A task's id, or a task.
+/// Either a task's id or a task.
 pub trait Id {
     fn id(&self) -> String;
 }
@@ -151,7 +151,7 @@ impl Session {
         self.tasks().get_task(request).await.unwrap().into_inner().task.unwrap()
     }
 
-    /// Waits for a task's end.
+    /// Waits until a task has ended.
     pub async fn finished(&self, task: &(impl Id + ?Sized)) -> Task {
         let request = WaitTaskRequest { task_id: task.id(), timeout: duration(50.0), ..Default::default() };
         let waited = soon("a task ends", self.tasks().wait_task(request)).await.unwrap().into_inner();
@@ -180,7 +180,7 @@ impl Session {
         self.until(&task, TaskStatus::Running).await
     }
 
-    /// Waits until a task's output holds this.
+    /// Waits until a task's output contains `wanted`.
     pub async fn until_output(&self, task: &(impl Id + ?Sized), wanted: &str) {
         let id = task.id();
         eventually(&format!("the output holds {wanted:?}"), async || {
@@ -202,7 +202,7 @@ impl Session {
         read.parts.into_iter().flat_map(|part| bytes(&part)).collect()
     }
 
-    /// The same as text.
+    /// The first MiB of a task's output, as text.
     pub async fn text(&self, task: &(impl Id + ?Sized)) -> String {
         String::from_utf8_lossy(&self.output(task).await).into_owned()
     }
@@ -214,7 +214,7 @@ impl Session {
         stopped.into_inner().task.unwrap()
     }
 
-    /// What the session was told, or will be, oldest first.
+    /// Every notification of the session, oldest first. Waits for those still to come.
     pub async fn told(&self) -> Vec<Notification> {
         let request = ListNotificationsRequest {
             bot_id: self.bot.clone(),
@@ -226,7 +226,7 @@ impl Session {
         self.notifications().list_notifications(request).await.unwrap().into_inner().notifications
     }
 
-    /// What it was told of one task, in words.
+    /// The kinds of the session's notifications about one task.
     pub async fn told_of(&self, task: &(impl Id + ?Sized)) -> Vec<&'static str> {
         let id = task.id();
         let told = self.told().await;
@@ -262,7 +262,7 @@ impl Session {
         self.notifications().ack_notifications(request).await.unwrap().into_inner().acknowledged
     }
 
-    /// Makes the bot's sandbox, or finds it.
+    /// Creates the bot's sandbox, or finds the existing one.
     pub async fn ensure(&self, spec: Option<SandboxSpec>) -> Result<Sandbox, Status> {
         let request = EnsureSandboxRequest { bot_id: self.bot.clone(), spec };
         Ok(soon("a sandbox is made", self.sandboxes().ensure_sandbox(request)).await?.into_inner().sandbox.unwrap())
@@ -278,15 +278,15 @@ impl Session {
         Ok(self.sandboxes().get_sandbox(request).await?.into_inner().sandbox.unwrap())
     }
 
-    /// Runs a script in the bot's sandbox, past the server.
+    /// Runs a script in the bot's sandbox without going through the server.
     pub async fn exec(&self, script: &str) -> String {
         let sandbox = self.sandbox().await.unwrap();
         self.ground.exec(&sandbox.container_id, script).await
     }
 
-    /// How many live processes of the sandbox have this among their arguments, joined by blanks.
+    /// How many live processes of the sandbox have these words in their arguments, joined by spaces.
     pub async fn processes(&self, words: &str) -> usize {
-        // A zombie has no arguments any more.
+        // A zombie has no arguments, so it is not counted.
         let script = "for p in /proc/[0-9]*; do { tr '\\0' ' ' <$p/cmdline; echo; } 2>/dev/null; done";
         self.exec(script).await.lines().filter(|line| line.contains(words)).count()
     }
@@ -302,7 +302,7 @@ impl Subscription {
         next.unwrap().expect("the subscription goes on").notification.unwrap()
     }
 
-    /// Whether a notification comes within this time.
+    /// The next notification, or none if none arrives within this time.
     pub async fn within(&mut self, limit: Duration) -> Option<Notification> {
         let next = tokio::time::timeout(limit, self.0.message()).await.ok()?;
         next.unwrap().expect("the subscription goes on").notification
@@ -313,17 +313,17 @@ pub fn is_terminal(status: TaskStatus) -> bool {
     status as i32 >= TaskStatus::Succeeded as i32
 }
 
-/// Seconds as a wire duration.
+/// Converts seconds to a protobuf duration.
 pub fn duration(seconds: f64) -> Option<prost_types::Duration> {
     Some(Duration::from_secs_f64(seconds).try_into().unwrap())
 }
 
-/// A wire time as a time.
+/// Converts a protobuf timestamp.
 pub fn time(timestamp: Option<prost_types::Timestamp>) -> SystemTime {
     timestamp.expect("the time is set").try_into().unwrap()
 }
 
-/// How a task ended, in a few words: the kind, then what tells it from others of its kind.
+/// Describes in a few words how a task ended: the kind of outcome, then its details.
 pub fn ended(task: &Task) -> String {
     match task.outcome.as_ref() {
         Some(outcome) => described(outcome),
@@ -331,7 +331,7 @@ pub fn ended(task: &Task) -> String {
     }
 }
 
-/// An outcome in a few words.
+/// Describes an outcome in a few words.
 pub fn described(outcome: &Outcome) -> String {
     match outcome.kind.as_ref().expect("an outcome has a kind") {
         Kind::Exited(exited) => format!("exited {}", exited.code),
@@ -356,7 +356,7 @@ pub fn kind(kind: NotificationKind) -> &'static str {
     }
 }
 
-/// The bytes of a part that was asked for as bytes.
+/// The bytes of an output part that was requested as bytes.
 pub fn bytes(part: &OutputPart) -> Vec<u8> {
     match part.content.as_ref().expect("a part has content") {
         v1::output_part::Content::Data(data) => data.to_vec(),
@@ -364,7 +364,7 @@ pub fn bytes(part: &OutputPart) -> Vec<u8> {
     }
 }
 
-/// The text of a part that was asked for as text.
+/// The text of an output part that was requested as text.
 pub fn text(part: &OutputPart) -> String {
     match part.content.as_ref().expect("a part has content") {
         v1::output_part::Content::Text(text) => text.clone(),
@@ -372,7 +372,7 @@ pub fn text(part: &OutputPart) -> String {
     }
 }
 
-/// Asserts that a call was refused with this code, and returns the words.
+/// Asserts that a call failed with this code, and returns the message.
 #[track_caller]
 pub fn refused<T: std::fmt::Debug>(result: Result<T, Status>, code: Code) -> String {
     let status = result.expect_err("the call is refused");

@@ -1,4 +1,4 @@
-//! The real Docker engine that tests run against, and containers that go when a test ends.
+//! The real Docker engine that tests run against, and containers that are removed when a test ends.
 
 use std::{env, io::Write as _, thread, time::Duration};
 
@@ -15,14 +15,14 @@ use futures_util::StreamExt as _;
 /// The images that everything is tested on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Image {
-    /// Nothing but busybox: POSIX sh, no bash.
+    /// Only busybox: POSIX sh, no bash.
     Busybox,
     /// Debian: bash and the GNU tools.
     Debian,
 }
 
 impl Image {
-    /// Its name on the engine: `ERRAND_TEST_IMAGE_BUSYBOX` and `ERRAND_TEST_IMAGE_DEBIAN`, or the public ones.
+    /// The image's name on the engine: `ERRAND_TEST_IMAGE_BUSYBOX` and `ERRAND_TEST_IMAGE_DEBIAN`, or the public images.
     pub fn name(self) -> String {
         let (variable, default) = match self {
             Self::Busybox => ("ERRAND_TEST_IMAGE_BUSYBOX", "busybox:stable"),
@@ -32,30 +32,30 @@ impl Image {
     }
 }
 
-/// Where the engine listens.
+/// The engine's address.
 pub fn host() -> Option<String> {
     env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty())
 }
 
-/// A client of the engine; none when it cannot be made.
+/// A client of the engine; none when it cannot be created.
 pub fn client() -> Option<Docker> {
     let host = host().unwrap_or_else(|| "unix:///var/run/docker.sock".to_owned());
     Docker::connect_with_unix(&host, 60, API_DEFAULT_VERSION).ok()
 }
 
-/// Says that a test is skipped, and why. In CI that is a failure.
+/// Reports that a test is skipped, and why. In CI a skip fails the test.
 pub fn skip(missing: &str) {
     assert!(env::var_os("CI").is_none(), "CI must have what the tests need: {missing}");
-    // Past the test harness, which hides what a test that passes prints.
+    // Bypasses the test harness, which hides the output of passing tests.
     writeln!(std::io::stderr(), "SKIPPED: {missing}").expect("stderr takes a line");
 }
 
-/// Says that a test does not apply to what is tested.
+/// Reports that a test does not apply to the runtime under test.
 pub fn left_out(why: &str) {
     writeln!(std::io::stderr(), "LEFT OUT: {why}").expect("stderr takes a line");
 }
 
-/// The engine with the test image on it, or none: then the test is skipped, and says so. In CI that is a failure.
+/// The engine with the test image on it. None: the engine or the image is missing, and the test reports a skip; in CI that is a failure.
 pub async fn engine(image: Image) -> Option<Docker> {
     let missing = match client() {
         None => "no Docker engine".to_owned(),
@@ -74,20 +74,21 @@ pub fn runtime() -> DockerRuntime {
     DockerRuntime::new(host().as_deref(), errand::guest::program())
 }
 
-/// A running container that Errand did not make. Removed when dropped.
+/// A running container that Errand did not create. Removed when dropped.
 pub struct Container {
-    /// Its full id.
+    /// The container's full id.
     pub id: String,
-    /// Its name.
+    /// The container's name.
     pub name: String,
 }
 
-/// How a container is made: with an init that reaps, and without a network, which no test needs.
+/// The configuration of a test container: an init that reaps zombies, and no network, which no test needs.
 pub fn host_config() -> HostConfig {
     HostConfig { init: Some(true), network_mode: Some("none".to_owned()), ..HostConfig::default() }
 }
 
-/// Starts a container that does nothing, with an init that reaps, and that bots without a token may adopt. `tune` changes how it is made.
+/// Starts a container that does nothing, has an init that reaps zombies, and may be adopted by bots without a token. `tune` changes the
+/// configuration.
 pub async fn container(docker: &Docker, image: Image, tune: impl FnOnce(&mut ContainerCreateBody)) -> Container {
     let name = format!("errand-test-{}", TaskId::new());
     let mut body = ContainerCreateBody {
@@ -105,10 +106,10 @@ pub async fn container(docker: &Docker, image: Image, tune: impl FnOnce(&mut Con
     container
 }
 
-/// Removes a container by name or id, whatever state it is in.
+/// Removes a container by name or id, in any state.
 pub fn remove(container: &str) {
     let container = container.to_owned();
-    // A destructor cannot wait for the runtime that it runs on.
+    // A destructor cannot block on the async runtime that it runs on.
     let removal = thread::spawn(move || {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
         runtime.block_on(async {
@@ -132,7 +133,7 @@ impl Drop for Container {
     }
 }
 
-/// Runs a shell script in a container, past the server, and returns what it printed.
+/// Runs a shell script in a container without going through the server, and returns what the script printed.
 pub async fn exec(docker: &Docker, container: &str, script: &str) -> String {
     let config = ExecConfig {
         attach_stdout: Some(true),

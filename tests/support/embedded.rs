@@ -1,4 +1,4 @@
-//! Sandboxes that Errand makes itself, in a data directory that goes when a test ends.
+//! Embedded sandboxes, in a data directory that is removed when a test ends.
 
 use std::{
     path::{Path, PathBuf},
@@ -14,17 +14,17 @@ use tempfile::TempDir;
 
 use super::docker::{Image, skip};
 
-/// What sandboxes see as their root.
+/// The root file system of a sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Root {
     /// The programs of this machine.
     Host,
-    /// An image of the engine, as an archive: nothing but busybox.
+    /// An image exported from the engine as an archive: only busybox.
     Busybox,
 }
 
 impl Root {
-    /// The image that is asked for; none when it is not there, and the test is skipped.
+    /// The image to request; none when it is not available, and the test is skipped.
     pub fn image(self) -> Option<String> {
         match self {
             Self::Host => Some("host".to_owned()),
@@ -39,7 +39,7 @@ impl Root {
     }
 }
 
-/// The archive of the busybox image: `ERRAND_TEST_ARCHIVE`, or made once with the engine's help.
+/// The archive of the busybox image: `ERRAND_TEST_ARCHIVE`, or exported once from the engine.
 fn archive() -> Option<PathBuf> {
     static ARCHIVE: OnceLock<Option<PathBuf>> = OnceLock::new();
     let make = || {
@@ -61,15 +61,15 @@ fn archive() -> Option<PathBuf> {
     ARCHIVE.get_or_init(make).clone()
 }
 
-/// A data directory on a machine that can make sandboxes.
+/// A data directory on a machine that can make embedded sandboxes.
 pub struct Machine {
-    /// What each sandbox can hold on the disk.
+    /// The size of each sandbox's disk in bytes.
     pub disk_bytes: u64,
     data_dir: PathBuf,
     _data: TempDir,
 }
 
-/// A new data directory; none when this machine cannot make sandboxes, and the test is skipped.
+/// A new data directory; none when this machine cannot make embedded sandboxes, and the test is skipped.
 pub async fn machine() -> Option<Machine> {
     let data = TempDir::new().unwrap();
     let machine = Machine { disk_bytes: 1 << 30, data_dir: data.path().to_owned(), _data: data };
@@ -83,17 +83,17 @@ pub async fn machine() -> Option<Machine> {
 }
 
 impl Machine {
-    /// Where everything is.
+    /// The path of the data directory.
     pub fn data_dir(&self) -> &Path {
         &self.data_dir
     }
 
-    /// Goes on in a directory below.
+    /// Moves to a directory below the current one.
     pub fn deepen(&mut self, below: &str) {
         self.data_dir = self.data_dir.join(below);
     }
 
-    /// The runtime, as a server that has just been started has it.
+    /// A runtime in the state of a freshly started server.
     pub fn runtime(&self) -> Arc<EmbeddedRuntime> {
         let images = archive().into_iter().collect();
         Arc::new(EmbeddedRuntime::new(EmbeddedOptions {
@@ -103,9 +103,9 @@ impl Machine {
         }))
     }
 
-    /// Removes a sandbox by its name or id, whatever state it is in.
+    /// Removes a sandbox by name or id, in any state.
     pub fn remove(&self, sandbox: &str) {
-        // A destructor cannot wait for the runtime that it runs on.
+        // A destructor cannot block on the async runtime that it runs on.
         thread::scope(|scope| {
             scope.spawn(|| {
                 let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
@@ -117,7 +117,7 @@ impl Machine {
     }
 }
 
-/// What is asked for where a test does not care, of this image.
+/// A request for a sandbox of this image, with values for everything a test does not care about.
 pub fn request(image: String) -> CreateSandbox {
     let id = SandboxId::new();
     CreateSandbox {
@@ -151,7 +151,7 @@ pub async fn sandbox(root: Root) -> Option<Sandbox> {
     tuned(root, |_| {}).await
 }
 
-/// The same, made differently.
+/// Like [`sandbox`], with a changed spec.
 pub async fn tuned(root: Root, tune: impl FnOnce(&mut SandboxSpec)) -> Option<Sandbox> {
     let machine = machine().await?;
     let mut request = request(root.image()?);
@@ -162,17 +162,17 @@ pub async fn tuned(root: Root, tune: impl FnOnce(&mut SandboxSpec)) -> Option<Sa
 }
 
 impl Sandbox {
-    /// Its id.
+    /// The sandbox's id.
     pub fn id(&self) -> &str {
         &self.found.runtime_id
     }
 
-    /// Where it is on the disk.
+    /// The sandbox's directory on the disk.
     pub fn directory(&self) -> PathBuf {
         self.machine.data_dir().join("sandboxes").join(&self.found.name)
     }
 
-    /// Runs a shell script in it and returns what it printed.
+    /// Runs a shell script in the sandbox and returns what the script printed.
     pub async fn sh(&self, script: &str) -> String {
         let argv = ["sh", "-c", script].map(str::to_owned);
         let said = self.runtime.exec(self.id(), &argv).await.unwrap().collect(1 << 20).await.unwrap();

@@ -1,4 +1,4 @@
-//! A container engine of a test's own, which it may kill and start again without harm to anybody else.
+//! A private container engine that a test may kill and restart without affecting other tests.
 
 use std::{
     path::Path,
@@ -22,7 +22,7 @@ pub struct PrivateEngine {
 }
 
 impl PrivateEngine {
-    /// A running engine with one image. None: it cannot be had here, and the test is skipped; in CI that is a failure.
+    /// A running engine with one image. None: such an engine cannot run here, and the test is skipped; in CI that is a failure.
     pub async fn with(image: Image) -> Option<Self> {
         let shared = docker::engine(image).await?;
         let mut engine = Self { directory: TempDir::new().unwrap(), daemon: None };
@@ -39,7 +39,7 @@ impl PrivateEngine {
         Some(engine)
     }
 
-    /// Its address.
+    /// The engine's address.
     pub fn url(&self) -> String {
         format!("unix://{}", self.directory.path().join("d.sock").display())
     }
@@ -48,7 +48,7 @@ impl PrivateEngine {
         Docker::connect_with_unix(&self.url(), 10, API_DEFAULT_VERSION).ok()
     }
 
-    /// Waits until it answers.
+    /// Waits until the engine answers.
     async fn answering(&self) -> Docker {
         eventually("the engine answers", async || {
             let docker = self.client()?;
@@ -61,7 +61,7 @@ impl PrivateEngine {
         let path = |name: &str| self.directory.path().join(name);
         let log = std::fs::File::create(path("log")).map_err(|error| error.to_string())?;
         let option = |name: &str, value: &Path| format!("--{name}={}", value.display());
-        // In a network of its own: an engine without a bridge removes the one that it finds, which is the other engine's.
+        // In a network namespace of its own: an engine without a bridge network removes an existing one, which belongs to the other engine.
         let daemon = Command::new("unshare")
             .args(["--net", "dockerd"])
             .arg(option("data-root", &path("data")))
@@ -78,19 +78,19 @@ impl PrivateEngine {
         Ok(())
     }
 
-    /// Ends it without a warning. Its containers run on.
+    /// Kills the engine. Its containers run on.
     pub fn kill(&mut self) {
         if let Some(mut daemon) = self.daemon.take() {
             daemon.kill().unwrap();
             daemon.wait().unwrap();
         }
-        // Left by processes that could not clean up: their numbers may be somebody else's by now, or those of zombies.
+        // Pid files of killed processes: those pids may belong to other processes or zombies by now.
         for left in ["pid", "exec/containerd/containerd.pid"] {
             let _ = std::fs::remove_file(self.directory.path().join(left));
         }
     }
 
-    /// Starts it again.
+    /// Starts the engine again.
     pub async fn start_again(&mut self) {
         self.try_start().unwrap();
         self.answering().await;
@@ -104,11 +104,11 @@ impl Drop for PrivateEngine {
         };
         let root = self.directory.path().display().to_string();
         if let Some(mut daemon) = self.daemon.take() {
-            // With SIGTERM it takes its own containerd down.
+            // On SIGTERM the engine also stops its own containerd.
             run("kill", &["-TERM", &daemon.id().to_string()]);
             let _ = daemon.wait();
         }
-        // It mounts its own directory over itself.
+        // The engine mounts its own directory over itself.
         run("umount", &["-R", "-l", &format!("{root}/data")]);
         run("umount", &["-R", "-l", &format!("{root}/exec")]);
     }

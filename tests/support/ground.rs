@@ -1,4 +1,4 @@
-//! Where a server keeps its sandboxes, and ways to them past the server.
+//! The place where a server keeps its sandboxes, and access to them that bypasses the server.
 
 use std::{
     fs,
@@ -24,10 +24,10 @@ use super::{
     wait::eventually,
 };
 
-/// Says which runtime servers are tested with: `docker`, which is the default, or `embedded`.
+/// The variable that selects the runtime under test: `docker`, which is the default, or `embedded`.
 const VARIABLE: &str = "ERRAND_TEST_RUNTIME";
 
-/// Where a server keeps its sandboxes.
+/// The place where a server keeps its sandboxes.
 #[derive(Clone)]
 pub enum Ground {
     /// On a Docker engine.
@@ -37,7 +37,7 @@ pub enum Ground {
 }
 
 impl Ground {
-    /// The ground of a server with this data directory. None: it cannot be had here, and the test is skipped.
+    /// The place for a server with this data directory. None: the runtime is not available here, and the test is skipped.
     pub async fn of(image: Image, data: &Path) -> Option<Self> {
         match std::env::var(VARIABLE).as_deref() {
             Err(_) | Ok("" | "docker") => docker::engine(image).await.map(Self::Docker),
@@ -63,7 +63,7 @@ impl Ground {
         }
     }
 
-    /// What sandboxes are made of: an engine's image, or the programs of this machine.
+    /// The image that sandboxes are made of: an engine's image, or the programs of this machine.
     pub fn image(&self, image: Image) -> String {
         match self {
             Self::Docker(_) => image.name(),
@@ -71,12 +71,12 @@ impl Ground {
         }
     }
 
-    /// Whether sandboxes made of this have bash.
+    /// Whether sandboxes of this image have bash.
     pub fn has_bash(&self, image: Image) -> bool {
         matches!(self, Self::Embedded(..)) || image == Image::Debian
     }
 
-    /// The user of commands where nobody asks for another.
+    /// The user that commands run as by default.
     pub fn usual_uid(&self) -> &'static str {
         match self {
             Self::Docker(_) => "0",
@@ -84,7 +84,7 @@ impl Ground {
         }
     }
 
-    /// The engine, for what is about containers; none where there are none, and the test is left out.
+    /// The engine, for tests about containers; none for the embedded runtime, where the test does not apply.
     pub fn docker(&self) -> Option<Docker> {
         match self {
             Self::Docker(docker) => Some(docker.clone()),
@@ -107,7 +107,7 @@ impl Ground {
         }
     }
 
-    /// Stops a sandbox at once, as a crash would, and starts it again.
+    /// Kills a sandbox, as a crash would, and starts it again.
     pub async fn restart(&self, sandbox: &str) {
         match self {
             Self::Docker(docker) => {
@@ -121,7 +121,7 @@ impl Ground {
         }
     }
 
-    /// Stops a sandbox at once, as a crash would.
+    /// Kills a sandbox, as a crash would.
     pub async fn stop(&self, sandbox: &str) {
         match self {
             Self::Docker(docker) => {
@@ -132,7 +132,7 @@ impl Ground {
         }
     }
 
-    /// Makes a sandbox's own first process what the kernel kills when memory runs out.
+    /// Makes the sandbox's own first process the one that the kernel kills when memory runs out.
     pub async fn expose(&self, sandbox: &str) {
         match self {
             Self::Docker(_) => {
@@ -158,7 +158,7 @@ impl Ground {
         }
     }
 
-    /// The same for another asynchronous runtime.
+    /// A copy that another async runtime can use.
     pub fn again(self) -> Self {
         match self {
             Self::Docker(docker) => Self::Docker(docker::client().unwrap_or(docker)),
@@ -166,7 +166,7 @@ impl Ground {
         }
     }
 
-    /// Removes a sandbox when a test is over, whatever state it is in.
+    /// Removes a sandbox when a test is over, in any state.
     pub async fn clear(&self, sandbox: &str) {
         let removal = async {
             match self {
@@ -182,7 +182,7 @@ impl Ground {
         }
     }
 
-    /// The sandboxes of a server, running or not: those of bots whose names begin so, and all in its data directory.
+    /// The sandboxes of a server, running or not: those of bots whose names have this prefix, and all in its data directory.
     pub async fn sandboxes(&self, prefix: &str, data: &Path) -> Vec<String> {
         match self {
             Self::Docker(docker) => containers(docker, prefix).await,
@@ -195,10 +195,10 @@ impl Ground {
     }
 }
 
-/// The processes of this machine that make up a sandbox: its init and what waits for that.
+/// The processes of this machine that make up a sandbox: its init and the process that waits for the init.
 fn processes(data: &Path, sandbox: &str) -> Vec<Pid> {
     let name = sandbox.rsplit('@').next().unwrap();
-    // They carry the name of the life that the sandbox is in.
+    // Their arguments contain the name of the sandbox's current life.
     let life = fs::read_to_string(data.join("sandboxes").join(name).join("life")).unwrap();
     let carries = |entry: &fs::DirEntry| {
         let arguments = fs::read(entry.path().join("cmdline")).unwrap_or_default();
@@ -211,7 +211,7 @@ fn processes(data: &Path, sandbox: &str) -> Vec<Pid> {
 /// Kills the processes of this machine that make up a sandbox.
 async fn crash(runtime: &EmbeddedRuntime, data: &Path, sandbox: &str) {
     for process in processes(data, sandbox) {
-        // One that is gone by now is as good.
+        // The process may be gone already.
         let _ = kill_process(process, Signal::KILL);
     }
     eventually("the sandbox is stopped", async || (!runtime.inspect(sandbox).await.unwrap().running).then_some(()))

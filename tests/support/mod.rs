@@ -1,4 +1,4 @@
-//! What several test programs share.
+//! Support code shared by the test programs.
 #![allow(dead_code, clippy::unwrap_used, reason = "each test program uses a part of it")]
 
 pub mod client;
@@ -10,7 +10,7 @@ pub mod proxy;
 pub mod server;
 pub mod wait;
 
-/// Makes a test for each image of each function that takes an image.
+/// Makes one test per image of each function that takes an image.
 #[macro_export]
 macro_rules! on_both_images {
     ($($name:ident),+ $(,)?) => {

@@ -1,4 +1,4 @@
-//! A connection to the Docker engine that a test can break, without touching the engine.
+//! A connection to the Docker engine that a test can break without touching the engine.
 
 use std::{
     path::{Path, PathBuf},
@@ -17,15 +17,15 @@ use super::docker;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
-    /// Everything passes.
+    /// Passes everything.
     Open,
-    /// Every connection is ended.
+    /// Closes every connection.
     Cut,
-    /// Connections stay and are made, and nothing passes any more.
+    /// Keeps and accepts connections, and passes nothing.
     BlackHole,
 }
 
-/// A socket in front of the engine's.
+/// A socket in front of the engine's socket.
 pub struct Proxy {
     mode: watch::Sender<Mode>,
     path: PathBuf,
@@ -34,9 +34,9 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// An open one.
+    /// A proxy that passes everything.
     pub fn open() -> Self {
-        // The path of a socket has at most 107 bytes, and a directory for temporary files may take most of them.
+        // A socket's path has at most 107 bytes, and the default directory for temporary files may use up most of them.
         let directory = TempDir::with_prefix_in("errand", "/tmp").unwrap();
         let path = directory.path().join("docker.sock");
         let listener = UnixListener::bind(&path).unwrap();
@@ -50,27 +50,27 @@ impl Proxy {
         Self { mode, path, accepting, _directory: directory }
     }
 
-    /// What `--docker-host` takes.
+    /// The address for `--docker-host`.
     pub fn url(&self) -> String {
         format!("unix://{}", self.path.display())
     }
 
-    /// Ends every connection, and every new one at once.
+    /// Closes every connection, and every new one at once.
     pub fn cut(&self) {
         self.mode.send_replace(Mode::Cut);
     }
 
-    /// Lets nothing pass. What is held back is lost when this ends.
+    /// Passes nothing. Bytes held back are lost when the black hole ends.
     pub fn black_hole(&self) {
         self.mode.send_replace(Mode::BlackHole);
     }
 
-    /// Lets new connections pass. Those that a black hole held are ended.
+    /// Passes new connections. Closes those that a black hole held.
     pub fn heal(&self) {
         self.mode.send_replace(Mode::Open);
     }
 
-    /// Breaks the connection for a time: an outage is something that lasts.
+    /// Breaks the connection for this long: an outage must last for some time.
     pub async fn outage(&self, begin: impl FnOnce(&Self), lasting: Duration) {
         begin(self);
         tokio::time::sleep(lasting).await;
@@ -97,7 +97,7 @@ async fn carry(mut client: UnixStream, mut mode: watch::Receiver<Mode>) {
                 _ = copy_bidirectional(&mut client, &mut engine) => return,
                 _ = mode.changed() => {}
             }
-            // Kept open in a black hole, both of them.
+            // A black hole keeps both connections open.
             let _ = mode.wait_for(|mode| *mode != Mode::BlackHole).await;
             return;
         }

@@ -1,4 +1,4 @@
-//! The real server: the program itself as a child, on a data directory of its own.
+//! The real server: the program itself as a child process, on its own data directory.
 
 use std::{
     fs,
@@ -22,29 +22,29 @@ use super::{
     wait::{LIMIT, eventually, within},
 };
 
-/// A server. It is killed when dropped, and its sandboxes are removed.
+/// A server. Dropping it kills the server and removes its sandboxes.
 pub struct Server {
-    /// Where its sandboxes are, to look at what the server did there.
+    /// The place of its sandboxes, to inspect there what the server did.
     pub ground: Ground,
-    /// The arguments after `serve` and its own two.
+    /// The arguments after `serve` and the two that this type sets.
     pub flags: Vec<String>,
     directory: TempDir,
-    /// What every bot's name begins with, so that tests share an engine and nothing else.
+    /// The prefix of every bot's name, so that tests share an engine and nothing else.
     prefix: String,
     child: Option<Child>,
     link: Link,
-    /// The runtime that it said it has.
+    /// The runtime that the server reported.
     pub runtime: String,
     url: String,
     log: Arc<Mutex<String>>,
 }
 
-/// A server that ended by itself, or could not start.
+/// A server that exited by itself, or could not start.
 #[derive(Debug)]
 pub struct Ended {
-    /// How.
+    /// Its exit status.
     pub status: ExitStatus,
-    /// What it said.
+    /// Its standard error.
     pub stderr: String,
 }
 
@@ -57,17 +57,17 @@ impl Server {
         Some(server)
     }
 
-    /// A server that does not run yet.
+    /// A server that is not started yet.
     pub async fn prepare(image: Image) -> Option<Self> {
         let directory = TempDir::new().unwrap();
         let ground = Ground::of(image, &data_dir(&directory)).await?;
         let id = TaskId::new().to_string();
         Some(Self {
-            // No test needs a network, and an engine makes a container faster without one.
+            // No test needs a network, and an engine creates a container faster without one.
             flags: ["--image", &ground.image(image), "--network-mode", "none"].map(str::to_owned).to_vec(),
             ground,
             directory,
-            // The last part is random; the first is the time.
+            // The end of the id is random; its beginning is the time.
             prefix: format!("test-{}", &id[id.len() - 12..]),
             child: None,
             link: Link::default(),
@@ -77,7 +77,7 @@ impl Server {
         })
     }
 
-    /// The directory of its database. Tests keep other files beside that.
+    /// The directory of the server's database. Tests keep other files beside the database.
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
@@ -86,7 +86,7 @@ impl Server {
         data_dir(&self.directory)
     }
 
-    /// The file of its database.
+    /// The path of the server's database.
     pub fn database(&self) -> PathBuf {
         self.data_dir().join("errand.db")
     }
@@ -99,14 +99,14 @@ impl Server {
             }
         }
         command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(self.data_dir()).args(&self.flags);
-        // A flag overrides it.
+        // The flag `--runtime` overrides this variable.
         command.env("ERRAND_RUNTIME", self.ground.name());
         command.env("ERRAND_LOG_LEVEL", "info,errand=debug");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 
-    /// Gives a flag another value from its next start on.
+    /// Changes a flag's value from the next start on.
     pub fn set(&mut self, flag: &str, value: &str) {
         match self.flags.iter().position(|word| word == flag) {
             Some(position) => self.flags[position + 1] = value.to_owned(),
@@ -114,13 +114,13 @@ impl Server {
         }
     }
 
-    /// Starts it and waits until it serves.
+    /// Starts the server and waits until its health is serving.
     pub async fn launch(&mut self) {
         self.spawn().await;
         self.serving().await;
     }
 
-    /// Starts it and waits until it listens.
+    /// Starts the server and waits until it listens.
     pub async fn spawn(&mut self) {
         assert!(self.child.is_none(), "the server runs");
         let mut child = self.command().spawn().unwrap();
@@ -150,25 +150,25 @@ impl Server {
         self.link.set(endpoint.connect_lazy());
     }
 
-    /// The number of its process.
+    /// The server's process id.
     pub fn pid(&self) -> u32 {
         self.child.as_ref().expect("the server runs").id()
     }
 
-    /// Waits until its health says that it serves.
+    /// Waits until the server's health is serving.
     pub async fn serving(&self) {
         eventually("the server serves", async || (self.health("").await == Some(ServingStatus::Serving)).then_some(()))
             .await;
     }
 
-    /// The health of a service; none when there is no answer.
+    /// The health of a service; none when the server does not answer.
     pub async fn health(&self, service: &str) -> Option<ServingStatus> {
         let request = HealthCheckRequest { service: service.to_owned() };
         let answer = HealthClient::new(self.channel()).check(request).await.ok()?;
         Some(answer.into_inner().status())
     }
 
-    /// Runs it to its end: it is not expected to start. `arguments` come last.
+    /// Runs the server until it exits: it is not expected to start. `arguments` come last.
     pub async fn fails(&self, arguments: &[&str]) -> Ended {
         let mut child = self.command().args(arguments).spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
@@ -188,14 +188,14 @@ impl Server {
         Ended { status, stderr: reading.join().unwrap() }
     }
 
-    /// Kills it, as a crash would: it gets to do nothing more.
+    /// Kills the server, as a crash would: it cannot clean up.
     pub fn kill(&mut self) {
         let mut child = self.child.take().expect("the server runs");
         child.kill().unwrap();
         child.wait().unwrap();
     }
 
-    /// Asks it to end, and waits for that.
+    /// Asks the server to exit, and waits for that.
     pub async fn terminate(&mut self) -> (ExitStatus, Duration) {
         let mut child = self.child.take().expect("the server runs");
         let begun = Instant::now();
@@ -205,30 +205,30 @@ impl Server {
         (status, begun.elapsed())
     }
 
-    /// Sends it a signal, such as `HUP`.
+    /// Sends the server a signal, such as `HUP`.
     pub fn signal(&self, name: &str) {
         let child = self.child.as_ref().expect("the server runs");
         let command = format!("kill -{name} {}", child.id());
         assert!(Command::new("sh").args(["-c", &command]).status().unwrap().success());
     }
 
-    /// Kills it and starts it again on the same data.
+    /// Kills the server and starts it again on the same data.
     pub async fn restart(&mut self) {
         self.kill();
         self.launch().await;
     }
 
-    /// What it has logged, over all its lives.
+    /// The server's log since its first start.
     pub fn log(&self) -> String {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Its address as it runs now.
+    /// The server's current address.
     pub fn url(&self) -> String {
         self.url.clone()
     }
 
-    /// A channel to it as it runs now.
+    /// A channel to the server's current address.
     pub fn channel(&self) -> Channel {
         self.link.channel()
     }
@@ -238,12 +238,12 @@ impl Server {
         format!("{}-{name}", self.prefix)
     }
 
-    /// A session of a bot. It goes on working when the server is started again.
+    /// A session of a bot. It keeps working after a restart of the server.
     pub fn session(&self, bot: &str, session: &str) -> Session {
         Session::new(self.ground.clone(), self.link.clone(), self.bot(bot), session.to_owned(), None)
     }
 
-    /// A session that shows a token.
+    /// A session that authenticates with a token.
     pub fn session_with(&self, token: &str, bot: &str, session: &str) -> Session {
         Session::new(self.ground.clone(), self.link.clone(), self.bot(bot), session.to_owned(), Some(token.to_owned()))
     }
@@ -253,7 +253,7 @@ impl Server {
         self.ground.sandboxes(&self.prefix, &self.data_dir()).await
     }
 
-    /// Puts a file beside the database and returns its path.
+    /// Creates a file beside the database and returns its path.
     pub fn file(&self, name: &str, content: &str) -> String {
         let path = self.directory().join(name);
         fs::write(&path, content).unwrap();
@@ -261,7 +261,7 @@ impl Server {
     }
 }
 
-/// Keeps what comes until it ends.
+/// Collects the output until it ends.
 fn keep(mut from: impl Read, log: &Mutex<String>) {
     let mut buffer = [0; 8192];
     while let Ok(read @ 1..) = from.read(&mut buffer) {
@@ -286,11 +286,11 @@ impl Drop for Server {
             eprintln!("--- the server's log ---\n{}--- end ---", &log[skip..]);
         }
         let (ground, prefix, data) = (self.ground.clone(), self.prefix.clone(), self.data_dir());
-        // A destructor cannot wait for the runtime that it runs on.
+        // A destructor cannot block on the async runtime that it runs on.
         let removal = thread::spawn(move || {
             let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
             runtime.block_on(async {
-                // A client of its own: the test's may belong to the other runtime.
+                // Uses a client of its own: the test's client may belong to the other async runtime.
                 let ground = ground.again();
                 let sandboxes = ground.sandboxes(&prefix, &data).await;
                 futures_util::future::join_all(sandboxes.iter().map(|sandbox| ground.clear(sandbox))).await;

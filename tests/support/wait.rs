@@ -1,18 +1,18 @@
-//! Waiting for a condition, with a deadline.
+//! Waits for conditions, with a deadline.
 
 use std::time::{Duration, Instant};
 
-/// How long anything may take on a busy machine before it counts as never.
+/// How long an operation may take on a busy machine before it counts as hung.
 pub const LIMIT: Duration = Duration::from_secs(60);
-/// How often to look.
+/// How often a condition is checked.
 const INTERVAL: Duration = Duration::from_millis(25);
 
-/// Looks until there is something.
+/// Calls `look` until it returns a value.
 pub async fn eventually<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
     within(LIMIT, what, look).await
 }
 
-/// Looks until there is something, for at most `limit`.
+/// Calls `look` until it returns a value, for at most `limit`.
 pub async fn within<T>(limit: Duration, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + limit;
     loop {
@@ -24,7 +24,7 @@ pub async fn within<T>(limit: Duration, what: &str, mut look: impl AsyncFnMut() 
     }
 }
 
-/// Awaits something that must not take longer than [`LIMIT`].
+/// Awaits work that must not take longer than [`LIMIT`].
 pub async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
     match tokio::time::timeout(LIMIT, work).await {
         Ok(value) => value,

@@ -1,7 +1,7 @@
-//! `forkloop COUNT AT_A_TIME`: runs `sh -c true` so often, so many of them at any moment, and prints how many nanoseconds that took.
+//! `forkloop COUNT AT_A_TIME`: runs `sh -c true` COUNT times, AT_A_TIME of them concurrently, and prints how many nanoseconds that took.
 //!
-//! The floor of everything that runs commands: fork, exec, wait, and nothing is kept. One thread and next to no memory, so that a fork
-//! is as cheap as it gets. Built static by the benchmark and put into the sandbox, to use the same shell there.
+//! The lower bound for every program that runs commands: fork, exec, wait, and no records. One thread and very little memory make a fork as
+//! cheap as possible. The benchmark builds it statically and puts it into the sandbox, so that it uses the same shell.
 
 use std::{env, error::Error, io, ptr, time::Instant};
 
@@ -29,10 +29,10 @@ fn run(count: u64, at_a_time: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// `fork` and not `posix_spawn`: of a process this small it costs the same, and the parent does not wait for the child's exec.
+/// Uses `fork`, not `posix_spawn`: for a process this small both cost the same, and with `fork` the parent does not wait for the exec.
 fn start() -> io::Result<()> {
     let arguments = [SHELL, c"-c".as_ptr(), c"true".as_ptr(), ptr::null()];
-    // SAFETY: there is one thread, so the child may do whatever it likes; the arguments are texts with an end, and a list with one.
+    // SAFETY: there is one thread, so the child may call any function; the arguments are NUL-terminated strings in a null-terminated list.
     unsafe {
         match libc::fork() {
             0 => {

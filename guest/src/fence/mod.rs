@@ -1,4 +1,4 @@
-//! The fence around the network of one sandbox: which addresses no packet leaves it for.
+//! The fence around the network of one sandbox: the addresses that no packet may leave it for.
 //!
 //! The launcher of an embedded sandbox, or a short-lived container beside a Docker sandbox, sets the nftables rules in the sandbox's network
 //! namespace. Commands in the sandbox lack the capability to change them. Routes are not enough: a socket bound to a device bypasses them.
@@ -14,8 +14,8 @@ use std::{
 
 use rustix::io::Errno;
 
-/// What is refused everywhere: this network, private networks, carriers' own, link-local with the metadata of clouds, those of protocols
-/// and benchmarks, groups, and what is reserved, with the address of all.
+/// Refused in every sandbox: this network, private networks, carrier-grade NAT, link-local including cloud metadata services, protocol
+/// assignments, benchmark networks, multicast, and the reserved range with the broadcast address.
 const REFUSED: [&str; 16] = [
     "0.0.0.0/8",
     "10.0.0.0/8",
@@ -27,7 +27,7 @@ const REFUSED: [&str; 16] = [
     "198.18.0.0/15",
     "224.0.0.0/4",
     "240.0.0.0/4",
-    // The local NAT64 prefix, unique local, link-local, site-local, groups; and IPv4 in disguise.
+    // The local NAT64 prefix, unique local, link-local, site-local and multicast addresses; then IPv4-mapped IPv6 addresses.
     "64:ff9b:1::/48",
     "fc00::/7",
     "fe80::/10",
@@ -35,20 +35,20 @@ const REFUSED: [&str; 16] = [
     "ff00::/8",
     "::ffff:0:0/96",
 ];
-/// The most name servers that are used, as by the C library.
+/// The most name servers that are used; the same limit as in the C library.
 const NAME_SERVERS: usize = 3;
 
-/// Addresses with the same beginning.
+/// A range of addresses with a common prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Range {
-    /// The first of them.
+    /// The first address of the range.
     pub address: IpAddr,
-    /// How many bits they have in common.
+    /// The length of the common prefix in bits.
     pub bits: u8,
 }
 
 impl Range {
-    /// One address alone.
+    /// The range that holds only this address.
     pub fn one(address: IpAddr) -> Self {
         Self { address, bits: if address.is_ipv4() { 32 } else { 128 } }
     }
@@ -69,11 +69,11 @@ impl FromStr for Range {
 /// What a sandbox may and may not reach.
 #[derive(Debug, Default)]
 pub struct Fence {
-    /// Reached all the same, whatever is refused.
+    /// Ranges that may be reached even if they are refused below or by default.
     pub allowed: Vec<Range>,
-    /// Refused beside the usual.
+    /// Ranges that are refused in addition to the default ones.
     pub refused: Vec<Range>,
-    /// Asked about names, on port 53, whatever is refused.
+    /// Name servers that may be reached on port 53 even if their address is refused.
     pub resolvers: Vec<IpAddr>,
 }
 
@@ -81,7 +81,7 @@ impl Fence {
     /// Reads `allow=RANGE` and `refuse=RANGE`.
     ///
     /// # Errors
-    /// For any other word.
+    /// For any other argument.
     pub fn parse(words: &[&str]) -> io::Result<Self> {
         let mut fence = Self::default();
         for word in words {
@@ -99,7 +99,7 @@ impl Fence {
         Ok(fence)
     }
 
-    /// Puts it up, in place of one that is there. All of it, or nothing.
+    /// Installs the fence, replacing an existing one. The kernel applies all of it or nothing.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -107,14 +107,15 @@ impl Fence {
         let usual = REFUSED.iter().map(|range| range.parse()).collect::<io::Result<Vec<Range>>>()?;
         let refused = [&self.refused[..], &usual].concat();
         match rules::compose(self, &refused, rules::Manner::Refuse).send() {
-            // A kernel without that answers nothing instead: what is refused is waited for in vain.
+            // This kernel lacks the reject expression, so packets are dropped instead: a refused connection runs into its timeout.
             Err(error) if is_not_known(&error) => rules::compose(self, &refused, rules::Manner::Drop).send(),
             other => other,
         }
     }
 }
 
-/// Puts up the fence of a container, from inside: around what lies on its own networks too. For the server it says when that is done.
+/// Installs the fence of a container from inside its network, and also refuses the networks the container itself is on. Reports success to
+/// the server on stdout.
 ///
 /// # Errors
 /// As for [`Fence::parse`] and [`Fence::put_up`].
@@ -127,7 +128,7 @@ pub fn run(words: &[&str]) -> io::Result<()> {
     Ok(())
 }
 
-/// Every address of this machine, as far as this network namespace shows.
+/// Every address of this machine that this network namespace shows.
 pub fn own_addresses() -> Vec<Range> {
     let old = fs::read_to_string("/proc/net/fib_trie").unwrap_or_default();
     let new = fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
@@ -155,7 +156,7 @@ fn own_v6(text: &str) -> Vec<IpAddr> {
     hex.map(|number| IpAddr::from(Ipv6Addr::from(number))).filter(|address| !address.is_loopback()).collect()
 }
 
-/// The ranges that are reached without a gateway, and the gateways.
+/// The ranges that are reached without a gateway, and the gateways themselves.
 fn neighbours(routes: &str) -> Vec<Range> {
     let mut found = Vec::new();
     for line in routes.lines().skip(1) {

@@ -1,4 +1,4 @@
-//! Messages to the kernel's packet filter, which takes a batch of them as a whole or not at all.
+//! Netlink messages to the kernel's packet filter. The kernel applies a batch of them as a whole or not at all.
 
 use std::{io, time::Duration};
 
@@ -7,7 +7,7 @@ use rustix::net::{
     sockopt::{Timeout, set_socket_timeout},
 };
 
-/// How long the kernel may take.
+/// How long the kernel may take to answer.
 const LIMIT: Duration = Duration::from_secs(10);
 
 // See linux/netlink.h and linux/netfilter/nfnetlink.h.
@@ -20,7 +20,7 @@ const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
 const SUBSYSTEM: u16 = 10;
 
-/// What is asked of the kernel at once.
+/// Messages that are sent to the kernel together.
 pub(super) struct Batch {
     bytes: Vec<u8>,
     asked: u32,
@@ -51,10 +51,10 @@ impl Batch {
         self.bytes.extend(attributes);
     }
 
-    /// Has the kernel do it.
+    /// Sends the batch and waits for the kernel's answers.
     ///
     /// # Errors
-    /// The first that the kernel found, and nothing is done then.
+    /// The first error that the kernel reports. The kernel then applies nothing.
     pub(super) fn send(mut self) -> io::Result<()> {
         self.put(BATCH_END, REQUEST, 0, SUBSYSTEM, &[]);
         let flags = SocketFlags::CLOEXEC;
@@ -73,7 +73,7 @@ impl Batch {
     }
 }
 
-/// How many messages were taken, as these answers say.
+/// How many messages these answers acknowledge.
 fn acknowledged(mut answers: &[u8]) -> io::Result<u32> {
     let number = |bytes: &[u8], at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
     let mut taken = 0;
@@ -90,7 +90,7 @@ fn acknowledged(mut answers: &[u8]) -> io::Result<u32> {
     Ok(taken)
 }
 
-/// An attribute.
+/// Encodes an attribute.
 pub(super) fn attribute(kind: u16, content: &[u8]) -> Vec<u8> {
     let size = u16::try_from(4 + content.len()).unwrap_or(u16::MAX);
     let mut bytes = [size.to_ne_bytes(), kind.to_ne_bytes()].concat();
@@ -99,17 +99,17 @@ pub(super) fn attribute(kind: u16, content: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// An attribute that is made of others.
+/// Encodes an attribute that contains other attributes.
 pub(super) fn nested(kind: u16, parts: &[Vec<u8>]) -> Vec<u8> {
     attribute(NESTED | kind, &parts.concat())
 }
 
-/// A number.
+/// Encodes a number as an attribute.
 pub(super) fn number(kind: u16, value: u32) -> Vec<u8> {
     attribute(kind, &value.to_be_bytes())
 }
 
-/// A text.
+/// Encodes a text as an attribute.
 pub(super) fn text(kind: u16, value: &str) -> Vec<u8> {
     attribute(kind, &[value.as_bytes(), &[0]].concat())
 }

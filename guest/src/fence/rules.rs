@@ -1,4 +1,4 @@
-//! The fence as rules of nftables: what leaves is looked at, in the order of the rules, and refused, or goes.
+//! The fence as nftables rules: each outgoing packet is checked against the rules in order, and then refused or let through.
 
 use std::net::IpAddr;
 
@@ -27,54 +27,54 @@ const JUMP: u32 = (-3i32).cast_unsigned();
 const EQUAL: u32 = 0;
 const AT_MOST: u32 = 3;
 const AT_LEAST: u32 = 5;
-// What packets are looked at for.
+// Offsets and keys of what the rules compare.
 const NETWORK: u32 = 1;
 const TRANSPORT: u32 = 2;
 const META_DEVICE: u32 = 5;
 const META_PROTOCOL: u32 = 16;
-// Where: when a process of this network sends.
+// The hook: packets sent by processes of this network namespace.
 const HOOK: u32 = 3;
 const PRIORITY: u32 = 0;
-/// The loopback is the first device of every network.
+/// The loopback interface has index 1 in every network namespace.
 const LOOPBACK: u32 = 1;
 const TCP: u8 = 6;
 const ICMP6: u8 = 58;
-/// From asking for routers to reports of members: without these no neighbour is found.
+/// ICMPv6 types from router solicitation to multicast listener reports: neighbour discovery needs them.
 const NEIGHBOURS: [u8; 2] = [133, 143];
 const NAMES: u16 = 53;
-// Of `reject`.
+// Constants of the `reject` expression.
 const BY_ICMP: u32 = 0;
 const BY_RESET: u32 = 1;
 
 /// How a packet is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Manner {
-    /// The sender is told at once.
+    /// The sender gets an error at once.
     Refuse,
-    /// The sender is told nothing.
+    /// The sender gets no answer.
     Drop,
 }
 
-/// A family of addresses.
+/// An address family.
 struct Family {
     number: u8,
-    /// Where a packet says where it goes.
+    /// The offset of the destination address in the packet.
     destination: u32,
-    /// The code of ICMP that says that this is forbidden.
+    /// The ICMP code for administratively prohibited.
     forbidden: u8,
 }
 
 const FOUR: Family = Family { number: 2, destination: 16, forbidden: 13 };
 const SIX: Family = Family { number: 10, destination: 24, forbidden: 1 };
 
-/// All of a fence.
+/// Composes all messages of a fence.
 pub(super) fn compose(fence: &Fence, refused: &[Range], manner: Manner) -> Batch {
     let mut batch = Batch::new();
     for family in [FOUR, SIX] {
         let is_of = |address: &IpAddr| address.is_ipv4() == (family.number == FOUR.number);
         let of = |ranges: &[Range]| ranges.iter().copied().filter(|range| is_of(&range.address)).collect::<Vec<_>>();
         let table = [text(1, TABLE)];
-        // One that is there goes; that is an error only where none is.
+        // Deletes an existing table. Deleting a table that does not exist is an error, so the table is created first.
         batch.add(NEW_TABLE, CREATE, family.number, &table);
         batch.add(DELETE_TABLE, 0, family.number, &table);
         batch.add(NEW_TABLE, CREATE, family.number, &table);
@@ -140,7 +140,7 @@ fn verdict(code: u32, chain: Option<&str>) -> Vec<Vec<u8>> {
     vec![expression("immediate", &[number(1, VERDICT), nested(2, &[nested(2, &said)])])]
 }
 
-/// Whether a packet goes to one of these addresses.
+/// Matches packets to addresses of this range.
 fn to(family: &Family, range: Range) -> Vec<Vec<u8>> {
     let address = match range.address {
         IpAddr::V4(address) => address.octets().to_vec(),
@@ -158,7 +158,7 @@ fn to(family: &Family, range: Range) -> Vec<Vec<u8>> {
     vec![payload(NETWORK, family.destination, size), masked, compare(EQUAL, &first)]
 }
 
-/// The byte of a mask of so many bits.
+/// The byte at index `at` of a mask of this many bits.
 fn mask(bits: u8, at: usize) -> u8 {
     let ones = usize::from(bits).saturating_sub(at * 8).min(8);
     u8::try_from(0xff00_u16 >> ones & 0xff).unwrap_or(0xff)

@@ -1,4 +1,4 @@
-//! What is known of a file.
+//! Describes files for the server.
 
 use rustix::{
     fd::AsFd,
@@ -8,7 +8,7 @@ use rustix::{
 
 use errand_proto::bridge::{FileEntry, FileKind};
 
-/// What a stat says.
+/// Converts the result of stat(2).
 pub(super) fn of(name: &[u8], stat: &Stat, link_target: Vec<u8>) -> FileEntry {
     let micros = stat.st_mtime * 1_000_000 + i64::try_from(stat.st_mtime_nsec / 1000).unwrap_or_default();
     FileEntry {
@@ -23,7 +23,7 @@ pub(super) fn of(name: &[u8], stat: &Stat, link_target: Vec<u8>) -> FileEntry {
     }
 }
 
-/// Describes a name in a directory; a link is described itself.
+/// Describes the file with this name in a directory. A link is described itself, not its target.
 pub(super) fn named(directory: impl AsFd, name: &[u8]) -> Result<FileEntry, Errno> {
     let stat = statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
     let target = match kind(&stat) {

@@ -1,7 +1,7 @@
 //! Files of the sandbox: `FileService`.
 //!
-//! Works on descriptors, so that nothing can be swapped between a look and a deed; see `resolve`. What can block runs on threads of its
-//! own, a few at a time, one piece at a time: a client that is slow holds neither a thread nor more than one piece.
+//! Works on open descriptors, so that nothing can be swapped between a check and the operation; see `resolve`. Blocking operations run on
+//! separate threads, at most 8 at a time, one piece at a time: a slow client holds neither a thread nor more than one piece.
 
 mod entry;
 mod part;
@@ -46,9 +46,9 @@ use resolve::{Tree, Way};
 const PIECE: usize = 128 * 1024;
 /// The most entries of a directory in one message.
 const BATCH: usize = 256;
-/// No more are added to a message whose names and links have this many bytes. The server takes messages of 128 KiB.
+/// A message gets no further entries once its names and link targets have this many bytes. The server accepts messages of 128 KiB.
 const BATCH_BYTES: usize = 64 * 1024;
-/// The most calls that may block at the same time.
+/// The most calls that may block a thread at the same time.
 const TURNS: usize = 8;
 
 /// The service. Cheap to clone.
@@ -65,24 +65,24 @@ impl Default for Files {
 }
 
 impl Files {
-    /// The files that this process's user may use.
+    /// A service for the files that this process's user may access.
     pub fn new() -> Self {
         Self { turns: Arc::new(Semaphore::new(TURNS)), way: Way::Kernel }
     }
 
-    /// The same, with every path below a root resolved as where the kernel has no `openat2`.
+    /// Like [`Self::new`], but resolves paths below a root as on a kernel without `openat2`.
     pub fn without_openat2() -> Self {
         Self { way: Way::Steps, ..Self::new() }
     }
 
-    /// Runs what can block.
+    /// Runs a blocking operation on another thread.
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
         let broken = |detail: String| Refusal { problem: FileProblem::Failed, detail };
         let turns = Arc::clone(&self.turns);
-        // In a task of its own: an answer that nobody takes is not polled, and must not keep the turn that it was given.
+        // A separate task: a call whose client does not read is not polled, and must not keep its permit meanwhile.
         let done = tokio::spawn(async move {
             let turn = turns.acquire_owned().await.map_err(|error| broken(error.to_string()))?;
             let done = tokio::task::spawn_blocking(move || {
@@ -96,7 +96,7 @@ impl Files {
     }
 }
 
-/// A path of a request, and its words for messages.
+/// The parsed path of a request, and the path as text for messages.
 fn path(given: Option<errand_proto::bridge::Path>) -> Result<(FilePath, Vec<u8>), Status> {
     let given = given.unwrap_or_default();
     let words = given.path.into_bytes();
@@ -189,7 +189,7 @@ impl FileService for Files {
     async fn remove_file(&self, request: Request<RemoveFileRequest>) -> Result<Response<RemoveFileResponse>, Status> {
         let request = request.into_inner();
         let (path, words) = path(request.path)?;
-        // A client that goes takes its order back: what is left then stays.
+        // If the client cancels the call, the removal stops and the remaining files stay.
         let stop = StopOnDrop(Arc::default());
         let (way, stopped) = (self.way, Arc::clone(&stop.0));
         let removed = self.blocking(move || remove::remove(&path, request.recursive, way, &stopped)).await;
@@ -206,7 +206,7 @@ impl Drop for StopOnDrop {
     }
 }
 
-/// Opens a regular file, and nothing that could block or answer for ever.
+/// Opens a regular file. Refuses any file whose reads could block or never end.
 fn open_file(path: &FilePath, way: Way) -> Result<(OwnedFd, FileEntry), Refusal> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = Tree::of(path, way)?.open(&path.relative(), flags)?;
@@ -233,7 +233,7 @@ fn describe(path: &FilePath, follow: bool, way: Way) -> Result<FileEntry, Refusa
 /// A file that is being read.
 struct Reading {
     files: Files,
-    /// Until it was sent.
+    /// The file's description, until it was sent.
     entry: Option<FileEntry>,
     file: Arc<OwnedFd>,
     offset: u64,
@@ -269,7 +269,7 @@ fn message(part: read_file_response::Part) -> ReadFileResponse {
 }
 
 fn read_piece(file: &OwnedFd, offset: u64, wanted: usize) -> Result<Bytes, Errno> {
-    // No file is that long, and the kernel counts with a sign.
+    // No file is that long, and the kernel uses signed positions.
     if offset.checked_add(wanted as u64).is_none_or(|end| i64::try_from(end).is_err()) {
         return Ok(Bytes::new());
     }
@@ -277,7 +277,7 @@ fn read_piece(file: &OwnedFd, offset: u64, wanted: usize) -> Result<Bytes, Errno
     loop {
         match pread(file, spare_capacity(&mut piece), offset) {
             Ok(_) => {
-                // The room can be larger than was asked for.
+                // The buffer can be larger than requested.
                 piece.truncate(wanted);
                 return Ok(piece.into());
             }
@@ -322,7 +322,7 @@ fn read_batch(directory: &mut Dir) -> Result<Vec<FileEntry>, Errno> {
             continue;
         }
         match entry::named(directory.fd()?, name) {
-            // Removed since it was read, or a link that is no link any more.
+            // The entry was removed since the directory was read, or it no longer is a link.
             Err(Errno::NOENT | Errno::INVAL) => {}
             entry => {
                 let entry = entry?;

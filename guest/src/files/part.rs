@@ -1,4 +1,4 @@
-//! A file that is being written: beside its place under another name, until it is whole.
+//! A file that is being written: under a temporary name beside its target, until it is complete.
 
 use std::{
     ffi::CString,
@@ -24,26 +24,26 @@ use super::{
 };
 use errand_proto::bridge::{FileEntry, FileKind, FileProblem, WriteFileHead};
 
-/// Permissions of a file that takes no other's place.
+/// The permissions of a new file that replaces no other.
 const MODE: u32 = 0o644;
-/// How many names are tried for a part.
+/// How many temporary names are tried.
 const TRIES: usize = 100;
 
-/// The content so far. Dropping it removes it.
+/// The content so far. Dropping it removes the temporary file.
 #[derive(Debug)]
 pub(super) struct Part {
     place: Place,
     temporary: CString,
     file: OwnedFd,
     mode: Mode,
-    /// Whose the file was that it takes the place of.
+    /// The owner of the file that is replaced, if there is one.
     owner: Option<(u32, u32)>,
     must_not_exist: bool,
     finished: bool,
 }
 
 impl Part {
-    /// Finds the place and takes a name beside it.
+    /// Finds the target and creates a temporary file beside it.
     pub(super) fn begin(path: &FilePath, head: &WriteFileHead, way: Way) -> Result<Self, Refusal> {
         if path.names_a_directory() {
             return Err(Refusal::of(FileProblem::IsADirectory));
@@ -59,7 +59,7 @@ impl Part {
                 _ if head.must_not_exist => return Err(Refusal::of(FileProblem::AlreadyExists)),
                 FileKind::File => {}
                 FileKind::Directory => return Err(Refusal::of(FileProblem::IsADirectory)),
-                // A link is one that appeared just now.
+                // A link at this point was created after the path was resolved.
                 FileKind::Symlink | FileKind::Other | FileKind::Unspecified => {
                     return Err(Refusal::of(FileProblem::NotAFile));
                 }
@@ -93,10 +93,10 @@ impl Part {
         Ok(())
     }
 
-    /// Puts the whole file into its place.
+    /// Moves the complete file to its target.
     pub(super) fn finish(mut self, name: &[u8]) -> Result<FileEntry, Refusal> {
         if let Some((uid, gid)) = self.owner {
-            // Only a privileged user may; for all others the file becomes theirs, as with any editor.
+            // Only a privileged user may change the owner; otherwise the new file belongs to this user, as with any editor.
             let _ = fchown(&self.file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
         }
         fchmod(&self.file, self.mode)?;
@@ -112,7 +112,7 @@ impl Part {
             return renameat(directory, from, directory, to);
         }
         match renameat_with(directory, from, directory, to, RenameFlags::NOREPLACE) {
-            // Not every file system can.
+            // Some file systems do not support this rename.
             Err(Errno::INVAL | Errno::NOSYS) => {
                 linkat(directory, from, directory, to, AtFlags::empty())?;
                 unlinkat(directory, from, AtFlags::empty())
@@ -125,13 +125,13 @@ impl Part {
 impl Drop for Part {
     fn drop(&mut self) {
         if !self.finished {
-            // Nobody is left to be told.
+            // An error here has no receiver.
             let _ = unlinkat(&self.place.directory, self.temporary.as_c_str(), AtFlags::empty());
         }
     }
 }
 
-/// What has the name now.
+/// The file that has the target's name now, if any.
 fn there(place: &Place) -> Result<Option<Stat>, Errno> {
     match statat(&place.directory, place.name.as_c_str(), AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some(stat)),

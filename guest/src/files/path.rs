@@ -1,46 +1,46 @@
-//! What the words of a path mean, before any file is looked at. Pure: fit for a fuzzer.
+//! Parses paths without touching the file system. Pure: fit for a fuzzer.
 //!
-//! `..` is kept as it is: what is above a directory depends on the links that led into it, which only the file system knows.
+//! Keeps `..` as it is: the parent of a directory depends on the links that led into it, and only the file system knows those.
 
 /// The most bytes of a path that the kernel takes (PATH_MAX without the NUL).
 pub const PATH_LIMIT: usize = 4095;
 
-/// A path, relative to where its tree begins: its root, or `/`.
+/// A path relative to the place where its tree begins: a root, or `/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FilePath {
     root: Option<Vec<u8>>,
-    /// Without `.` and empty names.
+    /// The names, without `.` and empty names.
     names: Vec<Vec<u8>>,
     directory: bool,
 }
 
-/// Why no file can have a path.
+/// Why a path is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {
-    /// There is nothing in it.
+    /// The path has no bytes.
     #[error("the path is empty")]
     Empty,
-    /// It holds what ends a path.
+    /// The path holds a NUL byte, which would end it.
     #[error("the path holds NUL")]
     Nul,
-    /// The kernel would not take it.
+    /// The path is longer than the kernel accepts.
     #[error("the path has more than {PATH_LIMIT} bytes")]
     TooLong,
-    /// It is not said where it begins.
+    /// A relative path without a root.
     #[error("without a root, the path must be absolute")]
     NotAbsolute,
-    /// It would begin elsewhere than at its root.
+    /// An absolute path with a root.
     #[error("with a root, the path must be relative to it")]
     Absolute,
-    /// It is not said where the root is.
+    /// The root is a relative path.
     #[error("the root must be absolute")]
     RootNotAbsolute,
 }
 
-/// Reads a path; an empty root is none.
+/// Parses a path. An empty root means no root.
 ///
 /// # Errors
-/// When no file can have that path.
+/// When the path is invalid.
 pub fn parse(path: &[u8], root: &[u8]) -> Result<FilePath, PathError> {
     if path.is_empty() {
         return Err(PathError::Empty);
@@ -66,28 +66,28 @@ pub fn parse(path: &[u8], root: &[u8]) -> Result<FilePath, PathError> {
 }
 
 impl FilePath {
-    /// The absolute path of the directory that it must not lead out of.
+    /// The absolute path of the root that this path must not leave.
     pub fn root(&self) -> Option<&[u8]> {
         self.root.as_deref()
     }
 
-    /// True when it is written in a way that only a directory can have, such as `a/`.
+    /// True when the path is written so that only a directory can match, such as `a/`.
     pub fn names_a_directory(&self) -> bool {
         self.directory || self.split().is_none()
     }
 
-    /// Relative to where its tree begins.
+    /// The path relative to the place where its tree begins.
     pub fn relative(&self) -> Vec<u8> {
         joined(&self.names)
     }
 
-    /// The directory and the name in it; none for the beginning of the tree and for what ends in `..`, which have no name of their own.
+    /// The directory and the name in it; none for the root itself and for a path that ends in `..`: those have no name of their own.
     pub fn split(&self) -> Option<(Vec<u8>, &[u8])> {
         let (name, above) = self.names.split_last()?;
         (name != b"..").then(|| (joined(above), name.as_slice()))
     }
 
-    /// The last name, for showing.
+    /// The last name, for display.
     pub fn name(&self) -> &[u8] {
         match (self.names.last(), &self.root) {
             (Some(name), _) => name,
@@ -96,7 +96,7 @@ impl FilePath {
         }
     }
 
-    /// The directories above the last name, from the outermost on.
+    /// The directories above the last name, outermost first.
     pub fn above(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
         (1..self.names.len()).map(|length| joined(&self.names[..length]))
     }

@@ -1,4 +1,4 @@
-//! What is in the way of a call, and how a client is told.
+//! Why a file call failed, and the status that the client gets.
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -12,7 +12,7 @@ use errand_proto::bridge::{FileProblem, FileRefusal};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub(super) problem: FileProblem,
-    /// The kernel's words, or ours.
+    /// The kernel's error text, or ours.
     pub(super) detail: String,
 }
 
@@ -21,7 +21,7 @@ impl Refusal {
         Self { problem, detail: cause(problem).to_owned() }
     }
 
-    /// The status that tells it, with the path in question.
+    /// The status for this refusal, naming the path.
     pub(super) fn into_status(self, path: &[u8]) -> Status {
         let message = format!("{:?}: {}", String::from_utf8_lossy(path), self.detail);
         let refusal = FileRefusal { problem: self.problem.into(), detail: self.detail };
@@ -33,7 +33,7 @@ impl From<Errno> for Refusal {
     fn from(errno: Errno) -> Self {
         let problem = problem(errno);
         let detail = match problem {
-            // What these say depends on the file system: its own words are kept.
+            // The cause depends on the file system: the kernel's text is kept.
             FileProblem::NotPermitted | FileProblem::Busy | FileProblem::InvalidPath | FileProblem::Failed => {
                 words(errno)
             }
@@ -49,7 +49,7 @@ impl From<PathError> for Refusal {
     }
 }
 
-/// The kernel's words for an error, without its number.
+/// The kernel's text for an error, without its number.
 fn words(errno: Errno) -> String {
     let text = std::io::Error::from(errno).to_string();
     text.split(" (os error").next().unwrap_or_default().to_owned()

@@ -1,7 +1,7 @@
-//! Removing a file, or a directory with all that is in it.
+//! Removes a file, or a directory with everything in it.
 //!
-//! Goes down by descriptors that follow no link and up by `..`, which must be the directory that it came from: so it stays where it was
-//! told to remove, whatever is moved meanwhile, and needs two descriptors at any depth.
+//! Goes down by descriptors that follow no link. Goes up by `..`, and checks that this is the directory it came from. So the removal never
+//! leaves the tree it was given, whatever is moved meanwhile, and needs two descriptors at any depth.
 
 use std::{
     ffi::CString,
@@ -17,10 +17,10 @@ use rustix::{
 use super::{entry, path::FilePath, refusal::Refusal, resolve::Tree, resolve::Way};
 use errand_proto::bridge::{FileKind, FileProblem};
 
-/// To read a directory that is no link.
+/// Flags to read a directory, refusing a link.
 const READ: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// Removes it. Ends early, with an error, once `stop` is set.
+/// Removes the file or directory at a path. Stops early, with an error, once `stop` is set.
 pub(super) fn remove(path: &FilePath, recursive: bool, way: Way, stop: &AtomicBool) -> Result<(), Refusal> {
     let place = Tree::of(path, way)?.place(path)?;
     let name = place.name.as_c_str();
@@ -37,13 +37,13 @@ pub(super) fn remove(path: &FilePath, recursive: bool, way: Way, stop: &AtomicBo
     Ok(unlinkat(&place.directory, name, AtFlags::REMOVEDIR)?)
 }
 
-/// A directory by its device and inode.
+/// Identifies a directory by device and inode.
 type Identity = (u64, u64);
 
-/// Removes all that is in a directory.
+/// Removes the content of a directory.
 fn empty(top: OwnedFd, stop: &AtomicBool) -> Result<(), Errno> {
     let mut here = top;
-    // Each directory above `here`, and the name of the next one in it.
+    // The directories above `here`, each with the name of its child on the way down.
     let mut above: Vec<(Identity, CString)> = Vec::new();
     loop {
         match next_directory(&here, stop)? {
@@ -56,7 +56,7 @@ fn empty(top: OwnedFd, stop: &AtomicBool) -> Result<(), Errno> {
                 let Some((expected, name)) = above.pop() else { return Ok(()) };
                 let parent = openat(&here, "..", READ, Mode::empty())?;
                 if identity(&parent)? != expected {
-                    // It was moved elsewhere, and there nothing is ours to remove.
+                    // A process has moved the directory elsewhere; nothing there may be removed.
                     return Err(Errno::XDEV);
                 }
                 unlinkat(&parent, name.as_c_str(), AtFlags::REMOVEDIR)?;
@@ -66,7 +66,7 @@ fn empty(top: OwnedFd, stop: &AtomicBool) -> Result<(), Errno> {
     }
 }
 
-/// Removes what is not a directory, until the first directory.
+/// Removes entries that are not directories, until the first directory. Returns its name.
 fn next_directory(directory: &OwnedFd, stop: &AtomicBool) -> Result<Option<CString>, Errno> {
     for found in Dir::read_from(directory)? {
         if stop.load(Ordering::Relaxed) {
@@ -77,7 +77,7 @@ fn next_directory(directory: &OwnedFd, stop: &AtomicBool) -> Result<Option<CStri
         if matches!(name.to_bytes(), b"." | b"..") {
             continue;
         }
-        // The directory's own word for the kind is no more than a hint.
+        // The type stored in the directory entry is only a hint.
         let stat = match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => continue,
             stat => stat?,

@@ -1,7 +1,8 @@
-//! From a path to an open directory and a name in it, below a root or anywhere.
+//! Resolves a path to an open directory and a name in it, either below a root or from `/`.
 //!
-//! Below a root the kernel itself refuses what would lead out (`openat2`). Where it cannot, or may not, each name is opened by itself and
-//! links are followed by hand. Either way the answer is a file descriptor: what is moved or swapped afterwards changes nothing.
+//! Below a root the kernel itself refuses to leave the root (`openat2`). If the kernel has no `openat2`, or a filter forbids the call, this
+//! module opens each name by itself and follows links itself. Either way the result is a file descriptor, so that a later move or swap
+//! changes nothing.
 
 use std::ffi::CString;
 
@@ -14,23 +15,23 @@ use rustix::{
 use super::{path::FilePath, refusal::Refusal};
 use errand_proto::bridge::FileProblem;
 
-/// The most symbolic links on the way of one path, as in the kernel.
+/// The most symbolic links followed for one path, as in the kernel.
 const LINKS_LIMIT: usize = 40;
-/// How often the kernel is asked again when something was being renamed on the way.
+/// How often to retry `openat2` when the kernel saw a rename along the path.
 const TRIES: usize = 16;
-/// To hold a directory without reading it.
+/// Flags to hold a directory open without reading it.
 pub(super) const HOLD: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// How paths below a root are resolved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
-    /// By the kernel; by steps where it cannot.
+    /// With `openat2`; falls back to [`Way::Steps`] where that is not possible.
     Kernel,
     /// Name by name.
     Steps,
 }
 
-/// Where paths begin: a root that they must not lead out of, or the top of the file system.
+/// Where paths begin: at a root that they must not leave, or at `/`.
 #[derive(Debug)]
 pub(super) struct Tree {
     top: OwnedFd,
@@ -38,7 +39,7 @@ pub(super) struct Tree {
     way: Way,
 }
 
-/// A directory, held open, and a name in it.
+/// An open directory and a name in it.
 #[derive(Debug)]
 pub(super) struct Place {
     pub(super) directory: OwnedFd,
@@ -51,7 +52,7 @@ impl Tree {
         Ok(Self { top, bounded: path.root().is_some(), way })
     }
 
-    /// Opens what a path leads to, following links.
+    /// Opens the file that a path leads to, following links.
     pub(super) fn open(&self, relative: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
         let flags = flags | OFlags::CLOEXEC;
         if !self.bounded {
@@ -62,7 +63,7 @@ impl Tree {
                 let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
                 match openat2(&self.top, relative, flags, Mode::empty(), resolve) {
                     Err(Errno::AGAIN) => {}
-                    // Older kernels, and what filters system calls.
+                    // Kernels without `openat2`, and filters that forbid system calls.
                     Err(Errno::NOSYS | Errno::PERM) => break,
                     opened => return opened,
                 }
@@ -72,7 +73,7 @@ impl Tree {
     }
 
     fn steps(&self, relative: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
-        // The directories from the root on: `..` goes back to where we came from, never to what the file system has above.
+        // The directories entered since the root: `..` goes back to the previous one, never to the parent that the file system reports.
         let mut entered: Vec<OwnedFd> = Vec::new();
         let mut names: Vec<Vec<u8>> = reversed(relative);
         let mut links = 0;
@@ -103,7 +104,7 @@ impl Tree {
         openat(entered.last().unwrap_or(&self.top), ".", flags, Mode::empty())
     }
 
-    /// Where a path ends. A link there is not followed.
+    /// The place of a path. A link in its last position is not followed.
     pub(super) fn place(&self, path: &FilePath) -> Result<Place, Refusal> {
         let (above, name) = path.split().ok_or_else(|| Refusal {
             problem: FileProblem::InvalidPath,
@@ -112,7 +113,7 @@ impl Tree {
         Ok(Place { directory: self.open(&above, HOLD)?, name: c_string(name)? })
     }
 
-    /// Where a path ends, following the links that are there: the last of them may lead to what does not exist.
+    /// The place of a path after following links in its last position. The last link may point to a file that does not exist.
     pub(super) fn followed(&self, path: &FilePath) -> Result<Place, Refusal> {
         let (mut above, name) = path.split().ok_or_else(|| Refusal::of(FileProblem::IsADirectory))?;
         let mut name = name.to_vec();
@@ -130,7 +131,7 @@ impl Tree {
             } else {
                 [b".", target.as_slice()].concat()
             };
-            // A leading `.` keeps the path relative to the tree's beginning.
+            // The leading `.` keeps the path relative to the root.
             let at = whole.iter().rposition(|byte| *byte == b'/').unwrap_or_default();
             (above, name) = (whole[..at].to_vec(), whole[at + 1..].to_vec());
             if matches!(name.as_slice(), b"" | b"." | b"..") {
@@ -140,7 +141,7 @@ impl Tree {
         Err(Errno::LOOP.into())
     }
 
-    /// Makes the directories above the last name that are not there.
+    /// Creates the missing directories above the last name.
     pub(super) fn make_above(&self, path: &FilePath) -> Result<(), Refusal> {
         let mut here = self.open(b".", HOLD)?;
         for above in path.above() {
@@ -148,7 +149,7 @@ impl Tree {
                 Err(Errno::NOENT) => {
                     let name = above.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
                     match rustix::fs::mkdirat(&here, name, Mode::from_raw_mode(0o777)) {
-                        // Somebody else was faster, or a link is there that leads nowhere: opening it tells.
+                        // Another process created it first, or a dangling link has the name: opening it shows which.
                         Ok(()) | Err(Errno::EXIST) => self.open(&above, HOLD)?,
                         Err(errno) => return Err(errno.into()),
                     }

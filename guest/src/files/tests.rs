@@ -1,4 +1,4 @@
-//! The service against real files, by both ways of resolving.
+//! Tests the service on real files, with both ways of resolving paths.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
@@ -19,7 +19,7 @@ use errand_proto::bridge::FileRefusal;
 
 const WAYS: [Way; 2] = [Way::Kernel, Way::Steps];
 
-/// A root, and beside it what nobody may reach from there.
+/// A root, and files beside it that no path may reach from the root.
 struct Bench {
     files: Files,
     outer: TempDir,
@@ -82,7 +82,7 @@ impl Bench {
         Ok(content)
     }
 
-    /// Writes as the service does, without the stream.
+    /// Writes a file as the service does, without the stream.
     fn write(&self, path: &str, content: &[u8], head: WriteFileHead) -> Result<FileEntry, Status> {
         let parsed = path::parse(path.as_bytes(), self.root().as_bytes()).map_err(Refusal::from);
         let written = parsed.and_then(|parsed| {
@@ -114,7 +114,7 @@ impl Bench {
         self.files.remove_file(Request::new(request)).await.map(drop)
     }
 
-    /// What lies beside the root.
+    /// The files beside the root.
     fn beside(&self) -> Vec<(String, String)> {
         let mut found: Vec<_> = fs::read_dir(self.outer.path().join("beside"))
             .unwrap()
@@ -206,7 +206,7 @@ async fn a_write_takes_the_place_of_the_old_file_and_keeps_its_mode() {
         assert_eq!(mode("f"), 0o4711);
         bench.write("fresh", b"x", head()).unwrap();
         assert_eq!(mode("fresh"), 0o644);
-        // A link stays and its file changes, also one that was not there.
+        // A link stays and its target changes, also a target that did not exist.
         bench.write("d/e/back", b"through", head()).unwrap();
         assert_eq!(fs::read(bench.at("f")).unwrap(), b"through");
         bench.write("dangling", b"there", head()).unwrap();
@@ -243,7 +243,7 @@ async fn a_write_is_refused_where_no_file_can_be() {
         assert_eq!(problem(bench.write("dangling", b"", new.clone())), FileProblem::AlreadyExists);
         assert_eq!(problem(bench.write(&"x".repeat(256), b"", head())), FileProblem::InvalidPath);
         bench.write("x", b"1", new.clone()).unwrap();
-        // Somebody who was faster is not overwritten.
+        // A file that another writer created first is not overwritten.
         let parsed = path::parse(b"y", bench.root().as_bytes()).unwrap();
         let part = Part::begin(&parsed, &new, way).unwrap();
         fs::write(bench.at("y"), "theirs").unwrap();
@@ -360,7 +360,7 @@ async fn without_a_root_the_whole_file_system_is_there() {
     assert_eq!((status.code(), problem(Err::<(), _>(status))), (Code::InvalidArgument, FileProblem::InvalidPath));
 }
 
-/// Words that make up paths which try to lead out.
+/// Names for paths that try to leave the root.
 fn word() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => prop::sample::select(vec![
@@ -392,7 +392,7 @@ proptest! {
                 },
                 1 => {
                     let head = WriteFileHead { make_parents: words.len() % 2 == 0, ..head() };
-                    // Also what was written where nothing had been.
+                    // Includes files that were created where none existed.
                     let _ = bench.write(&path, b"written", head);
                 }
                 2 => drop(bench.remove(&path, true).await),

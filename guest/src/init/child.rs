@@ -1,4 +1,4 @@
-//! Making a process for the server.
+//! Forks a process for the server.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -15,17 +15,17 @@ use rustix::io::Errno;
 use crate::exec::{self, Refusal, SEARCH_PATH};
 use errand_proto::init::{Done, Failed, InitResponse, Stage, Start, init_response::Result as Answer};
 
-/// What a failed child says: the stage and the errno.
+/// The size of a failed child's message in bytes: the stage and the errno.
 const MESSAGE: usize = 8;
 
-/// A process that was made and has not executed its program yet, as far as is known.
+/// A forked process of which it is not yet known whether it has executed its program.
 pub(super) struct Starting {
     pid: u32,
     said: io::PipeReader,
 }
 
 impl Starting {
-    /// Makes a process with these standard streams, or says why it cannot be made.
+    /// Forks a process with these standard streams, or returns why that is not possible.
     pub(super) fn begin(request: Start, streams: &[OwnedFd; 3]) -> Result<Self, InitResponse> {
         let argv = c_strings(request.argv.into_iter().map(String::into_bytes))?;
         if argv.is_empty() {
@@ -36,15 +36,15 @@ impl Starting {
         let env = c_strings(env.into_iter().map(|(name, value)| [&name, &b"="[..], &value].concat()))?;
         let (said, say) = io::pipe().map_err(|error| failed_by(Stage::Fork, &error))?;
         rustix::io::ioctl_fionbio(&said, true).map_err(|errno| failed(Stage::Fork, errno))?;
-        // SAFETY: this process has one thread, so the child may do whatever it likes.
+        // SAFETY: this process has one thread, so the child may call any function.
         #[allow(unsafe_code)]
         let pid = unsafe { libc::fork() };
         if pid == 0 {
             let (stage, errno) = become_it(&argv, path.as_deref().unwrap_or(SEARCH_PATH), &env, streams);
             let message = [(stage as i32).to_le_bytes(), errno.raw_os_error().to_le_bytes()].concat();
-            // An init that does not listen any more ends, and this process with it.
+            // If the init no longer reads the pipe, the init is exiting and this process exits with it.
             let _ = (&say).write_all(&message);
-            // SAFETY: ends the child without running what belongs to its parent.
+            // SAFETY: exits the child without running exit handlers of its parent.
             #[allow(unsafe_code)]
             unsafe {
                 libc::_exit(127)
@@ -56,13 +56,13 @@ impl Starting {
         }
     }
 
-    /// What came of it; none as long as nobody knows.
+    /// How the start ended; none as long as that is not known.
     pub(super) fn ended(&mut self) -> Option<InitResponse> {
         let mut message = [0; MESSAGE];
         match self.said.read(&mut message) {
-            // The program is executed: that has closed the pipe.
+            // The program was executed: the exec closed the pipe.
             Ok(0) => Some(done(self.pid)),
-            // It was written in one piece.
+            // The child writes its message in one write, so it is read whole.
             Ok(_) => {
                 let number = |at: usize| i32::from_le_bytes([0, 1, 2, 3].map(|index| message[at + index]));
                 Some(InitResponse { result: Some(Answer::Failed(Failed { stage: number(0), errno: number(4) })) })
@@ -79,7 +79,7 @@ impl AsFd for Starting {
     }
 }
 
-/// In the child: becomes the program, or says what stood in the way.
+/// In the child: executes the program, or returns what failed.
 fn become_it(argv: &[CString], path: &str, env: &[CString], streams: &[OwnedFd; 3]) -> (Stage, Errno) {
     let settled = rustix::process::setsid()
         .and_then(|_| rustix::stdio::dup2_stdin(&streams[0]))
@@ -95,7 +95,7 @@ fn become_it(argv: &[CString], path: &str, env: &[CString], streams: &[OwnedFd; 
     }
 }
 
-/// The init's own environment with what is added to it.
+/// The init's own environment with the request's additions.
 fn environment(
     own: impl Iterator<Item = (OsString, OsString)>,
     added: HashMap<String, String>,
@@ -108,12 +108,12 @@ fn c_strings(texts: impl Iterator<Item = Vec<u8>>) -> Result<Vec<CString>, InitR
     texts.map(|text| CString::new(text).map_err(|_| failed(Stage::Request, Errno::INVAL))).collect()
 }
 
-/// An answer: it is done.
+/// The response to a successful request.
 pub(super) fn done(pid: u32) -> InitResponse {
     InitResponse { result: Some(Answer::Done(Done { pid })) }
 }
 
-/// An answer: it was not done.
+/// The response to a failed request.
 pub(super) fn failed(stage: Stage, errno: Errno) -> InitResponse {
     InitResponse { result: Some(Answer::Failed(Failed { stage: stage.into(), errno: errno.raw_os_error() })) }
 }

@@ -1,4 +1,4 @@
-//! One request of the server, from its first byte to the last of its answer.
+//! One request of the server, from its first byte to the last byte of the response.
 
 use std::{
     io::{IoSliceMut, Write as _},
@@ -20,18 +20,18 @@ use super::child::{Starting, done, failed};
 use errand_proto::frame::{self, Decoder};
 use errand_proto::init::{InitRequest, InitResponse, Stage, init_request::Kind};
 
-/// How long a request may take to come, and its answer to be taken.
+/// How long the server may take to send a request and to read its response.
 const LIMIT: Duration = Duration::from_secs(10);
-/// The largest request, in bytes: what the kernel takes as arguments and environment of a program.
+/// The largest request in bytes: the kernel's limit for the arguments and environment of a program.
 const REQUEST: usize = 2 * 1024 * 1024;
-/// The number of the init itself in its sandbox.
+/// The init's own process id in its sandbox.
 const ITSELF: u32 = 1;
 
-/// A connection. It is never waited for.
+/// A connection. Reads and writes never block.
 pub(super) struct Client {
     socket: UnixStream,
     deadline: Instant,
-    /// None when there is nothing more to do.
+    /// None when the connection is finished.
     state: Option<State>,
 }
 
@@ -42,7 +42,7 @@ enum State {
 }
 
 impl Client {
-    /// A new connection; none when nothing can be done with it.
+    /// Wraps a new connection; none when the socket cannot be used.
     pub(super) fn new(socket: OwnedFd) -> Option<Self> {
         let socket = UnixStream::from(socket);
         socket.set_nonblocking(true).ok()?;
@@ -50,7 +50,7 @@ impl Client {
         Some(Self { socket, deadline: Instant::now() + LIMIT, state: Some(state) })
     }
 
-    /// When it is let go, however far it has come.
+    /// When the connection is closed, even if its request is not complete.
     pub(super) fn deadline(&self) -> Instant {
         self.deadline
     }
@@ -59,7 +59,7 @@ impl Client {
         self.state.is_some() && now < self.deadline
     }
 
-    /// What it can go on with.
+    /// The events for which the connection waits.
     pub(super) fn waits_for(&self) -> (BorrowedFd<'_>, PollFlags) {
         match &self.state {
             Some(State::Starting(starting)) => (starting.as_fd(), PollFlags::IN),
@@ -68,7 +68,7 @@ impl Client {
         }
     }
 
-    /// Goes as far as it can without waiting.
+    /// Goes on with the request as far as possible without blocking.
     pub(super) fn go_on(&mut self, stopping: bool) {
         while let Some(state) = self.state.take() {
             let (next, waits) = match state {
@@ -86,7 +86,7 @@ impl Client {
         }
     }
 
-    /// Reads on. Returns what to do next, and whether that has to wait.
+    /// Reads more of the request. Returns the next state, and whether the connection must wait.
     fn ask(
         &self,
         mut decoder: Decoder,
@@ -145,7 +145,7 @@ fn answering(answer: &InitResponse) -> State {
     State::Answering { frame: frame::encode(answer), written: 0 }
 }
 
-/// Reads what is there, descriptors too. More of them than a request has end the connection.
+/// Reads the available bytes and descriptors. More descriptors than a request has end the connection.
 fn receive(socket: &UnixStream, buffer: &mut [u8], streams: &mut Vec<OwnedFd>) -> Result<usize, Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);

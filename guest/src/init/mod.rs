@@ -1,7 +1,7 @@
-//! The first process of an embedded sandbox: starts what the server asks for, reaps what ends, and ends the sandbox when it is told to.
+//! The first process of an embedded sandbox: starts what the server asks for, reaps exited processes, and ends the sandbox on request.
 //!
-//! One thread and one loop that never waits for a client. The server reaches it at a socket that was opened outside of the sandbox, so that
-//! nothing inside can speak to it, and it is not to be read or traced from inside. It knows nothing of tasks.
+//! One thread and one loop that never waits for a client. The server connects to a socket that was opened outside of the sandbox, so
+//! nothing inside can talk to the init. No process inside can read or trace the init. The init knows nothing of tasks.
 
 mod child;
 mod client;
@@ -26,26 +26,26 @@ use signals::Signals;
 
 /// The descriptor of the listening socket.
 pub const LISTENER: RawFd = 3;
-/// The descriptor that holds the lock by which the sandbox is known to live. It is never used, only kept.
+/// The descriptor that holds the lock. The lock shows that the sandbox lives. The init never uses the descriptor; it only keeps it open.
 pub const LOCK: RawFd = 4;
 /// How long processes have to end after SIGTERM before they are killed.
 const GRACE: Duration = Duration::from_secs(2);
-/// The most clients at a time. Others wait to be accepted.
+/// The most concurrent clients. Further clients wait to be accepted.
 const CLIENTS: usize = 64;
 
-/// Runs as the sandbox's first process, until it is told to end. `processes` is the most that it and all below it may be, where nothing
-/// else limits that.
+/// Runs as the sandbox's first process until it is told to end. `processes` limits how many processes the sandbox may have, this one
+/// included, where nothing else sets such a limit.
 ///
 /// # Errors
-/// When it cannot begin.
+/// When the init cannot start.
 pub fn run(processes: Option<u64>) -> io::Result<()> {
-    // SAFETY: the launcher has put the socket there, and nothing else of this process has it.
+    // SAFETY: the launcher has put the socket at this number, and nothing else in this process owns it.
     #[allow(unsafe_code)]
     let listener = unsafe { UnixListener::from_raw_fd(LISTENER) };
     listener.set_nonblocking(true)?;
     close_on_exec();
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    // For whoever lists processes; nothing depends on it.
+    // The name is for process listings only.
     let _ = rustix::thread::set_name(c"errand-init");
     if let Some(processes) = processes {
         let limit = Rlimit { current: Some(processes), maximum: Some(processes) };
@@ -57,7 +57,7 @@ pub fn run(processes: Option<u64>) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes sure that nothing that is open here is open in what is started.
+/// Marks every open descriptor close-on-exec, so that started programs inherit none.
 fn close_on_exec() {
     // SAFETY: only flags of descriptors change.
     #[allow(unsafe_code)]
@@ -70,7 +70,7 @@ struct Init {
     listener: UnixListener,
     signals: Signals,
     clients: Vec<Client>,
-    /// When the sandbox ends, once it was told to.
+    /// The deadline for the sandbox's end, once the init was told to end it.
     ends: Option<Instant>,
 }
 
@@ -82,12 +82,12 @@ impl Init {
             if self.signals.told_to_end() && self.ends.is_none() {
                 self.ends = Some(now + GRACE);
                 signals::send_to_all(Signal::TERM);
-                // What is held still cannot end.
+                // A stopped process cannot handle SIGTERM.
                 signals::send_to_all(Signal::CONT);
             }
             let alone = reap();
             if self.ends.is_some_and(|ends| alone || ends <= now) {
-                // The kernel kills what is left.
+                // When the init exits, the kernel kills every process that is left.
                 return;
             }
             self.accept();
@@ -99,7 +99,7 @@ impl Init {
         }
     }
 
-    /// Waits until something can be gone on with.
+    /// Waits until a client or a signal is ready.
     fn wait(&self) {
         let deadlines = self.clients.iter().map(Client::deadline).chain(self.ends);
         let timeout = deadlines.min().map(|due| {
@@ -114,7 +114,7 @@ impl Init {
             let (descriptor, flags): (BorrowedFd<'_>, _) = client.waits_for();
             PollFd::from_borrowed_fd(descriptor, flags)
         }));
-        // Whatever it was, a failure too, everything is looked at.
+        // Every source is checked next, whatever poll returned, even an error.
         let _ = poll(&mut watched, timeout.as_ref());
     }
 
@@ -129,7 +129,7 @@ impl Init {
     }
 }
 
-/// Takes note of every process that has ended. True when none is left.
+/// Reaps every exited process. Returns true when no process is left.
 fn reap() -> bool {
     loop {
         match wait(WaitOptions::NOHANG) {

@@ -1,4 +1,4 @@
-//! What the kernel tells the init: that a child has ended, and that the sandbox shall.
+//! The signals the init acts on: a child has exited, or the sandbox shall end.
 
 use std::{
     io,
@@ -7,19 +7,19 @@ use std::{
 
 use rustix::process::Signal;
 
-/// Signals as they come. None of them interrupts anything.
+/// A queue of arrived signals. No signal interrupts the init.
 pub(super) struct Signals {
     descriptor: OwnedFd,
 }
 
 impl Signals {
-    /// Blocks every signal, and listens for those that mean something.
+    /// Blocks every signal and opens a descriptor for those the init acts on.
     ///
     /// # Errors
-    /// When the kernel has no descriptor left.
+    /// When the kernel has no free descriptor.
     pub(super) fn listen() -> io::Result<Self> {
         crate::exec::default_signals();
-        // SAFETY: the sets are initialised before they are used; the descriptor is new and nobody else's.
+        // SAFETY: the sets are initialised before they are used; the descriptor is new and has no other owner.
         #[allow(unsafe_code)]
         unsafe {
             let mut set = std::mem::zeroed();
@@ -36,11 +36,11 @@ impl Signals {
         }
     }
 
-    /// Takes the signals that have come. True when one was SIGTERM from outside of the sandbox: whoever is inside is not to end it.
+    /// Reads the arrived signals. Returns true if one was SIGTERM from outside of the sandbox: no process inside may end it.
     pub(super) fn told_to_end(&self) -> bool {
         let mut told = false;
         loop {
-            // SAFETY: all zeros is a value of this structure of numbers, and the kernel writes no more than its size.
+            // SAFETY: all zeros is a valid value of this structure of numbers, and the kernel writes at most its size.
             #[allow(unsafe_code)]
             let signal = unsafe {
                 let mut signal: libc::signalfd_siginfo = std::mem::zeroed();
@@ -56,10 +56,11 @@ impl Signals {
     }
 }
 
-/// Whether this is SIGTERM by `kill` or its like from a process that this one cannot see, which then has no number.
+/// Whether this is SIGTERM sent with `kill` or a similar call by a process outside of this pid namespace. The kernel reports such a sender
+/// as pid 0.
 ///
-/// The number alone proves nothing: `rt_sigqueueinfo` carries any, and a signal that `F_SETSIG` made of a file has none. But the first is
-/// refused by the kernel for every code that is not negative, and the second has a code of its own.
+/// Pid 0 alone proves nothing: `rt_sigqueueinfo` can carry any pid, and a signal that a file raises through `F_SETSIG` has none. But for
+/// `rt_sigqueueinfo` the kernel accepts only negative codes, and a signal through `F_SETSIG` has a code of its own.
 fn is_from_outside(signal: &libc::signalfd_siginfo) -> bool {
     i32::try_from(signal.ssi_signo) == Ok(libc::SIGTERM) && signal.ssi_code == libc::SI_USER && signal.ssi_pid == 0
 }
@@ -72,7 +73,7 @@ impl AsFd for Signals {
 
 /// Sends a signal to every process of the sandbox but this one.
 pub(super) fn send_to_all(signal: Signal) {
-    // SAFETY: takes numbers. The first process of a process namespace reaches no process outside of that.
+    // SAFETY: takes numbers. The first process of a pid namespace cannot signal any process outside of it.
     #[allow(unsafe_code)]
     unsafe {
         if libc::getpid() == 1 {

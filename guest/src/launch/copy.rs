@@ -1,4 +1,4 @@
-//! A sandbox's own copy of an image.
+//! Copies an image for one sandbox.
 
 use std::{
     fs::{self, DirEntry, Metadata},
@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, CWD, Gid, Uid, chownat};
 use super::{Tried as _, Trouble};
 use errand_proto::init::Owner;
 
-/// Copies a directory, unless that was done before. Everything in the copy is the owner's.
+/// Copies a directory, unless it was copied before. The owner owns everything in the copy.
 pub(super) fn make(source: &Path, target: &Path, owner: Option<&Owner>) -> Result<(), Trouble> {
     if target.exists() {
         return Ok(());
@@ -39,7 +39,7 @@ fn directory(source: &Path, target: &Path, metadata: &Metadata, owner: Option<&O
     settle(target, Some(metadata), owner)
 }
 
-/// Copies one thing. What is neither file, directory nor link is passed over: nothing in a sandbox could use it.
+/// Copies one entry. Skips anything but files, directories and links: nothing else is usable in a sandbox.
 fn one(entry: &DirEntry, target: &Path, owner: Option<&Owner>) -> io::Result<()> {
     let metadata = entry.metadata()?;
     if metadata.is_dir() {
@@ -55,14 +55,14 @@ fn one(entry: &DirEntry, target: &Path, owner: Option<&Owner>) -> io::Result<()>
     }
 }
 
-/// Gives a copy its owner and permissions. No program of it changes who runs it.
+/// Gives a copy its owner and permissions, without the set-user-ID and set-group-ID bits.
 fn settle(target: &Path, metadata: Option<&Metadata>, owner: Option<&Owner>) -> io::Result<()> {
     if let Some(owner) = owner {
         let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
         chownat(CWD, target, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
     }
     if let Some(metadata) = metadata {
-        // Its owner may always remove it again.
+        // The owner must always be able to remove the copy.
         let least = if metadata.is_dir() { 0o700 } else { 0o200 };
         let mode = metadata.permissions().mode() & 0o777 | least;
         fs::set_permissions(target, fs::Permissions::from_mode(mode))?;

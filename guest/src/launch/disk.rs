@@ -1,4 +1,4 @@
-//! The sandbox's disk: the image of a file system, which limits what it can hold.
+//! The sandbox's disk: a file system in an image file, which limits how much the sandbox can store.
 
 use std::{
     fs::File,
@@ -16,10 +16,10 @@ use rustix::{
 
 use super::{Tried as _, Trouble};
 
-/// How long the last life of a sandbox may take to let go of its disk.
+/// How long a previous life of the sandbox may take to release its disk.
 const LIMIT: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(2);
-/// How often a free device is looked for: somebody else may take it first.
+/// How often to search for a free loop device: another process may take it first.
 const ATTEMPTS: usize = 64;
 
 // See loop(4).
@@ -42,14 +42,15 @@ struct Config {
     reserved: [u64; 8],
 }
 
-/// A disk that is a device, and goes with its last mount.
+/// A disk attached to a loop device. The device disappears with its last mount.
 pub(super) struct Disk {
     device: File,
     path: String,
 }
 
 impl Disk {
-    /// Makes a device of an image. The device keeps the image's lock for as long as it is there, so that none is mounted twice.
+    /// Attaches an image to a loop device. The device holds the image's lock as long as the device exists, so that no image is mounted
+    /// twice.
     pub(super) fn attach(image: &Path) -> Result<Self, Trouble> {
         let named = || image.display().to_string();
         let file = File::options().read(true).write(true).open(image).tried(named)?;
@@ -77,11 +78,11 @@ impl Disk {
         Err(last).tried(|| format!("a loop device for {}", image.display()))
     }
 
-    /// Mounts it. Space that is freed inside is freed outside too.
+    /// Mounts the disk. Space that is freed in the sandbox is freed in the image too.
     pub(super) fn mount(self, target: &Path) -> Result<(), Trouble> {
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME;
         mount(&*self.path, target, c"ext4", flags, c"discard").tried(|| format!("mounting {}", self.path))?;
-        // Only now: the last to let go of a device that is not mounted makes it go.
+        // Only after the mount: closing the last descriptor of an unmounted device detaches the device.
         drop(self.device);
         Ok(())
     }
@@ -99,7 +100,7 @@ fn configure(device: &File, image: &File, path: &Path) -> Result<(), Errno> {
         unused: [0; 14],
         reserved: [0; 8],
     };
-    // For whoever lists devices; the end of a long name says more than its beginning.
+    // For listings of devices only. Keeps the end of a long name, which says more than its beginning.
     let path = path.as_os_str().as_encoded_bytes();
     let end = &path[path.len().saturating_sub(NAME - 1)..];
     config.name[..end.len()].copy_from_slice(end);

@@ -1,7 +1,8 @@
-//! Making an embedded sandbox: from a process of the server to bubblewrap, which makes the sandbox's namespaces and becomes its init.
+//! Launches an embedded sandbox: a process of the server becomes bubblewrap, which makes the sandbox's namespaces and then becomes its
+//! init.
 //!
-//! It is a program of its own because the server has threads: what changes a whole process is done here, where there is one thread and
-//! nothing else to disturb. It prepares only what bubblewrap does not: the cgroup, a view of the file system, the user, the network.
+//! The launcher is a program of its own because the server has threads: calls that change a whole process are safe here, where there is one
+//! thread. It prepares only what bubblewrap does not: the cgroup, a view of the file system, the user, the network.
 //!
 //! Its standard input is the init's listening socket, its standard output the file whose lock says that the sandbox lives, its standard
 //! error the sandbox's log.
@@ -29,16 +30,16 @@ use rustix::{
 use crate::{exec, init};
 use errand_proto::init::{LaunchSandbox, Owner};
 
-/// The descriptor by which bubblewrap tells the init's process number.
+/// The descriptor to which bubblewrap writes the init's process id.
 pub const INFO: RawFd = 5;
 /// The descriptor that the seccomp filter is read from.
 pub const FILTER: RawFd = 6;
 /// The descriptor that bubblewrap reads most of its arguments from.
 pub const ARGUMENTS: RawFd = 7;
-/// Numbers from here on have no meaning for those who come after.
+/// Descriptors from this number on have no meaning for the programs that follow.
 const FREE: RawFd = 16;
 
-/// What stood in the way.
+/// Why the launch failed, and during which step.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}: {source}")]
 pub struct Trouble {
@@ -46,7 +47,7 @@ pub struct Trouble {
     source: io::Error,
 }
 
-/// Gives an error the words for what was tried.
+/// Adds the failed step to an error.
 trait Tried<T> {
     fn tried(self, what: impl FnOnce() -> String) -> Result<T, Trouble>;
 }
@@ -57,10 +58,10 @@ impl<T, E: Into<io::Error>> Tried<T> for Result<T, E> {
     }
 }
 
-/// Makes the sandbox that a file describes. Returns only when that fails.
+/// Launches the sandbox that a file describes. Returns only when the launch fails.
 ///
 /// # Errors
-/// What stood in the way.
+/// When a step of the launch fails.
 pub fn run(request: &Path) -> Result<std::convert::Infallible, Trouble> {
     begin_anew();
     let named = || request.display().to_string();
@@ -92,8 +93,8 @@ pub fn run(request: &Path) -> Result<std::convert::Infallible, Trouble> {
     take_over(&request.command)
 }
 
-/// Closes what whoever started the server has left open: it is not for a sandbox. Keeps the numbers below [`FREE`] from whatever is opened
-/// from here on. What signals do is the default again.
+/// Closes every descriptor that the server inherited: they are not for a sandbox. Reserves the numbers below [`FREE`], so that later files
+/// get higher ones. Resets every signal to its default action.
 fn begin_anew() {
     exec::default_signals();
     exec::unblock_signals();
@@ -107,7 +108,7 @@ fn begin_anew() {
     }
 }
 
-/// Puts every descriptor where those who come after look for it.
+/// Puts every descriptor at the number where the programs that follow expect it.
 fn place_descriptors(request: &LaunchSandbox) -> Result<(), Trouble> {
     place(&io::stdin(), init::LISTENER).tried(|| "the init's socket".to_owned())?;
     place(&io::stdout(), init::LOCK).tried(|| "the sandbox's lock".to_owned())?;
@@ -125,15 +126,15 @@ fn place_descriptors(request: &LaunchSandbox) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// Gives a descriptor a number below [`FREE`], by which it is passed on.
+/// Copies a descriptor to a number below [`FREE`], at which it is passed on.
 fn place(descriptor: &impl AsFd, number: RawFd) -> io::Result<()> {
-    // SAFETY: nothing else that is used has one of those numbers.
+    // SAFETY: no other descriptor in use has one of those numbers.
     #[allow(unsafe_code)]
     let placed = unsafe { libc::dup2(descriptor.as_fd().as_raw_fd(), number) };
     if placed < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Becomes the user that the sandbox belongs to, for good: capabilities go with the change.
+/// Becomes the user that owns the sandbox, permanently: the change also drops the capabilities.
 fn become_owner(owner: &Owner) -> Result<(), rustix::io::Errno> {
     let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
     rustix::thread::set_thread_groups(&[])?;
@@ -141,7 +142,7 @@ fn become_owner(owner: &Owner) -> Result<(), rustix::io::Errno> {
     rustix::thread::set_thread_res_uid(uid, uid, uid)
 }
 
-/// Becomes the program that takes over.
+/// Replaces this process with the next program.
 fn take_over(command: &[String]) -> Result<std::convert::Infallible, Trouble> {
     let argv = c_strings(command)?;
     let Some(program) = argv.first() else {

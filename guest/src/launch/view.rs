@@ -1,7 +1,8 @@
-//! A view of the file system for one sandbox: an empty root with what the sandbox is made of.
+//! Builds the file system view of one sandbox: an empty root with the directories that the sandbox consists of.
 //!
-//! Mounts made here are seen by nobody else and go with the sandbox. Nothing else of the machine's mounts is kept, or kept busy. What the
-//! sandbox's own user could not come to, because it lies below a directory of the server's, is bound where it can.
+//! Mounts made here are invisible outside and disappear with the sandbox. No other mount of the machine is kept, so none is kept busy. A
+//! source that the sandbox's own user cannot reach, because it lies below one of the server's directories, is bound to a place that the
+//! user can reach.
 
 use std::{
     fs::{self, File},
@@ -24,14 +25,14 @@ use rustix::{
 use super::{Tried as _, Trouble, disk::Disk};
 use errand_proto::init::{Bind, Owner, View};
 
-/// Where the new root is put together: a directory that every machine has. What is in it is seen through descriptors.
+/// Where the new root is assembled: a directory that exists on every machine. Its own content is still reachable through descriptors.
 const PLACE: &str = "/tmp";
 
-/// Makes the view and goes in for good.
+/// Builds the view and enters it permanently.
 pub(super) fn enter(view: &View, owner: Option<&Owner>) -> Result<(), Trouble> {
     let disk = (!view.disk.is_empty()).then(|| Disk::attach(Path::new(&view.disk))).transpose()?;
     leave_the_others()?;
-    // Only of mounts of its own can a process make others.
+    // A process can only clone mounts of its own mount namespace.
     let sources = view.binds.iter().map(find).collect::<Result<Vec<_>, _>>()?;
     let root = Path::new(PLACE);
     mount(c"tmpfs", root, c"tmpfs", MountFlags::NOSUID, c"mode=0755,size=1m").tried(|| "a new root".to_owned())?;
@@ -53,7 +54,7 @@ pub(super) fn enter(view: &View, owner: Option<&Owner>) -> Result<(), Trouble> {
         directory(&target, 0o755)?;
         disk.mount(&target)?;
     }
-    // There bubblewrap puts its own root together.
+    // Bubblewrap assembles its own root there.
     directory(&root.join("tmp"), 0o755)?;
     for (path, mode) in &view.directories {
         own_directory(&below(root, path), *mode, owner)?;
@@ -61,9 +62,9 @@ pub(super) fn enter(view: &View, owner: Option<&Owner>) -> Result<(), Trouble> {
     go_in(root).tried(|| "entering the new root".to_owned())
 }
 
-/// From now on, what is mounted here is mounted nowhere else.
+/// Makes a mount namespace of its own: from now on, mounts made here appear nowhere else.
 fn leave_the_others() -> Result<(), Trouble> {
-    // SAFETY: this process has one thread, and nothing in it relies on whose mounts it sees.
+    // SAFETY: this process has one thread, and nothing in it relies on which mounts it shares.
     #[allow(unsafe_code)]
     let left = unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) };
     left.tried(|| "mounts of its own".to_owned())?;
@@ -71,7 +72,7 @@ fn leave_the_others() -> Result<(), Trouble> {
     mount_change("/", flags).tried(|| "mounts of its own".to_owned())
 }
 
-/// The source of a bind, before anything covers it; none when it may be missing and is.
+/// Opens the source of a bind before a mount covers it; none when the source is missing and may be.
 fn find(bind: &Bind) -> Result<Option<OwnedFd>, Trouble> {
     match open(&*bind.source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
         Ok(source) => Ok(Some(source)),
@@ -106,7 +107,7 @@ fn directory(path: &Path, mode: u32) -> Result<(), Trouble> {
     fs::DirBuilder::new().recursive(true).mode(mode).create(path).tried(|| path.display().to_string())
 }
 
-/// Makes a directory of the owner's. One that is there is left as it is: what is in it is the sandbox's.
+/// Makes a directory for the owner. An existing directory stays as it is: its content is the sandbox's.
 fn own_directory(path: &Path, mode: u32, owner: Option<&Owner>) -> Result<(), Trouble> {
     let make = || -> io::Result<()> {
         match rustix::fs::mkdir(path, Mode::from_raw_mode(0o700)) {
@@ -118,13 +119,13 @@ fn own_directory(path: &Path, mode: u32, owner: Option<&Owner>) -> Result<(), Tr
             let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
             rustix::fs::chownat(CWD, path, Some(uid), Some(gid), rustix::fs::AtFlags::SYMLINK_NOFOLLOW)?;
         }
-        // After the change of the owner, which takes some permissions away; and past the mask.
+        // Done after the change of owner, which clears some permission bits; chmod ignores the umask.
         Ok(rustix::fs::chmod(path, Mode::from_raw_mode(mode))?)
     };
     make().tried(|| path.display().to_string())
 }
 
-/// Lets the owner make network devices, which a machine may keep to root. It can do so in networks of its own only.
+/// Lets the owner create network devices, which a machine may reserve for root. The owner can do so only in its own networks.
 fn give_tun(root: &Path, owner: &Owner) -> Result<(), Trouble> {
     let give = || -> Result<(), Errno> {
         let (node, there) = (root.join("tun"), root.join("dev/net/tun"));
@@ -135,16 +136,16 @@ fn give_tun(root: &Path, owner: &Owner) -> Result<(), Trouble> {
         mount_bind(&node, &there)
     };
     match give() {
-        // A container may forbid it, and its device may be open to everybody.
+        // A container may forbid the change, and its device may be open to every user already.
         Ok(()) | Err(Errno::PERM) => Ok(()),
         Err(errno) => Err(errno).tried(|| "/dev/net/tun".to_owned()),
     }
 }
 
-/// Makes it the root, and lets go of the old one.
+/// Makes this directory the root, and detaches the old root.
 fn go_in(root: &Path) -> Result<(), Errno> {
     rustix::process::chdir(root)?;
-    // Both on one place: the old root lies over the new one, and is taken off.
+    // With both arguments equal, the old root is mounted over the new one, and is then unmounted.
     rustix::process::pivot_root(".", ".")?;
     unmount(".", UnmountFlags::DETACH)?;
     rustix::process::chdir("/")

@@ -1,4 +1,4 @@
-//! Following one task: from the shim's reports and the log to the reports that the server gets, in order.
+//! Follows one task: turns the shim's reports and the log into an ordered stream of reports for the server.
 
 use std::time::Duration;
 
@@ -9,27 +9,27 @@ use super::{free::FreeShims, link::ShimLink};
 use crate::{log_reader::LogReader, task_dir::TaskDir};
 use errand_proto::bridge::{Ended, Over, Report, Skipped, report::Kind, shim_report};
 
-/// How often the log is looked at that no shim keeps.
+/// How often the log is read when no shim supervises the task.
 const POLL: Duration = Duration::from_millis(100);
 
-/// Whoever is so many bytes behind gets the tail only, if that was allowed: the log has the rest for those who want it.
+/// A server that is more than this many bytes behind gets the tail only, if it allowed that. The log keeps the rest.
 const FAR_BEHIND: u64 = 4 * 1024 * 1024;
-/// The tail, in bytes: what the server holds in memory.
+/// The size of the tail in bytes: as much as the server holds in memory.
 const TAIL: u64 = 128 * 1024;
-/// How long nothing is reported of a command's output then.
+/// How long no further output is reported after some was skipped.
 const REST: Duration = Duration::from_millis(100);
 
-/// Where reports go. It fails when nobody wants them any more.
+/// Where reports go. Sending fails once the server has closed the stream.
 pub(super) type Reports = mpsc::Sender<Result<Report, Status>>;
 
-/// Nobody listens any more.
+/// The receiver of the reports is gone.
 struct Unheard;
 
-/// What a shim's words left to be told.
+/// How much of the task's end the shim reported before its connection closed.
 enum Told {
-    /// Nothing.
+    /// The shim reported everything.
     All,
-    /// The shim went before it had told the end. What it has written down says the rest.
+    /// The shim exited before it reported the end. The task directory holds the rest.
     NotTheEnd,
 }
 
@@ -41,18 +41,18 @@ pub(super) struct Follower {
     log: Option<LogReader>,
     from: u64,
     may_skip: bool,
-    /// Until when output is not reported, after some was skipped.
+    /// No output is reported before this time, after some was skipped.
     rest: Option<Instant>,
     ended: bool,
 }
 
 impl Follower {
-    /// Reports on a launch, with its output from byte `from` on.
+    /// Reports on a launch, with its output from position `from` on.
     pub(super) fn new(task: TaskDir, nonce: String, reports: Reports, from: u64, may_skip: bool) -> Self {
         Self { task, nonce, reports, log: None, from, may_skip, rest: None, ended: false }
     }
 
-    /// Follows a launch that a shim was just asked for, and keeps the shim if it is free then.
+    /// Follows a launch that a shim was just asked for. Keeps the shim for another task if it becomes free.
     pub(super) async fn follow_launch(mut self, mut link: ShimLink, free: FreeShims) {
         let listener = self.reports.clone();
         tokio::select! {
@@ -64,7 +64,7 @@ impl Follower {
         }
     }
 
-    /// Follows the task to its end: through its shim as long as that is there, by its files otherwise.
+    /// Follows the task to its end: through its shim while the shim runs, through the task's files otherwise.
     pub(super) async fn follow(mut self, link: Option<ShimLink>) {
         let listener = self.reports.clone();
         tokio::select! {
@@ -117,7 +117,7 @@ impl Follower {
                         self.ask_for_growth(link).await;
                     }
                 }
-                // Told when it is known how much was printed: where that is nothing, there is no log to look into.
+                // Held back until the output's size is known: without output, there is no log to read.
                 shim_report::Kind::Ended(ended) => end = Some(ended),
                 shim_report::Kind::Over(over) => {
                     if over.bytes > self.position() {
@@ -129,32 +129,32 @@ impl Follower {
                     self.send(Kind::Over(over)).await?;
                     return Ok(Told::All);
                 }
-                // Answers to somebody else's questions, and what is said after the end.
+                // Answers to other callers' requests, and reports that come after the end.
                 shim_report::Kind::InputTaken(_) | shim_report::Kind::Resized(_) | shim_report::Kind::Free(_) => {}
             }
         }
     }
 
-    /// How far the output was sent.
+    /// The position up to which output was sent.
     fn position(&self) -> u64 {
         self.log.as_ref().map_or(self.from, LogReader::position)
     }
 
-    /// Lets a shim say when there is more.
+    /// Asks the shim to report when there is more output.
     async fn ask_for_growth(&mut self, link: &mut ShimLink) {
         self.rest = None;
         let known = self.position();
-        // A shim that is gone may have said more before it went.
+        // A shim that has exited may have sent reports before; they are still read.
         let _ = link.follow(known).await;
     }
 
-    /// Tells what the files of a task say that has no shim: one of the direct bridge, or one that is over. Ends without a word where nothing
-    /// says how it ended.
+    /// Reports from the files of a task without a shim: a task of the direct bridge, or one that is over. Reports no end when no file says
+    /// how the task ended.
     async fn watch(&mut self) -> Result<(), Unheard> {
         loop {
-            // Looked at first: whoever writes the result does so before it ends.
+            // Checked before the result: the process that writes the result does so before it exits.
             let supervised = self.task.supervised();
-            // A result that is there before the command has ended is forged.
+            // A result that exists before the command has ended is forged.
             let result = self.task.result(&self.nonce).filter(|_| !self.task.processes().is_running());
             self.send_output().await?;
             if let Some(result) = result {
@@ -168,7 +168,7 @@ impl Follower {
                 return Ok(());
             }
             tokio::time::sleep(POLL).await;
-            // A shim that was only just made has its socket by now.
+            // A shim that was still starting before has its socket by now.
             if let Ok(mut link) = ShimLink::connect(&self.task) {
                 self.ask_for_growth(&mut link).await;
                 if let Told::All = self.relay(&mut link).await? {
@@ -186,10 +186,10 @@ impl Follower {
         self.send(Kind::Ended(ended)).await
     }
 
-    /// Sends what the log holds by now: all of it, or its tail where that is far ahead.
+    /// Sends the output that the log holds by now, or only its tail when too much of it is unsent.
     async fn send_output(&mut self) -> Result<(), Unheard> {
         if self.log.is_none() {
-            // A log that cannot be read does not keep the end from being told.
+            // A log that cannot be read must not keep the end from being reported.
             self.log = LogReader::open(&self.task, self.from).ok();
         }
         let mut until = u64::MAX;
@@ -215,7 +215,7 @@ impl Follower {
     }
 }
 
-/// Waits until then; for ever where there is no such time.
+/// Waits until this time; for ever when there is none.
 async fn rested(rest: Option<Instant>) {
     match rest {
         Some(rest) => tokio::time::sleep_until(rest).await,

@@ -1,4 +1,4 @@
-//! Shims that have kept a task to its end and take the next one.
+//! Free shims: they have supervised a task to its end and can take the next one.
 
 use std::{
     collections::VecDeque,
@@ -10,12 +10,12 @@ use tokio::time::Instant;
 
 use super::link::ShimLink;
 
-/// How long a shim waits for another task. It ends with its connection.
+/// How long a free shim waits for another task. The shim exits when its connection closes.
 const KEPT: Duration = Duration::from_secs(1);
-/// The most that wait.
+/// The most free shims that are kept.
 const LIMIT: usize = 64;
 
-/// The connections to them.
+/// The connections to free shims.
 #[derive(Debug, Default, Clone)]
 pub(super) struct FreeShims {
     state: Arc<Mutex<State>>,
@@ -23,20 +23,20 @@ pub(super) struct FreeShims {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Since when each is free, the newest last.
+    /// The connections, each with the time when its shim became free; the newest comes last.
     links: VecDeque<(Instant, ShimLink)>,
-    /// Whether somebody is about to let them go.
+    /// Whether a task is running that closes connections when they expire.
     watched: bool,
 }
 
 impl FreeShims {
-    /// One that has become free; the last one that did, whose memory is still at hand.
+    /// Takes the shim that became free last: its memory is the most likely to be cached.
     pub(super) fn take(&self) -> Option<ShimLink> {
         let mut state = self.state();
         std::iter::from_fn(|| state.links.pop_back()).map(|(_, link)| link).find(ShimLink::is_quiet)
     }
 
-    /// Keeps one for a while.
+    /// Keeps a free shim for a while.
     pub(super) fn put(&self, link: ShimLink) {
         let mut state = self.state();
         if state.links.len() == LIMIT {
@@ -48,7 +48,7 @@ impl FreeShims {
         }
     }
 
-    /// Lets those go that nobody takes, until there is none.
+    /// Closes connections that were not used in time, until there is none.
     async fn let_go(self) {
         loop {
             let Some(due) = self.next_due() else { return };
@@ -60,7 +60,7 @@ impl FreeShims {
         }
     }
 
-    /// When to let the next one go. None: there is none, and nobody watches any more.
+    /// When the next connection expires. None: there are no connections, and the expiry task ends.
     fn next_due(&self) -> Option<Instant> {
         let mut state = self.state();
         let due = state.links.front().map(|(since, _)| *since + KEPT);

@@ -1,4 +1,4 @@
-//! Input and terminal sizes, handed to the shim.
+//! Passes input and terminal sizes to the shim.
 
 use std::time::{Duration, Instant};
 
@@ -11,20 +11,20 @@ use errand_proto::bridge::{
     shim_order::Kind as Order, shim_report::Kind,
 };
 
-/// The most that one call writes, in bytes.
+/// The most bytes written by one call.
 const LIMIT: usize = 64 * 1024;
-/// How long a shim may take to answer what it does not have to wait for.
+/// How long a shim may take to answer a request that it need not wait for.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// How long a shim may take to be there, and how often it is looked for.
+/// How long a new shim may take to open its socket, and how often the socket is tried.
 const BIRTH: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Words that the server tells refusals apart by, at the beginning of the message.
+/// The server tells refusals apart by these words at the beginning of the message.
 const NOT_OPEN: &str = "not_open: the command was started without input, or without a terminal";
 const CLOSED: &str = "closed: the command has closed its input, or is over";
 
-/// Writes, and waits for the command to take all of it for as long as the request says.
+/// Writes input, and waits for the command to take all of it as long as the request says.
 pub(super) async fn write(task: &TaskDir, request: WriteInputRequest) -> Result<WriteInputResponse, Status> {
     if request.data.len() > LIMIT {
         return Err(Status::invalid_argument(format!("data: more than {LIMIT} bytes")));
@@ -35,7 +35,7 @@ pub(super) async fn write(task: &TaskDir, request: WriteInputRequest) -> Result<
     let taken = match tokio::time::timeout(wait, taken(&mut link)).await {
         Ok(taken) => taken?,
         Err(_) => {
-            // Another order ends the first, which is answered with what was taken by then.
+            // A new order ends the first one. The shim answers with what the command had taken by then.
             send(&mut link, Order::Input(WriteInputRequest::default())).await?;
             in_time(taken(&mut link)).await?
         }
@@ -51,7 +51,7 @@ pub(super) async fn write(task: &TaskDir, request: WriteInputRequest) -> Result<
     }
 }
 
-/// Gives the command's terminal another size.
+/// Changes the size of the command's terminal.
 pub(super) async fn resize(task: &TaskDir, size: TerminalSize) -> Result<ResizeTerminalResponse, Status> {
     let mut link = connect(task).await?;
     send(&mut link, Order::Resize(size)).await?;
@@ -81,7 +81,7 @@ async fn taken(link: &mut ShimLink) -> Result<errand_proto::bridge::InputTaken, 
     }
 }
 
-/// Finds the shim. One that is only just being made is waited for.
+/// Connects to the shim. Waits for a shim that is still starting.
 async fn connect(task: &TaskDir) -> Result<ShimLink, Status> {
     let deadline = Instant::now() + BIRTH;
     loop {

@@ -1,4 +1,4 @@
-//! The bridge's end of a connection to a shim.
+//! The bridge process's end of a connection to a shim.
 
 use std::{
     io::{self, Write as _},
@@ -22,7 +22,8 @@ pub(super) struct ShimLink {
 }
 
 impl ShimLink {
-    /// A new connection on which this was said, the end of it that is the shim's, and what of it had no room.
+    /// Makes a new connection and writes the first order to it. Returns the connection, the shim's end of it, and the bytes of the order
+    /// that did not fit into the buffer.
     pub(super) fn pair(first: &ShimOrder) -> io::Result<(Self, OwnedFd, Vec<u8>)> {
         let (mut ours, its) = std::os::unix::net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;
@@ -32,12 +33,12 @@ impl ShimLink {
         Ok((Self::over(ours)?, its.into(), said))
     }
 
-    /// Says the rest of an order.
+    /// Writes the rest of an order.
     pub(super) async fn go_on(&mut self, rest: &[u8]) -> io::Result<()> {
         self.socket.write_all(rest).await
     }
 
-    /// A connection to a shim that is there.
+    /// Connects to a running shim.
     pub(super) fn connect(task: &TaskDir) -> io::Result<Self> {
         Self::over(socket::connect(task.path(), "control")?)
     }
@@ -47,32 +48,32 @@ impl ShimLink {
         Ok(Self { socket: UnixStream::from_std(socket)?, decoder: Decoder::default() })
     }
 
-    /// Tells the shim what to do.
+    /// Sends an order to the shim.
     pub(super) async fn order(&mut self, order: &ShimOrder) -> io::Result<()> {
         self.socket.write_all(&frame::encode(order)).await
     }
 
-    /// Asks to be told when there is more output than this.
+    /// Asks for a report once there is more output than `known`.
     pub(super) async fn follow(&mut self, known: u64) -> io::Result<()> {
         self.order(&ShimOrder { kind: Some(shim_order::Kind::Follow(Follow { known })) }).await
     }
 
-    /// True while the shim is there and has said nothing.
+    /// True while the shim runs and has sent nothing.
     pub(super) fn is_quiet(&self) -> bool {
         matches!(self.socket.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// True when what the shim said last is that it takes another task.
+    /// True when the shim's last report is that it can take another task.
     pub(super) fn is_free(&mut self) -> bool {
         matches!(self.decoder.message(), Ok(Some(ShimReport { kind: Some(shim_report::Kind::Free(_)) })))
     }
 
-    /// What the shim says next; none when it is gone. Cancel safe.
+    /// The shim's next report; none when the shim has exited. Cancel safe.
     pub(super) async fn next(&mut self) -> Option<shim_report::Kind> {
         loop {
             match self.decoder.message::<ShimReport>() {
                 Ok(Some(ShimReport { kind: Some(kind) })) => return Some(kind),
-                // Something that only a newer shim says.
+                // A report that only a newer shim sends.
                 Ok(Some(ShimReport { kind: None })) => {}
                 Ok(None) => {
                     let mut buffer = [0u8; 4096];

@@ -1,4 +1,5 @@
-//! The calls of the server, answered. The bridge keeps no state of its own about tasks: what it says comes from their directories and shims.
+//! Answers the server's calls. The bridge process keeps no state of its own about tasks: every answer comes from task directories and
+//! shims.
 
 mod follow;
 mod free;
@@ -29,10 +30,10 @@ use link::ShimLink;
 
 /// The newest protocol that this bridge knows.
 pub const PROTOCOL: u32 = 1;
-/// Reports that wait until the connection has room. Those that come together, as the last ones do, travel together.
+/// Reports that may wait until the connection has room. Reports that become ready together, as the last ones do, are sent together.
 const QUEUE: usize = 3;
-/// How long the answer to a launch waits for the first report, to travel with it: each piece on its own wakes everybody on the way.
-/// Longer than a shim keeps a start to itself.
+/// How long the answer to a launch waits for the first report, so that both are sent together: each separate message wakes every process on
+/// its way. Longer than a shim delays the report of a start.
 const FIRST_REPORT: Duration = Duration::from_millis(50);
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -56,20 +57,20 @@ impl Bridge {
         TaskDir::new(&self.root, id).ok_or_else(|| Status::invalid_argument("task_id: not a task's id"))
     }
 
-    /// Asks a shim for a launch: one that is free, or a new one.
+    /// Asks a shim for a launch: a free shim, or a new one.
     async fn ask_for_launch(&self, request: LaunchRequest) -> io::Result<ShimLink> {
         let order = ShimOrder { kind: Some(shim_order::Kind::Launch(request)) };
         while let Some(mut link) = self.free.take() {
-            // One that was killed just now has not begun.
+            // A shim that was killed meanwhile has not begun the launch.
             if link.order(&order).await.is_ok() {
                 return Ok(link);
             }
         }
-        // Said before there is a shim, which is then woken once.
+        // Written before the shim runs, so that the shim wakes up only once.
         let (mut link, control, rest) = ShimLink::pair(&order)?;
         self.spawner.spawn(&control)?;
         drop(control);
-        // Without a shim at the other end this fails, and so will what follows.
+        // If no shim is at the other end, this write fails and every later call on the link fails too.
         let _ = link.go_on(&rest).await;
         Ok(link)
     }
@@ -82,7 +83,7 @@ impl Bridge {
             processes = task.fence().map_err(|error| Status::internal(format!("fencing: {error}")))?;
         }
         let started = processes.are_started();
-        // Looked at before the exit file: whoever was alive may write it in between, and it is then seen.
+        // Read before the exit file: a process that was alive here may write the exit file meanwhile, and the result is then seen.
         let process = processes.first;
         let alive = processes.is_running();
         let supervised = task.is_supervised(&processes);
@@ -214,7 +215,8 @@ impl BridgeService for Bridge {
             paths.push(self.task(&id)?.path().to_owned());
             paths.push(self.root.join(format!("{id}.command")));
         }
-        // A command may have filled its directory with anything: that is removed beside the other calls, and to the end though nobody waits.
+        // A command may have filled its directory with many files. The removal runs beside other calls, and finishes even if the caller is
+        // dropped.
         let removed = tokio::spawn(async move { tokio::task::spawn_blocking(move || remove_all(&paths)).await });
         match removed.await {
             Ok(Ok(())) => Ok(Response::new(RemoveResponse {})),
@@ -223,7 +225,7 @@ impl BridgeService for Bridge {
     }
 }
 
-/// What cannot be removed stays: it costs its room on the sandbox's disk.
+/// Removes these paths. A file that cannot be removed stays and costs space on the sandbox's disk.
 fn remove_all(paths: &[PathBuf]) {
     for path in paths {
         if std::fs::remove_dir_all(path).is_err() {
@@ -232,13 +234,13 @@ fn remove_all(paths: &[PathBuf]) {
     }
 }
 
-/// When the kernel was started, in seconds since 1970.
+/// When the kernel was booted, in seconds since 1970.
 fn boot_time() -> u64 {
     let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
     stat.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok()).unwrap_or(0)
 }
 
-/// Both services of the bridge, as one.
+/// Both services of the bridge process in one.
 #[derive(Clone)]
 pub(crate) struct Services {
     bridge: BridgeServiceServer<Bridge>,
@@ -272,8 +274,8 @@ impl tonic::codegen::Service<hyper::Request<hyper::body::Incoming>> for Services
     }
 }
 
-/// The clock that start times of processes are measured by, in milliseconds since boot. It goes on while the machine sleeps, and setting the
-/// time of day does not change it.
+/// The clock by which start times of processes are measured, in milliseconds since boot. It goes on while the machine sleeps, and setting
+/// the time of day does not change it.
 fn uptime_ms() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     u64::try_from(now.tv_sec).unwrap_or(0) * 1000 + u64::try_from(now.tv_nsec / 1_000_000).unwrap_or(0)

@@ -1,4 +1,4 @@
-//! Sending a piece of a log.
+//! Sends a part of a log.
 
 use std::io;
 
@@ -15,21 +15,22 @@ use super::QUEUE;
 use crate::log_reader::{LogReader, PIECE};
 use errand_proto::bridge::{LogHead, Output, ReadLogResponse, read_log_response::Part};
 
-/// A longer piece is read by a thread of its own.
+/// A part longer than this many bytes is read on a thread of its own.
 const LONG: u64 = 1024 * 1024;
-/// How much that thread stands back behind the commands of the sandbox: whoever reads much of a log must not slow down who writes it.
+/// The niceness of that thread: reading much of a log must not slow down the command that writes it.
 const NICE: i32 = 10;
-/// Its stack, in bytes.
+/// The stack of that thread in bytes.
 const STACK: usize = 128 * 1024;
-/// The most such threads. What is read for one who takes nothing keeps its own; beyond that, and where none can be made, one does without.
+/// The most such threads. A client that does not read keeps a thread occupied. Without a free thread, or when none can be created, the part
+/// is read on the async runtime.
 static THREADS: Semaphore = Semaphore::const_new(8);
-/// The most answers that leave together. Everybody on the way is woken for each piece that travels alone.
+/// The most answers sent together. Each answer that is sent alone wakes every process on its way.
 const TOGETHER: usize = 32;
 
 type Answer = Result<ReadLogResponse, Status>;
 
-/// Reads at most `limit` bytes of a log from where it stands, for as long as somebody takes what is read.
-/// A long piece is packed if it may be.
+/// Reads at most `limit` bytes of a log from its current position, as long as the client takes the answers. Compresses a long part if
+/// `may_pack` is set.
 pub(super) fn send(head: LogHead, log: LogReader, limit: u64, may_pack: bool) -> impl Stream<Item = Answer> {
     let (answers, receiver) = mpsc::channel(QUEUE);
     let packer = (may_pack && limit > LONG).then(Packer::new);
@@ -42,7 +43,7 @@ pub(super) fn send(head: LogHead, log: LogReader, limit: u64, may_pack: bool) ->
 }
 
 fn send_apart(reading: Reading, answers: Sender<Vec<Answer>>, place: SemaphorePermit<'static>) {
-    // A sandbox that is at its limit of processes has no thread to spare, and its logs are read all the same.
+    // A sandbox at its limit of processes cannot create a thread, and its logs must still be readable.
     let (hand_over, taken) = std::sync::mpsc::sync_channel::<(Reading, Sender<Vec<Answer>>)>(1);
     let thread = std::thread::Builder::new().name("errand-log".to_owned()).stack_size(STACK).spawn(move || {
         let _place = place;
@@ -54,7 +55,7 @@ fn send_apart(reading: Reading, answers: Sender<Vec<Answer>>, place: SemaphorePe
         }
     });
     match thread {
-        // It waits for just this.
+        // The thread waits for just this value.
         Ok(_) => drop(hand_over.send((reading, answers))),
         Err(_) => drop(tokio::spawn(send_here(reading, answers))),
     }
@@ -66,18 +67,18 @@ async fn send_here(mut reading: Reading, answers: Sender<Vec<Answer>>) {
     {}
 }
 
-/// A piece of a log that is being read.
+/// A part of a log that is being read.
 struct Reading {
     head: Option<LogHead>,
     log: LogReader,
-    /// How many bytes are still to be read. What the log has not kept does not count: by the time it is read, that may be all that was
-    /// there when it was asked for.
+    /// How many bytes are still to be read. Bytes that the log did not keep are not subtracted: by the time they are read, all bytes that
+    /// were there at the request may be gone.
     left: u64,
     packer: Option<Packer>,
 }
 
 impl Reading {
-    /// The next answers, until they make up a piece or are [`TOGETHER`]; none at the end.
+    /// The next answers: as many as make up a piece, at most [`TOGETHER`]; none at the end.
     fn together(&mut self) -> Option<Vec<Answer>> {
         let mut together = Vec::new();
         let mut size = 0;
@@ -120,7 +121,7 @@ impl Iterator for Reading {
     }
 }
 
-/// Packs output, unless that makes it larger.
+/// Compresses output, unless that makes it larger.
 struct Packer {
     plain: Vec<u8>,
     packed: Vec<u8>,
@@ -135,7 +136,7 @@ impl Packer {
         let size = usize::try_from(limit).unwrap_or(PIECE).min(PIECE);
         Ok(log.read(&mut self.plain[..size])?.map(|piece| {
             let plain = &self.plain[..piece.size];
-            // There is always room.
+            // The buffer is always large enough.
             let packed = lz4_flex::block::compress_into(plain, &mut self.packed).unwrap_or(usize::MAX);
             let (data, unpacked) = if packed < plain.len() { (&self.packed[..packed], piece.size) } else { (plain, 0) };
             Output {
@@ -153,7 +154,7 @@ mod tests {
     use super::*;
     use crate::task_dir::TaskDir;
 
-    /// What leaves together of a log that holds these bytes: how many pieces, and their size.
+    /// How a log with this content is sent: the number of answers that are sent together each time, and their size.
     fn bursts(text: &[u8], may_pack: bool) -> Vec<(usize, usize)> {
         let root = tempfile::tempdir().expect("a directory");
         let task = TaskDir::new(root.path(), "t").expect("an id");
@@ -187,7 +188,7 @@ mod tests {
         for may_pack in [false, true] {
             let log = LogReader::open(&task, 300).expect("a log");
             let mut reading = Reading { head: None, log, left: 100, packer: may_pack.then(Packer::new) };
-            // Only now: all that was asked for is gone.
+            // Written only now, so that everything the request asked for is gone.
             std::fs::write(task.file("gap"), "200 700 \n").expect("written");
             let read: Vec<_> = std::iter::from_fn(|| reading.next()).collect();
             let [Ok(ReadLogResponse { part: Some(Part::Output(output)) })] = read.as_slice() else {

@@ -1,4 +1,4 @@
-//! Signalling everything that belongs to a task, wherever in the sandbox it has gone.
+//! Signals every process of a task, wherever in the sandbox it has moved.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use crate::{
 };
 use errand_proto::bridge::Process;
 
-/// How often SIGKILL is repeated while something is left: what is killed may have made another process just before.
+/// How often SIGKILL is repeated while processes are left: a killed process may have forked another one just before.
 const PASSES: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Sends a signal, or with none only counts. How many processes there were; after SIGKILL, how many are left.
+/// Sends a signal, or only counts when there is none. Returns how many processes there were; after SIGKILL, how many are left.
 pub(super) async fn signal(task: &TaskDir, id: &str, leader: Option<Process>, signal: Option<Signal>) -> u32 {
     let mut pass = 0;
     loop {
@@ -23,7 +23,7 @@ pub(super) async fn signal(task: &TaskDir, id: &str, leader: Option<Process>, si
         let Some(signal) = signal.filter(|_| count > 0) else { return count };
         process::send_to_all(&members, signal);
         if let Some(shim) = supervisor(task) {
-            // A command may have stopped it, and then nobody would tell how the command ended.
+            // A command may have stopped its shim, and a stopped shim would not record how the command ends.
             process::send(shim.pid, Signal::CONT);
         }
         pass += 1;
@@ -34,7 +34,7 @@ pub(super) async fn signal(task: &TaskDir, id: &str, leader: Option<Process>, si
     }
 }
 
-/// The shim that keeps a task.
+/// The shim that supervises a task.
 fn supervisor(task: &TaskDir) -> Option<Process> {
     let processes = task.processes();
     processes.shim.filter(|_| processes.are_supervised() && !task.of_direct_bridge())
@@ -43,12 +43,13 @@ fn supervisor(task: &TaskDir) -> Option<Process> {
 /// The living processes of a task.
 fn members(task: &TaskDir, id: &str, leader: Option<Process>) -> Vec<Stat> {
     if let Some(shim) = supervisor(task) {
-        // Whatever the command leaves behind is its shim's, wherever it goes. Asked afterwards: a shim that has written down that nothing
-        // is left takes another task, whose processes are then below it.
+        // Every process that the command leaves behind is a descendant of its shim, wherever the process moves. Checked after the
+        // descendants are read: a shim that has recorded a drained task may take another one, and the descendants are then those of the
+        // other task.
         let below = process::descendants(shim.pid);
         return if task.processes().alone { Vec::new() } else { below };
     }
-    // The number of a session is not given out again while it has members; after that it may belong to a stranger.
+    // The kernel does not reuse a session id while the session has members; after that, the id may belong to another session.
     let session = leader.map(|leader| leader.pid).filter(|pid| {
         Stat::of(*pid).is_none_or(|stat| leader.is_some_and(|leader| leader.start_ticks == stat.start_ticks))
     });

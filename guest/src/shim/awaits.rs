@@ -1,4 +1,4 @@
-//! What a process is blocked on, from the system calls of its threads as `/proc/PID/task/TID/syscall` shows them.
+//! Finds out what a process is blocked on, from the system calls of its threads as `/proc/PID/task/TID/syscall` shows them.
 //!
 //! | call | waits for |
 //! |---|---|
@@ -6,9 +6,9 @@
 //! | `select`, `pselect6` | the set to be read, in the memory of the process |
 //! | `poll`, `ppoll` | the entries with `POLLIN`, in the memory of the process |
 //! | `epoll_wait`, `epoll_pwait`, `epoll_pwait2` | the entries with `EPOLLIN`, in the fdinfo of the epoll; one within another too |
-//! | `io_uring_enter` | something, when the ring polls to read: the kernel tells the operation and not the descriptor. So it is believed only where the process has no other descriptor that it could be, see [`has_nothing_else`] |
+//! | `io_uring_enter` | an unknown descriptor, when the ring polls for reading: the kernel shows the operation and not the descriptor. So it counts only if the process has no other descriptor that it could be, see [`has_nothing_else`] |
 //!
-//! Timeouts are no matter: an event loop has some nearly always.
+//! Timeouts are ignored: an event loop nearly always has one.
 
 use std::{
     collections::BTreeSet,
@@ -17,30 +17,30 @@ use std::{
     os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _},
 };
 
-/// The most threads of a process that are looked at.
+/// The most threads of a process that are examined.
 const THREADS: usize = 512;
-/// The most descriptors of a process, or of one call, that are looked at.
+/// The most descriptors of a process, or of one call, that are examined.
 const DESCRIPTORS: u64 = 4096;
-/// The most that is read of a file in `/proc`, in bytes.
+/// The most bytes of a file in `/proc` that are read.
 const TEXT_LIMIT: u64 = 256 * 1024;
-/// How deep an epoll may stand in others.
+/// The maximum nesting depth of epolls.
 const DEPTH: u32 = 4;
-/// Events of poll and epoll that mean that something can be read.
+/// Events of poll and epoll that mean readable.
 const READABLE: u32 = (libc::POLLIN | libc::POLLRDNORM).cast_unsigned() as u32;
 /// Operations of a ring that read, or wait until something can be read: readv, `read_fixed`, `poll_add`, read, `read_multishot`.
 const RING_READS: [u32; 5] = [1, 4, 6, 22, 49];
 
-/// What the threads of one process wait for, to read it.
+/// What the threads of one process are blocked on, in order to read it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Awaited {
     /// Descriptors.
     pub(super) descriptors: BTreeSet<u64>,
-    /// Whether a ring waits for one that is not known.
+    /// Whether a ring waits for an unknown descriptor.
     pub(super) by_ring: bool,
 }
 
 impl Awaited {
-    /// Looks at all threads of a process.
+    /// Examines all threads of a process.
     pub(super) fn by(pid: u32) -> Self {
         let mut awaited = Self::default();
         let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
@@ -52,12 +52,12 @@ impl Awaited {
         awaited
     }
 
-    /// True when something waited for is a socket through which others can reach the process.
+    /// True when the process waits for a socket through which others can reach it.
     pub(super) fn has_network(&self, pid: u32) -> bool {
         self.descriptors.iter().any(|descriptor| is_network(pid, *descriptor))
     }
 
-    /// Adds what one thread waits for. None: nothing to read, or it cannot be known.
+    /// Adds what one thread waits for. None when the thread does not wait for reading, or when that cannot be known.
     fn add_call(&mut self, pid: u32, text: &str) -> Option<()> {
         let mut words = text.split_ascii_whitespace();
         let call: i64 = words.next()?.parse().ok()?;
@@ -91,13 +91,13 @@ impl Awaited {
         Some(())
     }
 
-    /// Those below `count` in the `fd_set` at an address; none there: an address of 0.
+    /// Adds the descriptors below `count` in the `fd_set` at an address. An address of 0 means an empty set.
     fn add_selected(&mut self, pid: u32, count: u64, address: u64) -> Option<()> {
         let count = count.min(DESCRIPTORS);
         if address == 0 {
             return None;
         }
-        // The kernel reads whole words, of which the lowest bytes come first on every architecture in use.
+        // The kernel reads whole words. The lowest bytes come first on every architecture in use.
         let set = memory(pid, address, count.div_ceil(8))?;
         let is_set = |number: &u64| {
             let byte = usize::try_from(*number / 8).ok().and_then(|index| set.get(index));
@@ -107,24 +107,24 @@ impl Awaited {
         Some(())
     }
 
-    /// Those of `count` times `struct pollfd` at an address.
+    /// Adds the descriptors of `count` times `struct pollfd` at an address.
     fn add_polled(&mut self, pid: u32, address: u64, count: u64) -> Option<()> {
         let entries = memory(pid, address, count.min(DESCRIPTORS) * 8)?;
         for entry in entries.chunks_exact(8) {
             let descriptor = i32::from_ne_bytes(*entry.first_chunk()?);
             let events = u16::from_ne_bytes([entry[4], entry[5]]);
             if u32::from(events) & READABLE != 0 {
-                // A negative one is passed over by the kernel too.
+                // The kernel skips negative descriptors too.
                 self.descriptors.extend(u64::try_from(descriptor).ok());
             }
         }
         Some(())
     }
 
-    /// Those of an epoll.
+    /// Adds the descriptors of an epoll.
     fn add_epoll(&mut self, pid: u32, epoll: u64, depth: u32) -> Option<()> {
         for (descriptor, inode) in epoll_entries(&proc_text(pid, "fdinfo", epoll)?) {
-            // The number may have been given to another file since.
+            // The descriptor's number may belong to another file by now.
             let file = fs::metadata(format!("/proc/{pid}/fd/{descriptor}")).ok();
             if file.is_none_or(|file| file.ino() != inode) {
                 continue;
@@ -139,8 +139,8 @@ impl Awaited {
     }
 }
 
-/// True when `is_input` holds for a descriptor of the process, and there is no other by which it could be woken: what a ring waits for is
-/// then known although the kernel does not tell.
+/// True when `is_input` holds for a descriptor of the process and no other descriptor could wake the process: then it is known what a ring
+/// waits for, although the kernel does not show it.
 pub(super) fn has_nothing_else(pid: u32, is_input: impl Fn(u64) -> bool) -> bool {
     let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
     let mut found = false;
@@ -156,7 +156,7 @@ pub(super) fn has_nothing_else(pid: u32, is_input: impl Fn(u64) -> bool) -> bool
     found
 }
 
-/// Whether a read of this descriptor could wait for something.
+/// Whether a read of this descriptor could block.
 fn can_wake(pid: u32, descriptor: u64) -> bool {
     let (Some(link), Ok(file)) = (link(pid, descriptor), fs::metadata(format!("/proc/{pid}/fd/{descriptor}"))) else {
         return true;
@@ -168,7 +168,7 @@ fn can_wake(pid: u32, descriptor: u64) -> bool {
     if kind.is_file() || kind.is_dir() || kind.is_block_device() {
         return false;
     }
-    // `/dev/null` and its like always answer.
+    // `/dev/null` and similar devices never block.
     if kind.is_char_device() && rustix::fs::major(file.rdev()) == 1 {
         return false;
     }
@@ -181,14 +181,14 @@ fn is_write_only(pid: u32, descriptor: u64) -> bool {
     flags.is_some_and(|flags| flags & libc::O_ACCMODE == libc::O_WRONLY)
 }
 
-/// Whether this is a socket of a network. One between processes of the sandbox is none: event loops wake themselves with such.
+/// Whether this is a network socket. A Unix socket is none: event loops use such sockets to wake themselves.
 fn is_network(pid: u32, descriptor: u64) -> bool {
     if !link(pid, descriptor).is_some_and(|link| link.starts_with("socket:")) {
         return false;
     }
     let mut protocol = [0; 64];
     let path = format!("/proc/{pid}/fd/{descriptor}");
-    // Where the kernel does not tell, it counts as one.
+    // If the kernel does not tell the protocol, the socket counts as a network socket.
     rustix::fs::getxattr(path, "system.sockprotoname", &mut protocol[..])
         .map_or(true, |size| !protocol.get(..size).is_some_and(|name| name.starts_with(b"UNIX")))
 }
@@ -197,7 +197,7 @@ fn link(pid: u32, descriptor: u64) -> Option<String> {
     fs::read_link(format!("/proc/{pid}/fd/{descriptor}")).ok()?.into_os_string().into_string().ok()
 }
 
-/// The beginning of a file about a descriptor.
+/// The beginning of a `/proc` file about a descriptor.
 fn proc_text(pid: u32, directory: &str, descriptor: u64) -> Option<String> {
     let mut text = String::new();
     File::open(format!("/proc/{pid}/{directory}/{descriptor}"))
@@ -214,7 +214,7 @@ fn memory(pid: u32, address: u64, size: u64) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Descriptor and inode of the entries that wait for something to read.
+/// Descriptor and inode of the entries that wait for readability.
 fn epoll_entries(fdinfo: &str) -> Vec<(u64, u64)> {
     let entry = |line: &str| {
         let rest = line.strip_prefix("tfd:")?;
@@ -228,7 +228,7 @@ fn epoll_entries(fdinfo: &str) -> Vec<(u64, u64)> {
     fdinfo.lines().filter_map(entry).collect()
 }
 
-/// Whether a ring polls for something to read. One that only waits for a timer, or for a disk, polls for nothing.
+/// Whether a ring polls for reading. A ring that only waits for a timer or a disk does not.
 fn ring_reads(fdinfo: &str) -> bool {
     let polled = fdinfo.lines().skip_while(|line| *line != "PollList:").skip(1);
     polled
@@ -249,7 +249,7 @@ mod tests {
 
     use super::*;
 
-    /// Runs `block`, which waits for the reading end of a pipe, and looks until it is seen to.
+    /// Runs `block`, which waits for the reading end of a pipe, until that wait is detected.
     fn is_seen(what: &str, block: impl FnOnce(RawFd, RawFd) + Send + 'static) {
         let (reader, mut writer) = std::io::pipe().expect("a pipe");
         let (other, _keep) = std::io::pipe().expect("a pipe");
@@ -284,7 +284,7 @@ mod tests {
 
     #[test]
     fn every_way_to_wait_is_seen() {
-        // SAFETY: every pointer is to what lives until the call returns.
+        // SAFETY: every pointer is to a value that lives until the call returns.
         #[allow(unsafe_code)]
         unsafe {
             is_seen("read", |input, _| {
@@ -365,16 +365,17 @@ mod tests {
         assert!(is(listener.as_raw_fd()) && !is(one.as_raw_fd()) && !is(reader.as_raw_fd()));
     }
 
-    /// Reads from a descriptor through a ring, and waits for that. False where the kernel makes no ring.
+    /// Reads from a descriptor through a ring, and waits for the completion. Returns false if the kernel cannot create a ring.
     fn read_by_ring(descriptor: RawFd) -> bool {
-        /// Where the parameters of a new ring say how large it is, and where its parts are, in numbers of four bytes.
+        /// Indexes into the parameters of a new ring, in numbers of 4 bytes: the ring's sizes and the offsets of its parts.
         const ENTRIES: usize = 0;
         const TAIL: usize = 11;
         const ARRAY: usize = 16;
         const READ: u8 = 22;
         let mut parameters = [0u32; 30];
         let mut byte = 0u8;
-        // SAFETY: the kernel has made the maps as large as it says, nobody else uses them, and what it reads lives until it is done.
+        // SAFETY: the kernel has made the maps as large as it says, nothing else uses them, and the memory that it reads lives until the
+        // call is done.
         #[allow(unsafe_code)]
         unsafe {
             let ring = libc::syscall(libc::SYS_io_uring_setup, 1, parameters.as_mut_ptr());
@@ -438,7 +439,7 @@ mod tests {
             let mut child = Command::new("sleep");
             let child = child.arg("60").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(stderr).spawn();
             let mut child = child.expect("sleep");
-            // The program's loader has files open for a moment, and what other tests have open goes with their children only.
+            // The dynamic loader opens files for a moment, and descriptors of other tests close only when their child processes exit.
             let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
             while has_nothing_else(child.id(), |descriptor| descriptor == 0) != alone {
                 assert!(std::time::Instant::now() < deadline, "not {alone}");

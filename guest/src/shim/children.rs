@@ -1,32 +1,33 @@
-//! The processes that a task has left to its shim, and what all of them have used.
+//! The child processes of a shim, and the resources they have used.
 
 use std::{io, os::unix::process::ExitStatusExt as _, process::ExitStatus};
 
 use errand_proto::bridge::Usage;
 
-/// What a wait has found.
+/// The result of a wait.
 #[derive(Debug)]
 pub(super) enum Waited {
-    /// This one has ended.
+    /// This process has ended.
     Ended(libc::pid_t, ExitStatus),
-    /// None has ended, and some are left.
+    /// No process has ended, and some are left.
     None,
-    /// There is none.
+    /// There is no child process.
     Childless,
 }
 
-/// Counts what the children of one task have used. Not what the kernel counts for all of this process's children: there were other tasks.
+/// Sums up what the children of one task have used. The kernel's count for all children of this process will not do: it includes earlier
+/// tasks.
 #[derive(Debug, Default)]
 pub(super) struct Children {
     used: Usage,
 }
 
 impl Children {
-    /// Takes note of a child that has ended, without waiting for one.
+    /// Reaps a child that has ended, without blocking.
     pub(super) fn reap(&mut self) -> Waited {
         loop {
             let mut status = 0;
-            // SAFETY: the structure is plain numbers, and both pointers are to what lives here.
+            // SAFETY: the structure is plain numbers, and both pointers are to local values.
             #[allow(unsafe_code)]
             let (pid, usage) = unsafe {
                 let mut usage: libc::rusage = std::mem::zeroed();
@@ -44,7 +45,7 @@ impl Children {
         }
     }
 
-    /// What those have used that have ended, with all that these have waited for.
+    /// What the ended children have used, including all processes that they have waited for.
     pub(super) fn used(&self) -> Usage {
         self.used
     }

@@ -1,4 +1,4 @@
-//! From a launch request to a kept task, or to the reason why there is none.
+//! Turns a launch request into a supervised task, or into the reason why it failed.
 
 use std::{
     fs::{self, DirBuilder, File},
@@ -29,7 +29,7 @@ use crate::{
 use errand_proto::bridge::{Claimed, Ended, LaunchRequest, Over, Process, Stream, TerminalSize, shim_report::Kind};
 use errand_task::sentinel;
 
-/// Everything that a command is started with, and what its keeper holds of it.
+/// Every descriptor that a command is started with, and the shim's ends of them.
 struct Wires {
     streams: Streams,
     outputs: Vec<Output>,
@@ -37,7 +37,7 @@ struct Wires {
     source: Source,
 }
 
-/// Claims the task, starts its command and says how that went. None when there is nothing to keep.
+/// Claims the task, starts its command and reports the result. None when there is no task to supervise.
 pub(super) fn launch(links: &mut [Link], request: LaunchRequest, last: bool, place: &Place<'_>) -> Option<Task> {
     let link = links.first_mut()?;
     let Some(directory) = TaskDir::new(place.root, &request.task_id) else {
@@ -54,7 +54,7 @@ pub(super) fn launch(links: &mut [Link], request: LaunchRequest, last: bool, pla
     match prepare(&directory, &request, place) {
         Ok(prepared) => start(link, &directory, &request, last, prepared),
         Err(failure) => {
-            // Nothing was written that could be kept: the report is all there is.
+            // No exit file could be created: the report is the only record.
             record(&directory, &request.nonce, &failure);
             link.say_end(failed(&failure), Over::default(), false);
             None
@@ -62,7 +62,7 @@ pub(super) fn launch(links: &mut [Link], request: LaunchRequest, last: bool, pla
     }
 }
 
-/// Says that the kernel makes no process for a task.
+/// Reports that the kernel cannot make a process for a task.
 pub(super) fn refuse(link: &mut Link, errno: Errno) {
     let failure = Failure::new("fork_refused", errno, "no process could be made", "");
     link.say_end(failed(&failure), Over::default(), false);
@@ -77,7 +77,7 @@ struct Prepared {
     memory: MemoryKills,
 }
 
-/// Making the directory is the claim to the one launch: whoever finds it made launches nothing.
+/// Creating the directory claims the one launch of the task: a shim that finds the directory launches nothing.
 fn claim(root: &Path, directory: &TaskDir) -> io::Result<()> {
     if spare::become_that_of(root, directory)? {
         return Ok(());
@@ -94,7 +94,7 @@ fn claim(root: &Path, directory: &TaskDir) -> io::Result<()> {
 
 fn prepare(directory: &TaskDir, request: &LaunchRequest, place: &Place<'_>) -> Result<Prepared, Failure> {
     let write = |error: io::Error| unwritable(&error);
-    // What is written here has its place on the disk: one that fills up later still has room for the result.
+    // The file gets its disk space now, so that the result can be written even if the disk is full later.
     let mut exit = own_file::create(&directory.file("exit.part")).map_err(write)?;
     exit.write_all(sentinel::head(&request.nonce).as_bytes()).map_err(write)?;
     let log = own_file::create(&directory.file("output.log")).map_err(write)?;
@@ -106,7 +106,7 @@ fn prepare(directory: &TaskDir, request: &LaunchRequest, place: &Place<'_>) -> R
     // From here on the command counts as launched.
     let mut processes = own_file::create(&directory.file("processes")).map_err(write)?;
     processes.write_all(process_line(place.shim).as_bytes()).map_err(write)?;
-    // In this order: whoever made the fence looks for that line afterwards, so that one of the two finds what the other did.
+    // Checked after the line is written: a fence reads the line after it has made its mark. So at least one of the two sees the other.
     if directory.is_fenced() {
         let message = "the launch was given up before the command ran".to_owned();
         return Err(Failure { word: "launch_interrupted", errno: 0, message });
@@ -132,7 +132,7 @@ fn start(
             return None;
         }
     };
-    // A disk that is full by now keeps nobody from running.
+    // A disk that is full by now must not keep the command from running.
     let processes = processes.write_all(process_line(process).as_bytes()).is_ok().then_some(processes);
     let made = Instant::now();
     link.start = Some((process, made));
@@ -155,7 +155,7 @@ fn start(
     }))
 }
 
-/// The command's standard streams, and their other ends.
+/// Makes the command's standard streams and the shim's ends of them.
 fn wire(request: &LaunchRequest) -> Result<Wires, Errno> {
     if let Some(size) = request.terminal {
         return wire_terminal(size);
@@ -184,7 +184,7 @@ fn wire(request: &LaunchRequest) -> Result<Wires, Errno> {
     Ok(Wires { streams, outputs, input: input.map(|writer| Input::new(writer, false)), source })
 }
 
-/// A pipe whose reading end does not block.
+/// A pipe whose reading end is non-blocking.
 fn output_pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     rustix::io::ioctl_fionbio(&reader, true)?;
@@ -208,7 +208,7 @@ fn wire_terminal(size: TerminalSize) -> Result<Wires, Errno> {
     Ok(Wires { streams, outputs, input: Some(Input::new(writer, true)), source })
 }
 
-/// Gives a terminal a size.
+/// Sets the size of a terminal.
 pub(super) fn resize(master: impl std::os::fd::AsFd, size: TerminalSize) -> Result<(), Errno> {
     let number = |value: u32| u16::try_from(value).unwrap_or(u16::MAX);
     let size = rustix::termios::Winsize {
@@ -220,18 +220,18 @@ pub(super) fn resize(master: impl std::os::fd::AsFd, size: TerminalSize) -> Resu
     rustix::termios::tcsetwinsize(master, size)
 }
 
-/// A process by its number and start.
+/// A process identified by its pid and start time.
 pub(super) fn identity(pid: u32) -> Process {
     Process { pid, start_ticks: Stat::of(pid).map_or(0, |stat| stat.start_ticks) }
 }
 
-/// Completes the sentinel. It exists only when it is whole. False when it does not.
+/// Completes the sentinel. The sentinel exists only when it is complete. Returns false when that fails.
 pub(super) fn finish(directory: &TaskDir, mut exit: File, result: &str) -> bool {
     let written = exit.write_all(format!("{result}\n").as_bytes());
     written.is_ok() && fs::rename(directory.file("exit.part"), directory.file("exit")).is_ok()
 }
 
-/// Leaves what can be left of a launch that came to nothing.
+/// Records as much as possible of a launch that failed.
 fn record(directory: &TaskDir, nonce: &str, failure: &Failure) {
     let part = directory.file("exit.part");
     if own_file::write(&part, &format!("{}{}\n", sentinel::head(nonce), failure.result())).is_ok() {
@@ -249,7 +249,7 @@ fn unwritable(error: &io::Error) -> Failure {
 }
 
 impl Failure {
-    /// As the exit file says it.
+    /// The failure in the format of the exit file.
     fn result(&self) -> String {
         format!("failed {} {} {}", self.word, self.errno, self.message.replace('\n', " "))
     }

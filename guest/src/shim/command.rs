@@ -1,4 +1,4 @@
-//! From a launch request to a running process, or to what stood in the way.
+//! Turns a launch request into a running process, or into the reason why it failed.
 
 use std::{
     collections::BTreeMap,
@@ -21,9 +21,9 @@ use crate::{
 };
 use errand_proto::bridge::{LaunchRequest, ResourceLimits, ShellText, launch_request::Program};
 
-/// A longer command text is put into a file: the kernel takes no argument over 128 KiB (MAX_ARG_STRLEN).
+/// A longer command text is put into a file: the kernel accepts no argument over 128 KiB (MAX_ARG_STRLEN).
 const TEXT_LIMIT: usize = 96 * 1024;
-/// The most of a name that a message repeats, in bytes.
+/// The most bytes of a name that a message repeats.
 const ABOUT_LIMIT: usize = 200;
 
 /// The standard streams of a command.
@@ -31,14 +31,14 @@ pub(super) struct Streams {
     pub(super) stdin: OwnedFd,
     pub(super) stdout: OwnedFd,
     pub(super) stderr: OwnedFd,
-    /// Whether they are a terminal that shall become the command's own.
+    /// Whether they are a terminal that becomes the command's controlling terminal.
     pub(super) terminal: bool,
 }
 
-/// Why a command was not started, as the exit file says it.
+/// Why a command was not started, as the exit file states it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Failure {
-    /// A word of the exit file.
+    /// One of the exit file's keywords.
     pub(super) word: &'static str,
     pub(super) errno: i32,
     pub(super) message: String,
@@ -52,24 +52,24 @@ impl Failure {
     }
 }
 
-/// The stack of a child until it is another program, in bytes. Below the size from which memory is taken from the kernel for each launch and
-/// given back after it.
+/// The stack in bytes that a child uses until it executes its program. It is smaller than the size from which malloc maps memory for each
+/// allocation and unmaps it afterwards.
 const STACK: usize = 96 * 1024;
 
-/// What a child is made with, and what it leaves.
+/// The input and the result of a child.
 struct Child<'a> {
     command: &'a Command,
     streams: Streams,
     failed: Option<(Stage, Errno)>,
 }
 
-/// The child.
+/// The child's main function.
 extern "C" fn become_it(child: *mut libc::c_void) -> libc::c_int {
-    // SAFETY: whoever made the child waits, and has given it this.
+    // SAFETY: the parent waits for the child and has passed a pointer to this value.
     #[allow(unsafe_code)]
     let child = unsafe { &mut *child.cast::<Child<'_>>() };
     child.failed = Some(child.command.become_it(&child.streams));
-    // SAFETY: ends the child without running what belongs to its parent.
+    // SAFETY: exits the child without running exit handlers of its parent.
     #[allow(unsafe_code)]
     unsafe {
         libc::_exit(127)
@@ -84,13 +84,13 @@ enum Stage {
     User,
     Workdir,
     Exec,
-    /// The program is there, and what it needs to run is not.
+    /// The program exists, but something it needs to run (its interpreter or loader) does not.
     Interpreter,
 }
 
 /// A command that is ready to be started.
 pub(super) struct Command {
-    /// What to try in turn: the first program that is there is run.
+    /// The programs to try in turn: the first that exists is executed.
     candidates: Vec<Vec<CString>>,
     env: Vec<CString>,
     path: String,
@@ -145,14 +145,14 @@ impl Command {
 
     /// Starts the command, and returns its process id once the kernel has accepted the program.
     ///
-    /// The child shares this process's memory until then, and this process waits meanwhile: copying memory that is given up at once would
-    /// take longer than all the rest.
+    /// The child shares this process's memory until then, and this process is suspended meanwhile: copying memory that the exec discards at
+    /// once would take longer than everything else.
     pub(super) fn start(&self, streams: Streams) -> Result<u32, Failure> {
         let mut child = Child { command: self, streams, failed: None };
         let mut stack = Vec::<u128>::with_capacity(STACK / size_of::<u128>());
         let top = stack.spare_capacity_mut().as_mut_ptr_range().end;
-        // SAFETY: the stack is the child's alone and aligned, and lives, as all that the child uses, until it has ended or become another
-        // program. This process has one thread, which does nothing meanwhile.
+        // SAFETY: only the child uses the stack, which is aligned. The stack and everything else the child uses live until the child has
+        // exited or executed its program. This process has one thread, which is suspended meanwhile.
         #[allow(unsafe_code)]
         let pid = unsafe {
             let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
@@ -161,7 +161,7 @@ impl Command {
         let Ok(number) = u32::try_from(pid) else {
             return Err(refused(&io::Error::last_os_error()));
         };
-        // SAFETY: written by the child, which the compiler does not see.
+        // SAFETY: the child writes this value, which the compiler cannot see.
         #[allow(unsafe_code)]
         let failed = unsafe { (&raw const child.failed).read_volatile() };
         match failed {
@@ -173,7 +173,7 @@ impl Command {
         }
     }
 
-    /// In the child: becomes the command, or returns what stood in the way.
+    /// In the child: executes the command, or returns what failed.
     fn become_it(&self, streams: &Streams) -> (Stage, Errno) {
         match self.settle(streams) {
             Ok(()) => self.exec(),
@@ -181,7 +181,7 @@ impl Command {
         }
     }
 
-    /// Everything about the process but its program.
+    /// Sets up everything about the process but its program.
     fn settle(&self, streams: &Streams) -> Result<(), (Stage, Errno)> {
         let at = |stage| move |errno| (stage, errno);
         rustix::process::setsid().map_err(at(Stage::Terminal))?;
@@ -197,7 +197,7 @@ impl Command {
             rustix::process::setrlimit(resource, limit).map_err(at(Stage::Limits))?;
         }
         if self.nice > 0 {
-            // Absolute, where `nice` would add to a niceness that the sandbox could not get rid of. What is nicer already stays so.
+            // Set as an absolute value: `nice` would add to a niceness that the sandbox cannot lower. A higher niceness stays.
             let wanted = i32::try_from(self.nice).unwrap_or(19);
             match rustix::process::setpriority_process(None, wanted) {
                 Ok(()) | Err(Errno::ACCESS | Errno::PERM) => {}
@@ -208,12 +208,13 @@ impl Command {
             change_user(identity).map_err(at(Stage::User))?;
         }
         give_up_capabilities();
-        // Dies with its shim: without it nobody would learn how it ended. After the change of user, with which the kernel forgets this.
+        // The command dies with its shim: without the shim, the result would be lost. Set after the change of user, because that change
+        // clears the setting.
         let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
         if let Some(workdir) = &self.workdir {
             rustix::process::chdir(workdir.as_c_str()).map_err(at(Stage::Workdir))?;
         }
-        // A shim blocks signals that a command must get. What each does is the default: the spawner has seen to that.
+        // A shim blocks signals that a command must get. Their actions are already the default: the spawner has reset them.
         exec::unblock_signals();
         Ok(())
     }
@@ -269,7 +270,7 @@ fn refused(error: &io::Error) -> Failure {
     Failure::new("fork_refused", errno, "no process could be made", &error.to_string())
 }
 
-/// The shells to try, and how they get the text.
+/// The shells to try, and how each gets the text.
 fn shell(task: &TaskDir, text: &ShellText, other_user: bool) -> Result<Vec<Vec<String>>, Failure> {
     let arguments = if text.text.len() > TEXT_LIMIT {
         let path = task.file("command");
@@ -279,7 +280,7 @@ fn shell(task: &TaskDir, text: &ShellText, other_user: bool) -> Result<Vec<Vec<S
         })?;
         vec![path.to_string_lossy().into_owned()]
     } else {
-        // What looks like an option is none.
+        // A text that looks like an option must not be taken for one.
         let blank = if text.text.starts_with(['-', '+']) { " " } else { "" };
         vec!["-c".to_owned(), format!("{blank}{}", text.text)]
     };
@@ -291,7 +292,7 @@ fn write_command(directory: &Path, path: &Path, text: &[u8], other_user: bool) -
     File::options().write(true).create_new(true).mode(0o600).open(path)?.write_all(text)?;
     if other_user {
         rustix::fs::chmod(path, rustix::fs::Mode::from_raw_mode(0o644))?;
-        // The other user's shell has to come to the file, and sees nothing else there.
+        // The other user's shell must be able to reach the file, but not list the directories.
         for directory in directory.ancestors().take(2) {
             rustix::fs::chmod(directory, rustix::fs::Mode::from_raw_mode(0o711))?;
         }
@@ -314,7 +315,7 @@ fn environment(request: &LaunchRequest, identity: Option<&Identity>) -> BTreeMap
         env.entry("TERM".into()).or_insert_with(|| "xterm-256color".into());
     }
     env.extend(request.env.iter().map(|(name, value)| (name.into(), value.into())));
-    // The mark by which the command's processes are found; last, so that nothing takes its place.
+    // The marker by which the command's processes are found. Set last, so that no other variable replaces it.
     env.insert("ERRAND_TASK_ID".into(), request.task_id.clone().into());
     env
 }
@@ -341,7 +342,7 @@ fn change_user(identity: &Identity) -> Result<(), Errno> {
     if same && rustix::process::getuid().as_raw() != 0 {
         return Ok(());
     }
-    // SAFETY: the pointer and the length are those of one living vector; the others take numbers.
+    // SAFETY: the pointer and the length are those of one living vector; the other calls take numbers.
     #[allow(unsafe_code)]
     unsafe {
         check(libc::setgroups(identity.groups.len(), identity.groups.as_ptr()))?;
@@ -350,7 +351,7 @@ fn change_user(identity: &Identity) -> Result<(), Errno> {
     }
 }
 
-/// Where a sandbox has capabilities for its bridge alone, the command gets none: under no_new_privs it cannot come by them again.
+/// Drops all capabilities: a sandbox may have some for its bridge process alone. Under no_new_privs the command cannot regain them.
 fn give_up_capabilities() {
     use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
     let of_bridge = CapabilitySet::KILL | CapabilitySet::SETGID | CapabilitySet::SETUID;
@@ -360,7 +361,7 @@ fn give_up_capabilities() {
     }
 }
 
-/// Waits for a child that is about to end.
+/// Waits for a child that is about to exit.
 fn reap(pid: libc::pid_t) {
     if let Some(pid) = rustix::process::Pid::from_raw(pid) {
         let _ =
@@ -379,13 +380,13 @@ mod tests {
     fn a_command_dies_with_whoever_started_it_also_as_another_user() {
         let root = tempfile::tempdir().expect("a directory");
         let task = TaskDir::new(root.path(), "t").expect("an id");
-        // Only root can be somebody else.
+        // Only root can change the user.
         let users = if rustix::process::getuid().is_root() { ["", "4711:4711"].as_slice() } else { &[""] };
         for user in users {
             let program = Some(Program::Argv(Argv { arguments: vec!["sleep".to_owned(), "100".to_owned()] }));
             let request = LaunchRequest { program, user: (*user).to_owned(), ..LaunchRequest::default() };
             let command = Command::prepare(&task, &request, 0o022).expect("prepared");
-            // To the kernel, a thread is a parent.
+            // The kernel counts a thread as a parent for the death signal.
             let pid = std::thread::spawn(move || {
                 let null = || File::options().read(true).write(true).open("/dev/null").expect("open").into();
                 let streams = Streams { stdin: null(), stdout: null(), stderr: null(), terminal: false };

@@ -1,4 +1,4 @@
-//! Standard input of a command that takes some: a pipe, or its terminal.
+//! Standard input of a command that takes input: a pipe, or the command's terminal.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -12,28 +12,28 @@ use errand_proto::bridge::{InputRefusal, InputTaken, WriteInputRequest};
 
 /// Where input goes.
 pub(super) struct Input {
-    /// None once the end was written.
+    /// None once the end of input was written.
     target: Option<OwnedFd>,
     terminal: bool,
-    /// Of a terminal.
+    /// The state of a terminal's current line.
     line: Line,
-    /// Bytes ever taken.
+    /// Total number of bytes taken.
     taken: u64,
     ended: bool,
 }
 
 impl Input {
-    /// Into the writing end of a pipe, or a terminal, neither of which blocks.
+    /// Takes the writing end of a pipe, or a terminal. Both must be non-blocking.
     pub(super) fn new(target: OwnedFd, terminal: bool) -> Self {
         Self { target: Some(target), terminal, line: Line::default(), taken: 0, ended: false }
     }
 
-    /// What is waited on while an input is not taken whole.
+    /// The descriptor to poll while an input is not completely taken.
     pub(super) fn target(&self) -> Option<BorrowedFd<'_>> {
         self.target.as_ref().map(AsFd::as_fd)
     }
 
-    /// Writes what the command has room for. The answer, unless there is something left.
+    /// Writes as much as the command has room for. Returns the answer, or none if some input is left.
     pub(super) fn write(&mut self, request: &mut WriteInputRequest) -> Option<InputTaken> {
         let offset = *request.offset.get_or_insert(self.taken);
         if offset > self.taken {
@@ -43,7 +43,7 @@ impl Input {
             let skip = usize::try_from(self.taken - offset).unwrap_or(usize::MAX);
             let rest = request.data.get(skip..).unwrap_or_default();
             let Some(target) = &self.target else {
-                // All of it was taken before: a repetition is no mistake.
+                // The command took all of it before: repeating a request is not an error.
                 let repeated = rest.is_empty() && (self.ended || !request.end);
                 return Some(self.answer(if repeated { InputRefusal::Unspecified } else { InputRefusal::Closed }));
             };
@@ -51,10 +51,10 @@ impl Input {
                 if request.end && !self.end() {
                     return None;
                 }
-                // A terminal has taken an end and stays open.
+                // A terminal takes an end of input and stays open.
                 return Some(InputTaken { ended: request.end || self.ended, ..self.answer(InputRefusal::Unspecified) });
             }
-            // One that nobody has open any more has no mode, and nothing to be lost.
+            // A terminal that no process has open has no mode, and nothing can be lost.
             let mode = if self.terminal { tcgetattr(target).ok() } else { None };
             let fits = mode.as_ref().map_or(rest.len(), |mode| self.line.fits(rest, mode));
             let Some(piece) = rest.get(..fits).filter(|piece| !piece.is_empty()) else {
@@ -77,10 +77,10 @@ impl Input {
         }
     }
 
-    /// Writes the end. False when there is no room for it.
+    /// Writes the end of input. Returns false when there is no room for it.
     fn end(&mut self) -> bool {
         if let (true, Some(target)) = (self.terminal, &self.target) {
-            // A terminal stays open; its line discipline makes an end of this character.
+            // A terminal stays open; its line discipline turns this character into an end of input.
             let mode = tcgetattr(target).ok();
             let code = mode.as_ref().map_or(4, |mode| mode.special_codes[SpecialCodeIndex::VEOF]);
             if rustix::io::write(target, &[code]) == Err(Errno::AGAIN) {
@@ -96,12 +96,12 @@ impl Input {
         true
     }
 
-    /// Where it stands now.
+    /// An answer with the current position.
     pub(super) fn answer(&self, refusal: InputRefusal) -> InputTaken {
         InputTaken { taken: self.taken, ended: self.ended, refusal: refusal.into(), line_full: false }
     }
 
-    /// Nobody will read any more.
+    /// Called when no process will read the input any more.
     pub(super) fn close(&mut self) {
         if !self.terminal {
             self.target = None;

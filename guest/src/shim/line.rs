@@ -1,21 +1,21 @@
-//! The line that a terminal collects in canonical mode. The kernel keeps 4095 bytes of one, drops what is beyond, and tells nobody: so what is
-//! beyond is not written.
+//! The line that a terminal collects in canonical mode. The kernel keeps 4095 bytes of a line and silently drops the rest, so the shim does
+//! not write the rest.
 //!
-//! Followed are the characters that end a line and the ones that shorten it, as far as that keeps the length from being taken for too short.
-//! Not seen is a mode that changes while what was written is on its way through the terminal.
+//! Tracks the characters that end a line, and those that shorten it as far as needed to never underestimate the line's length. Does not
+//! notice a mode that changes while written bytes are still on their way through the terminal.
 
 use rustix::termios::{InputModes, LocalModes, SpecialCodeIndex, Termios};
 
-/// The most bytes of a line, without what ends it (`N_TTY_BUF_SIZE` less one).
+/// The most bytes of a line, without the character that ends it (`N_TTY_BUF_SIZE` less one).
 const LIMIT: usize = 4095;
-/// The code of a special character that there is none of.
+/// The code of a special character that is disabled.
 const DISABLED: u8 = 0;
 
-/// What was written since the last end of a line.
+/// The bytes written since the last end of a line.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Line {
     length: usize,
-    /// Whether the next byte has no special meaning.
+    /// Whether the next byte loses its special meaning.
     literal: bool,
 }
 
@@ -25,14 +25,14 @@ impl Line {
         bytes.iter().position(|byte| !self.take(*byte, mode)).unwrap_or(bytes.len())
     }
 
-    /// Takes note of bytes that were written.
+    /// Records bytes that were written.
     pub(super) fn written(&mut self, bytes: &[u8], mode: &Termios) {
         for byte in bytes {
             self.take(*byte, mode);
         }
     }
 
-    /// Goes on by one byte. False when the terminal would drop it.
+    /// Advances by one byte. Returns false when the terminal would drop the byte.
     fn take(&mut self, byte: u8, mode: &Termios) -> bool {
         let local = |modes| mode.local_modes.contains(modes);
         let is = |index| byte == mode.special_codes[index] && byte != DISABLED;
@@ -49,7 +49,7 @@ impl Line {
         }
         let signals = [SpecialCodeIndex::VINTR, SpecialCodeIndex::VQUIT, SpecialCodeIndex::VSUSP];
         if local(LocalModes::ISIG) && signals.into_iter().any(is) {
-            // With it the terminal forgets what was typed, unless it was told not to.
+            // A signal character discards the typed line, unless NOFLSH is set.
             self.length = if local(LocalModes::NOFLSH) { self.length } else { 0 };
         } else if is(SpecialCodeIndex::VERASE) {
             self.length = self.length.saturating_sub(1);
@@ -70,7 +70,7 @@ impl Line {
     }
 }
 
-/// Whether this ends a line.
+/// Whether this byte ends a line.
 fn ends(byte: u8, mode: &Termios) -> bool {
     let input = |modes| mode.input_modes.contains(modes);
     let codes = [SpecialCodeIndex::VEOF, SpecialCodeIndex::VEOL, SpecialCodeIndex::VEOL2];
@@ -105,7 +105,7 @@ mod tests {
         (master, slave)
     }
 
-    /// What a reader gets of what fits of `typed`, and of a newline after it.
+    /// Returns how many bytes of `typed` fit, and what a reader gets after those bytes and a newline are written.
     fn read_back(typed: &[u8]) -> (usize, Vec<u8>) {
         let (master, slave) = terminal();
         let mode = tcgetattr(&master).expect("a mode");
@@ -128,9 +128,9 @@ mod tests {
             (full.clone(), LIMIT, LIMIT),
             (after(b"b"), LIMIT, LIMIT),
             (after(b"bbbbb"), LIMIT, LIMIT),
-            // One erased, one more typed.
+            // One byte erased, one more typed.
             (after(&[erase, b'b', b'c']), LIMIT + 2, LIMIT),
-            // A newline without its meaning is a byte like others.
+            // A literal newline is an ordinary byte.
             ([&full[..LIMIT - 1], &[literal, b'\n', b'b']].concat(), LIMIT + 1, LIMIT),
         ] {
             let (wrote, mut read) = read_back(&typed);

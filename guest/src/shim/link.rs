@@ -1,4 +1,4 @@
-//! The bridges that listen to a shim: one connection for each that follows the task, or asks something of it.
+//! Connections of a shim to bridge processes: one for each call that follows the task or sends it an order.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -14,26 +14,26 @@ use errand_proto::bridge::{
 };
 use errand_proto::frame::{self, Decoder};
 
-/// How long a start waits to be told. As long as the server waits to write it down.
+/// How long the report of a start may be delayed. The server delays its write of the start just as long.
 const TOGETHER: Duration = Duration::from_millis(20);
 
 /// One connection.
 pub(super) struct Link {
     socket: UnixStream,
     decoder: Decoder,
-    /// Set while the other side waits for more output than this.
+    /// Set while the other side waits for more output than this position.
     pub(super) follows: Option<u64>,
-    /// What the other side wants written and the command has not taken yet.
+    /// Input that the other side wants written and the command has not taken yet.
     pub(super) input: Option<WriteInputRequest>,
-    /// The start of the command, that is not told yet, and when that was: it waits for what comes next, to travel with it.
+    /// The start of the command if it is not reported yet, and when it was: the report is delayed so that it can be sent with the next one.
     pub(super) start: Option<(Process, Instant)>,
-    /// Whether launches are asked for here.
+    /// Whether this connection may ask for launches.
     launches: bool,
     broken: bool,
 }
 
 impl Link {
-    /// A connection of somebody who has come.
+    /// Wraps a connection that was accepted on the socket.
     pub(super) fn new(socket: OwnedFd) -> io::Result<Self> {
         let socket = UnixStream::from(socket);
         socket.set_nonblocking(true)?;
@@ -48,38 +48,39 @@ impl Link {
         })
     }
 
-    /// The connection that a shim is born with.
+    /// Wraps the connection that a shim is started with.
     pub(super) fn first(socket: OwnedFd) -> io::Result<Self> {
         Ok(Self { launches: true, ..Self::new(socket)? })
     }
 
-    /// True where launches are asked for.
+    /// True if this connection may ask for launches.
     pub(super) fn launches(&self) -> bool {
         self.launches
     }
 
-    /// False when the other side is gone.
+    /// False when the other side has closed the connection.
     pub(super) fn is_open(&self) -> bool {
         !self.broken
     }
 
-    /// When to tell the start by itself.
+    /// When the report of the start is due on its own.
     pub(super) fn start_due(&self) -> Option<Instant> {
         self.start.map(|(_, made)| made + TOGETHER)
     }
 
-    /// Tells the start now.
+    /// Sends the report of the start now.
     pub(super) fn tell_start(&mut self) {
         self.write(&[]);
     }
 
-    /// Says something. Reports are few and small: a side that has no room for one has stopped reading, and is let go.
+    /// Sends a report. Reports are few and small: a connection that has no room for one is closed, because its other side has stopped
+    /// reading.
     pub(super) fn say(&mut self, kind: Kind) {
         self.write(&frame::encode(&ShimReport { kind: Some(kind) }));
     }
 
-    /// Says how it ended and that nothing follows, in one piece: whoever listens is woken once. Where launches are asked for, also whether
-    /// this process takes the next.
+    /// Reports how the command ended and that nothing follows, in one write, so that the receiver wakes up only once. Where launches may be
+    /// asked for, also reports whether this process takes the next one.
     pub(super) fn say_end(&mut self, ended: Ended, over: Over, free: bool) {
         let free = (free && self.launches).then_some(Kind::Free(Free {}));
         let kinds = [Kind::Ended(ended), Kind::Over(over)].into_iter().chain(free);
@@ -98,7 +99,7 @@ impl Link {
         }
     }
 
-    /// The orders that have come.
+    /// The orders that have arrived.
     pub(super) fn orders(&mut self) -> Vec<ShimOrder> {
         let mut buffer = [0u8; 16 * 1024];
         loop {

@@ -1,4 +1,4 @@
-//! The log of one task: written as output comes, bounded by a limit, never in the command's way.
+//! The log of one task: written as output arrives, bounded by a limit, never blocking the command.
 
 use std::{
     fs::{self, File},
@@ -15,31 +15,31 @@ use rustix::{
 use crate::{own_file, streams::StreamsWriter, task_dir::TaskDir};
 use errand_proto::bridge::{Gap, Stream};
 
-/// What is read at once where the kernel cannot move it, in bytes.
+/// Read size in bytes when the kernel cannot splice.
 const BUFFER: usize = 16 * 1024;
-/// The most that the kernel moves at once, in bytes.
+/// The most bytes spliced at once.
 const MOVE: usize = 1024 * 1024;
-/// After so many bytes the command writes much.
+/// From this many bytes of output on, a command counts as writing much.
 pub(super) const MUCH: u64 = 1024 * 1024;
-/// What is read at once then, in bytes: small enough to be in a core's cache when it is written. Writes end at multiples of it, which a file system
-/// keeps in larger pieces of memory.
+/// Read size in bytes for a command that writes much: small enough to still be in a core's cache when it is written. Writes end at
+/// multiples of this size, because a file system then caches the file in larger folios.
 const LARGE_BUFFER: usize = 64 * 1024;
-/// Holes begin and end at such positions: the kernel frees whole blocks only.
+/// Holes begin and end at multiples of this size: the kernel frees only whole blocks.
 const BLOCK: u64 = 4096;
-/// In how many steps the tail moves on by its own length. Until the next step so much more than the limit is on the disk: more steps use
-/// less of it, fewer are less work.
+/// The number of steps in which the tail advances by its own length. Until the next step, the disk holds up to one step more than the
+/// limit. More steps use less disk; fewer steps are less work.
 const STEPS: u64 = 8;
-/// The shortest and the longest such step, in bytes.
+/// The shortest and the longest step, in bytes.
 const STEP: std::ops::RangeInclusive<u64> = 64 * 1024..=8 * 1024 * 1024;
 
-/// What a read from the command found.
+/// The result of a read from the command.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Taken {
-    /// So many bytes.
+    /// This many bytes.
     Bytes(usize),
-    /// Nothing now.
+    /// No output for now.
     Nothing,
-    /// Nothing ever again.
+    /// The end of the stream.
     End,
 }
 
@@ -48,22 +48,22 @@ pub(super) struct Log {
     task: TaskDir,
     file: File,
     streams: Option<StreamsWriter>,
-    /// Size of all output in bytes.
+    /// Size of the whole output in bytes.
     size: u64,
     /// The most bytes that are kept.
     limit: u64,
-    /// The most bytes that are on the disk before something older has to go.
+    /// The most bytes on the disk before older ones must be freed.
     most: u64,
     gap: Option<Gap>,
     /// False once the file system has refused to make a hole.
     holes: bool,
     incomplete: bool,
-    /// Of a command that writes much; empty before.
+    /// Used for a command that writes much; empty before.
     buffer: Vec<u8>,
 }
 
 impl Log {
-    /// Into the empty files of a task. `limit` 0: everything is kept.
+    /// Writes to the empty files of a task. `limit` 0: everything is kept.
     pub(super) fn new(task: &TaskDir, file: File, streams: Option<File>, limit: u64) -> Self {
         let limit = if limit == 0 { u64::MAX } else { limit };
         let step = (limit / 2 / STEPS).clamp(*STEP.start(), *STEP.end());
@@ -81,30 +81,30 @@ impl Log {
         }
     }
 
-    /// Bytes of output so far, with what was not kept.
+    /// Size of the output so far in bytes, including what was not kept.
     pub(super) fn size(&self) -> u64 {
         self.size
     }
 
-    /// What was not kept because of the limit.
+    /// The range that was not kept because of the limit.
     pub(super) fn gap(&self) -> Option<Gap> {
         self.gap
     }
 
-    /// True when something could not be written.
+    /// True when some output could not be written.
     pub(super) fn incomplete(&self) -> bool {
         self.incomplete
     }
 
-    /// Takes what is there from `source`, at most some megabytes.
+    /// Reads what is available from `source`, at most a few megabytes.
     pub(super) fn take(&mut self, source: impl AsFd, stream: Stream, is_pipe: bool) -> Taken {
         if let Some(streams) = &mut self.streams
             && streams.switch(self.size, stream).is_err()
         {
             self.note_incomplete();
         }
-        // Without memory of one's own. But while the kernel moves something into a file, the command cannot write to its pipe: when it writes
-        // much, copying is faster.
+        // Splice needs no memory of this process. But while the kernel splices into a file, the command cannot write to its pipe: for a
+        // command that writes much, copying is faster.
         if is_pipe && self.keeps() && self.size < MUCH {
             let mut position = self.size;
             match splice(&source, None, &self.file, Some(&mut position), self.room(), SpliceFlags::NONBLOCK) {
@@ -114,7 +114,7 @@ impl Log {
                     return Taken::Bytes(moved);
                 }
                 Err(Errno::AGAIN | Errno::INTR) => return Taken::Nothing,
-                // The disk is full, or the file system cannot do this: by hand, and what cannot be written is dropped.
+                // The disk is full, or the file system cannot splice: copies instead, and drops what cannot be written.
                 Err(_) => {}
             }
         }
@@ -141,7 +141,7 @@ impl Log {
                 Taken::Bytes(read)
             }
             Err(Errno::AGAIN | Errno::INTR) => Taken::Nothing,
-            // A terminal says so when nobody has it open any more.
+            // A terminal returns an error when no process has it open.
             Err(_) => Taken::End,
         }
     }
@@ -167,12 +167,12 @@ impl Log {
         }
     }
 
-    /// False when the limit is reached and nothing older can go for what is new.
+    /// False when the limit is reached and no older bytes can be freed for new ones.
     fn keeps(&self) -> bool {
         self.holes || self.gap.is_none()
     }
 
-    /// How much can be added before something older has to go.
+    /// How many bytes can be added before older ones must be freed.
     fn room(&self) -> usize {
         usize::try_from(self.most - self.kept()).unwrap_or(MOVE).min(MOVE)
     }
@@ -188,29 +188,29 @@ impl Log {
         }
     }
 
-    /// Lets go what is more than the limit, once no more is to come for now. Head and tail then add up to the limit.
+    /// Frees everything beyond the limit, when no more output is expected for now. Head and tail then add up to the limit.
     pub(super) fn settle(&mut self) {
         if self.keeps() && self.kept() > self.limit {
             self.trim();
         }
     }
 
-    /// Lets go what lies between the head and the newest tail.
+    /// Frees the range between the head and the newest tail.
     fn trim(&mut self) {
         let before = self.gap;
         let start = self.limit / 2;
         let gap = Gap { start, end: self.size - (self.limit - start) };
         if !self.holes || self.write_gap(gap).is_err() || self.free(before, gap).is_err() {
-            // The tail cannot move: what comes from here on is not kept.
+            // The tail cannot advance: output from here on is not kept.
             self.holes = false;
             self.gap = before;
-            // First, so that there is room for writing the gap down where the disk is full.
+            // Done first, so that a full disk has room to record the gap.
             let _ = self.file.set_len(before.map_or(self.limit, |gap| gap.start));
             self.drop_newest();
         }
     }
 
-    /// Gives the disk back what is in the gap and was not given back before.
+    /// Frees the part of the gap that was not freed before.
     fn free(&self, before: Option<Gap>, gap: Gap) -> io::Result<()> {
         let freed = before.map_or(0, |before| before.end / BLOCK * BLOCK);
         let start = gap.start.next_multiple_of(BLOCK).max(freed);
@@ -222,10 +222,10 @@ impl Log {
         Ok(rustix::io::retry_on_intr(|| fallocate(&self.file, flags, start, end - start))?)
     }
 
-    /// Where no hole can be made, the gap is at the end.
+    /// Where no hole can be made, the gap is at the end of the log.
     fn drop_newest(&mut self) {
         let gap = Gap { start: self.gap.map_or(self.limit, |gap| gap.start).min(self.size), end: self.size };
-        // Whether or not it can be written down: nothing more is kept.
+        // Nothing more is kept, whether or not the gap can be recorded.
         let _ = self.write_gap(gap);
         self.gap = Some(gap);
     }
@@ -241,7 +241,7 @@ impl Log {
     fn note_incomplete(&mut self) {
         if !self.incomplete {
             self.incomplete = true;
-            // The mark takes an inode and no block: it can be made where nothing else can.
+            // The mark takes an inode and no block, so it can be created even on a full disk.
             let _ = own_file::mark(&self.task.file("incomplete"));
         }
     }
@@ -289,7 +289,7 @@ mod tests {
             }
         }
         drop(writer);
-        // A process that another test just made has all pipes until it is another program.
+        // A child that another test just forked holds all pipes open until it executes its program.
         let ended = loop {
             match log.take(&reader, stream, true) {
                 Taken::Nothing => std::thread::yield_now(),
@@ -317,12 +317,12 @@ mod tests {
         );
     }
 
-    /// So many bytes that are different at each place.
+    /// Returns this many bytes with a different value at each position.
     fn numbers(size: usize) -> Vec<u8> {
         (0..u32::MAX).flat_map(|number| format!("{number:09}\n").into_bytes()).take(size).collect()
     }
 
-    /// Checks that what is kept is right and returns how much it is.
+    /// Checks that the kept bytes are right and returns how many they are.
     fn kept(task: &TaskDir, all: &[u8]) -> u64 {
         let pieces = read(task);
         for (offset, _, bytes) in &pieces {
@@ -370,7 +370,7 @@ mod tests {
                 let gap = (size > limit).then(|| Gap { start: head, end: size - (limit - head) });
                 assert_eq!((log.size(), log.gap(), task.gap()), (size, gap, gap), "{limit}");
                 assert_eq!(kept(&task, &all), size.min(limit), "{size} of {limit}");
-                // A daemon writes on.
+                // A daemon goes on writing.
                 feed(&mut log, &all[..1], Stream::Stdout);
                 log.settle();
                 let missing = log.gap().map_or(0, |gap| gap.end - gap.start);

@@ -1,4 +1,4 @@
-//! What the processes of a silent command do: whether they work, and whether one waits for input.
+//! Observes the processes of a silent command: whether they work, and whether one waits for input.
 
 use std::{
     collections::BTreeMap,
@@ -14,17 +14,18 @@ use super::awaits::{self, Awaited};
 use crate::process::{self, Stat};
 use errand_proto::bridge::{Activity, Waiting};
 
-/// A silent command without input that does nothing is looked at less and less often, down to so much: it can only begin to work again.
+/// An idle silent command without input is checked less and less often, down to once in this many intervals: its state can change only to
+/// working.
 const LONGEST: u32 = 12;
-/// The share of the time between two looks that makes a command a working one: what only looks around now and then uses less.
+/// The share of CPU time between two checks from which a command counts as working. A program that only polls now and then uses less.
 const WORK: f64 = 0.1;
 /// Clock ticks in a second as user space sees them (USER_HZ), the same on every Linux architecture in use.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// How a process would read its input.
+/// The source from which a process would read its input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source {
-    /// It has none that anybody writes to.
+    /// No source that any process writes to.
     Nothing,
     /// The pipe with this inode.
     Pipe(u64),
@@ -33,23 +34,23 @@ pub(super) enum Source {
 }
 
 impl Source {
-    /// The pipe with this end.
+    /// The pipe that this descriptor is an end of.
     pub(super) fn pipe(end: impl AsFd) -> Self {
         rustix::fs::fstat(end).map_or(Self::Nothing, |stat| Self::Pipe(stat.st_ino))
     }
 
-    /// The terminal with this end.
+    /// The terminal that this descriptor is an end of.
     pub(super) fn terminal(end: impl AsFd) -> Self {
         rustix::fs::fstat(end).map_or(Self::Nothing, |stat| Self::Terminal(stat.st_rdev))
     }
 
-    /// Whether it is this descriptor of a process.
+    /// Whether this descriptor of a process is the source.
     fn is(self, stat: &Stat, descriptor: u64) -> bool {
         let Ok(file) = fs::metadata(format!("/proc/{}/fd/{descriptor}", stat.pid)) else { return false };
         match self {
             Self::Nothing => false,
             Self::Pipe(inode) => file.file_type().is_fifo() && file.ino() == inode,
-            // `/dev/tty` stands for whatever terminal the process has.
+            // `/dev/tty` is the controlling terminal of the process.
             Self::Terminal(device) => {
                 let through_tty = file.rdev() == rustix::fs::makedev(5, 0) && stat.terminal != 0;
                 file.file_type().is_char_device() && (file.rdev() == device || through_tty)
@@ -58,14 +59,14 @@ impl Source {
     }
 }
 
-/// Looks at the processes of one task.
+/// Observes the processes of one task.
 pub(super) struct Look {
     source: Source,
     quiet_after: Duration,
     every: Duration,
     silent_since: Instant,
     next: Instant,
-    /// Between this look and the next.
+    /// The interval between this check and the next.
     pause: Duration,
     before: Option<(Instant, BTreeMap<u32, Sample>)>,
     told: Option<Activity>,
@@ -75,12 +76,12 @@ pub(super) struct Look {
 struct Sample {
     start_ticks: u64,
     cpu_ticks: u64,
-    /// Bytes read and written, where input is waited for and the kernel tells.
+    /// Bytes read and written, if input is waited for and the kernel shows them.
     io: Option<u64>,
 }
 
 impl Look {
-    /// After `quiet_after` of silence, and every `every` then.
+    /// Checks after `quiet_after` of silence, then every `every`.
     pub(super) fn new(source: Source, quiet_after: Duration, every: Duration) -> Self {
         let now = Instant::now();
         let every = every.max(Duration::from_millis(10));
@@ -90,22 +91,22 @@ impl Look {
         look
     }
 
-    /// There was output, or input.
+    /// Records that there was output or input.
     pub(super) fn sign_of_life(&mut self) {
         self.silent_since = Instant::now();
-        // One look before it counts: what is compared are two.
+        // One check comes before the silence counts: each result compares two checks.
         self.next = self.silent_since + self.quiet_after.saturating_sub(self.every);
         self.pause = self.every;
         self.before = None;
         self.told = None;
     }
 
-    /// When to look.
+    /// When the next check is due.
     pub(super) fn due(&self) -> Instant {
         self.next
     }
 
-    /// Looks, if it is time. The answer, if it is news.
+    /// Checks the processes if a check is due. Returns the activity if it has changed.
     pub(super) fn look(&mut self, shim: u32) -> Option<Activity> {
         let now = Instant::now();
         if now < self.next {
@@ -133,13 +134,13 @@ impl Look {
         Some(self.told.insert(Activity { silent_ms, busy, waiting }).clone())
     }
 
-    /// What was seen last, if that still holds.
+    /// The last activity, if it still holds.
     pub(super) fn last(&self) -> Option<Activity> {
         self.told.clone()
     }
 
-    /// Whether a process is blocked until there is input for the command. One that a network can wake as well is a server: it does not wait
-    /// for somebody to type.
+    /// Whether a process is blocked until there is input for the command. A process that a network socket can wake as well is a server and
+    /// does not count: it does not wait for a person to type.
     fn waits(&self, stat: &Stat) -> Option<Waiting> {
         if self.source == Source::Nothing || stat.state != b'S' {
             return None;
@@ -173,7 +174,7 @@ fn has_worked(before: &BTreeMap<u32, Sample>, now: &BTreeMap<u32, Sample>, span:
         {
             return true;
         }
-        // A process that was not there before has used all of its time since.
+        // A process that is new since the last check has used all of its time since then.
         ticks += now.cpu_ticks.saturating_sub(before.map_or(0, |before| before.cpu_ticks));
     }
     ticks as f64 >= (span.as_secs_f64() * TICKS_PER_SECOND * WORK).max(1.0)
@@ -185,7 +186,7 @@ mod tests {
 
     use super::*;
 
-    /// Looks until something was said, as the shim does.
+    /// Checks until the wanted activity is reported, as the shim does.
     fn said(look: &mut Look, wanted: impl Fn(&Activity) -> bool) -> Activity {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
@@ -203,7 +204,7 @@ mod tests {
         Command::new("sh").args(["-c", script]).stdin(stdin).stdout(Stdio::null()).spawn().expect("sh")
     }
 
-    // One test: each look sees all children of this process.
+    // All in one test: each check sees every child of this process.
     #[test]
     fn a_reader_a_worker_and_a_sleeper_are_told_apart() {
         let quick = (Duration::from_millis(100), Duration::from_millis(50));

@@ -1,7 +1,7 @@
-//! How often the kernel has killed processes of this sandbox because its memory ran out, as its cgroup counts.
+//! Counts how often the kernel has killed processes of this sandbox because memory ran out, from the sandbox's cgroup.
 //!
-//! What is counted is the sandbox's, not the task's: a difference says that it happened while the command ran, not to whom. Where no such file
-//! can be seen, as in an embedded sandbox, nothing is said here; the server counts from outside.
+//! The count is the sandbox's, not the task's: a difference says that a kill happened while the command ran, not which process was killed.
+//! If no such file is visible, as in an embedded sandbox, the shim reports nothing and the server counts from outside.
 
 use std::{
     fs::{self, File},
@@ -12,7 +12,7 @@ use std::{
 
 /// Where cgroups are mounted.
 const CGROUPS: &str = "/sys/fs/cgroup";
-/// The most that is read of such a file, in bytes.
+/// The most bytes of such a file that are read.
 const LIMIT: usize = 1024;
 
 /// The sandbox's count. Cheap to clone.
@@ -20,7 +20,7 @@ const LIMIT: usize = 1024;
 pub(super) struct MemoryKills(Option<Arc<File>>);
 
 impl MemoryKills {
-    /// Finds the file that has the count.
+    /// Finds the file that holds the count.
     pub(super) fn open() -> Self {
         let found = File::open(format!("{CGROUPS}/memory.events")).ok().or_else(|| {
             let membership = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
@@ -29,20 +29,20 @@ impl MemoryKills {
         Self(found.map(Arc::new))
     }
 
-    /// How many were killed so far; none where it cannot be seen.
+    /// How many processes were killed so far; none if the file is not visible.
     pub(super) fn count(&self) -> Option<u64> {
         let mut text = [0; LIMIT];
         let read = self.0.as_ref()?.read_at(&mut text, 0).ok()?;
         parse(&text[..read])
     }
 
-    /// How many were killed since it was `before`; 0 where that cannot be seen.
+    /// How many processes were killed since the count was `before`; 0 if the file is not visible.
     pub(super) fn since(&self, before: Option<u64>) -> u64 {
         before.and_then(|before| self.count()?.checked_sub(before)).unwrap_or(0)
     }
 }
 
-/// Where the file can be, whichever kind of cgroups the kernel has and whether or not the sandbox has a namespace of its own for them.
+/// Possible paths of the file, for both versions of cgroups, with and without a cgroup namespace.
 fn candidates(membership: &str) -> Vec<PathBuf> {
     let own = |line: &str| {
         let mut parts = line.splitn(3, ':').skip(1);
@@ -60,7 +60,7 @@ fn candidates(membership: &str) -> Vec<PathBuf> {
     membership.lines().filter_map(own).chain([below]).collect()
 }
 
-/// The number after `oom_kill`, in either kind of file.
+/// The number after `oom_kill`, in the file of either version.
 fn parse(text: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(text).ok()?;
     text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())

@@ -1,7 +1,8 @@
-//! The process that keeps one task at a time: its command, its log, its exit file. It outlives whoever asked for it.
+//! The shim: the process that supervises one task at a time, with its command, log and exit file. It outlives the bridge process that
+//! requested it.
 //!
-//! One thread, one loop, no runtime: a thousand of them must cost little. Bridges come and go on its socket; what they are told is only
-//! what the task directory will say as well.
+//! One thread, one loop, no async runtime: a thousand shims must cost little. Bridge processes connect to its socket at any time; their
+//! reports contain nothing that the task directory will not also record.
 
 mod awaits;
 mod children;
@@ -32,37 +33,38 @@ use errand_proto::bridge::{LaunchRequest, Process, shim_order::Kind as Order};
 use link::Link;
 use task::Task;
 
-/// The most tasks of one shim. A command's process, which shares the shim's memory until it is another program, leaves something of its own
-/// in it each time.
+/// The most tasks of one shim. Each command's process shares the shim's memory until it executes its program, and leaves some of its memory
+/// behind.
 const TASKS: usize = 100;
-/// After a launch of so many bytes a shim keeps no other task: the high-water mark of its memory counts for whatever is executed from it.
+/// After a launch request of this many bytes a shim takes no other task: every program executed from it inherits the high-water mark of its
+/// memory.
 const LARGE: usize = 64 * 1024;
 
-/// So much free memory is not given back to the kernel while a shim goes from task to task, in bytes: more than a launch needs.
+/// The most free memory, in bytes, that a shim keeps between tasks: more than a launch needs.
 const MEMORY: libc::c_int = 1024 * 1024;
 
-/// How long nothing has to be asked for before something is made for the next task, a process or its directory: it must not be in the way of
-/// what was just launched.
+/// How long no request must arrive before a process or a directory is prepared for the next task: the preparation must not slow down a
+/// command that was just launched.
 pub(crate) const QUIET: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
 
 /// What all tasks of one shim have in common.
 struct Place<'a> {
-    /// Where the task directories are.
+    /// The directory that holds the task directories.
     root: &'a Path,
-    /// That of the commands.
+    /// The umask of the commands.
     umask: u32,
     /// This process.
     shim: Process,
-    /// Kills for want of memory.
+    /// The count of processes killed for lack of memory.
     memory: memory::MemoryKills,
 }
 
-/// Keeps the task that is asked for on `control`, below `root`, and then the next one that is asked for there: making a process costs more
-/// than most commands. Returns when nobody asks any more, or when something of a task is left that is not over.
+/// Supervises the task that is requested on `control`, below `root`, and then the next task requested there: making a process costs more
+/// than most commands. Returns when no more requests can come, or when processes of a task are left after its end.
 pub(crate) fn run(control: OwnedFd, root: &Path, umask: u32) {
     let _ = rustix::process::setsid();
     let _ = rustix::thread::set_name(c"errand-shim");
-    // Whatever the command leaves behind becomes this process's child, wherever it goes.
+    // Every process that the command leaves behind becomes this process's child, wherever it moves.
     let _ = rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1));
     keep_memory();
     let Some(signals) = listen_for_children() else { return };
@@ -77,14 +79,14 @@ pub(crate) fn run(control: OwnedFd, root: &Path, umask: u32) {
     }
 }
 
-/// Says on `control` that there is no process for the task that is asked for there.
+/// Reports on `control` that no process can be made for the task requested there.
 pub(crate) fn refuse(control: OwnedFd, errno: Errno) {
     if let Ok(mut link) = Link::first(control) {
         claim::refuse(&mut link, errno);
     }
 }
 
-/// Keeps one task to its end, as the last one if that is said. Returns the connection for the next, if there may be one.
+/// Supervises one task to its end. `last` makes it the last one. Returns the connection for the next task, if there may be one.
 fn keep(link: Link, request: LaunchRequest, last: bool, place: &Place<'_>, signals: &OwnedFd) -> Option<Link> {
     let mut links = vec![link];
     let mut task = claim::launch(&mut links, request, last, place)?;
@@ -95,11 +97,11 @@ fn keep(link: Link, request: LaunchRequest, last: bool, place: &Place<'_>, signa
     links.into_iter().find(|link| task.is_free() && link.launches())
 }
 
-/// Waits for the next launch that is asked for; none when nobody will ask.
+/// Waits for the next launch request; none when no more can come.
 fn next_launch(link: &mut Link, root: &Path) -> Option<LaunchRequest> {
     let mut quiet = Some(&QUIET);
     loop {
-        // Anything else was meant for the task before.
+        // Any other order was meant for the previous task.
         let launch = link.orders().into_iter().find_map(|order| match order.kind {
             Some(Order::Launch(request)) => Some(request),
             _ => None,
@@ -119,7 +121,7 @@ fn next_launch(link: &mut Link, root: &Path) -> Option<LaunchRequest> {
     }
 }
 
-/// One turn of the loop: waits until something happens, and deals with all that has.
+/// One iteration of the loop: waits until something happens, and handles everything that has happened.
 fn turn(task: &mut Task, links: &mut Vec<Link>, signals: &OwnedFd) {
     let due = links.iter().filter_map(Link::start_due).chain(task.due()).min();
     let timeout = due.map(|due| {
@@ -149,7 +151,7 @@ fn turn(task: &mut Task, links: &mut Vec<Link>, signals: &OwnedFd) {
     links.retain(Link::is_open);
 }
 
-/// What can be gone on with.
+/// The sources that are ready.
 #[derive(Default)]
 struct Ready {
     signals: bool,
@@ -205,7 +207,7 @@ fn wait(task: &Task, links: &[Link], signals: &OwnedFd, timeout: Option<&Timespe
     ready
 }
 
-/// What one task has freed is there for the next. A task that lasts gives it back, see [`task`].
+/// Keeps memory that one task has freed for the next one. A long task gives it back, see [`task`].
 fn keep_memory() {
     // SAFETY: takes two numbers; there is one thread.
     #[cfg(target_env = "gnu")]
@@ -215,9 +217,10 @@ fn keep_memory() {
     }
 }
 
-/// A descriptor that is ready when a child has changed. Every other signal is blocked: none that was meant for the command ends its keeper.
+/// A descriptor that becomes readable when a child changes state. Blocks every other signal: a signal meant for the command must not kill
+/// its shim.
 pub(crate) fn listen_for_children() -> Option<OwnedFd> {
-    // SAFETY: the sets are initialised before they are used; the descriptor is new and nobody else's.
+    // SAFETY: the sets are initialised before they are used; the descriptor is new and has no other owner.
     #[allow(unsafe_code)]
     unsafe {
         let mut all = std::mem::zeroed();
@@ -231,7 +234,7 @@ pub(crate) fn listen_for_children() -> Option<OwnedFd> {
     }
 }
 
-/// Takes the signals that have come; what they mean is asked elsewhere.
+/// Reads and discards the arrived signals; the caller finds out elsewhere which children have ended.
 pub(crate) fn drain(signals: &OwnedFd) {
     let mut buffer = [0u8; 128 * 8];
     while matches!(rustix::io::read(signals, &mut buffer), Ok(read) if read > 0) {}

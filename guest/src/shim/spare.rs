@@ -1,5 +1,5 @@
-//! A task directory that is made before it is asked for, while nothing else is to be done. On a disk where many files were removed a moment
-//! ago ext4 looks long for the room of a new one; who renames needs none.
+//! Prepares a task directory before it is requested, while its process is idle. Allocating inodes after a mass deletion is slow on ext4; a
+//! rename allocates none.
 
 use std::{fs::DirBuilder, io, os::unix::fs::DirBuilderExt as _, path::Path};
 
@@ -10,18 +10,18 @@ use rustix::{
 
 use crate::{own_file, task_dir::TaskDir};
 
-/// Its name below the root. No task has it: there is no dot in an id.
+/// The name of the spare directory below the root. No task has this name: an id contains no dot.
 const SPARE: &str = ".spare";
-/// Its name until it is whole. Whoever finds one that somebody has left goes on with it.
+/// The name of the spare directory until it is complete. A shim that finds an incomplete one completes it.
 const PART: &str = ".spare.part";
 
-/// The files that every task begins with.
+/// The files that every task starts with.
 const FILES: [&str; 3] = ["exit.part", "output.log", "processes"];
 
-/// Makes the spare directory the task's, if there is one: false when there is none that can be.
+/// Renames the spare directory to the task's directory. Returns false when there is no usable spare directory.
 ///
 /// # Errors
-/// [`io::ErrorKind::AlreadyExists`] when the task has a directory.
+/// [`io::ErrorKind::AlreadyExists`] when the task already has a directory.
 pub(super) fn become_that_of(root: &Path, task: &TaskDir) -> io::Result<bool> {
     match renameat_with(CWD, root.join(SPARE), CWD, task.path(), RenameFlags::NOREPLACE) {
         Ok(()) => Ok(true),
@@ -30,7 +30,7 @@ pub(super) fn become_that_of(root: &Path, task: &TaskDir) -> io::Result<bool> {
     }
 }
 
-/// Makes one if there is none. Where that is not possible the next launch says why.
+/// Makes a spare directory if there is none. Ignores errors: the next launch reports them.
 pub(crate) fn make(root: &Path) {
     let _ = try_to_make(root);
 }
@@ -45,7 +45,7 @@ fn try_to_make(root: &Path) -> io::Result<()> {
         _ => {}
     }
     for name in FILES {
-        // Another shim may make the same one, and a task have it already.
+        // Another shim may be making the same directory, and a task may have taken it already.
         own_file::keep(&part.join(name))?;
     }
     Ok(renameat_with(CWD, part, CWD, spare, RenameFlags::NOREPLACE)?)
@@ -63,7 +63,7 @@ mod tests {
         let task = |id| TaskDir::new(root.path(), id).expect("an id");
         assert!(!become_that_of(root.path(), &task("a")).expect("there is none"));
 
-        // One that somebody has left half made.
+        // A directory that another shim has left incomplete.
         fs::create_dir(root.path().join(PART)).expect("made");
         make(root.path());
         make(root.path());

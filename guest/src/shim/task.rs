@@ -1,4 +1,4 @@
-//! A running command and its keeper's view of it.
+//! A running command as its shim supervises it.
 
 use std::{
     fs::{self, File},
@@ -31,16 +31,17 @@ use errand_proto::bridge::{
     shim_order::Kind as Order, shim_report::Kind,
 };
 
-/// How much is taken from one stream before the others get their turn, in calls.
+/// The most reads from one stream before the other streams get their turn.
 const TURNS: usize = 4;
-/// The most that a pipe can hold unless root changed it: what is in it when the command ends is no more.
+/// The largest size of a pipe unless root has raised the limit: a pipe holds no more than this when the command ends.
 const PIPE_LIMIT: u64 = 1024 * 1024;
-/// The size of the pipe of a command that writes much.
+/// The size in bytes of the pipe of a command that writes much.
 const LARGE_PIPE: usize = 512 * 1024;
-/// How often what is left of a timed-out command is killed again.
+/// The interval between kills of what is left of a timed-out command.
 const KILL_AGAIN: Duration = Duration::from_millis(100);
 
-/// A command that is over by then needs no socket at which others find its shim, nor its memory tidied. A bridge that comes earlier looks again.
+/// A command that ends before this needs no socket for its shim, and its memory is not trimmed. A bridge process that connects earlier
+/// tries again.
 const LISTEN_AFTER: Duration = Duration::from_millis(50);
 
 /// A stream that the command writes to.
@@ -61,23 +62,23 @@ impl Output {
 pub(super) struct Parts {
     pub(super) directory: TaskDir,
     pub(super) exit: File,
-    /// None when a line could not be written: what is written after it would be taken for that.
+    /// None when a line could not be written: a later line would be read in its place.
     pub(super) processes: Option<File>,
     pub(super) log: Log,
     pub(super) process: Process,
     pub(super) made: Instant,
     pub(super) outputs: Vec<Output>,
     pub(super) input: Option<Input>,
-    /// The count of kills for want of memory, and what it was before the command.
+    /// The counter of processes killed for lack of memory, and its value before the command.
     pub(super) memory: (MemoryKills, Option<u64>),
     pub(super) look: Look,
     pub(super) timeout: Option<Duration>,
     pub(super) grace: Duration,
-    /// Whether this process keeps no other task.
+    /// Whether this process takes no further task.
     pub(super) last: bool,
 }
 
-/// A command whose time is up.
+/// The state of a command that has timed out.
 struct Stopping {
     after: Duration,
     /// The next signal, and when to send it.
@@ -87,7 +88,7 @@ struct Stopping {
 /// One task.
 pub(super) struct Task {
     directory: TaskDir,
-    /// The sentinel, until it is whole.
+    /// The unfinished sentinel, until it is complete.
     exit: Option<File>,
     processes: Option<File>,
     log: Log,
@@ -97,23 +98,24 @@ pub(super) struct Task {
     outputs: Vec<Output>,
     input: Option<Input>,
     listener: Option<UnixListener>,
-    /// When to begin to listen.
+    /// When to open the socket.
     listen_at: Option<Instant>,
     memory: (MemoryKills, Option<u64>),
     look: Look,
-    /// When the command's time is up, and how long it had.
+    /// When the timeout expires, and how long it was.
     deadline: Option<(Instant, Duration)>,
     grace: Duration,
     stopping: Option<Stopping>,
     /// How the first process ended, once it has.
     status: Option<String>,
-    /// What bridges are told of the end, once it is written down.
+    /// What bridge processes are told of the end, once it is recorded.
     end: Option<(Ended, Over)>,
     children: Children,
-    /// True once no process of the task is left.
+    /// True once no process of the task is left (drained).
     childless: bool,
     last: bool,
-    /// True when the end is written down, and that nothing was left then: nobody will look for the task's processes below this one.
+    /// True when the end is recorded and no process was left at that time: no one searches for the task's processes below this shim any
+    /// more.
     free: bool,
 }
 
@@ -134,7 +136,7 @@ impl Task {
             grace,
             last,
         } = parts;
-        // Whoever writes input comes at once.
+        // A caller that writes input connects at once.
         let listen_after = if input.is_some() { Duration::ZERO } else { LISTEN_AFTER };
         Self {
             directory,
@@ -161,26 +163,26 @@ impl Task {
         }
     }
 
-    /// True when the end is written down and nothing of the task is left.
+    /// True when the end is recorded and no process of the task is left.
     pub(super) fn is_over(&self) -> bool {
         self.end.is_some() && self.childless
     }
 
-    /// True when this process may keep another task.
+    /// True when this process may take another task.
     pub(super) fn is_free(&self) -> bool {
         self.free
     }
 
-    /// Leaves nothing behind but what later readers need.
+    /// Leaves only what later readers need.
     pub(super) fn leave(&mut self) {
-        // A daemon may have written on after the command's end.
+        // A daemon may have written more after the command's end.
         self.log.settle();
         if self.listener.is_some() {
             let _ = fs::remove_file(self.directory.file("control"));
         }
     }
 
-    /// When there is something to do even if nothing happens.
+    /// When the next timer expires.
     pub(super) fn due(&self) -> Option<Instant> {
         if let Some(stopping) = &self.stopping {
             return self.end.is_none().then_some(stopping.next.1);
@@ -204,14 +206,14 @@ impl Task {
         self.input.as_ref()?.target()
     }
 
-    /// The socket at which later bridges find this shim.
+    /// Opens the socket at which later bridge processes find this shim.
     fn listen(&self) -> io::Result<UnixListener> {
         let listener = crate::socket::bind(self.directory.path(), "control")?;
         listener.set_nonblocking(true)?;
         Ok(listener)
     }
 
-    /// Takes a bridge that has come, and tells it where things stand.
+    /// Accepts a connection and reports the task's current state on it.
     pub(super) fn accept(&self) -> Option<Link> {
         let (socket, _) = self.listener.as_ref()?.accept().ok()?;
         let mut link = Link::new(socket.into()).ok()?;
@@ -226,7 +228,7 @@ impl Task {
         Some(link)
     }
 
-    /// Does what a bridge asks for.
+    /// Executes an order of a bridge process.
     pub(super) fn obey(&mut self, link: &mut Link, order: ShimOrder) {
         match order.kind {
             Some(Order::Follow(follow)) => {
@@ -245,7 +247,7 @@ impl Task {
                 };
                 link.say(Kind::Resized(Resized { refusal: refusal.into() }));
             }
-            // A shim has one task at a time; and what a newer bridge means cannot be guessed.
+            // A shim has one task at a time, and the meaning of a newer order is unknown.
             Some(Order::Launch(_)) | None => {}
         }
     }
@@ -257,7 +259,7 @@ impl Task {
             link.say(Kind::InputTaken(taken));
             return;
         };
-        // Another order on the same connection: whoever sent the first waits no longer.
+        // A second order on the same connection: the sender no longer waits for the first.
         if link.input.take().is_some() {
             link.say(Kind::InputTaken(input.answer(InputRefusal::Unspecified)));
             return;
@@ -269,7 +271,7 @@ impl Task {
         }
     }
 
-    /// Goes on with inputs that had no room.
+    /// Continues with inputs that had no room.
     pub(super) fn feed(&mut self, links: &mut [Link]) {
         let Some(input) = &mut self.input else { return };
         for link in links {
@@ -300,7 +302,7 @@ impl Task {
         }
     }
 
-    /// Takes from one stream once. How many bytes, logged or not; none when there is nothing more for now.
+    /// Reads from one stream once. Returns how many bytes were read, logged or not; none when nothing more is available for now.
     fn take_from(&mut self, index: usize) -> u64 {
         let Some(output) = self.outputs.get_mut(index) else { return 0 };
         let Some(source) = &output.source else { return 0 };
@@ -327,7 +329,7 @@ impl Task {
         }
     }
 
-    /// Takes note of the processes that have ended.
+    /// Reaps the processes that have ended.
     pub(super) fn reap(&mut self, links: &mut [Link]) {
         loop {
             match self.children.reap() {
@@ -350,10 +352,10 @@ impl Task {
         self.check_end(links);
     }
 
-    /// Writes the end down once it has come, and tells of it.
+    /// Records the end once the command has ended, and reports it.
     fn check_end(&mut self, links: &mut [Link]) {
         let Some(status) = &self.status else { return };
-        // A command whose time was up is over when nothing of it is left.
+        // A command that has timed out ends when no process of it is left.
         if self.end.is_some() || self.stopping.is_some() && !self.childless {
             return;
         }
@@ -367,7 +369,7 @@ impl Task {
             input.close();
         }
         let mut usage = self.children.used();
-        // A success has no cause that memory could be: that saves the look.
+        // A successful command was not killed for lack of memory: skipping the count saves a read.
         if result != "exited 0" {
             usage.oom_kills = self.memory.0.since(self.memory.1);
         }
@@ -383,7 +385,7 @@ impl Task {
         self.end = Some((ended, over));
     }
 
-    /// Writes a line about the task's processes. False when it, or one before it, could not be written.
+    /// Writes a line about the task's processes. Returns false when this line or an earlier one could not be written.
     fn note(&mut self, line: &str) -> bool {
         let written = self.processes.as_mut().is_some_and(|file| file.write_all(line.as_bytes()).is_ok());
         if !written {
@@ -392,7 +394,7 @@ impl Task {
         written
     }
 
-    /// Logs what the command wrote before it ended. A daemon may write on for ever: not more than the pipe could hold then.
+    /// Logs what the command wrote before it ended. A daemon may write for ever, so reads at most what the pipe could hold.
     fn take_what_is_left(&mut self, links: &mut [Link]) {
         for index in 0..self.outputs.len() {
             let mut taken = 0;
@@ -408,7 +410,7 @@ impl Task {
         }
     }
 
-    /// Does what is due: the timeout and what follows from it, a look at a silent command.
+    /// Handles the timers that have expired: the timeout and its kills, and the check of a silent command.
     pub(super) fn on_time(&mut self, links: &mut [Link]) {
         let now = Instant::now();
         for link in links.iter_mut().filter(|link| link.start_due().is_some_and(|due| due <= now)) {
@@ -417,7 +419,7 @@ impl Task {
         if self.listen_at.is_some_and(|at| at <= now) {
             self.listen_at = None;
             trim();
-            // A socket that cannot be made costs the way back to this task, not the task: the files still say how it ends.
+            // Without a socket, bridge processes cannot reach this task, but it goes on: the files still record how it ends.
             self.listener = self.listen().ok();
             spare::make(self.directory.root());
         }
@@ -446,7 +448,7 @@ impl Task {
     }
 }
 
-/// Gives memory back that only the launch needed.
+/// Gives back memory that only the launch needed.
 fn trim() {
     // SAFETY: takes and returns nothing.
     #[cfg(target_env = "gnu")]
@@ -469,7 +471,7 @@ mod tests {
         let made = |name| File::create(directory.file(name)).expect("made");
         let exit = made("exit.part");
         drop(made("output.log"));
-        // Nothing can be written to it, as on a full disk.
+        // A read-only file: every write fails, as on a full disk.
         let log = File::open(directory.file("output.log")).expect("open");
         let mut task = Task::new(Parts {
             log: Log::new(&directory, log, None, 0),

@@ -1,4 +1,4 @@
-//! Who a command runs as, by the sandbox's own `/etc/passwd` and `/etc/group`.
+//! Finds the user a command runs as in the sandbox's own `/etc/passwd` and `/etc/group`.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! A bridge and a sandbox, and what is asked of them.
+//! A bridge and a sandbox, with the operations that the tests need.
 
 use std::{any::Any, sync::Arc, time::Duration};
 
@@ -7,7 +7,7 @@ use errand_runtime::Runtime;
 use errand_task::{Ending, Nonce, ProcessIdentity, Program, TaskId, TaskSpec};
 use tokio::time::{Instant, timeout};
 
-/// Nothing here takes longer on a machine that works.
+/// No operation here takes longer on a machine that works.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A bridge and a running sandbox.
@@ -19,7 +19,7 @@ pub struct Bench {
     pub _keep: Box<dyn Any + Send + Sync>,
 }
 
-/// What came of a command.
+/// The result of a command.
 #[derive(Debug, Default)]
 pub struct Ran {
     pub id: Option<TaskId>,
@@ -43,19 +43,19 @@ pub fn spec(program: Program) -> TaskSpec {
     }
 }
 
-/// How every command is launched here.
+/// The settings of every launch in these tests.
 pub const SETTINGS: LaunchSettings = LaunchSettings {
     grace: Duration::from_secs(5),
     quiet_after: Duration::from_secs(1),
     look_every: Duration::from_secs(1),
 };
 
-/// How an attachment reports the end.
+/// Whether a report is the end of an attachment.
 pub fn is_end(report: &Report) -> bool {
     matches!(report, Report::Ended { .. })
 }
 
-/// Which end a report is.
+/// The ending in a report.
 pub fn ending_of(report: Report) -> Option<Ending> {
     match report {
         Report::Ended { ending, .. } => Some(ending),
@@ -63,7 +63,7 @@ pub fn ending_of(report: Report) -> Option<Ending> {
     }
 }
 
-/// The bytes of a report of output, and their position.
+/// The bytes of an output report, and their position.
 pub fn bytes_of(report: Report) -> (u64, Vec<u8>) {
     match report {
         Report::Output(piece) => (piece.offset, piece.bytes.to_vec()),
@@ -76,7 +76,7 @@ pub fn text(command: &str) -> TaskSpec {
 }
 
 impl Bench {
-    /// A script that signals whatever keeps a task: the process that is recorded as that, and those that name the task's directory.
+    /// A script that signals every process that supervises a task: the recorded one, and those whose arguments name the task's directory.
     pub fn to_supervisors(&self, id: TaskId, signal: &str) -> String {
         let root = self.root;
         format!(
@@ -116,7 +116,7 @@ impl Bench {
         }
     }
 
-    /// Runs a script beside the bridge and returns what it prints.
+    /// Runs a script in the sandbox without going through the bridge, and returns what the script prints.
     pub async fn sh(&self, script: &str) -> String {
         let argv = ["sh", "-c", script].map(str::to_owned);
         let said = self.runtime.exec(&self.sandbox, &argv).await.unwrap().collect(1 << 20).await.unwrap();
@@ -145,7 +145,7 @@ pub async fn read(mut attachment: Attachment) -> Ran {
     }
 }
 
-/// Reads reports until one is as wanted.
+/// Reads reports until one satisfies `wanted`.
 pub async fn until(attachment: &mut Attachment, what: &str, wanted: impl Fn(&Report) -> bool) -> Report {
     let deadline = Instant::now() + DEADLINE;
     loop {

@@ -1,4 +1,4 @@
-//! What a command is given, and what is reported of how it ends.
+//! What a command is started with, and how its end is reported.
 
 use errand_runtime::{NotStarted, RuntimeError};
 use errand_task::{Ending, Nonce, Program, Signal, StartFailure, TaskId, TaskSpec, sentinel::Sentinel};
@@ -61,7 +61,7 @@ pub async fn no_command_text_breaks_the_wrapper(bench: Bench) {
         assert!(ran.text().contains(output), "{shown}: {:?}", ran.text());
         assert_eq!(bench.log(ran.id.unwrap()).await, ran.output, "{shown}");
     }
-    // A syntax error is the shell's, and it is reported by the command's own exit code and output.
+    // A syntax error is an error of the shell, and the command's own exit code and output report it.
     for broken in ["echo 'unbalanced", "echo (", "if", "cat <<END\nno end"] {
         let ran = bench.run(&text(broken)).await;
         assert!(matches!(ran.ending, Some(Ending::Exited(_))), "{broken}: {:?}", ran.ending);
@@ -100,7 +100,7 @@ pub async fn failures_to_start_are_told_apart(bench: Bench) {
 }
 
 pub async fn arguments_too_large_have_their_own_word(bench: Bench) {
-    // The kernel takes 128 KiB of each; the second is too long only together with its name.
+    // The kernel accepts 128 KiB per string; the second string is too long only together with its name.
     for (length, env) in [(200 * 1024, false), (128 * 1024, false), (128 * 1024, true)] {
         let long = "x".repeat(length);
         let argv = ["true".to_owned(), if env { String::new() } else { long.clone() }];
@@ -127,7 +127,7 @@ pub async fn arguments_too_large_have_their_own_word(bench: Bench) {
 pub async fn every_name_that_execve_takes_is_a_variable(bench: Bench) {
     let names = ["a.b-c", "1st", "É x", "-u", "%s", "A\nB", "$(exit 3)", "'", "--"];
     let env = names.into_iter().map(|name| (name.to_owned(), format!("value of {name}"))).collect();
-    // Not through a shell, which may pass on only what it takes for names itself.
+    // Not through a shell: a shell may drop entries whose names it considers invalid.
     let spec = TaskSpec { env, ..spec(Program::Argv(vec!["env".to_owned()])) };
     let printed = bench.run(&spec).await.text();
     for name in names {

@@ -1,4 +1,4 @@
-//! Output: live, late, in pieces, and without hold on the command.
+//! Output: live, read later, in pieces, and never blocking the command.
 
 use errand_bridge::{Piece, ReadError, Report};
 use errand_task::{Ending, Gap, TaskSpec, sentinel::Sentinel};
@@ -19,13 +19,13 @@ pub async fn a_dead_stream_disturbs_neither_command_nor_log(bench: Bench) {
 }
 
 pub async fn a_reader_that_does_not_read_does_not_hold_the_command_up(bench: Bench) {
-    // More than all the pipes between the command and the reader hold.
+    // More bytes than all pipes between the command and the reader hold.
     let (id, nonce, attachment) = bench.launch(&text("head -c 20000000 /dev/zero; exit 2")).await;
     let finding = bench.probe_until(id, nonce, "the exit file", |finding| finding.sentinel != Sentinel::Absent).await;
     assert_eq!(finding.sentinel, Sentinel::Complete(Ending::Exited(2)));
     bench.probe_until(id, nonce, "the whole log", |finding| finding.output_bytes == 20_000_000).await;
     let ran = timeout(DEADLINE, read(attachment)).await.expect("the stream ends");
-    // A reader that is far behind may be told to read the log.
+    // The bridge may tell a reader that is far behind to read the log.
     let output = if ran.skipped { bench.log(id).await } else { ran.output };
     assert_eq!((output.len(), ran.over), (20_000_000, Some((20_000_000, false))));
 }
@@ -95,13 +95,13 @@ pub async fn pieces_of_a_log_are_read_by_range_and_tail(bench: Bench) {
     }
 }
 
-/// The output of `seq 1 100000`, whose every part is told by its place.
+/// The output of `seq 1 100000`, in which the content of each part shows its position.
 fn numbers(size: u64) -> Vec<u8> {
     let all = (1..=100_000).flat_map(|number| format!("{number}\n").into_bytes());
     all.take(usize::try_from(size).unwrap()).collect()
 }
 
-/// Prints so much of that, in pieces of many sizes, and ends in its own way.
+/// A command that prints this many bytes of it, in pieces of many sizes, and exits with a code of its own.
 fn printing(size: u64, limit: u64) -> TaskSpec {
     let command = format!("seq 1 100000 | head -c {size} | {{ dd bs=1000 count=5 2>/dev/null; cat; }} && exit 7");
     TaskSpec { output_limit: limit, ..text(&command) }

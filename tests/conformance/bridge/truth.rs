@@ -1,4 +1,4 @@
-//! Launched once at most, and no result but the true one.
+//! A command is launched at most once, and only its true result is reported.
 
 use std::time::Duration;
 
@@ -31,20 +31,20 @@ pub async fn a_fenced_launch_never_happens(bench: Bench) {
 pub async fn a_fence_that_cannot_be_made_forbids_nothing(bench: Bench) {
     let (id, nonce) = (TaskId::new(), Nonce::new());
     bench.sh(&format!("mkdir -p {}/{id}/fenced", bench.root)).await;
-    // An error, or the word of somebody who does not know.
+    // The probe fails, or answers that the result is unknown.
     if let Ok(findings) = bench.bridge.probe(&bench.sandbox, &[(id, nonce)], true).await {
         assert!(findings[0].started, "{findings:?}");
     }
 }
 
 pub async fn a_signal_reaches_the_whole_tree(bench: Bench) {
-    // A child in another session, one that was given another parent, and one that ignores SIGTERM.
+    // A child in another session, a child with another parent, and one that ignores SIGTERM.
     let script = "setsid sh -c 'sleep 1001' & (sh -c 'sleep 1002 & sleep 1003' &) ; trap '' TERM; sh -c 'sleep 1004; :'; sleep 1005";
     let (id, nonce, mut attachment) = bench.launch(&text(script)).await;
     let started = until(&mut attachment, "the start", |report| matches!(report, Report::Started { .. })).await;
     let Report::Started { process, .. } = started else { unreachable!() };
     let deadline = Instant::now() + DEADLINE;
-    // The command's shell, four sleeps and the shell that waits for the last of them; some shells stay beside their last command.
+    // The command's shell, four sleeps, and the shell that waits for the last sleep; some shells stay beside their last command.
     while bench.bridge.signal(&bench.sandbox, id, Some(process), None).await.unwrap() < 6 {
         assert!(Instant::now() < deadline, "all children are found");
     }
@@ -63,7 +63,7 @@ pub async fn a_recycled_pid_is_never_signalled(bench: Bench) {
     let (id, nonce, _attachment) = bench.launch(&text("sleep 60")).await;
     let found = bench.probe_until(id, nonce, "the process", |finding| finding.alive).await;
     let (process, _) = found.process.unwrap();
-    // Another task whose recorded process has the same number and an older start.
+    // Another task whose recorded process has the same pid and an earlier start.
     let stale = ProcessIdentity { pid: process.pid, start_ticks: process.start_ticks - 1 };
     assert_eq!(bench.bridge.signal(&bench.sandbox, TaskId::new(), Some(stale), Some(Signal::KILL)).await.unwrap(), 0);
     assert!(bench.probe(id, nonce).await.alive);
@@ -123,7 +123,7 @@ pub async fn spoilt_task_files_block_no_answer(bench: Bench) {
         while bench.sh("rm /tmp/spoilt 2>/dev/null && echo yes").await != "yes\n" {
             assert!(Instant::now() < deadline, "the files are spoilt: {impostor}");
         }
-        // Shorter than the bridge itself would wait.
+        // Shorter than the bridge's own timeout.
         let answers = timeout(Duration::from_secs(20), async {
             bench.bridge.probe(&bench.sandbox, &[(id, nonce)], false).await.unwrap();
             let piece = Piece::From { offset: 0, limit: 1000 };

@@ -1,4 +1,4 @@
-//! A sandbox with files in it, and what is asked of them.
+//! A sandbox with files in it, and the operations that the tests need.
 
 use std::{any::Any, sync::Arc};
 
@@ -10,10 +10,10 @@ use futures_util::{StreamExt as _, stream};
 
 use crate::support::wait::soon;
 
-/// A shell beside what is tested.
+/// A shell in the sandbox that bypasses the implementation under test.
 #[async_trait]
 pub trait Shell: Send + Sync {
-    /// What a script prints. It must not complain.
+    /// Returns what a script prints. The script must print nothing on standard error.
     async fn run(&self, script: &str) -> String;
 }
 
@@ -23,7 +23,7 @@ pub struct Bench {
     pub shell: Arc<dyn Shell>,
     pub sandbox: String,
     pub directory: String,
-    /// A file system of 1 MiB, where there is one.
+    /// A file system of 1 MiB, if the sandbox has one.
     pub small: Option<&'static str>,
     _keep: Box<dyn Any + Send>,
 }
@@ -43,17 +43,17 @@ impl Bench {
         Self { files, shell, sandbox, directory: directory.to_owned(), small, _keep: Box::new(keep) }
     }
 
-    /// Runs a script in the directory.
+    /// Runs a script in the test's directory.
     pub async fn sh(&self, script: &str) -> String {
         self.shell.run(&format!("cd '{}' || exit\n{script}", self.directory)).await
     }
 
-    /// A path in the directory, without a root.
+    /// A path in the test's directory, without a root.
     pub fn at(&self, name: &str) -> FilePath {
         FilePath { path: format!("{}/{name}", self.directory), root: None }
     }
 
-    /// A path below `root` in the directory.
+    /// A path below `root` in the test's directory.
     pub fn below(&self, name: &str) -> FilePath {
         FilePath { path: name.to_owned(), root: Some(format!("{}/root", self.directory)) }
     }
@@ -106,7 +106,7 @@ impl Bench {
         soon("a file is removed", self.files.remove_file(&self.sandbox, path, recursive)).await
     }
 
-    /// Makes `root`, with links of every kind in it, and `beside`, which must not be reached from there.
+    /// Creates `root`, with links of every kind in it, and `beside`, which no path may reach from `root`.
     pub async fn make_root(&self) {
         self.sh("mkdir -p root/d/e beside && cd root && printf secret >../beside/secret && printf inner >d/g &&
             ln -s ../../f d/e/back && printf file >f && ln -s d down && ln -s ../beside out && ln -s ../beside/secret out_file &&
@@ -139,7 +139,7 @@ pub fn parents() -> WriteOptions {
     WriteOptions { make_parents: true, ..WriteOptions::default() }
 }
 
-/// Bytes of every value, without a pattern that a piece could repeat.
+/// Bytes of every value, without a pattern that repeats within a piece.
 pub fn content(size: usize) -> Vec<u8> {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let next = || {

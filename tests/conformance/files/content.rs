@@ -1,4 +1,4 @@
-//! Reading and writing what is in a file.
+//! Reading and writing the content of files.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub async fn content_of_any_size_comes_back_as_it_was(bench: Bench) {
         assert!(read == content, "{size} bytes");
         assert_eq!(entry.size, size as u64);
     }
-    // Control characters, lines that look like the bridge's own.
+    // Control characters, and lines that look like the bridge's own.
     let tricky = b"refused - no\nentry ./x//81a4/1/1/1/1/1\nend\nend 5\n\0\r\n12\n".repeat(3);
     bench.write(&bench.at("file"), &tricky).await.unwrap();
     assert_eq!(bench.read(&bench.at("file")).await.unwrap(), tricky);
@@ -59,7 +59,7 @@ pub async fn a_write_takes_the_place_of_the_old_file(bench: Bench) {
     let options = WriteOptions { mode: Some(0o4701), ..WriteOptions::default() };
     assert_eq!(bench.write_as(&path, options, b"three").await.unwrap().mode, 0o4701);
     assert_eq!(bench.sh("cat file; stat -c ' %a' file; ls -A").await, "three 4701\nfile\n");
-    // Whoever has the old file open reads the old file.
+    // A process that has the old file open goes on reading the old content.
     let read = bench.sh("printf old >file; exec 4<file; echo new >next; mv next file; cat <&4; cat file").await;
     assert_eq!(read, "oldnew\n");
 }
@@ -81,11 +81,11 @@ pub async fn an_abandoned_write_leaves_the_old_file_and_nothing_else(bench: Benc
     let path = bench.at("file");
     bench.write(&path, b"old").await.unwrap();
     let half = || stream::iter(vec![Ok(Bytes::from(content(2 << 20)))]);
-    // Taken back.
+    // The client cancels the write.
     let content = Box::pin(half().chain(stream::iter([Err(Abandoned)])));
     let result = bench.files.write_file(&bench.sandbox, &path, WriteOptions::default(), content).await;
     assert!(matches!(result, Err(FileError::Abandoned)), "{result:?}");
-    // Cut short.
+    // The content ends too early.
     let content = Box::pin(half().chain(stream::pending()));
     let writing = bench.files.write_file(&bench.sandbox, &path, WriteOptions::default(), content);
     let cut = tokio::time::timeout(Duration::from_millis(1500), writing).await;

@@ -35,7 +35,7 @@ pub async fn names_may_hold_anything(bench: Bench) {
         bench.remove(&bench.at(name), false).await.unwrap();
     }
     assert_eq!(bench.names(&bench.at("")).await, [""; 0]);
-    // What is no text can be seen, though not asked for; and so can links with such names.
+    // Names that are not valid text can be listed, though not requested; the same holds for links with such names.
     bench.sh("name=$(printf 'n\\377\\nm'); : >\"$name\"; ln -s \"$name\" \"l$name\"").await;
     let listed = bench.list(&bench.at("")).await.unwrap();
     assert_eq!(listed.iter().map(|entry| &entry.name[..]).collect::<Vec<_>>(), [&b"ln\xff\nm"[..], b"n\xff\nm"]);
@@ -82,7 +82,7 @@ pub async fn a_large_directory_is_listed_whole(bench: Bench) {
     assert_eq!(listed.len(), 5001);
     assert!(listed.iter().all(|entry| entry.kind == FileKind::File || &entry.link_target[..] == b"f1"));
     assert!(bench.list(&bench.at("empty")).await.unwrap().is_empty());
-    // A listing that nobody reads to its end disturbs nobody.
+    // A listing that its client does not read to the end blocks no other call.
     let stream = bench.files.list_directory(&bench.sandbox, &bench.at("many")).await.unwrap();
     drop(stream);
     bench.remove(&bench.at("many"), true).await.unwrap();
@@ -124,7 +124,7 @@ pub async fn links_below_a_root_do_not_lead_out_of_it(bench: Bench) {
     assert_eq!(bench.beside().await, "secret\nsecret");
     assert_eq!(bench.stat(&bench.below("."), false).await.unwrap().kind, FileKind::Directory);
     assert_eq!(bench.names(&bench.below(".")).await.len(), 12);
-    // A root is trusted: links in it are followed, and it must be there.
+    // A root is trusted: links in the root's own path are followed, and the root must exist.
     bench.sh("ln -s root alias").await;
     let alias = FilePath { path: "f".to_owned(), root: Some(format!("{}/alias", bench.directory)) };
     assert_eq!(bench.read(&alias).await.unwrap(), b"file");

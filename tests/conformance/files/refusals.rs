@@ -1,4 +1,4 @@
-//! What is refused, and that nothing is half done then.
+//! What is refused, and that a refused call changes nothing.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ pub async fn nothing_is_overwritten_that_must_not_be_there(bench: Bench) {
     }
     bench.write_as(&bench.at("fresh"), new(), b"x").await.unwrap();
     assert_eq!(bench.names(&bench.at("")).await, ["d", "dangling", "file", "fresh"]);
-    // Somebody is faster.
+    // Another writer creates the file first.
     let late = bench.at("late");
     let shell = Arc::clone(&bench.shell);
     let script = format!("printf theirs >'{}'", late.path);
@@ -93,7 +93,7 @@ pub async fn what_is_in_the_way_is_told_apart(bench: Bench) {
     ] {
         assert_eq!(problem(bench.remove(&at(name), recursive).await), expected, "remove {name}");
     }
-    // Neither is for a sandbox to write, if it has it at all.
+    // A sandbox may write neither directory, if it exists at all.
     let system = bench.sh("if [ -d /sys ]; then echo /sys; else echo /usr; fi").await;
     let system = FilePath { path: format!("{}/errand-test", system.trim()), root: None };
     assert_eq!(problem(bench.write(&system, b"x").await), FileProblem::NotPermitted);

@@ -21,9 +21,9 @@ use crate::{
     reports::{PROCESS, reports},
 };
 
-/// What is not about the liar's own task: the nonce of another launch.
+/// The nonce of another launch.
 const ANOTHER: &str = "00000000-0000-4000-8000-000000000000";
-/// The most of a status that travels as one: beyond that HTTP/2 itself refuses it at this end.
+/// The longest status message that can be sent: HTTP/2 rejects a longer one on the liar's side.
 const WORDS: usize = 12 * 1024;
 
 /// Answers calls.
@@ -31,7 +31,7 @@ const WORDS: usize = 12 * 1024;
 pub(crate) struct Liar {
     pub(crate) lie: String,
     killed: watch::Sender<bool>,
-    /// There once the task was killed: each connection has a liar of its own.
+    /// A file that exists once the task was killed: each connection has a liar process of its own.
     mark: PathBuf,
 }
 
@@ -44,7 +44,7 @@ impl Liar {
         self.lie == lie
     }
 
-    /// Waits without end, or refuses at length, where the lie is about that.
+    /// Never answers, or refuses with a long message, if the lie says so.
     pub(crate) async fn answer<T>(&self, answer: T) -> Result<Response<T>, Status> {
         match self.lie.as_str() {
             "speechless" => std::future::pending().await,
@@ -90,7 +90,7 @@ impl Liar {
         }
     }
 
-    /// The head of a log, and what comes behind it.
+    /// The head of a log, and the content that follows it.
     fn log(&self, start: u64, limit: u64) -> (LogHead, Answers<Output>) {
         let piece = |offset, data: Bytes, unpacked| Output { offset, data, unpacked, ..Output::default() };
         let large = Bytes::from(vec![b'x'; 128 * 1024]);
@@ -98,7 +98,7 @@ impl Liar {
         let mut at = start;
         match self.lie.as_str() {
             "packed_bomb" => {
-                // A block of LZ4 that says of itself that it goes on: each 255 is as many bytes more.
+                // An LZ4 block whose length field goes on: each byte 255 adds 255 bytes.
                 let mut block = vec![0x1f, b'x', 1, 0];
                 block.resize(100 * 1024, 255);
                 let block = Bytes::from(block);
@@ -229,7 +229,7 @@ impl BridgeService for Liar {
     async fn read_log(&self, request: Request<ReadLogRequest>) -> Result<Response<Self::ReadLogStream>, Status> {
         let request = request.into_inner();
         let (start, limit) = match request.from {
-            // The lies about a log say that it is this long.
+            // Lies about a log claim that the log is this long.
             Some(From::Tail(limit)) if self.lie.contains("log") || self.is("packed_bomb") => {
                 ((1_u64 << 40).saturating_sub(limit), limit)
             }

@@ -67,7 +67,7 @@ impl FileService for Liar {
     ) -> Result<Response<WriteFileResponse>, Status> {
         let mut said = request.into_inner();
         if self.is("deaf") {
-            // Keeps the stream, and takes nothing of it.
+            // Keeps the stream open without reading it.
             let _said = said;
             return std::future::pending().await;
         }

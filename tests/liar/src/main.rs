@@ -1,7 +1,7 @@
-//! A program that tests put in the place of the bridge. It speaks the bridge's protocol and tells the server the lie that is named in the file
-//! `lie` beside it.
+//! The liar: a program that tests put in place of the bridge process. It speaks the bridge protocol and tells the server the lie named in
+//! the file `lie` beside it.
 //!
-//! In all that its lie is not about, it is a bridge with a command that runs until it is killed.
+//! Outside of its lie, it behaves like a bridge process with a command that runs until it is killed.
 
 mod calls;
 mod files;
@@ -25,7 +25,7 @@ use calls::Liar;
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 fn main() -> io::Result<()> {
-    // `connect`, the root of the task directories, a generation.
+    // Arguments: `connect`, the root of the task directories, a generation.
     let root = std::env::args().nth(2).unwrap_or_default();
     let directory = Path::new(&root).join(".bridge");
     let lie = fs::read_to_string(directory.join("lie"))?;
@@ -48,14 +48,14 @@ async fn serve(liar: Liar) -> io::Result<()> {
         bridge: BridgeServiceServer::new(liar.clone()).max_decoding_message_size(usize::MAX),
         files: FileServiceServer::new(liar),
     };
-    // A connection that breaks is how a lie ends.
+    // Some lies end by breaking the connection.
     let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .serve_connection(TokioIo::new(tokio::io::join(input, output)), TowerToHyperService::new(services))
         .await;
     Ok(())
 }
 
-/// Both services, and what is no answer of either.
+/// Both services, and responses that belong to neither.
 #[derive(Clone)]
 struct Services {
     lie: String,

@@ -1,4 +1,4 @@
-//! Lies below the protocol: bytes that are no HTTP/2, or no gRPC, or never come.
+//! Lies below the protocol: bytes that are not HTTP/2, or not gRPC, or never come.
 
 use std::{
     convert::Infallible,
@@ -11,17 +11,17 @@ use std::{
 use bytes::Bytes;
 use hyper::body::Frame;
 
-/// An empty SETTINGS frame of HTTP/2: what a server begins with.
+/// An empty HTTP/2 SETTINGS frame, which a server sends first.
 const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
 /// A PING frame.
 const PING: [u8; 17] = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
 /// A SETTINGS frame that changes the initial window.
 const WINDOW: [u8; 15] = [0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0, 255, 255];
-/// A HEADERS frame without an end, and a CONTINUATION frame of it, which another one follows. Each sets one header named `a`.
+/// A HEADERS frame without END_HEADERS, and a CONTINUATION frame that another one follows. Each sets one header named `a`.
 const HEADERS: [u8; 14] = [0, 0, 5, 1, 0, 0, 0, 0, 1, 0x88, 0x40, 1, b'a', 0];
 const CONTINUATION: [u8; 13] = [0, 0, 4, 9, 0, 0, 0, 0, 1, 0x00, 1, b'a', 0];
 
-/// Tells a lie of this kind to its end. False when it is none.
+/// Tells a lie of this kind to its end. Returns false when `lie` is of another kind.
 pub(crate) fn tell(lie: &str) -> bool {
     match lie {
         "silent" => listen(),
@@ -78,43 +78,43 @@ fn say(bytes: &[u8]) -> bool {
     stdout.write_all(bytes).and_then(|()| stdout.flush()).is_ok()
 }
 
-/// Says the same again and again, as fast as it is taken. What the server says is not read.
+/// Sends the same bytes again and again, as fast as the server reads them. Ignores what the server sends.
 fn flood(bytes: &[u8]) {
     while say(bytes) {}
 }
 
-/// Reads until the server is gone.
+/// Reads until the server closes the connection.
 fn listen() {
     let mut heard = [0; 4096];
     while matches!(io::stdin().read(&mut heard), Ok(1..)) {}
 }
 
-/// An answer that never ends.
+/// A response that never ends.
 pub(crate) struct Endless {
     first: Option<Bytes>,
     rest: Bytes,
 }
 
 impl Endless {
-    /// The answer to this call, where the lie is about that.
+    /// The response to this call, if the lie is about it.
     pub(crate) fn of(lie: &str, path: &str) -> Option<Self> {
         let hello = path.ends_with("/Hello");
         let call = path.ends_with("/Probe") || path.ends_with("/Signal") || path.ends_with("/StatFile");
         match lie {
-            // One message of 4 GiB.
+            // One message that claims 4 GiB.
             "huge_hello" if hello => Some(Self::message(&[0, 255, 255, 255, 255], 0)),
             "huge_answers" if call => Some(Self::message(&[0, 255, 255, 255, 255], 0)),
-            // Messages without end, each of them empty.
+            // Empty messages without end.
             "endless_hello" if hello => Some(Self::message(&[0, 0, 0, 0, 0], 0)),
             "endless_answers" if call => Some(Self::message(&[0, 0, 0, 0, 0], 0)),
-            // A message that says it is compressed.
+            // A message flagged as compressed.
             "noise_in_answers" if call => Some(Self::message(&[7], 0xa5)),
             _ => None,
         }
     }
 
     fn message(head: &[u8], filling: u8) -> Self {
-        // A multiple of five zeros is so many empty messages.
+        // Each 5 zeros are one empty message.
         Self { first: Some(Bytes::copy_from_slice(head)), rest: vec![filling; 5 * 3000].into() }
     }
 }

@@ -1,4 +1,4 @@
-//! Lies about a task: what is reported of it while it is followed.
+//! Lies about a task in the reports that a follower gets.
 
 use std::pin::Pin;
 
@@ -12,12 +12,12 @@ use futures_util::{
 };
 use tokio::sync::watch;
 
-/// What is said of the task's process.
+/// The identity of the task's process.
 pub(crate) const PROCESS: Process = Process { pid: 4321, start_ticks: 1 };
 
 type Reports = Pin<Box<dyn Stream<Item = Kind> + Send>>;
 
-/// The reports of a task: those of the lie, else what is so until the task is killed.
+/// The reports of a task: those of the lie, or else true ones until the task is killed.
 pub(crate) fn reports(
     lie: &str,
     from: u64,
@@ -81,7 +81,7 @@ pub(crate) fn reports(
         "backwards" => {
             then(started(), iter([Kind::Skipped(Skipped { to: 1 << 40 }), Kind::Skipped(Skipped { to: 0 })]))
         }
-        // Nothing of its own: only what is found of it, which is another's.
+        // No report about this task: the lie is in the findings, which are another task's.
         "another_tasks" | "many_findings" | "huge_findings" => Box::pin(iter([Kind::Claimed(Claimed {})])),
         "impossible_times" => Box::pin(iter([
             Kind::Started(Started { process: Some(Process { pid: 9, start_ticks: u64::MAX }), age_us: u64::MAX }),
@@ -123,7 +123,7 @@ fn then(first: Kind, rest: impl Stream<Item = Kind> + Send + 'static) -> Reports
     Box::pin(iter([first]).chain(rest))
 }
 
-/// A command that says a word and then nothing until it is killed.
+/// A command that prints one line and is then silent until it is killed.
 fn honest(from: u64, mut killed: watch::Receiver<bool>) -> impl Stream<Item = Kind> + Send {
     let word = (from == 0).then(|| output(0, Bytes::from_static(b"word\n")));
     let over = once(async move {

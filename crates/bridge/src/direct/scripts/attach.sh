@@ -1,22 +1,22 @@
-# Follows a command that was launched before. Whoever attached earlier is not disturbed.
+# Follows a command that was launched before. Earlier attachments go on undisturbed.
 #
-# Arguments: root, task id, first byte to emit. Standard streams: those of launch.sh.
+# Arguments: root, task id, first byte to emit. Standard streams: as in launch.sh.
 dir=$1/$2
 newline='
 '
 
 log=$dir/output.log
-# Without a log there is nothing to emit; how the command ends is still told.
+# Without a log there is nothing to emit, but the end of the command is still reported.
 [ -f "$log" ] || log=/dev/null
 exec 4<"$log" 6<&0
 echo attached >&2
-# Moves the shared position to the first byte that is wanted.
+# Moves the shared file position to the first byte to emit.
 [ "$3" -eq 0 ] || head -c "$3" <&4 >/dev/null
 
 recorded() { # sets $first and $second to the lines about the supervisor and the command
   first='' second=''
   [ -f "$dir/processes" ] || return 0
-  # Bounded: a command may have put a file without end there.
+  # Bounded: a command may have replaced the file with one without end.
   lines=$(head -c 256 "$dir/processes" 2>/dev/null)
   first=${lines%%"$newline"*}
   case $lines in
@@ -27,7 +27,7 @@ recorded() { # sets $first and $second to the lines about the supervisor and the
   esac
 }
 
-lives() { # $1: a line, a number and a start time; true while that process lives
+lives() { # $1: a line with a pid and a start time; true while that process lives
   case $1 in '' | *[!0-9\ ]*) return 1 ;; esac
   same_process "${1%% *}" "${1#* }"
 }
@@ -47,9 +47,9 @@ running() { # true while the command's first process lives
   relay=$!
   echo "relay $relay"
   echo follow
-  # An exit file that is there before the command has ended is none of the supervisor's.
+  # The supervisor never writes an exit file before the command has ended: such a file is forged.
   while { [ ! -e "$dir/exit" ] || running; } && supervised && kill -0 $relay 2>/dev/null; do sleep 1; done
-  # A daemon may hold the log open for as long as it likes; what the command itself wrote is in it within moments.
+  # A daemon may hold the log open for ever; what the command itself wrote reaches the log within moments.
   ! supervised || sleep 1
   echo over
 } 5>&1 | follow

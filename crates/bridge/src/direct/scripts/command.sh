@@ -1,4 +1,4 @@
-# Becomes the command, as the leader of a session of its own.
+# Becomes the command, as the leader of its own session.
 #
 # Arguments, packed: task directory, an option for env or nothing, environment entries, program and its arguments.
 # Fd 5: events. Fd 9: where the command's output goes.
@@ -7,7 +7,7 @@ unset ERRAND_COMMAND
 dir=$1 reset=$2
 shift 2
 
-announce() { # $1 on: /proc/PID/stat after the command's name
+announce() { # $1 and following: the fields of /proc/PID/stat after the name of the command
   shift 19
   echo "$$ $1" 2>/dev/null >>"$dir/processes"
   echo "started $$ $1" >&5

@@ -1,8 +1,9 @@
-# Shared by the scripts for files: finds the place of a path, describes files, and says what is in the way.
+# Shared by the scripts for files: resolves paths, describes files, and reports why a call is refused.
 #
-# Standard error: `refused PROBLEM WORDS`, with - where the words say the problem. All else there is some tool's complaint.
-# Below a root each name is entered by itself, links are followed by hand, and where that led is looked at afterwards. What is swapped
-# between the look and the deed in the last directory itself is not noticed: a shell has no better means.
+# Standard error: refused PROBLEM WORDS, with - where PROBLEM follows from WORDS, the message of a tool. Any other line comes from a tool.
+#
+# Below a root, each name is entered by itself, links are followed by hand, and the resulting directory is checked afterwards. A swap in the
+# last directory between the check and the operation goes unnoticed: a shell has no better means.
 LC_ALL=C
 export LC_ALL
 unset CDPATH
@@ -12,11 +13,11 @@ refuse() { # $1: problem, $2: words
   exit
 }
 
-blocked() { # says why file $1 cannot be had
+blocked() { # reports why file $1 is not usable
   refuse - "$(stat -c '' -- "$1" 2>&1)"
 }
 
-within() { # the current directory must be the root or below it
+within() { # fails unless the current directory is the root or below it
   case $top in '' | /) return ;; esac
   case $PWD in
   "$top" | "$top"/*) ;;
@@ -24,13 +25,13 @@ within() { # the current directory must be the root or below it
   esac
 }
 
-enter() { # goes into directory $1
+enter() { # changes to directory $1
   cd -P "$1" 2>/dev/null || blocked "$1/."
   within
 }
 
-# Goes to the directory that holds the last name of a path, and leaves that name in $name: . for the directory itself.
-# $1: root, or nothing. $2: path. $3: `make` to make the directories above. $4: `follow` to follow a link in the end.
+# Changes to the directory that holds the last name of a path, and sets $name to that name: . for the directory itself.
+# $1: root, or nothing. $2: path. $3: make to create the missing directories above. $4: follow to follow a link in last position.
 locate() {
   top='' rest=$2 links=0
   enter "${1:-/}"
@@ -47,13 +48,13 @@ locate() {
     case $next in
     .) continue ;;
     ..)
-      # Where the root is the top itself, there is nothing above it either.
+      # If the root is / itself, .. stays there.
       [ -z "$top" ] || [ "$PWD" != "$top" ] || refuse OUTSIDE_ROOT ''
       enter ..
       continue
       ;;
     esac
-    # Without a root only the last link matters: the others may be such that a shell cannot read.
+    # Without a root only a link in last position matters: a shell may be unable to read the others.
     if [ -n "$last" ]; then look=$4; else look=$top; fi
     if [ -n "$look" ] && [ -L "./$next" ]; then
       links=$((links + 1))
@@ -81,12 +82,12 @@ locate() {
   done
 }
 
-there() { # whether there is such a file, be it a link that leads nowhere
+there() { # whether such a file exists; a dangling link counts too
   [ -e "$1" ] || [ -L "$1" ]
 }
 
-# Describes files of the current directory: `link NAME_LENGTH TARGET_LENGTH`, a line with both, for each link; then an `entry` for each file
-# that is there. A name holds no slash, so that two end it, whatever it holds.
+# Describes files of the current directory: for each link a line with the lengths of its name and its target, then both; then an entry for
+# each file that exists. A name contains no slash, so two slashes end it unambiguously.
 describe() {
   for file; do
     [ -L "$file" ] || continue

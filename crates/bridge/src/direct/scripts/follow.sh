@@ -1,19 +1,19 @@
-# Shared by launch.sh and attach.sh: from events to control lines and output.
+# Shared by launch.sh and attach.sh: turns events into control lines and output.
 
-relay() { # the server's words become events; its going becomes one too
+relay() { # turns the words from the server into events; the end of its input becomes an event too
   while read -r word; do echo "$word"; done
   echo gone
 }
 
-emit() { # what the log holds and was not emitted; afterwards the tail does it
+emit() { # emits the part of the log that is not emitted yet; tail emits the rest
   [ -n "$tail" ] || cat <&4
 }
 
-position() { # sets $position to how much of the log was emitted
+position() { # sets $position to how many bytes of the log are emitted
   while read -r key value; do [ "$key" != pos: ] || position=$value; done </proc/self/fdinfo/4
 }
 
-follow() { # reads events until all is over or the server is gone
+follow() { # reads events until the task is over or the server is gone
   tail='' relay='' position=0
   while read -r event rest; do
     case $event in
@@ -35,7 +35,7 @@ follow() { # reads events until all is over or the server is gone
     over)
       emit
       measure "$dir"
-      # A log that was removed is still open here.
+      # A removed log is still open here.
       [ -f "$dir/output.log" ] || size=$(stat -L -c %s /proc/self/fd/4)
       if [ -e "$dir/incomplete" ]; then incomplete=1; else incomplete=0; fi
       echo "over $size $incomplete $lacks $resumes" >&2

@@ -1,7 +1,7 @@
-# Part of supervise.sh: what becomes of the command's output. It goes into the log as it comes, up to the limit. What is beyond is counted,
-# and the last of it is put beside the log at the end. The command never waits for a disk that is full, and its pipe never breaks.
+# Part of supervise.sh: keeps the output of the command. Output goes into the log as it arrives, up to the limit. Bytes beyond the limit are
+# counted, and the last of them are stored beside the log at the end. The command never waits for a full disk, and its pipe never breaks.
 
-# A piece that is read at once, and the most that is kept of the end, in bytes.
+# The size of one read, and the most bytes kept of the end.
 piece=65536
 
 take() { # $1: the most bytes. Adds one piece to the log; fails at the end of the output.
@@ -16,7 +16,7 @@ keep() { # $1: the most bytes that are kept, 0: all
     [ "$limit" -ge "$piece" ] || piece=$limit
     [ $((limit / 2)) -ge "$end" ] || end=$((limit / 2))
   fi
-  # The first piece by itself, so that whoever follows hears of it at once. Most commands print no more than that.
+  # The first piece is taken by itself, so that followers get it at once. Most commands print no more than that.
   take "$piece" || return 0
   echo first >&5
   exec 3>&- 5>&-
@@ -25,7 +25,7 @@ keep() { # $1: the most bytes that are kept, 0: all
     return
   fi
   before=$(stat -c %s "$dir/output.log")
-  # The kernel lets the log grow to the limit and no further; the other outputs go on. The unit is 512 bytes.
+  # The kernel stops the log at the limit; the other outputs go on. The unit is 512 bytes.
   [ -z "$BASH_VERSION" ] || set -o posix
   {
     {

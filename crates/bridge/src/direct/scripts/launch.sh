@@ -1,7 +1,7 @@
-# Launches one command and follows it. Runs as the process of an exec; what outlives that is detached.
+# Launches one command and follows it. Runs as the process of an exec; processes that outlive the exec are detached.
 #
 # Arguments: root, task id, nonce, supervise.sh, command.sh, then those of supervise.sh.
-# Standard output: the log from its first byte on. Standard error: one control line an event. Standard input: see relay.
+# Standard output: the log from its first byte on. Standard error: one control line per event. Standard input: see relay.
 ERRAND_UMASK=$(umask)
 export ERRAND_UMASK
 umask 077
@@ -10,7 +10,7 @@ dir=$root/$id
 export ERRAND_SUPERVISE="$4" ERRAND_COMMAND="$5"
 shift 5
 
-refuse() { # says why nothing was launched; nothing will be
+refuse() { # reports why nothing was launched and never will be
   case $1 in
   *"ead-only"*) echo "refused no_space 30 $1" >&2 ;;
   *"o space"* | *"quota"*) echo "refused no_space 28 $1" >&2 ;;
@@ -19,7 +19,7 @@ refuse() { # says why nothing was launched; nothing will be
   exit
 }
 
-# Making the directory is the claim to the one launch: whoever finds it made launches nothing.
+# Creating the directory claims the one launch of the task: a script that finds the directory launches nothing.
 if ! mkdir "$dir" 2>/dev/null; then
   [ -d "$dir" ] && { echo claimed >&2; exit; }
   why=$(mkdir -p "$root" 2>&1 && mkdir "$dir" 2>&1) || {
@@ -27,10 +27,10 @@ if ! mkdir "$dir" 2>/dev/null; then
     refuse "$why"
   }
 fi
-# What is written here has its place on the disk: one that fills up later still has room for the result.
+# The exit file gets its disk space now, so that the result can be written even if the disk is full later.
 why=$({ printf '' >"$dir/output.log" && printf 'errand 1 %s ' "$nonce" >"$dir/exit.part" && printf '%512s\n' '' >"$dir/jobs"; } 2>&1) || {
   rm -rf "$dir"
-  # The directory could be made: what lacks now is space, whatever the shell calls it.
+  # The directory could be created, so what is missing now is space, whatever error the shell reports.
   case $why in *"o space"*) ;; *) why="no space to write in ($why)" ;; esac
   echo "refused no_space 28 $why" >&2
   exit

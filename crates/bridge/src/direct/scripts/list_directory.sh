@@ -4,7 +4,7 @@ locate "$1" "$2" '' follow
 enter "./$name"
 [ -r . ] || refuse NOT_PERMITTED 'Permission denied'
 set --
-# Patterns that match nothing stay as they are, and are no file.
+# A pattern without a match stays as it is, and no file has that name.
 for file in ./* ./.[!.]* ./..?*; do
   set -- "$@" "$file"
   [ $# -lt 64 ] || { describe "$@"; set --; }

@@ -1,5 +1,5 @@
-# Shared by launch.sh and supervise.sh: arguments through the environment. In a command line they would be found by whoever looks
-# for a process by its words, as `pkill -f` does, and a command that kills by its own words would kill its supervisor.
+# Shared by launch.sh and supervise.sh: passes arguments through the environment. On a command line, a search for processes by their
+# arguments (such as pkill -f) would find them, and a command that kills by its own arguments would kill its supervisor.
 
 pack() { # puts the arguments into ERRAND_ARG_1 and so on
   ERRAND_ARGC=0

@@ -1,6 +1,6 @@
-# Says what is known of tasks in this sandbox.
+# Reports what is known of tasks in this sandbox.
 #
-# Arguments: root, `fence` or `look`, task ids. Fenced are tasks that were not launched: afterwards they never will be.
+# Arguments: root, fence or look, task ids. fence also fences every task that was not launched: such a task can never launch afterwards.
 # Standard output: `uptime TICKS`, the clock that start times are measured by, then for each task
 #   task ID DIRECTORY STARTED PID TICKS ALIVE SUPERVISED SIZE INCOMPLETE GAP_START GAP_END OOM_KILLS EXIT_LENGTH
 # and a line with that many bytes of the exit file. GAP_START, GAP_END and EXIT_LENGTH are - where there is none.
@@ -10,11 +10,11 @@ newline='
 umask 077
 root=$1 fence=$2
 shift 2
-# In hundredths of a second, which is what start times count as well.
+# In hundredths of a second, the unit of start times.
 read -r uptime rest </proc/uptime
 echo "uptime ${uptime%.*}${uptime#*.}"
 
-numbers() { # $1 $2: two numbers, into $first and $second; 0 where they are none
+numbers() { # $1 $2: two words, stored in $first and $second; 0 where a word is not a number
   first=${1:-0} second=${2:-0}
   case $first$second in *[!0-9]*) first=0 second=0 ;; esac
 }
@@ -22,7 +22,7 @@ numbers() { # $1 $2: two numbers, into $first and $second; 0 where they are none
 recorded() { # sets $supervisor and $command to what is recorded of these processes
   supervisor='' command=''
   [ -f "$dir/processes" ] || return 0
-  # Bounded: a command may have put a file without end there.
+  # Bounded: a command may have replaced the file with one without end.
   lines=$(head -c 256 "$dir/processes" 2>/dev/null)
   supervisor=${lines%%"$newline"*}
   case $lines in
@@ -40,18 +40,19 @@ for id; do
   recorded
   if [ -z "$supervisor" ] && [ "$fence" = fence ]; then
     mkdir -p "$dir" 2>/dev/null
-    # Without a fence the launch may still come: nobody may say that it never will.
+    # Without the mark the launch may still happen, so the task must not be reported as never launched.
     true 2>/dev/null >"$dir/fenced" || started=1
     recorded
   fi
   [ -z "$supervisor" ] || started=1
-  # Looked at before the exit file: a process that was alive may write it in between, and it is then seen.
+  # Read before the exit file: a process that was alive here may write the exit file meanwhile, and the result is then seen.
   numbers $command
   pid=$first since=$second
   [ "$since" = 0 ] || ! same_process "$pid" "$since" || alive=1
   numbers $supervisor
   [ "$second" = 0 ] || ! same_process "$first" "$second" || supervised=1
-  # A daemon may keep the supervisor waiting for the log. It has nothing more to say once the result is there and the command is not.
+  # A daemon may keep the supervisor waiting for the log. Once the result exists and the command has ended, the supervisor has nothing more
+  # to report.
   [ ! -f "$dir/exit" ] || [ "$alive" = 1 ] || supervised=0
   if [ -f "$dir/exit" ]; then
     content=$(head -c 1024 "$dir/exit" 2>/dev/null; echo .)

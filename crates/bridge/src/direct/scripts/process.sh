@@ -1,16 +1,17 @@
-# Shared by supervise.sh, attach.sh, probe.sh and signal.sh: processes that cannot be taken for later ones with the same number.
+# Shared by supervise.sh, attach.sh, probe.sh and signal.sh: identifies processes so that a later process with the same pid is never taken
+# for them.
 
-stat_fields() { # $1 on: /proc/PID/stat after the command's name
+stat_fields() { # $1 and following: the fields of /proc/PID/stat after the name of the command
   state=$1 parent=$2 session=$4
   shift 19
   ticks=$1
 }
 
-process() { # sets $state, $parent, $session and $ticks of process $1; fails when there is none
+process() { # sets $state, $parent, $session and $ticks for process $1; fails when it does not exist
   { IFS= read -r stat </proc/"$1"/stat; } 2>/dev/null || return 1
   stat_fields ${stat##*) }
 }
 
-same_process() { # true while process $1 that was made at $2 lives; a zombie does not
+same_process() { # true while process $1 with start time $2 lives; false for a zombie
   process "$1" && [ "$ticks" = "$2" ] && case $state in Z | X) false ;; esac
 }

@@ -1,10 +1,10 @@
-# Prints a piece of a log.
+# Prints a part of a log.
 #
-# Arguments: root, task id, `from` or `tail`, first byte (for from), the most bytes.
-# Standard error: `log SIZE START GAP_START GAP_END`, the last two - where nothing is missing, or `gone`. Standard output: the bytes, those before
-# a gap and those after it together.
+# Arguments: root, task id, from or tail, first byte (only for from), the most bytes.
+# Standard error: log SIZE START GAP_START GAP_END, the last two - where nothing is missing, or gone. Standard output: the bytes before a
+# gap and those after it, joined.
 log=$1/$2/output.log
-# A command may have put a link or a FIFO there, which could be read for ever.
+# A command may have put a link or a FIFO in place of the log, and reading that could block for ever.
 [ -f "$log" ] && [ ! -L "$log" ] || { echo gone >&2; exit; }
 measure "$1/$2"
 from=$4 left=$5
@@ -14,7 +14,7 @@ if [ "$3" = tail ]; then
 fi
 echo "log $size $from $lacks $resumes" >&2
 
-bytes() { # $1: file, $2: its first byte that is wanted, $3: the most bytes
+bytes() { # $1: file, $2: first byte to print, $3: the most bytes
   [ "$3" -le 0 ] || tail -c "+$(($2 + 1))" "$1" | head -c "$3"
 }
 

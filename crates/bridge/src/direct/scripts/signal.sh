@@ -1,11 +1,11 @@
-# Signals every process of a task and says how many there are.
+# Signals every process of a task and reports how many there are.
 #
-# Arguments: root, task id, pid of its first process, that one's start time, signal number; 0 only counts.
-# A process belongs to the task when it is in its session, carries its mark in the environment, or descends from one that does:
-# so children that left the process group, made a session or were given another parent are found as well.
+# Arguments: root, task id, pid and start time of the first process of the task, signal number; 0 only counts.
+# A process belongs to the task when it is in its session, has the marker of the task in its environment, or descends from a process that
+# belongs to the task. So children that left the process group, made a session or got another parent are found as well.
 id=$2 leader=$3 since=$4 signal=$5
 
-marked() { # true when process $1 carries the task's mark
+marked() { # true when process $1 has the marker of the task in its environment
   while IFS= read -r line || [ -n "$line" ]; do
     case $line in *"ERRAND_TASK_ID=$id"*) return 0 ;; esac
   done 2>/dev/null </proc/"$1"/environ
@@ -14,7 +14,7 @@ marked() { # true when process $1 carries the task's mark
 
 members() { # sets $members
   members=' ' pairs=
-  # The number of a session is not given out again while it has members; after that it may belong to a stranger.
+  # The kernel does not reuse a session id while the session has members; after that, the id may belong to another session.
   ours=$leader
   process "$leader" && [ "$ticks" != "$since" ] && ours=none
   for entry in /proc/[0-9]*; do
@@ -45,9 +45,9 @@ while :; do
   set -- $members
   [ $# -gt 0 ] && [ "$signal" != 0 ] || break
   kill -"$signal" "$@" 2>/dev/null
-  # A process that was stopped could not handle it, and would be killed unasked.
+  # A stopped process could not handle the signal and would be killed without a chance to clean up.
   [ "$signal" != 15 ] || kill -CONT "$@" 2>/dev/null
-  # What is killed is gone at once, but may have made another process just before.
+  # A killed process is gone at once, but may have forked another one just before.
   [ "$signal" = 9 ] && [ $pass -lt 20 ] || break
   pass=$((pass + 1))
 done

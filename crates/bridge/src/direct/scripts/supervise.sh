@@ -1,18 +1,18 @@
 # Runs one command, tees its output into the log and writes its exit file. Detached: it outlives the exec that started it.
 #
-# Arguments: task directory, the most bytes of output that are kept (0: all), mode, workdir, shell, text, number of environment entries, the entries, and in mode argv the program and
-# its arguments; all but the first packed. Fd 3: the exit file. Fd 5: events.
+# Arguments: task directory, the most bytes of output that are kept (0: all), mode, workdir, shell, text, number of environment entries, the
+# entries, and in mode argv the program and its arguments; all but the first packed. Fd 3: the exit file. Fd 5: events.
 umask 077
 unset ERRAND_SUPERVISE
 dir=$1
 newline='
 '
 
-shrug() { # lets no signal end this shell that was meant for the command; a handler, unlike being ignored, is not inherited
+shrug() { # keeps signals meant for the command from ending this shell; the command inherits no handler, but would inherit an ignored signal
   trap : HUP INT QUIT TERM PIPE USR1 USR2 ALRM
 }
 
-finish() { # $1: the result. The event carries it too, for when the exit file has nowhere to go.
+finish() { # $1: the result. The event carries it too, in case the exit file cannot be written.
   printf '%s\n' "$1" >&3
   mv "$dir/exit.part" "$dir/exit" 2>/dev/null
   echo "ended $1" >&5
@@ -59,7 +59,7 @@ enter() { # $1: working directory
   }
 }
 
-search_path() { # $1: number of entries, $2 on: the entries and the program. Sets $path and $program.
+search_path() { # $1: number of entries; then the entries and the program. Sets $path and $program.
   path=$PATH
   count=$1
   shift
@@ -70,7 +70,7 @@ search_path() { # $1: number of entries, $2 on: the entries and the program. Set
   done
 }
 
-run() { # the program and all before it. Returns with $result set, or fails when there is none.
+run() { # Runs the program and everything before it. Returns with $result set, or fails when there is none.
   # A shell without job control makes its background jobs ignore SIGINT and SIGQUIT. Either that is undone, or a timer waits instead.
   if env --default-signal=INT,QUIT true 2>/dev/null; then
     reset=--default-signal=INT,QUIT
@@ -91,7 +91,7 @@ run() { # the program and all before it. Returns with $result set, or fails when
       ;;
     0) result="exited 0" ;;
     *)
-      # Not the timer's words: a signal ended it. The command runs on, and its result is nobody's to know.
+      # A signal ended the timer, so its exit code means nothing. The command runs on, and its result stays unknown.
       { lines=$(head -c 256 "$dir/processes"); } 2>/dev/null
       { read -r pid since && read -r pid since; } <<END
 $lines
@@ -112,14 +112,14 @@ END
   exec 9>&-
   wait "$child"
   code=$?
-  # A signal that came to this shell ends the wait as well.
+  # A signal to this shell ends the wait too.
   while [ "$code" -gt 128 ] && kill -0 "$child" 2>/dev/null; do
     wait "$child"
     code=$?
   done
   result="exited $code"
   [ "$code" -gt 128 ] || return 0
-  # The number says the same of `exit 137` and of a kill; the shell's table of jobs tells them apart.
+  # The exit code is 137 both for exit 137 and for a kill; the job table of the shell tells them apart.
   state=
   jobs -l 2>/dev/null 1<>"$dir/jobs" && read -r state <"$dir/jobs"
   [ -z "$BASH_VERSION" ] || { wait "$child"; code=$?; result="exited $code"; }
@@ -162,7 +162,7 @@ supervise() {
     finish "failed no_space 28 the task directory cannot be written"
     return
   }
-  # In this order: whoever made the fence looks for that line afterwards, so that one of the two finds what the other did.
+  # Checked after the line is written: a fence reads the line after it has made its mark. So at least one of the two sees the other.
   [ ! -e "$dir/fenced" ] || {
     finish "failed launch_interrupted 0 the launch was given up before the command ran"
     return
@@ -170,7 +170,7 @@ supervise() {
   count_kills
   before=$kills
   run "$@" || return
-  # A success has no cause that memory could be.
+  # A successful command was not killed for lack of memory.
   [ "$result" = "exited 0" ] || note_kills "$before"
   finish "$result"
 }
@@ -178,7 +178,7 @@ supervise() {
 shrug
 process $$
 supervise "$@" | {
-  # Nothing of the command comes from here: what keeps the log can ignore what the supervisor only shrugs off.
+  # The command is not started from this shell, so signals may be ignored here; the supervisor must handle them instead.
   trap '' HUP INT QUIT TERM PIPE USR1 USR2 ALRM XFSZ
   keep "$2"
 }

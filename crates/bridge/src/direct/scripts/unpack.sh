@@ -1,4 +1,4 @@
-# Shared by supervise.sh and command.sh: adds what pack left to the arguments, and leaves nothing of it in the environment.
+# Shared by supervise.sh and command.sh: adds the arguments stored by pack to the argument list, and removes them from the environment.
 list='' n=0
 while [ "$n" -lt "$ERRAND_ARGC" ]; do
   n=$((n + 1))

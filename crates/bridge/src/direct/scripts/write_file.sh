@@ -1,8 +1,8 @@
 # Writes a file: all of it, or nothing.
 #
-# Arguments: root, path, `directory` where it would be one, mode or nothing, `make` or nothing for the directories above, `new` where nothing
-# may be there, a word for the name of the unfinished file.
-# Standard input: a line with a number and so many bytes, again and again; then `end`. Standard output: the entry.
+# Arguments: root, path, directory where it would be one, mode or nothing, make or nothing for the directories above, new where no file may
+# exist yet, a word for the name of the unfinished file.
+# Standard input: a line with a number and that many bytes, repeated; then end. Standard output: the entry.
 follow=follow
 [ -z "$6" ] || follow=''
 locate "$1" "$2" "$5" "$follow"
@@ -27,16 +27,16 @@ while read -r size; do
   [ "$size" != end ] || { whole=1 && break; }
   why=$(dd bs="$size" count=1 iflag=fullblock 2>&1 >&5) || refuse - "$why"
 done
-# Whoever was writing is gone.
+# The client is gone.
 [ -n "$whole" ] || exit
 exec 5>&-
 
-# Only a privileged user may give a file away; for all others it becomes theirs, as with any editor.
+# Only a privileged user may give a file away; for others the file becomes theirs, as with any editor.
 [ -z "$owner" ] || chown "$owner" "$part" 2>/dev/null
 why=$(chmod "${mode:-644}" "$part" 2>&1) || refuse - "$why"
 [ ! -d "$file" ] || [ -L "$file" ] || refuse IS_A_DIRECTORY ''
 if [ -n "$6" ]; then
-  # Unlike mv, it fails when somebody was faster.
+  # Unlike mv, this fails when another writer was faster.
   why=$(ln "$part" "$file" 2>&1) || refuse - "$why"
 else
   why=$(mv -f -T "$part" "$file" 2>&1) || case $why in
