@@ -1,4 +1,4 @@
-//! What callers ask of the engine and what they get: everything but the supervision itself.
+//! The engine's public requests and their results: everything except the supervision itself.
 
 use std::{
     sync::Arc,
@@ -17,17 +17,17 @@ use errand_task::{
     TenantId,
 };
 
-/// How long beyond the grace a sandbox's tasks may take to end before the sandbox is ended with them.
+/// How long beyond the grace a sandbox's tasks may take to end. After that, the sandbox is stopped with its tasks still running.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 /// What to start.
 #[derive(Debug, Clone)]
 pub struct StartRequest {
-    /// Whose task it will be.
+    /// The owner of the new task.
     pub owner: Owner,
-    /// What to run. Checked by the caller.
+    /// What to run. The caller has validated it.
     pub spec: TaskSpec,
-    /// How to make the bot's sandbox if it has none.
+    /// How to make the bot's sandbox if the bot has none.
     pub sandbox: Option<SandboxSpec>,
 }
 
@@ -36,31 +36,31 @@ pub struct StartRequest {
 pub struct Started {
     /// The task.
     pub task: Task,
-    /// True when its request id named an earlier one, which this is.
+    /// True when the request id named an earlier task; `task` is that task.
     pub existed: bool,
 }
 
-/// Names a task, within what the caller may see.
+/// Names a task, within what the caller may access.
 #[derive(Debug, Clone)]
 pub struct TaskRef {
     /// The caller's tenant.
     pub tenant: TenantId,
-    /// The bots that the caller means and may use.
+    /// The bots that the caller asks about and may use.
     pub bots: BotFilter,
-    /// The session that it must belong to.
+    /// The session that the task must belong to.
     pub session: Option<SessionId>,
     /// The task.
     pub id: TaskId,
 }
 
-/// How long to wait, and for what.
+/// How long to wait for a task, and for what.
 #[derive(Debug, Clone, Copy)]
 pub struct WaitRequest {
-    /// The longest.
+    /// The longest wait.
     pub timeout: Duration,
-    /// Also for a stall.
+    /// Also return when the task stalls.
     pub until_stalled: bool,
-    /// Also for this long a silence after output.
+    /// Also return when the task has printed nothing for this long after its last output.
     pub until_idle: Option<Duration>,
 }
 
@@ -69,15 +69,15 @@ pub struct WaitRequest {
 pub enum WaitResult {
     /// The task is finished.
     Finished,
-    /// It is stalled.
+    /// The task is stalled.
     Stalled,
-    /// It had output and then none for the time asked.
+    /// The task printed something, and then nothing for the requested time.
     Idle,
-    /// The time passed.
+    /// The timeout passed.
     Timeout,
 }
 
-/// Which pieces of a log to read. Limits are in bytes and checked by the caller.
+/// Which parts of a log to read. Limits are in bytes; the caller has validated them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadSelection {
     /// From an offset on.
@@ -87,12 +87,12 @@ pub enum ReadSelection {
         /// The most bytes.
         limit: u64,
     },
-    /// The end.
+    /// The end of the log.
     Tail {
         /// The most bytes.
         limit: u64,
     },
-    /// Beginning and end.
+    /// The beginning and the end of the log.
     HeadTail {
         /// The most bytes of the beginning.
         head: u64,
@@ -101,34 +101,34 @@ pub enum ReadSelection {
     },
 }
 
-/// Pieces of a log in order, none of which overlap.
+/// Parts of a log, in order and without overlap.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OutputSlice {
-    /// Each of one stream.
+    /// The parts. Each comes from one stream.
     pub parts: Vec<OutputPiece>,
-    /// Bytes of all output then.
+    /// Bytes of all output at the time of reading.
     pub total: u64,
     /// True when the log will not grow any more.
     pub finished: bool,
 }
 
-/// A sandbox and how the runtime sees it now.
+/// A sandbox and its current state in the runtime.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SandboxView {
-    /// What Errand remembers.
+    /// The stored record.
     pub record: SandboxRecord,
-    /// What the runtime says.
+    /// The state that the runtime reports.
     pub state: SandboxState,
 }
 
-/// How the runtime sees a sandbox.
+/// The state of a sandbox that the runtime reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SandboxState {
-    /// It runs.
+    /// The sandbox runs.
     Running,
-    /// It is there and does not run.
+    /// The sandbox exists and does not run.
     Stopped,
-    /// It is not there.
+    /// The sandbox does not exist.
     Gone,
     /// The runtime does not answer.
     Unknown,
@@ -141,10 +141,11 @@ impl SandboxState {
 }
 
 impl Engine {
-    /// Accepts a command. When this returns, the task is durable and will be run once, or reported.
+    /// Accepts a command. When this returns, the task is durable: its command will run once, or the task will end with a reported reason.
     ///
     /// # Errors
-    /// When the sandbox cannot be had, a cap would be exceeded, or the request id was used otherwise. Nothing was accepted then.
+    /// When the sandbox is not available, a cap would be exceeded, or the request id was used for another command. Nothing was accepted
+    /// then.
     pub async fn start(&self, request: StartRequest) -> Result<Started, EngineError> {
         let engine = self.clone();
         self.uncut(async move { engine.accept(request).await }).await
@@ -170,7 +171,7 @@ impl Engine {
             return Err(EngineError::BridgeCannot { fields, bridge: bridge.name, why: bridge.detail });
         }
         let id = TaskId::new();
-        // What can be launched at once is accepted as being launched: one commit says both.
+        // If a permit is free, the task is accepted as already starting: one commit covers both changes.
         let permit = inner.launches.try_acquire(&owner.tenant, sandbox.id);
         let state = match permit {
             Some(_) => TaskState::Starting { incarnation: sandbox.incarnation.clone() },
@@ -202,7 +203,7 @@ impl Engine {
             }
             Ok(Created::New(task)) => {
                 supervisor.spawn(Step::Launch);
-                // The command first, then the answer.
+                // Lets the supervisor launch the command before the caller is answered.
                 tokio::task::yield_now().await;
                 Ok(Started { task, existed: false })
             }
@@ -221,7 +222,7 @@ impl Engine {
         }
     }
 
-    /// The record as of now: with what the supervisor knows and has not had to store.
+    /// Replaces a stored record by the supervisor's snapshot, which can be newer than the store.
     fn now(&self, stored: Task) -> Task {
         match self.inner.live(stored.id) {
             Some(live) => live.snapshot(),
@@ -229,10 +230,10 @@ impl Engine {
         }
     }
 
-    /// One task as of now.
+    /// The current state of one task.
     ///
     /// # Errors
-    /// [`EngineError::NoSuchTask`], equally for a task that the caller may not know of.
+    /// [`EngineError::NoSuchTask`], also for a task that the caller may not know of.
     pub async fn task(&self, reference: &TaskRef) -> Result<Task, EngineError> {
         let task = self.visible(reference).await?;
         if self.inner.reconciling.is_over() {
@@ -242,9 +243,9 @@ impl Engine {
         self.visible(reference).await
     }
 
-    /// One task as it is known now, if the caller may see it.
+    /// The current state of one task, if the caller may see it.
     async fn visible(&self, reference: &TaskRef) -> Result<Task, EngineError> {
-        // What is not over yet is known without the store, and better.
+        // An unfinished task is read from its supervisor: this needs no query and is more up to date.
         let task = match self.inner.live(reference.id) {
             Some(live) => live.snapshot(),
             None => self.inner.store.task(&reference.tenant, reference.id).await?.ok_or(EngineError::NoSuchTask)?,
@@ -258,16 +259,16 @@ impl Engine {
         }
     }
 
-    /// A page of tasks as of now, newest first.
+    /// A page of tasks in their current state, newest first.
     ///
     /// # Errors
-    /// When the store fails, or has too much to read for this tenant.
+    /// When the store fails, or when answering would read too much for this tenant.
     pub async fn task_page(&self, query: TaskQuery) -> Result<TaskPage, EngineError> {
         let page = self.inner.store.task_page(query).await?;
         Ok(TaskPage { tasks: page.tasks.into_iter().map(|task| self.now(task)).collect(), next: page.next })
     }
 
-    /// Tasks as of now, newest first.
+    /// Tasks in their current state, newest first.
     ///
     /// # Errors
     /// When the store fails.
@@ -295,7 +296,7 @@ impl Engine {
         self.inner.reconciling.wait(&query.tenant, &query.bots).await?;
         let mut tasks = Vec::new();
         loop {
-            // Large records come in several pages, so that only one page is held beside what the supervisors hold anyway.
+            // Reads large records page by page, so that memory holds at most one page beyond what the supervisors already hold.
             let page = self.inner.store.task_page(query.clone()).await?;
             query.limit = query.limit.saturating_sub(u32::try_from(page.tasks.len()).unwrap_or(u32::MAX));
             tasks.extend(page.tasks.into_iter().map(|task| self.now(task)));
@@ -309,7 +310,7 @@ impl Engine {
         Ok(tasks)
     }
 
-    /// Waits for a task.
+    /// Waits for a task to finish, or for another event that `request` names.
     ///
     /// # Errors
     /// As for [`Engine::task`].
@@ -324,16 +325,16 @@ impl Engine {
         }
     }
 
-    /// Stops a task and returns it once it is over. A finished task is returned as it is.
+    /// Stops a task and returns it once it has finished. Returns a finished task unchanged.
     ///
     /// # Errors
-    /// As for [`Engine::task`]; [`EngineError::ShuttingDown`] when the server ends before the task does.
+    /// As for [`Engine::task`]; [`EngineError::ShuttingDown`] when the server shuts down before the task ends.
     pub async fn stop(&self, reference: &TaskRef, cause: StopCause, grace: Duration) -> Result<Task, EngineError> {
         let task = self.task(reference).await?;
         self.stop_known(task, cause, grace).await
     }
 
-    /// Stops every unfinished task in a scope and returns them once they are over.
+    /// Stops every unfinished task in a scope and returns the tasks once they have finished.
     ///
     /// # Errors
     /// As for [`Engine::stop`].
@@ -355,14 +356,14 @@ impl Engine {
         }
     }
 
-    /// Reads pieces of a log.
+    /// Reads parts of a log.
     ///
     /// # Errors
     /// As for [`Engine::task`]; [`EngineError::PastTheEnd`], [`EngineError::LogGone`], [`EngineError::SandboxNotRunning`].
     pub async fn read_output(&self, reference: &TaskRef, selection: ReadSelection) -> Result<OutputSlice, EngineError> {
         let task = self.task(reference).await?;
         if task.state.started_at().is_none() {
-            // Nothing was ever printed, and there may be no log to ask.
+            // The command never started: it printed nothing, and there may be no log.
             return match selection {
                 ReadSelection::Range { offset, .. } if offset > 0 => Err(EngineError::PastTheEnd { offset, size: 0 }),
                 _ => Ok(OutputSlice { finished: task.status().is_terminal(), ..OutputSlice::default() }),
@@ -390,7 +391,7 @@ impl Engine {
         {
             let limit = head.min(start);
             let head = self.read_log(&task, Piece::From { offset: 0, limit }).await?.2;
-            // What of the head was not kept is made up for by what comes after it, and that may be in the tail already.
+            // Where the head has a gap, the read returns later bytes instead; cut those that the tail already contains.
             parts.extend(head.into_iter().filter_map(|piece| piece.up_to(start)));
         }
         parts.extend(pieces);
@@ -418,10 +419,10 @@ impl Engine {
         OutputStream::open(Arc::clone(&self.inner), task, offset, follow).await
     }
 
-    /// Makes the bot's sandbox, or starts it, or finds it running.
+    /// Makes the bot's sandbox, starts it, or finds it running.
     ///
     /// # Errors
-    /// When it exists otherwise, or the runtime refuses.
+    /// When the sandbox exists with another specification, or the runtime refuses.
     pub async fn ensure_sandbox(
         &self,
         tenant: TenantId,
@@ -439,10 +440,11 @@ impl Engine {
         .await
     }
 
-    /// Takes a running container as the bot's sandbox: one whose labels name the tenant, or, with `any`, one of nobody.
+    /// Takes a running container as the bot's sandbox. The container's labels must name the tenant; with `any`, a container without such
+    /// labels is accepted too.
     ///
     /// # Errors
-    /// When it is not there, not the tenant's, not running, another bot's, or the bot has another sandbox.
+    /// When the container does not exist, is not the tenant's, does not run or is another bot's sandbox, or the bot has another sandbox.
     pub async fn adopt_sandbox(
         &self,
         tenant: TenantId,
@@ -459,7 +461,7 @@ impl Engine {
         .await
     }
 
-    /// The bot's sandbox as the runtime sees it now.
+    /// The bot's sandbox and its current state in the runtime.
     ///
     /// # Errors
     /// [`EngineError::NoSandbox`].
@@ -467,7 +469,7 @@ impl Engine {
         self.inner.sandboxes.view(tenant, bot).await
     }
 
-    /// A tenant's sandboxes, oldest first, after the one with id `after`.
+    /// A tenant's sandboxes, oldest first, starting after the id `after`.
     ///
     /// # Errors
     /// When the store fails.
@@ -494,7 +496,7 @@ impl Engine {
         .await
     }
 
-    /// Stops the bot's tasks, then removes its sandbox. An adopted container is only let go.
+    /// Stops the bot's tasks, then removes its sandbox. An adopted container is not removed, only forgotten.
     ///
     /// # Errors
     /// [`EngineError::NoSandbox`], or when the runtime fails.
@@ -511,7 +513,7 @@ impl Engine {
     }
 
     async fn end_tasks(&self, tenant: &TenantId, bot: &BotId, cause: StopCause) -> Result<(), EngineError> {
-        // Says first that there is no sandbox, before anything is stopped.
+        // Fails first if there is no sandbox, before anything is stopped.
         self.sandbox(tenant, bot).await?;
         let started = Instant::now();
         let scope = Scope { tenant: tenant.clone(), bot: bot.clone(), session: None };
@@ -520,15 +522,15 @@ impl Engine {
             Ok(stopped) => {
                 tracing::info!(%bot, tasks = stopped?.len(), took = ?started.elapsed(), "a sandbox's tasks were stopped");
             }
-            // The sandbox's end is theirs as well.
+            // Stopping the sandbox ends the remaining tasks.
             Err(_) => tracing::warn!(%bot, "a sandbox's tasks could not be stopped in time"),
         }
         Ok(())
     }
 }
 
-/// A sandbox whose bridge is ready, so that the first command finds it so. A bridge that is not is tried again by that command, and
-/// reported there.
+/// Prepares the bridge of a running sandbox, so that the first command does not wait for it. If that fails, the first command tries again
+/// and reports the error.
 async fn with_bridge(inner: &Inner, view: SandboxView) -> SandboxView {
     if view.state == SandboxState::Running
         && let Err(error) = inner.bridge.prepare(&view.record.runtime_id).await
