@@ -1,4 +1,4 @@
-//! The composition root: builds the server from its settings, runs it, and takes it down in order.
+//! The composition root: builds the server from its settings, runs it, and shuts it down in order.
 
 pub mod checkup;
 mod choice;
@@ -34,15 +34,15 @@ use errand_task::{SandboxBounds, SandboxSpec};
 use choice::Chosen;
 pub use choice::Hindrance;
 
-/// How many sandboxes of a tenant may launch at their limit before the tenant's own limit is reached.
+/// How many sandboxes of one tenant can launch at their own limit before the tenant's limit is reached.
 const SANDBOXES_LAUNCHING: usize = 4;
-/// How long running tasks have to end when the server stops them.
+/// How long running tasks may take to end when the server stops them.
 const STOP_LIMIT: Duration = Duration::from_secs(8);
-/// How long the whole shutdown may take. Below the ten seconds after which container engines kill.
+/// How long the whole shutdown may take. Less than the 10 s after which container engines kill a container.
 const EXIT_LIMIT: Duration = Duration::from_millis(9500);
-/// What is kept of that for the steps that follow.
+/// How much of this is reserved for each later step.
 const RESERVE: Duration = Duration::from_millis(400);
-/// How long connections have to end once their streams have.
+/// How long connections may take to close once their streams have ended.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
 
 /// The most memory of a sandbox unless the settings say otherwise, in bytes.
@@ -52,25 +52,25 @@ const MAX_CPUS: f64 = 16.0;
 /// The most processes in a sandbox unless the settings say otherwise.
 const MAX_PIDS: u64 = 32_768;
 
-/// Why the server did not start, or ended for another reason than being told to.
+/// Why the server did not start, or ended without being told to.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The tokens file is wrong. Displayed as one line for each problem.
+    /// The tokens file is invalid. Displayed as one line for each problem.
     #[error("{0}")]
     Tokens(TokensError),
-    /// The filter of log lines is wrong.
+    /// The log filter is invalid.
     #[error("log-level {filter:?} is no filter")]
     LogLevel {
-        /// As configured.
+        /// The configured filter.
         filter: String,
         /// What is wrong with it.
         #[source]
         source: tracing_subscriber::filter::ParseError,
     },
-    /// The data directory cannot be made.
+    /// The data directory cannot be created.
     #[error("the data directory {} cannot be made", path.display())]
     DataDir {
-        /// As configured.
+        /// The configured path.
         path: PathBuf,
         /// Why not.
         #[source]
@@ -79,31 +79,31 @@ pub enum ServeError {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(StoreError),
-    /// No runtime that may be used works here.
+    /// No permitted runtime works on this machine.
     #[error("sandboxes cannot be made on this machine\n{}", lines(hindrances))]
     NoRuntime {
-        /// Why not, of each that was tried.
+        /// The obstacle of each runtime that was tried.
         hindrances: Vec<Hindrance>,
     },
     /// The address cannot be listened on.
     #[error("cannot listen on {address}")]
     Listen {
-        /// As configured.
+        /// The configured address.
         address: SocketAddr,
         /// Why not.
         #[source]
         source: io::Error,
     },
-    /// The signals that end the server cannot be listened for.
+    /// The handlers of the signals that end the server cannot be installed.
     #[error("cannot listen for signals")]
     Signals(#[source] io::Error),
     /// Tasks cannot be reconciled.
     #[error("the tasks cannot be reconciled")]
     Recover(#[source] EngineError),
-    /// The API ended.
+    /// The API failed.
     #[error(transparent)]
     Api(ApiError),
-    /// The API broke down.
+    /// The API panicked.
     #[error("the API broke down")]
     Broken(#[source] JoinError),
 }
@@ -113,7 +113,7 @@ fn lines(hindrances: &[Hindrance]) -> String {
 }
 
 impl ServeError {
-    /// True when it is the settings that have to be changed.
+    /// True when the error is in the settings.
     pub fn is_configuration(&self) -> bool {
         match self {
             Self::Tokens(_) | Self::LogLevel { .. } => true,
@@ -134,16 +134,16 @@ impl ServeError {
     }
 }
 
-/// Runs the server until it is told to end.
+/// Runs the server until a signal ends it.
 ///
 /// # Errors
-/// When the server cannot start, or ends for another reason than being told to.
+/// When the server cannot start, or ends without being told to.
 pub async fn serve(config: Config) -> Result<(), ServeError> {
     telemetry::init(config.log_format, &config.log_level)
         .map_err(|source| ServeError::LogLevel { filter: config.log_level.clone(), source })?;
     let tokens = config.tokens_file.as_deref().map(Tokens::read).transpose().map_err(ServeError::Tokens)?;
     raise_file_limit();
-    // From the beginning: a signal during the start is not lost.
+    // Installed first, so that no signal is lost during start-up.
     let mut ending = Ending::listen(tokens.is_some()).map_err(ServeError::Signals)?;
     let store = open_store(&config).await?;
     let served = serve_with(&config, tokens, Arc::clone(&store), &mut ending).await;
@@ -173,7 +173,7 @@ async fn serve_with(
 struct Ending {
     terminate: Signal,
     interrupt: Signal,
-    /// SIGHUP, where it means that the tokens file is to be read again. Elsewhere it ends the server, as usual.
+    /// SIGHUP, if it means that the tokens file is reloaded. Otherwise SIGHUP ends the server, as usual.
     hangup: Option<Signal>,
 }
 
@@ -186,7 +186,7 @@ impl Ending {
         })
     }
 
-    /// The name of the next one.
+    /// Waits for the next signal and returns its name.
     async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
@@ -195,7 +195,7 @@ impl Ending {
     }
 }
 
-/// Every running task holds a connection to the container engine: the usual 1024 files are too few for a server.
+/// Raises the limit of open files: each running task holds a connection to the container engine, so the usual 1024 are too few.
 fn raise_file_limit() {
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(limit) => tracing::debug!(limit, "open files"),
@@ -210,7 +210,7 @@ async fn open_store(config: &Config) -> Result<Arc<dyn TaskStore>, ServeError> {
     Ok(Arc::new(store))
 }
 
-/// Binds the address and says so, and where sandboxes live: the line is what a caller that chose port 0 waits for.
+/// Binds the address and logs it with the runtime. A caller that chose port 0 waits for this log line.
 async fn listen(address: SocketAddr, runtime: &str) -> Result<TcpListener, ServeError> {
     let failed = |source| ServeError::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
@@ -224,7 +224,7 @@ async fn listen(address: SocketAddr, runtime: &str) -> Result<TcpListener, Serve
     Ok(listener)
 }
 
-/// The sandbox that is made where a request does not say how.
+/// The specification of a sandbox when a request does not give one.
 fn default_sandbox(config: &Config, chosen: &Chosen) -> SandboxSpec {
     SandboxSpec {
         image: config.image.clone().unwrap_or_else(|| chosen.image.to_owned()),
@@ -239,7 +239,7 @@ fn default_sandbox(config: &Config, chosen: &Chosen) -> SandboxSpec {
     }
 }
 
-/// What a tenant may have where nothing else is said of it. The defaults are always allowed.
+/// The allowance of a tenant without exceptions. It always admits the defaults.
 fn usual_allowance(config: &Config, default: &SandboxSpec) -> Allowance {
     let memory = config.max_memory_bytes.map_or(MAX_MEMORY.max(default.memory_bytes), i64::unsigned_abs);
     Allowance {
@@ -254,7 +254,7 @@ fn usual_allowance(config: &Config, default: &SandboxSpec) -> Allowance {
     }
 }
 
-/// The part of the configuration that is the engine's.
+/// The engine's part of the configuration.
 fn settings(config: &Config, chosen: &Chosen) -> Settings {
     let sandbox = default_sandbox(config, chosen);
     Settings {
@@ -280,15 +280,15 @@ fn settings(config: &Config, chosen: &Chosen) -> Settings {
     }
 }
 
-/// A server that listens.
+/// A server that accepts connections.
 struct Running {
     engine: Engine,
     store: Arc<dyn TaskStore>,
     readiness: Readiness,
     tracker: TaskTracker,
-    /// Cancelled when no more connections are taken.
+    /// Cancelled when the server accepts no more connections.
     drain: CancellationToken,
-    /// Cancelled when streams and subscriptions shall end.
+    /// Cancelled when streams and subscriptions must end.
     shutdown: CancellationToken,
     api: JoinHandle<Result<(), ApiError>>,
 }
@@ -332,7 +332,7 @@ impl Running {
         Self { engine, store, readiness, tracker, drain, shutdown, api }
     }
 
-    /// Reconciles, serves, and ends when it is told to.
+    /// Reconciles and serves until a signal arrives or a part fails, then shuts down.
     async fn until_told(mut self, ending: &mut Ending, stop_tasks: bool) -> Result<(), ServeError> {
         let engine = self.engine.clone();
         let readiness = self.readiness.clone();
@@ -358,7 +358,7 @@ impl Running {
         result
     }
 
-    /// Takes everything down, in the order in which the parts need each other.
+    /// Shuts everything down, each part before the parts that it depends on.
     async fn end(self, stop_tasks: bool) {
         let deadline = Instant::now() + EXIT_LIMIT;
         self.readiness.ending().await;
@@ -381,7 +381,7 @@ impl Running {
     }
 }
 
-/// Waits for one part to end, but not for ever: commands and records are safe whatever is cut short here.
+/// Waits for one part to end, for a bounded time. Cutting a part short here endangers neither commands nor records.
 async fn in_time<T>(part: &str, deadline: Instant, end: impl Future<Output = T>) {
     if timeout_at(deadline, end).await.is_err() {
         tracing::warn!(part, "did not end in time and is cut short");

@@ -1,4 +1,4 @@
-//! The guest that this server brings along, built by `build.rs` for the server's own architecture.
+//! The guest that is embedded in this server, built by `build.rs` for the server's own architecture.
 
 use std::sync::LazyLock;
 

@@ -1,5 +1,5 @@
-//! Errand runs an agent's long commands inside its sandbox, keeps the truth about how each one ended, and tells the agent loop
-//! when something happened. See `ARCHITECTURE.md` for the map and the invariants.
+//! Errand runs an agent's long commands inside its sandbox, records reliably how each one ended, and notifies the agent loop when something
+//! happened. See `ARCHITECTURE.md` for the map and the invariants.
 
 pub mod api;
 pub mod app;

@@ -1,4 +1,4 @@
-//! The `errand` program: the server, and the command line that speaks to it.
+//! The `errand` program: the server, and the command line that talks to it.
 
 use std::{io, process::ExitCode, thread};
 
@@ -12,8 +12,8 @@ fn main() -> ExitCode {
     ExitCode::from(run(cli))
 }
 
-/// Half of the cores work for the server, the rest is for what it runs: a worker that is woken on another core costs more than most of the
-/// work that it takes over.
+/// Gives half of the cores to the server and leaves the rest to what it runs: waking a worker on another core costs more than most of the
+/// work that the worker would take over.
 fn runtime() -> io::Result<tokio::runtime::Runtime> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     tokio::runtime::Builder::new_multi_thread().worker_threads(cores.div_ceil(2)).enable_all().build()
@@ -28,7 +28,7 @@ fn run(cli: Cli) -> u8 {
         }
     };
     let code = runtime.block_on(cli::run(cli));
-    // A write to a terminal that nobody reads must not hold the exit up.
+    // Does not wait for blocked writes: a terminal that nobody reads must not delay the exit.
     runtime.shutdown_background();
     code
 }

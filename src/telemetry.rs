@@ -1,7 +1,7 @@
-//! The server's own log lines: to standard error, as text or as JSON. Standard output belongs to the command line.
+//! Writes the server's own log lines to standard error, as text or as JSON. Standard output belongs to the command line.
 //!
-//! Values may come from a sandbox. None of them makes a line of its own or an escape sequence of a terminal, and none is longer than
-//! [`LONGEST`] in a text.
+//! Logged values may come from a sandbox. No value can begin a new line or contain a terminal escape sequence, and in text none is longer
+//! than [`LONGEST`].
 
 use std::{
     fmt::{self, Write as _},
@@ -18,13 +18,13 @@ use tracing_subscriber::{
 
 use crate::config::LogFormat;
 
-/// The longest value in a text, in bytes.
+/// The longest value in text format, in bytes.
 const LONGEST: usize = 4096;
 
-/// Writes log lines from here on. Only the first call of a process has an effect.
+/// Starts writing log lines. Only the first call in a process has an effect.
 ///
 /// # Errors
-/// When `filter` is no filter.
+/// When `filter` is invalid.
 pub fn init(format: LogFormat, filter: &str) -> Result<(), ParseError> {
     let builder = tracing_subscriber::fmt().with_env_filter(EnvFilter::try_new(filter)?);
     let begun = match format {
@@ -34,17 +34,17 @@ pub fn init(format: LogFormat, filter: &str) -> Result<(), ParseError> {
         }
         LogFormat::Json => builder.with_writer(AsciiControl).json().try_init(),
     };
-    // Whoever was first goes on writing.
+    // A later call fails here; the subscriber of the first call stays active.
     drop(begun);
     Ok(())
 }
 
-/// Writes one field of a text.
+/// Writes one field in text format.
 fn field(writer: &mut format::Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
     if field.name() != "message" {
         write!(writer, "{}=", field.name())?;
     }
-    // It is an error for the one who writes too much, and none here.
+    // A value that is too long ends the inner write with an error; here it is only cut.
     let mut harmless = Harmless { writer, left: LONGEST, cut: false };
     match write!(harmless, "{value:?}") {
         Err(_) if harmless.cut => writer.write_str("…"),
@@ -52,7 +52,7 @@ fn field(writer: &mut format::Writer<'_>, field: &Field, value: &dyn fmt::Debug)
     }
 }
 
-/// Takes texts of anybody: what could end a line, steer a terminal or turn the direction of reading is written by its number.
+/// Writes untrusted text: replaces characters that could end a line, control a terminal or change the reading direction by their number.
 struct Harmless<'a, W> {
     writer: &'a mut W,
     left: usize,
@@ -79,7 +79,7 @@ impl<W: fmt::Write> fmt::Write for Harmless<'_, W> {
     }
 }
 
-/// Controls, separators of lines, and marks of direction.
+/// Control characters, line separators, and direction marks.
 fn is_harmful(letter: char) -> bool {
     let marks = ['\u{200e}', '\u{200f}', '\u{2028}', '\u{2029}', '\u{061c}', '\u{feff}'];
     letter.is_control()
@@ -87,7 +87,7 @@ fn is_harmful(letter: char) -> bool {
         || matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Standard error, for lines of JSON. There the lower controls are escaped already; the others stand in strings alone.
+/// Standard error for JSON lines. JSON already escapes the lower control characters; the remaining ones occur only inside strings.
 struct AsciiControl;
 
 impl<'a> MakeWriter<'a> for AsciiControl {
@@ -104,7 +104,7 @@ impl io::Write for AsciiControl {
             Ok(text) if text.chars().any(|letter| letter != '\n' && is_harmful(letter)) => {
                 io::stderr().write_all(escaped(text).as_bytes()).map(|()| line.len())
             }
-            // A line comes in one piece.
+            // Each line arrives as a single write.
             Ok(_) | Err(_) => io::stderr().write_all(line).map(|()| line.len()),
         }
     }
@@ -114,7 +114,7 @@ impl io::Write for AsciiControl {
     }
 }
 
-/// As JSON escapes. All of these are of the basic plane.
+/// Escapes as in JSON. All of these characters are in the basic plane.
 fn escaped(line: &str) -> String {
     let mut text = String::with_capacity(line.len());
     for letter in line.chars() {

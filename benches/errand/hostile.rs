@@ -1,6 +1,9 @@
 //! A server that is killed with many sandboxes, some of which do not answer afterwards.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use bollard::Docker;
@@ -32,18 +35,25 @@ pub async fn measure(plan: &Plan, docker: &Docker, table: &mut Table) -> Result<
     let flags = ["--image", "host", "--network-mode", "none", "--max-sandboxes-per-tenant", "10000"];
     let mut server = Server::on("embedded", docker, &flags).await?;
     let measured = restarted(count, &mut server, table).await;
-    // The sandboxes are deleted even after an error: without a container engine, no other code would remove them.
-    let server = std::sync::Arc::new(server);
+    // The sandboxes are removed even if a measurement failed: without a container engine, nothing else would remove them.
+    let server = Arc::new(server);
     let delete = {
-        let server = std::sync::Arc::clone(&server);
+        let server = Arc::clone(&server);
         move |number| {
-            let server = std::sync::Arc::clone(&server);
-            async move { server.delete(&bot(number)).await }
+            let server = Arc::clone(&server);
+            // A failure must not leave the other sandboxes behind.
+            let delete = move || {
+                let server = Arc::clone(&server);
+                async move { server.delete(&bot(number)).await }
+            };
+            async move { Ok(when_available(delete).await.err()) }
         }
     };
-    let deleted = at_once(AT_A_TIME, count, delete).await;
+    let failures = at_once(AT_A_TIME, count, delete).await?.1;
     measured?;
-    deleted?;
+    if let Some(error) = failures.into_iter().flatten().next() {
+        return Err(error);
+    }
     Ok(())
 }
 
@@ -101,20 +111,27 @@ async fn start(count: usize, tasks: TaskServiceClient<Channel>) -> Result<Vec<(u
 async fn not_running(ids: Vec<String>, tasks: TaskServiceClient<Channel>) -> Result<usize> {
     let count = ids.len();
     let work = move |number: usize| {
-        let (mut tasks, id) = (tasks.clone(), ids[number].clone());
+        let (tasks, id) = (tasks.clone(), ids[number].clone());
         async move {
-            let deadline = Instant::now() + RUNNING_LIMIT;
-            loop {
-                match status(&mut tasks, &id).await {
-                    Ok(status) => return Ok(usize::from(status != TaskStatus::Running)),
-                    // Its bot is still being reconciled, and the server says when to ask again.
-                    Err(error) if is_unavailable(&error) && Instant::now() < deadline => {}
-                    Err(error) => return Err(error),
-                }
-            }
+            let ask = || {
+                let (mut tasks, id) = (tasks.clone(), id.clone());
+                async move { status(&mut tasks, &id).await }
+            };
+            Ok(usize::from(when_available(ask).await? != TaskStatus::Running))
         }
     };
     Ok(at_once(64, count, work).await?.1.iter().sum())
+}
+
+/// Calls again while the bot of the call is being reconciled, for a minute at most.
+async fn when_available<T, F: Future<Output = Result<T>>>(call: impl Fn() -> F) -> Result<T> {
+    let deadline = Instant::now() + RUNNING_LIMIT;
+    loop {
+        match call().await {
+            Err(error) if is_unavailable(&error) && Instant::now() < deadline => {}
+            other => return other,
+        }
+    }
 }
 
 fn is_unavailable(error: &anyhow::Error) -> bool {

@@ -1,7 +1,7 @@
-//! A client's connection: how many there may be, whose it is, and how long one may say nothing.
+//! A client's connection: how many there may be, which tenants use one, and how long one may stay anonymous.
 //!
-//! Nobody knows whose a connection is before its first request. One that shows no valid token for a time is closed, so that strangers do
-//! not fill the server.
+//! The owner of a connection is unknown until its first request. A connection that shows no valid token in time is closed, so that
+//! strangers cannot fill the server.
 
 use std::{
     io::{self, IoSlice},
@@ -28,26 +28,26 @@ use super::status;
 use errand_bridge::gather::Gather;
 use errand_task::TenantId;
 
-/// How long a connection may go on without a request that the gate knows the caller of.
+/// How long a connection may last without a request from a caller that the gate knows.
 const STRANGER_LIMIT: Duration = Duration::from_secs(10);
-/// The most uploads at the same time on one connection. What a sandbox does not take of them stays unread, a window for each: together
-/// they leave a quarter of the connection's window to the other calls.
+/// The most concurrent uploads on one connection. Upload data that a sandbox does not take stays unread, up to one flow-control window per
+/// upload. Together, these leave a quarter of the connection's window to the other calls.
 pub(super) const UPLOADS: u32 = 48;
-/// How often it is logged that there are too many connections.
+/// How often the server logs that there are too many connections.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
-/// When to try again what another call's end makes room for.
+/// When to retry after a limit was reached that the end of another call relieves.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// A connection of a client.
 pub(super) struct Connection {
     stream: Gather<TcpStream>,
     peer: Peer,
-    /// Until when the caller must be known; none once it is.
+    /// When the connection is closed unless its caller is known by then; none once the caller is known.
     stranger: Option<Pin<Box<Sleep>>>,
     _place: OwnedSemaphorePermit,
 }
 
-/// Connections as they come, at most `limit` at the same time: one more is closed at once.
+/// Accepts connections, at most `limit` at the same time. A further one is closed at once.
 pub(super) fn limited(
     callers: impl Stream<Item = io::Result<TcpStream>>,
     limit: u32,
@@ -80,7 +80,7 @@ impl Connection {
         Self { stream: Gather::new(stream), peer: Peer::default(), stranger, _place: place }
     }
 
-    /// Whether the caller has had its time to say who it is.
+    /// Whether the time to show a valid token is over.
     fn is_overdue(&mut self, context: &mut Context<'_>) -> bool {
         let Some(limit) = &mut self.stranger else { return false };
         if self.peer.inner.known.load(Ordering::Relaxed) {
@@ -99,7 +99,7 @@ impl Connected for Connection {
     }
 }
 
-/// Who is at the other end, as far as its requests have shown. Each request carries it.
+/// The callers at the other end, as far as their requests have shown. Each request carries this.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Peer {
     inner: Arc<PeerInner>,
@@ -109,15 +109,15 @@ pub(super) struct Peer {
 struct PeerInner {
     known: AtomicBool,
     uploads: Arc<AtomicU32>,
-    /// The tenants that have called over it: behind a proxy there can be several.
+    /// The tenants that have called over this connection. There can be several behind a proxy.
     tenants: Mutex<Vec<(TenantId, Held)>>,
 }
 
 impl Peer {
-    /// Counts the connection as one of the tenant's, once.
+    /// Counts the connection as one of the tenant's, the first time only.
     ///
     /// # Errors
-    /// RESOURCE_EXHAUSTED when the tenant has as many as it may have.
+    /// RESOURCE_EXHAUSTED when the tenant has the most connections that it may have.
     pub(super) fn belongs_to(
         &self,
         tenant: &TenantId,
@@ -132,7 +132,7 @@ impl Peer {
         Ok(())
     }
 
-    /// Takes a place among the connection's uploads.
+    /// Takes one of the connection's upload slots.
     ///
     /// # Errors
     /// RESOURCE_EXHAUSTED.

@@ -1,6 +1,6 @@
 //! The file calls of `SandboxService`.
 //!
-//! A write runs inside its call and nowhere else: when the call is cancelled, so is the write.
+//! A write runs entirely inside its call: cancelling the call cancels the write.
 
 use std::{
     pin::Pin,
@@ -19,7 +19,7 @@ use errand_proto::v1::{
     write_file_request,
 };
 
-/// A file on its way to a client.
+/// The response stream of a file.
 pub(super) type Content = Pin<Box<dyn Stream<Item = Result<ReadFileResponse, Status>> + Send>>;
 
 pub(super) async fn stat(
@@ -41,13 +41,13 @@ pub(super) async fn list(
     let caller = Caller::of(&request)?;
     let validate::Listing { directory, after, limit } = validate::list_directory(request.into_inner(), &caller)?;
     caller.may_use(&directory.bot)?;
-    // One more than is shown tells whether there is another page.
+    // One more entry than shown, to know whether there is another page.
     let listing = parts.engine.list_directory(&directory, after.as_deref(), limit + 1);
     let found = parts.unless_ending(listing).await?.map_err(status::engine)?;
     let names: Vec<Vec<u8>> = found.iter().map(|entry| entry.name.clone()).collect();
     let mut entries: Vec<v1::FileEntry> = found.into_iter().map(convert::file).collect();
     let more = page::cut(&mut entries, limit);
-    // By the name as it is: what is shown may stand for several.
+    // Uses the original name: the displayed name may stand for several files.
     let last = entries.len().checked_sub(1).filter(|_| more).and_then(|last| names.get(last));
     let next_page_token = last.map(|name| page::token_of(name)).unwrap_or_default();
     Ok(Response::new(ListDirectoryResponse { entries, next_page_token }))
@@ -75,7 +75,7 @@ pub(super) async fn read(parts: &Parts, request: Request<ReadFileRequest>) -> Re
     Ok(Response::new(Box::pin(stream::iter([Ok(entry)]).chain(content))))
 }
 
-/// The messages of a file. One piece at a time is on its way: a client that is slow holds no more.
+/// The messages of a file. Only one piece is in transit at a time, so a slow client holds no more memory.
 fn content(
     content: FileContent,
     shutdown: CancellationToken,
@@ -108,12 +108,12 @@ pub(super) async fn write(
     let reason = Reason::default();
     let writing = parts.engine.write_file(&file, options, source(messages, reason.clone()));
     let written = parts.unless_ending(writing).await?;
-    // What was wrong with the content says more than that it did not come.
+    // A problem in the content is more specific than the error that the content did not arrive.
     let entry = written.map_err(|error| reason.take().unwrap_or_else(|| status::engine(error)))?;
     Ok(Response::new(WriteFileResponse { entry: Some(convert::file(entry)) }))
 }
 
-/// Why a content was abandoned.
+/// Why the upload was abandoned.
 #[derive(Clone, Default)]
 struct Reason(Arc<Mutex<Option<Status>>>);
 
@@ -127,8 +127,8 @@ impl Reason {
     }
 }
 
-/// The content that a client sends. It is complete only if the client says so: the end of its stream is also what a cancelled call looks
-/// like to the library below.
+/// The content that a client sends. It is complete only if the client says so, because the library below reports a cancelled call as a
+/// normal end of the stream.
 fn source(messages: Streaming<WriteFileRequest>, reason: Reason) -> FileSource {
     Box::pin(stream::unfold(Some((messages, reason)), |state| async move {
         use write_file_request::Part;

@@ -1,14 +1,14 @@
-//! Requests that are no messages of the protocol, such as text that is not UTF-8.
+//! Malformed requests, such as text that is not UTF-8.
 //!
-//! They are refused before any service sees them, by the library that decodes them, as if the server were at fault. Here the fault is put
-//! where it is.
+//! The library that decodes requests refuses these before any service sees them, with a status that blames the server. This module replaces
+//! it with a status that blames the client.
 
 use tonic::{Code, Status, body::Body, codegen::http::Response};
 
-/// How the decoder begins when it says what is wrong.
+/// How the decoder's message begins.
 const OPENING: &str = "failed to decode Protobuf message: ";
 
-/// The answer to a call, with an undecodable request as INVALID_ARGUMENT; every other answer as it is.
+/// Turns the refusal of an undecodable request into INVALID_ARGUMENT. Leaves every other response unchanged.
 pub(super) fn answer(response: Response<Body>) -> Response<Body> {
     let undecodable = Status::from_header_map(response.headers())
         .filter(|status| status.code() == Code::Internal)

@@ -1,6 +1,6 @@
-//! The gRPC services of `errand.v1`, with health and reflection beside them.
+//! The gRPC services of `errand.v1`, with health and reflection.
 //!
-//! Owns the way from the wire to the domain and back, who may do what, and the one table from errors to statuses. It starts and stops
+//! Owns the conversion between the wire and the domain, the access rights, and the one table from errors to statuses. It starts and stops
 //! nothing itself: it reads requests, calls the engine, the store and the notifier, and answers.
 
 mod auth;
@@ -50,22 +50,22 @@ type TaskServer = TaskServiceServer<Tasks>;
 type NotificationServer = NotificationServiceServer<Notifications>;
 type SandboxServer = SandboxServiceServer<Sandboxes>;
 
-/// The largest request, in bytes: a command of 1 MiB with its environment, and room to say what is too long about a longer one.
+/// The largest request, in bytes: a command of 1 MiB with its environment, and room to report by how much a longer one is too long.
 const REQUEST_LIMIT: usize = 4 * 1024 * 1024;
-/// How often an idle client is asked whether it is there, and how long its answer may take.
+/// How often an idle client is pinged, and how long its answer may take.
 const KEEPALIVE: Duration = Duration::from_secs(20);
-/// The most calls at a time on one connection. A platform may hold a subscription for each of its sessions on one.
+/// The most concurrent calls on one connection. A platform may hold a subscription for each of its sessions on one connection.
 const STREAMS_LIMIT: u32 = 10_000;
-/// The most bytes of one call that have come and were not read.
+/// The most unread bytes of one call.
 const CALL_UNREAD_LIMIT: u32 = 256 * 1024;
-/// The same for all calls on one connection. Uploads alone can leave data unread for long, and [`connection::UPLOADS`] of them leave room
-/// to the other calls. The HTTP/2 library counts a small request as 256 bytes and ends a connection as an attack when those take up half
-/// of this: as many calls at once as are allowed stay below.
+/// The most unread bytes of all calls on one connection. Only uploads can leave data unread for long, and [`connection::UPLOADS`] of them
+/// leave room for the other calls. The HTTP/2 library counts a small request as 256 bytes, and closes a connection as an attack when such
+/// requests take up half of this limit. The most concurrent calls stay below that.
 const UNREAD_LIMIT: u32 = 16 * 1024 * 1024;
 /// The most bytes of a request's metadata.
 const METADATA_LIMIT: u32 = 16 * 1024;
 
-/// Why the API ended other than by being told to.
+/// Why the API ended without being told to.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
     /// The protocol's descriptors cannot be served.
@@ -76,7 +76,7 @@ pub enum ApiError {
     Transport(#[source] tonic::transport::Error),
 }
 
-/// What the API is made of.
+/// The parts that the API needs.
 pub struct Api {
     /// Runs the tasks.
     pub engine: Engine,
@@ -84,29 +84,29 @@ pub struct Api {
     pub notifier: Notifier,
     /// Keeps the notifications.
     pub store: Arc<dyn TaskStore>,
-    /// Who may call; none: everybody.
+    /// The tokens that admit callers. None: every caller is admitted.
     pub tokens: Option<Tokens>,
-    /// Whether everybody may adopt any container where there are no tokens.
+    /// Whether every caller may adopt any container when there are no tokens.
     pub allow_adopt: bool,
     /// How much of the server a tenant may use at a time.
     pub limits: RequestLimits,
     /// The most connections at the same time.
     pub max_connections: u32,
-    /// Whether requests are let in.
+    /// Whether requests are admitted.
     pub readiness: Readiness,
-    /// How long notifications are leased where a request does not say.
+    /// How long notifications are leased when a request does not say.
     pub lease_duration: Duration,
-    /// Everything that outlives its request. To be waited for at the end.
+    /// Every tokio task that outlives its request. Wait for it at shutdown.
     pub tracker: TaskTracker,
-    /// Cancelled when streams and waits shall end with UNAVAILABLE. The notifier should end its streams with the same token.
+    /// Cancelled when streams and waits must end with UNAVAILABLE. The notifier should end its streams with the same token.
     pub shutdown: CancellationToken,
 }
 
 impl Api {
-    /// Serves the connections of `listener` until `drain` is cancelled and the connections have ended.
+    /// Serves connections of `listener` until `drain` is cancelled and the connections have ended.
     ///
     /// # Errors
-    /// When connections cannot be served at all.
+    /// When no connections can be served at all.
     pub async fn serve(self, listener: TcpListener, drain: CancellationToken) -> Result<(), ApiError> {
         let gate = Gate::new(self.tokens, self.allow_adopt, self.readiness.clone(), self.limits);
         let parts = Arc::new(Parts {
@@ -162,7 +162,7 @@ struct Parts {
 }
 
 impl Parts {
-    /// Waits for `work`, unless the server ends first.
+    /// Waits for `work`, unless the server shuts down first.
     async fn unless_ending<T>(&self, work: impl Future<Output = T>) -> Result<T, Status> {
         tokio::select! {
             biased;
@@ -171,7 +171,7 @@ impl Parts {
         }
     }
 
-    /// Spares a session the notice of what its client has just been told.
+    /// Acknowledges a completion that the client has just been told, so that its session is not notified again.
     async fn acknowledge_completion(&self, task: &Task) -> Result<(), Status> {
         let now = std::time::SystemTime::now();
         let acknowledged = self.store.acknowledge_completion(&task.owner.tenant, task.id, now).await;

@@ -33,7 +33,7 @@ impl Notifications {
         Self { parts }
     }
 
-    /// Leases what is pending, as much of it as one answer holds.
+    /// Leases pending notifications, as many as one answer holds.
     async fn drain(
         &self,
         scope: &Scope,
@@ -78,7 +78,7 @@ impl NotificationService for Notifications {
             Ok(notification) => Ok(SubscribeResponse { notification: Some(convert::notification(notification)) }),
             Err(error) => Err(status::store(error)),
         });
-        // A subscription ends without an error only when the server does.
+        // A subscription ends without an error only when the server shuts down.
         let end = stream::once(async { Err(status::shutting_down()) });
         let mut over = false;
         let until_first_error = notifications.chain(end).take_while(move |item| {
@@ -133,14 +133,14 @@ impl NotificationService for Notifications {
         let mut query = validate::list_notifications(request.get_ref(), &caller)?;
         caller.may_use(&query.scope.bot)?;
         let limit = query.limit;
-        // One more than is shown tells whether there is another page.
+        // One more notification than shown, to know whether there is another page.
         query.limit += 1;
         let found = self.parts.store.notification_page(query).await.map_err(status::store)?;
         let mut notifications: Vec<v1::Notification> =
             found.notifications.into_iter().map(convert::notification).collect();
         let more = page::cut(&mut notifications, limit);
         let last = notifications.last().filter(|_| more);
-        // Behind what is shown; or, where it was looked far and found little, behind what was looked at.
+        // The next page begins after the last entry shown. If the store searched far and found little, it begins where the search stopped.
         let next_page_token = last
             .map(|notification| page::token(notification.sequence))
             .or(found.next.map(page::token))

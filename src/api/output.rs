@@ -11,21 +11,21 @@ use errand_task::{
     output::{split_whole, trim_start},
 };
 
-/// The most bytes of the log in one message of a stream, unless they come packed.
+/// The most bytes of the log in one message of a stream, unless they are compressed.
 pub(super) const PART_LIMIT: usize = 128 * 1024;
 /// The most bytes of one character.
 const CHARACTER_LIMIT: usize = 4;
-/// The most bytes of one run that are shown as text: those that are no text take three each.
+/// The most bytes of one run that are shown as text: each byte that is not UTF-8 takes three.
 const TEXT_LIMIT: usize = 1_046_000;
 
-/// How output is carried.
+/// The format in which output is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
     /// Unchanged.
     Bytes,
-    /// Unchanged, or packed where it comes so.
+    /// Unchanged, or compressed where the log has it compressed.
     Lz4,
-    /// As UTF-8; what is not becomes U+FFFD.
+    /// As UTF-8; invalid bytes become U+FFFD.
     Text,
 }
 
@@ -39,7 +39,7 @@ impl From<OutputFormat> for Format {
     }
 }
 
-/// One part. `next_offset` counts bytes, also for text.
+/// Makes one part. `next_offset` counts bytes, also for text.
 fn part(format: Format, stream: Stream, offset: u64, bytes: Bytes) -> OutputPart {
     let size = bytes.len() as u64;
     let content = match format {
@@ -49,7 +49,7 @@ fn part(format: Format, stream: Stream, offset: u64, bytes: Bytes) -> OutputPart
     carrying(content, stream, offset, size)
 }
 
-/// A part of so many bytes.
+/// Makes a part that stands for `size` bytes of output.
 fn carrying(content: Content, stream: Stream, offset: u64, size: u64) -> OutputPart {
     let stream = match stream {
         Stream::Both => OutputStream::Unspecified,
@@ -64,15 +64,15 @@ fn carrying(content: Content, stream: Stream, offset: u64, size: u64) -> OutputP
     }
 }
 
-/// Makes parts of a log as it comes.
+/// Turns output into parts as it arrives.
 #[derive(Debug)]
 pub(super) struct Parts {
     format: Format,
-    /// Bytes that came and are the beginning of a character, at most three.
+    /// The first bytes of an incomplete character, at most three.
     kept: Bytes,
-    /// Where those come from.
+    /// The stream that these bytes come from.
     stream: Stream,
-    /// Position after the last byte that came.
+    /// Position after the last byte that arrived.
     position: u64,
 }
 
@@ -81,9 +81,9 @@ impl Parts {
         Self { format, kept: Bytes::new(), stream: Stream::Both, position: 0 }
     }
 
-    /// The parts that are whole now that this has come.
+    /// The parts that are complete now that `piece` has arrived.
     pub(super) fn push(&mut self, piece: &OutputPiece) -> Vec<OutputPart> {
-        // The rest of a character does not come from another stream, nor after a gap.
+        // A character cannot continue in another stream, or after a gap.
         let goes_on = self.stream == piece.stream && self.position == piece.offset;
         let broken = if goes_on { None } else { self.finish() };
         (self.stream, self.position) = (piece.stream, piece.end());
@@ -91,15 +91,15 @@ impl Parts {
         let start = piece.offset - kept.len() as u64;
         let bytes = if kept.is_empty() { piece.bytes.clone() } else { [kept, piece.bytes.clone()].concat().into() };
         let (parts, rest) = self.cut(start, bytes);
-        // On its own: the piece that it came with may be large, and what completes it may be long in coming.
+        // Copied, because the piece may be large and the rest of the character may take long to arrive.
         self.kept = Bytes::copy_from_slice(&rest);
         broken.into_iter().chain(parts).collect()
     }
 
-    /// The same for what came packed.
+    /// The same for compressed output.
     ///
     /// # Errors
-    /// When it cannot be unpacked, and has to be.
+    /// When the output must be decompressed and cannot be.
     pub(super) fn push_packed(&mut self, piece: PackedPiece) -> Result<Vec<OutputPart>, RuntimeError> {
         match self.format {
             Format::Lz4 => {
@@ -110,13 +110,13 @@ impl Parts {
         }
     }
 
-    /// What is left when nothing more will come.
+    /// The remaining part at the end of the output.
     pub(super) fn finish(&mut self) -> Option<OutputPart> {
         let kept = std::mem::take(&mut self.kept);
         (!kept.is_empty()).then(|| part(self.format, self.stream, self.position - kept.len() as u64, kept))
     }
 
-    /// Cuts bytes into parts, and the rest that makes none yet.
+    /// Cuts bytes into parts. Also returns the rest, an incomplete character.
     fn cut(&self, mut offset: u64, mut bytes: Bytes) -> (Vec<OutputPart>, Bytes) {
         let mut parts = Vec::new();
         while !bytes.is_empty() {
@@ -157,7 +157,7 @@ pub(super) fn slice(slice: OutputSlice, selection: ReadSelection, format: Format
     ReadOutputResponse { parts, total_bytes: count(total), omitted_bytes: (count(total) - held).max(0) }
 }
 
-/// Cuts a run that could become too large as text, at the end that is farther from what was asked for.
+/// Cuts a run that could become too large as text, at the end farther from what was requested.
 fn shorten(piece: &mut OutputPiece, selection: ReadSelection) {
     let Some(excess) = piece.bytes.len().checked_sub(TEXT_LIMIT).filter(|excess| *excess > 0) else { return };
     match selection {
@@ -169,8 +169,8 @@ fn shorten(piece: &mut OutputPiece, selection: ReadSelection) {
     }
 }
 
-/// As many of these parts as one answer holds: the first of a range, the last of the end, both of head and tail. Their number is the
-/// command's choice, since each change from one stream to the other begins a new one.
+/// As many parts as one answer holds: for a range the first ones, for a tail the last ones, for head and tail some of both. The command
+/// determines how many parts there are, because each change between streams begins a new one.
 fn fitting(mut parts: Vec<OutputPart>, selection: ReadSelection) -> Vec<OutputPart> {
     let size: usize = parts.iter().map(page::entry_len).sum();
     if size <= page::ANSWER_LIMIT {
@@ -199,7 +199,7 @@ fn fitting(mut parts: Vec<OutputPart>, selection: ReadSelection) -> Vec<OutputPa
     }
 }
 
-/// Pieces without the seams between those of one stream that touch.
+/// Joins adjacent pieces of the same stream.
 fn joined(pieces: Vec<OutputPiece>) -> Vec<OutputPiece> {
     let mut runs: Vec<(u64, Stream, Vec<u8>)> = Vec::new();
     for piece in pieces {
@@ -215,14 +215,14 @@ fn joined(pieces: Vec<OutputPiece>) -> Vec<OutputPiece> {
     runs.into_iter().map(|(offset, stream, bytes)| OutputPiece { offset, stream, bytes: bytes.into() }).collect()
 }
 
-/// Where a piece may begin or end within a character.
+/// Whether a piece may begin or end within a character.
 #[derive(Debug, Clone, Copy)]
 struct Edges {
-    /// Its beginning is not the caller's choice, and what is before it is not shown.
+    /// The caller did not choose where the piece begins, and the bytes before it are not shown.
     cut_before: bool,
-    /// What is after it is not shown.
+    /// The bytes after the piece are not shown.
     cut_after: bool,
-    /// What is after it may still come.
+    /// More bytes may still follow the piece.
     more_to_come: bool,
 }
 
@@ -231,7 +231,7 @@ impl Edges {
         let piece = &pieces[index];
         let before = index.checked_sub(1).and_then(|before| pieces.get(before));
         let chosen = match selection {
-            // Most likely where the piece before ended.
+            // The caller chose this offset, most likely the end of the previous piece.
             ReadSelection::Range { .. } => index == 0,
             ReadSelection::Tail { .. } | ReadSelection::HeadTail { .. } => piece.offset == 0,
         };
@@ -244,12 +244,12 @@ impl Edges {
     }
 }
 
-/// A piece as text. A character that its edges cut is left to the piece beside it.
+/// Converts a piece to text. A character that is cut by an edge is left to the adjacent piece.
 fn text(piece: &OutputPiece, edges: Edges) -> OutputPart {
     let trimmed = if edges.cut_before { trim_start(&piece.bytes) } else { &piece.bytes };
     let offset = piece.offset + (piece.bytes.len() - trimmed.len()) as u64;
     let (whole, _) = split_whole(trimmed, edges.cut_after || edges.more_to_come);
-    // A piece too small for its character would be empty for ever; whoever reads on from it would never arrive.
+    // A piece smaller than its character would always be empty, and a caller that continues from its end would never advance.
     let stuck = whole.is_empty() && edges.cut_after && piece.bytes.len() < CHARACTER_LIMIT;
     part(Format::Text, piece.stream, offset, piece.bytes.slice_ref(if stuck { trimmed } else { whole }))
 }
@@ -388,7 +388,7 @@ mod tests {
             assert!(encoded(&answer) <= errand_store::PAGE_BYTES, "{} bytes for {selection:?}", encoded(&answer));
             let shown: i64 = answer.parts.iter().map(|part| part.next_offset - part.offset).sum();
             assert_eq!((answer.omitted_bytes, shown > 1_000_000), (count(size as u64) - shown, true));
-            // A range goes on where it was cut; an end is an end.
+            // A range continues where it was cut; a tail reaches the end.
             let (first, last) = (answer.parts.first().unwrap().offset, answer.parts.last().unwrap().next_offset);
             assert!(if matches!(selection, ReadSelection::Range { .. }) {
                 first == 0

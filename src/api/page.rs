@@ -1,12 +1,12 @@
-//! Pages of a list: the token that names a place in it, and how much one answer holds.
+//! Pages of a list: the token for a position in the list, and how much one answer holds.
 
 use std::{fmt::Display, str::FromStr};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use prost::Message;
 
-/// The most bytes of the entries of one answer: 3 MiB with what is around them, because clients take no more than 4 MiB unless told otherwise.
-/// One entry always fits.
+/// The most bytes of the entries in one answer: 3 MiB including what surrounds them, because clients accept at most 4 MiB unless configured
+/// otherwise. One entry always fits.
 pub(super) const ANSWER_LIMIT: usize = errand_store::PAGE_BYTES - 4096;
 
 /// The token for the page after the entry with this id or sequence. Opaque to callers.
@@ -19,17 +19,17 @@ pub(super) fn token_of(name: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(name)
 }
 
-/// The id or sequence in a token; none when it is not one of ours.
+/// The id or sequence in a token; none when the server did not make the token.
 pub(super) fn place<T: FromStr>(token: &str) -> Option<T> {
     String::from_utf8(name(token)?).ok()?.parse().ok()
 }
 
-/// The name in a token; none when it is not one of ours.
+/// The name in a token; none when the server did not make the token.
 pub(super) fn name(token: &str) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(token).ok()
 }
 
-/// How many of these entries one answer holds: at least one, if there is one.
+/// How many of these entries one answer holds; at least one, if there is one.
 pub(super) fn fitting<M: Message>(entries: &[M]) -> usize {
     let mut size = 0;
     let fits = |entry: &&M| {
@@ -39,7 +39,7 @@ pub(super) fn fitting<M: Message>(entries: &[M]) -> usize {
     entries.iter().take_while(fits).count().max(1).min(entries.len())
 }
 
-/// The first of these entries, as many as one answer holds. What does not fit is never made.
+/// The first entries, as many as one answer holds. Entries that do not fit are never converted.
 pub(super) fn filled<M: Message>(entries: impl IntoIterator<Item = M>) -> Vec<M> {
     let mut size = 0;
     let mut held: Vec<M> = Vec::new();
@@ -53,13 +53,13 @@ pub(super) fn filled<M: Message>(entries: impl IntoIterator<Item = M>) -> Vec<M>
     held
 }
 
-/// What an entry takes in an answer: itself, its field's number and its length.
+/// The encoded size of an entry in an answer: the entry, its field number and its length.
 pub(super) fn entry_len(entry: &impl Message) -> usize {
     let len = entry.encoded_len();
     1 + prost::length_delimiter_len(len) + len
 }
 
-/// Cuts what was read to one page of at most `limit` entries. True when something was cut off: there is another page.
+/// Cuts entries to one page of at most `limit`. True when some were cut off, so that there is another page.
 pub(super) fn cut<M: Message>(entries: &mut Vec<M>, limit: u32) -> bool {
     let read = entries.len();
     entries.truncate(usize::try_from(limit).unwrap_or(usize::MAX));

@@ -1,6 +1,6 @@
-//! Whether the server serves: what health says, and whether requests are let in.
+//! Whether the server is ready: what health reports, and whether requests are admitted.
 //!
-//! Until reconciliation is over, a task may be shown in a state that is long past; so nothing is answered at all.
+//! Until reconciliation is over, a task's stored state may be long out of date, so the server answers no requests.
 
 use std::{
     sync::{
@@ -19,14 +19,14 @@ use tonic_health::{
 
 use super::{NotificationServer, SandboxServer, TaskServer, status};
 
-/// When to try again while the server reconciles.
+/// When to retry while the server reconciles.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 const RECONCILING: u8 = 0;
 const SERVING: u8 = 1;
 const ENDING: u8 = 2;
 
-/// Where the server stands: reconciling, serving, ending; in this order and never back. Cheap to clone.
+/// The phase of the server: reconciling, serving, ending. It only moves forward. Cheap to clone.
 #[derive(Clone)]
 pub struct Readiness {
     phase: Arc<AtomicU8>,
@@ -34,27 +34,27 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// A server that reconciles.
+    /// Begins in the reconciling phase.
     pub async fn new() -> Self {
         let readiness = Self { phase: Arc::new(AtomicU8::new(RECONCILING)), reporter: HealthReporter::new() };
         readiness.report(ServingStatus::NotServing).await;
         readiness
     }
 
-    /// Reconciliation is over. Without effect on a server that ends.
+    /// Reconciliation is over. Has no effect once the server is shutting down.
     pub async fn serving(&self) {
         if self.phase.compare_exchange(RECONCILING, SERVING, Ordering::AcqRel, Ordering::Acquire).is_ok() {
             self.report(ServingStatus::Serving).await;
         }
     }
 
-    /// The server ends.
+    /// The server is shutting down.
     pub async fn ending(&self) {
         self.phase.store(ENDING, Ordering::Release);
         self.report(ServingStatus::NotServing).await;
     }
 
-    /// Turns a request away while the server does not serve.
+    /// Refuses a request unless the server is serving.
     ///
     /// # Errors
     /// UNAVAILABLE.
@@ -71,7 +71,7 @@ impl Readiness {
     }
 
     async fn report(&self, serving: ServingStatus) {
-        // The empty name is the server as a whole.
+        // The empty name stands for the server as a whole.
         for service in ["", TaskServer::NAME, NotificationServer::NAME, SandboxServer::NAME] {
             self.reporter.set_service_status(service, serving).await;
         }

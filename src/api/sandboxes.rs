@@ -1,4 +1,4 @@
-//! `SandboxService`: reads requests, calls the engine, answers. What its file calls do is in `files`.
+//! `SandboxService`: reads requests, calls the engine, answers. Its file calls are in `files`.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use errand_proto::v1::{
 };
 use errand_task::SandboxId;
 
-/// Sandboxes read at a time. Each has an environment of up to 64 KiB.
+/// How many sandboxes are read at a time. Each has an environment of up to 64 KiB.
 const CHUNK: u32 = 48;
 
 /// The service.
@@ -34,7 +34,7 @@ impl Sandboxes {
         convert::sandbox(view, bridge)
     }
 
-    /// Up to `wanted` of the sandboxes that the caller may see, after the one with id `after`, or as many as fill an answer.
+    /// Up to `wanted` of the sandboxes that the caller may see, starting after the id `after`, or as many as fill an answer.
     async fn visible(
         &self,
         caller: &Caller,
@@ -103,7 +103,7 @@ impl SandboxService for Sandboxes {
     ) -> Result<Response<ListSandboxesResponse>, Status> {
         let caller = Caller::of(&request)?;
         let (after, limit) = validate::list_sandboxes(request.get_ref())?;
-        // One more than is shown tells whether there is another page.
+        // One more sandbox than shown, to know whether there is another page.
         let mut sandboxes = self.visible(&caller, after, limit + 1).await?;
         let more = page::cut(&mut sandboxes, limit);
         let last = sandboxes.last().filter(|_| more);

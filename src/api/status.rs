@@ -1,6 +1,6 @@
-//! The one table from what went wrong inside to what a client is told. No other place makes a status of an error.
+//! The one table from internal errors to gRPC statuses. No other place turns an error into a status.
 //!
-//! A client learns what it can act upon. What only the operator can act upon is logged, once, here.
+//! A client is told what it can act on. What only the operator can act on is logged, once, here.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -12,14 +12,14 @@ use errand_runtime::RuntimeError;
 use errand_store::StoreError;
 use errand_task::{FileProblem, FileRefusal, error_chain};
 
-/// When to try again after a hindrance that tends to pass.
+/// When to retry after an error that is usually transient.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
-/// The most characters of a message: it travels in a header, and clients bound those.
+/// The most characters of a message: it is sent in a header, and clients limit the size of headers.
 const MESSAGE_LIMIT: usize = 1000;
-/// Whose the reasons are that tell apart what shares a code.
+/// The domain of the reasons that distinguish errors with the same code.
 const DOMAIN: &str = "errand";
 
-/// What a client is told about an error of the engine.
+/// The status for an error of the engine.
 pub(super) fn engine(error: EngineError) -> Status {
     let message = error.to_string();
     match error {
@@ -60,7 +60,7 @@ pub(super) fn engine(error: EngineError) -> Status {
     }
 }
 
-/// What a client is told about an error of the store.
+/// The status for an error of the store.
 pub(super) fn store(error: StoreError) -> Status {
     match error {
         StoreError::TooManyForBot { running, limit } => quota("bot", running, limit, &error.to_string()),
@@ -94,7 +94,7 @@ pub(super) fn store(error: StoreError) -> Status {
     }
 }
 
-/// What a client is told about a file that cannot be used.
+/// The status for a refused file operation.
 fn file(refusal: &FileRefusal) -> Status {
     let code = match refusal.problem {
         FileProblem::NotFound => Code::NotFound,
@@ -118,7 +118,7 @@ fn file(refusal: &FileRefusal) -> Status {
     Status::with_error_details(code, shortened(&refusal.to_string()), details)
 }
 
-/// What a client is told about an error of the runtime.
+/// The status for an error of the runtime.
 fn runtime(error: &RuntimeError) -> Status {
     let message = error.to_string();
     match error {
@@ -132,13 +132,13 @@ fn runtime(error: &RuntimeError) -> Status {
     }
 }
 
-/// UNAVAILABLE, with the time after which to try again.
+/// UNAVAILABLE, with the delay before a retry.
 pub(super) fn unavailable(message: &str, retry_delay: Duration) -> Status {
     let details = ErrorDetails::with_retry_info(Some(retry_delay));
     Status::with_error_details(Code::Unavailable, shortened(message), details)
 }
 
-/// The answer to everything that the server's end cuts short.
+/// The status of every call that the shutdown cuts short.
 pub(super) fn shutting_down() -> Status {
     unavailable("the server is shutting down", RETRY_DELAY)
 }
@@ -156,7 +156,7 @@ fn quota_of(subject: &str, description: String, message: &str) -> Status {
     Status::with_error_details(Code::ResourceExhausted, message, details)
 }
 
-/// RESOURCE_EXHAUSTED, with whose quota it is, what it is, and the time after which to try again where waiting helps.
+/// RESOURCE_EXHAUSTED, with the owner of the quota, the quota, and the delay before a retry if waiting helps.
 pub(super) fn exhausted(subject: &str, quota: &str, message: &str, retry_delay: Option<Duration>) -> Status {
     let mut details = ErrorDetails::with_quota_failure_violation(subject, quota);
     if retry_delay.is_some() {

@@ -1,4 +1,4 @@
-//! What this machine offers to a server with these settings, what is missing, and the one thing to do about each.
+//! Diagnostics: what this machine offers to a server with these settings, what is missing, and how to fix each problem.
 
 use std::{io, os::unix::net::UnixStream, path::Path};
 
@@ -9,28 +9,28 @@ use errand_embedded::{Machine, Verdict};
 use errand_runtime::{DockerRuntime, Runtime as _};
 use errand_task::error_chain;
 
-/// The engine's usual socket.
+/// The container engine's default socket.
 const SOCKET: &str = "/var/run/docker.sock";
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
-    /// Its name, such as `bubblewrap`.
+    /// Name of the check, such as `bubblewrap`.
     pub name: &'static str,
-    /// How it is.
+    /// The state of the thing that was checked.
     pub state: State,
     /// What was found.
     pub detail: String,
-    /// The one thing to do about it; none when there is nothing to do.
+    /// How to fix it; none when there is nothing to fix.
     pub remedy: Option<String>,
 }
 
-/// How something is.
+/// The state of the thing that was checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// As it should be.
     Ok,
-    /// Something does not hold.
+    /// It works, but something that it should provide is missing.
     Degraded,
     /// It does not work.
     Missing,
@@ -39,7 +39,7 @@ pub enum State {
 }
 
 impl State {
-    /// Its name, such as `not configured`.
+    /// The state's name, such as `not configured`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -50,18 +50,19 @@ impl State {
     }
 }
 
-/// Everything that was looked at.
+/// The results of all checks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkup {
-    /// In the order in which people read it.
+    /// The checks, in the order of display.
     pub checks: Vec<Check>,
-    /// The runtime that a server with an empty store would have; none when it would not start, or would wait.
+    /// The runtime that a server with an empty store would use; none when the server would not start, or would wait for the container
+    /// engine.
     pub runtime: Option<&'static str>,
     /// Whether any runtime works.
     pub works: bool,
 }
 
-/// Looks at this machine.
+/// Runs all checks on this machine.
 pub async fn look(config: &Config) -> Checkup {
     let docker = engine(config).await;
     let machine = tokio::task::spawn_blocking(Machine::look).await;
@@ -102,7 +103,7 @@ async fn engine(config: &Config) -> Check {
     of("docker", &verdict)
 }
 
-/// What to do about an engine that does not answer.
+/// How to fix a container engine that does not answer.
 pub(super) fn engine_remedy(host: Option<&str>) -> String {
     let path = match host {
         None => SOCKET,
@@ -120,9 +121,9 @@ pub(super) fn engine_remedy(host: Option<&str>) -> String {
     }
 }
 
-/// Whether the server can keep its files there.
+/// Checks whether the server can keep its files in this directory.
 fn data_directory(directory: &Path) -> Verdict {
-    // It is made when the server starts: until then its place has to be writable.
+    // The server creates the directory at start. Until then, its nearest existing parent must be writable.
     let absolute = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
     let there = absolute.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     let remedy = || "choose another directory with --data-dir".to_owned();

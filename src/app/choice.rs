@@ -1,5 +1,5 @@
-//! Which runtime the server has: the one that was asked for, or, where that was left open, the one that its store depends on, else the
-//! first that works here.
+//! Chooses the server's runtime: the one that the settings name. If they leave it open, the one that the store depends on, otherwise the
+//! first that works on this machine.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,27 +15,27 @@ use errand_store::TaskStore;
 use errand_task::SandboxId;
 use errand_task::error_chain;
 
-/// Names of runtimes in records.
+/// The runtimes' names in records.
 const DOCKER: &str = "docker";
 const EMBEDDED: &str = "embedded";
 /// How many sandboxes are read at a time.
 const PAGE: u32 = 1000;
 
-/// A runtime, and what a new sandbox is by default in it.
+/// A runtime, and the defaults of a new sandbox in it.
 pub(super) struct Chosen {
     pub(super) runtime: Arc<dyn Runtime>,
     pub(super) image: &'static str,
     pub(super) network_mode: &'static str,
 }
 
-/// Why a runtime does not work here, and the one thing to do about it.
+/// Why a runtime does not work on this machine, and how to fix it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hindrance {
-    /// Its name.
+    /// The runtime's name.
     pub runtime: &'static str,
-    /// Why it does not work.
+    /// Why the runtime does not work.
     pub why: String,
-    /// What to do about that.
+    /// How to fix it.
     pub remedy: String,
 }
 
@@ -45,7 +45,7 @@ impl fmt::Display for Hindrance {
     }
 }
 
-/// Chooses the runtime, and says which and why.
+/// Chooses the runtime, and logs which one and why.
 pub(super) async fn choose(config: &Config, store: &dyn TaskStore) -> Result<Chosen, ServeError> {
     let docker = DockerRuntime::new(config.docker_host.as_deref(), crate::guest::program())
         .allowing(config.allow_addresses.clone());
@@ -55,7 +55,7 @@ pub(super) async fn choose(config: &Config, store: &dyn TaskStore) -> Result<Cho
             embedded(config, "it was asked for").await.map_err(|no| ServeError::NoRuntime { hindrances: vec![no] })
         }
         RuntimeKind::Auto => match bound(store).await? {
-            // A change would leave them behind: nobody could say what became of their tasks.
+            // Another runtime would abandon these sandboxes, and could not find out what became of their tasks.
             Some(DOCKER) => Ok(wait_for(docker, "the store has sandboxes of it").await),
             Some(_) => embedded(config, "the store has sandboxes of it")
                 .await
@@ -82,7 +82,7 @@ fn with_docker(docker: DockerRuntime, why: &str) -> Chosen {
     Chosen { runtime: Arc::new(docker), image: "debian:bookworm-slim", network_mode: "bridge" }
 }
 
-/// An engine that does not answer yet is no hindrance: what is stored can be read, and it may come back.
+/// Uses Docker even if its engine does not answer yet: the stored records can be read, and the engine may come back.
 async fn wait_for(docker: DockerRuntime, why: &str) -> Chosen {
     if let Err(error) = docker.ping().await {
         tracing::warn!(why, error = %error_chain(&error), "the container engine does not answer yet");
@@ -105,7 +105,7 @@ async fn embedded(config: &Config, why: &str) -> Result<Chosen, Hindrance> {
     let mut options = EmbeddedOptions::new(&config.data_dir, crate::guest::program());
     options.disk_bytes = config.disk_bytes;
     options.allow_addresses.clone_from(&config.allow_addresses);
-    // Whoever chose it has access to it; callers can ask for no other path but those in the directory of images.
+    // The operator who set this path has access to it. Callers can request only paths in the directory of images.
     options.images.extend(config.image.as_deref().filter(|image| image.starts_with('/')).map(Into::into));
     Ok(Chosen {
         runtime: Arc::new(EmbeddedRuntime::new(options)),
@@ -114,7 +114,7 @@ async fn embedded(config: &Config, why: &str) -> Result<Chosen, Hindrance> {
     })
 }
 
-/// The runtime that the store depends on, if it is one.
+/// The runtime that the store depends on, if it depends on exactly one.
 async fn bound(store: &dyn TaskStore) -> Result<Option<&'static str>, ServeError> {
     let mut runtimes: BTreeMap<SandboxId, &'static str> = BTreeMap::new();
     let mut after = None;
@@ -130,7 +130,7 @@ async fn bound(store: &dyn TaskStore) -> Result<Option<&'static str>, ServeError
     Ok(only(&busy).or_else(|| only(&runtimes.into_values().collect())))
 }
 
-/// The only one.
+/// The only element, if there is exactly one.
 fn only(runtimes: &BTreeSet<&'static str>) -> Option<&'static str> {
     if runtimes.len() == 1 { runtimes.first().copied() } else { None }
 }

@@ -1,4 +1,4 @@
-//! The arguments of every command. The comments are the help that people read.
+//! The arguments of every command. The doc comments are the help texts.
 
 use std::time::Duration;
 
@@ -13,28 +13,29 @@ use super::{
 
 const HEADING: &str = "Options of every command";
 
-/// Runs long commands of agents in their sandboxes, and tells how each one ended.
+/// Run long commands of agents in their sandboxes, and report how each one ended.
 #[derive(Debug, Parser)]
 #[command(name = "errand", version)]
 pub struct Cli {
-    /// What every command takes.
+    /// The options that every command takes.
     #[command(flatten)]
     pub globals: Globals,
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// Which server, and what for. Under a heading of their own, so that they do not mix with the arguments of the command.
+/// The options for the connection to the server and for the output. They have their own heading in the help, apart from the arguments of
+/// the command.
 #[derive(Debug, Args)]
 pub struct Globals {
     /// Address of the server.
     #[arg(long, global = true, help_heading = HEADING, env = "ERRAND_SERVER", value_name = "URL", default_value = "http://127.0.0.1:7543")]
     pub server: String,
-    /// Token to show to the server.
+    /// Token that authenticates to the server.
     #[arg(long, global = true, help_heading = HEADING, env = "ERRAND_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub token: Option<String>,
-    /// Print one JSON object a line, with the names of the protocol; errors too.
+    /// Print one JSON object per line, with the field names of the protocol; errors too.
     #[arg(long, global = true, help_heading = HEADING)]
     pub json: bool,
 }
@@ -46,15 +47,15 @@ pub enum Command {
     Serve(ServeArgs),
     /// Run a command in a bot's sandbox and show its output.
     Run(Box<RunArgs>),
-    /// Join a running task at the keyboard.
+    /// Attach the keyboard and the terminal to a running task.
     Attach(AttachArgs),
     /// List tasks: the unfinished ones, or all.
     Ps(PsArgs),
     /// Show what a task printed.
     Logs(LogsArgs),
-    /// Wait until a task is finished, and exit as its command did.
+    /// Wait until a task has finished, and exit with the exit code of its command.
     Wait(WaitArgs),
-    /// Stop tasks with all their processes.
+    /// Stop tasks and all their processes.
     Stop(StopArgs),
     /// Show notifications.
     Events(EventsArgs),
@@ -62,9 +63,9 @@ pub enum Command {
     Sandbox(SandboxArgs),
     /// Copy, list and remove files of a running sandbox.
     Files(FilesArgs),
-    /// Ask whether the server is serving: exit code 0 if so, else 1.
+    /// Check whether the server is serving: exit code 0 if it is, else 1.
     Health,
-    /// Say what this machine offers to a server with these settings, what is missing, and what to do: exit code 0 if a runtime works.
+    /// Show what this machine offers to a server with these settings, what is missing, and how to fix it: exit code 0 if a runtime works.
     Doctor(ServeArgs),
 }
 
@@ -74,15 +75,15 @@ pub struct Owner {
     /// Bot that the task belongs to.
     #[arg(long, value_name = "BOT", default_value = "default")]
     pub bot: String,
-    /// Session that is told what happens to the task.
+    /// Session that is notified about the task.
     #[arg(long, value_name = "SESSION", default_value = "default")]
     pub session: String,
 }
 
-/// One bot, and one of its sessions or all.
+/// One bot, and either one of its sessions or all of them.
 #[derive(Debug, Args)]
 pub struct Scope {
-    /// Bot in question.
+    /// Name of the bot.
     #[arg(long, value_name = "BOT", default_value = "default")]
     pub bot: String,
     /// Only this session [default: all of the bot].
@@ -93,10 +94,10 @@ pub struct Scope {
 /// Arguments of `run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Print the task's id and leave; the command runs in the background.
+    /// Print the task's id and exit; the command runs in the background.
     #[arg(short, long)]
     pub detach: bool,
-    /// Whose task it is.
+    /// The owner of the task.
     #[command(flatten)]
     pub owner: Owner,
     /// How long the command may run [default: the server's].
@@ -108,34 +109,34 @@ pub struct RunArgs {
     /// Environment variable for the command; repeatable.
     #[arg(long, value_name = "NAME=VALUE", value_parser = text::parse_pair)]
     pub env: Vec<(String, String)>,
-    /// What the command is for.
+    /// Description of what the command is for.
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub description: String,
     /// Shell to run it with [default: bash where the sandbox has it, else sh].
     #[arg(long, value_name = "SHELL", default_value = "", hide_default_value = true)]
     pub shell: String,
-    /// Mark of your own; repeatable.
+    /// Label for the task; repeatable.
     #[arg(long, value_name = "KEY=VALUE", value_parser = text::parse_pair)]
     pub label: Vec<(String, String)>,
-    /// Idempotency key: the same key again returns the same task and runs nothing.
+    /// Idempotency key: using the same key again returns the same task and runs nothing.
     #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     pub request_id: String,
-    /// Container image, where the bot has no sandbox yet.
+    /// Container image, if the bot has no sandbox yet.
     #[arg(long, value_name = "IMAGE")]
     pub image: Option<String>,
-    /// Stay this long; then leave with exit code 0 while the command runs on. At most 600s [default: stay to the end].
+    /// Exit with code 0 after this long and leave the command running. At most 600s [default: stay until the command ends].
     #[arg(long, value_name = "DURATION", value_parser = text::parse_positive_duration, conflicts_with = "detach")]
     pub background_after: Option<Duration>,
-    /// Stop the task when this program goes before the end.
+    /// Stop the task if this program ends before the task does.
     #[arg(long, conflicts_with = "detach")]
     pub stop_on_disconnect: bool,
-    /// What kind of process it becomes.
+    /// The settings of the command's process.
     #[command(flatten)]
     pub process: ProcessArgs,
     /// Run the program itself, without a shell.
     #[arg(long, conflicts_with = "shell")]
     pub no_shell: bool,
-    /// The command. One argument is shell text as it is; several are the words of one command.
+    /// The command. A single argument is passed to the shell as it is; several arguments are the words of one command.
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     pub command: Vec<String>,
 }
@@ -143,10 +144,10 @@ pub struct RunArgs {
 /// Arguments of `attach`.
 #[derive(Debug, Args)]
 pub struct AttachArgs {
-    /// Show the output from this byte on [default: what is printed from now on].
+    /// Show the output from this byte on [default: only new output].
     #[arg(long, value_name = "BYTE", value_parser = clap::value_parser!(i64).range(0..))]
     pub from: Option<i64>,
-    /// Only watch: forward nothing.
+    /// Only watch: forward no input.
     #[arg(long)]
     pub no_stdin: bool,
     /// Id of the task.
@@ -156,16 +157,16 @@ pub struct AttachArgs {
 /// Arguments of `ps`.
 #[derive(Debug, Args)]
 pub struct PsArgs {
-    /// Finished tasks too.
+    /// Show finished tasks too.
     #[arg(short, long)]
     pub all: bool,
-    /// Only this bot's [default: every bot's].
+    /// Only tasks of this bot [default: every bot].
     #[arg(long, value_name = "BOT", default_value = "", hide_default_value = true)]
     pub bot: String,
-    /// Only this session's [default: every session's].
+    /// Only tasks of this session [default: every session].
     #[arg(long, value_name = "SESSION", default_value = "", hide_default_value = true)]
     pub session: String,
-    /// The most to show, newest first [default: all].
+    /// The most tasks to show, newest first [default: all].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: Option<u32>,
 }
@@ -189,7 +190,7 @@ pub struct LogsArgs {
 /// Arguments of `wait`.
 #[derive(Debug, Args)]
 pub struct WaitArgs {
-    /// Give up after this long, with exit code 124; the task goes on [default: never].
+    /// Give up after this long, with exit code 124; the task keeps running [default: never].
     #[arg(long, value_name = "DURATION", value_parser = text::parse_positive_duration)]
     pub timeout: Option<Duration>,
     /// Id of the task.
@@ -199,16 +200,16 @@ pub struct WaitArgs {
 /// Arguments of `stop`.
 #[derive(Debug, Args)]
 pub struct StopArgs {
-    /// Time between SIGTERM and SIGKILL, at most 60s; 0s: SIGKILL at once [default: the server's].
+    /// Time between SIGTERM and SIGKILL, at most 60s; 0s sends SIGKILL at once [default: the server's].
     #[arg(long, value_name = "DURATION", value_parser = text::parse_duration)]
     pub grace: Option<Duration>,
-    /// Why, kept with the outcome.
+    /// Reason for the stop, kept with the outcome.
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub reason: String,
     /// Stop all unfinished tasks of the bot, or of one of its sessions.
     #[arg(long)]
     pub all: bool,
-    /// With --all: bot in question [default: default].
+    /// With --all: name of the bot [default: default].
     #[arg(long, value_name = "BOT", requires = "all", conflicts_with = "tasks")]
     pub bot: Option<String>,
     /// With --all: only this session [default: all of the bot].
@@ -223,29 +224,29 @@ pub struct StopArgs {
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct EventsArgs {
-    /// Acknowledge instead of showing.
+    /// Acknowledge notifications instead of showing them.
     #[command(subcommand)]
     pub action: Option<EventsAction>,
-    /// Show what is pending, then what happens from now on. Acknowledges nothing.
+    /// Show pending notifications, then new ones as they happen. Acknowledges nothing.
     #[arg(short, long)]
     pub follow: bool,
-    /// Whose notifications.
+    /// The bot and session whose notifications are shown.
     #[command(flatten)]
     pub scope: Scope,
     /// Only notifications after this sequence.
     #[arg(long, value_name = "SEQUENCE", value_parser = clap::value_parser!(i64).range(0..), default_value = "0")]
     pub after: i64,
-    /// Those that were acknowledged too.
+    /// Show acknowledged notifications too.
     #[arg(long, conflicts_with = "follow")]
     pub all: bool,
 }
 
-/// What to do with notifications other than to show them.
+/// What to do with notifications, other than show them.
 #[derive(Debug, Subcommand)]
 pub enum EventsAction {
     /// Acknowledge notifications: they are not delivered again.
     Ack {
-        /// Whose notifications.
+        /// The bot and session whose notifications are acknowledged.
         #[command(flatten)]
         scope: Scope,
         /// Sequences of the notifications.
@@ -265,7 +266,7 @@ pub struct SandboxArgs {
 /// One bot.
 #[derive(Debug, Args)]
 pub struct BotArg {
-    /// Bot in question.
+    /// Name of the bot.
     #[arg(long, value_name = "BOT", default_value = "default")]
     pub bot: String,
 }
@@ -275,13 +276,14 @@ pub struct BotArg {
 pub enum SandboxAction {
     /// List the sandboxes.
     Ls,
-    /// Remove a bot's sandbox with its files, after stopping its tasks. An adopted container is only let go.
+    /// Stop a bot's tasks, then remove its sandbox with its files. An adopted container is not removed, only forgotten.
     Rm(BotArg),
-    /// Make a bot's sandbox, or start it again, or find it running.
+    /// Make a bot's sandbox, start it again, or find it running.
     Ensure(Box<EnsureArgs>),
-    /// Take a running container as a bot's sandbox: one with the label errand.adopt.tenant=TENANT, or any where the server allows that.
+    /// Take a running container as a bot's sandbox: one with the label errand.adopt.tenant=TENANT, or any container if the server allows
+    /// that.
     Adopt {
-        /// Whose sandbox.
+        /// The bot that gets the sandbox.
         #[command(flatten)]
         bot: BotArg,
         /// Name or id of the container.
@@ -291,10 +293,10 @@ pub enum SandboxAction {
     Stop(BotArg),
 }
 
-/// Arguments of `sandbox ensure`. What is not given is the server's default.
+/// Arguments of `sandbox ensure`. What is not given takes the server's default.
 #[derive(Debug, Args)]
 pub struct EnsureArgs {
-    /// Whose sandbox.
+    /// The bot that gets the sandbox.
     #[command(flatten)]
     pub bot: BotArg,
     /// Container image.
@@ -306,10 +308,10 @@ pub struct EnsureArgs {
     /// CPU limit in cores, such as 1.5.
     #[arg(long, value_name = "CORES")]
     pub cpus: Option<f64>,
-    /// The most processes at a time.
+    /// The most processes at the same time.
     #[arg(long, value_name = "N")]
     pub pids: Option<i64>,
-    /// Network: bridge, none, or the name of one.
+    /// Network: bridge, none, or the name of a network.
     #[arg(long, value_name = "NETWORK")]
     pub network: Option<String>,
     /// Make the root file system writable.
@@ -331,10 +333,10 @@ pub struct FilesArgs {
     pub action: FilesAction,
 }
 
-/// What to do with files. A file of a sandbox is BOT:/PATH; without a bot, `:/PATH`, it is that of the bot `default`.
+/// What to do with files. A file in a sandbox is BOT:/PATH; without a bot, `:/PATH`, it is a file of the bot `default`.
 #[derive(Debug, Subcommand)]
 pub enum FilesAction {
-    /// Copy a file into a sandbox, or out of it: all of it or nothing.
+    /// Copy a file into a sandbox or out of it, completely or not at all.
     Cp(CopyArgs),
     /// List a directory.
     Ls {
@@ -344,16 +346,16 @@ pub enum FilesAction {
     },
     /// Describe files.
     Stat {
-        /// Describe the file that a symbolic link leads to.
+        /// Describe the target of a symbolic link.
         #[arg(short = 'L', long)]
         follow: bool,
         /// The files.
         #[arg(required = true, value_name = "BOT:/PATH")]
         files: Vec<Remote>,
     },
-    /// Remove files. Symbolic links are removed, never followed.
+    /// Remove files. Symbolic links themselves are removed and never followed.
     Rm {
-        /// Directories too, with all that is in them.
+        /// Remove directories too, with everything in them.
         #[arg(short, long)]
         recursive: bool,
         /// The files.
@@ -368,16 +370,16 @@ pub struct CopyArgs {
     /// Permissions of the copy in the sandbox, such as 755 [default: those of the file that it replaces, else 644].
     #[arg(long, value_name = "OCTAL", value_parser = text::parse_mode)]
     pub mode: Option<u32>,
-    /// Make the directories above the copy in the sandbox.
+    /// Create missing parent directories of the copy in the sandbox.
     #[arg(short, long)]
     pub parents: bool,
-    /// Fail when anything is there already.
+    /// Fail if the target exists already.
     #[arg(short, long)]
     pub no_clobber: bool,
-    /// BOT:/PATH, a file here, or `-` for standard input.
+    /// BOT:/PATH, a local file, or `-` for standard input.
     #[arg(value_name = "FROM")]
     pub from: Place,
-    /// BOT:/PATH, a file or a directory here, or `-` for standard output.
+    /// BOT:/PATH, a local file or directory, or `-` for standard output.
     #[arg(value_name = "TO")]
     pub to: Place,
 }

@@ -1,4 +1,4 @@
-//! `errand attach`: a running task at the keyboard.
+//! `errand attach`: attaches the keyboard and the terminal to a running task.
 
 use tokio::sync::watch;
 
@@ -14,7 +14,7 @@ use super::{
 };
 use errand_proto::v1::GetTaskRequest;
 
-/// Follows the task until it ends or somebody leaves. Returns the exit code that stands for its end; 0 for one that goes on.
+/// Follows the task until it ends or the user detaches. Returns the exit code for the task's end, or 0 if the task keeps running.
 pub(super) async fn attach(args: AttachArgs, connection: &Connection, console: &mut Console) -> Result<u8, CliError> {
     let mut tasks = connection.tasks();
     let request = GetTaskRequest { task_id: args.task, ..GetTaskRequest::default() };
@@ -25,7 +25,7 @@ pub(super) async fn attach(args: AttachArgs, connection: &Connection, console: &
     let interaction = Interaction::begin(input, terminal && task.outcome.is_none(), Order::AmongOthers)?;
     let leaving = if interaction.can_detach() { "Ctrl-P Ctrl-Q detaches" } else { "Ctrl-C detaches" };
     let silent = if input { "" } else { ", which is given no input" };
-    // In raw mode a new line begins below the end of the last one.
+    // In raw mode, a new line begins in the column where the last one ended.
     let end = if interaction.can_detach() { "\r" } else { "" };
     console.note(&format!("attached to task {}{silent}; {leaving}{end}", task.task_id)).await;
 

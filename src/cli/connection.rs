@@ -17,16 +17,16 @@ use errand_proto::v1::{
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Calls may wait for minutes without a byte: pings tell a silent server from one that is gone.
+/// Calls may wait for minutes without receiving a byte: pings distinguish a silent server from one that is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
-/// The largest frame of HTTP/2, in bytes: output and files come in larger pieces than its 16 KiB.
+/// The largest HTTP/2 frame, in bytes. Output and files come in pieces larger than the default of 16 KiB.
 const FRAME: u32 = 64 * 1024;
 /// A page of tasks may hold commands of 1 MiB each.
 const LARGEST_ANSWER: usize = 256 << 20;
 
 type Service = InterceptedService<Channel, Bearer>;
 
-/// The client of the tasks.
+/// The client of the task service.
 pub(super) type Tasks = TaskServiceClient<Service>;
 
 /// A connection to a server.
@@ -35,7 +35,7 @@ pub(super) struct Connection {
     service: Service,
 }
 
-/// Shows the token with every call.
+/// Adds the token to every call.
 #[derive(Clone)]
 pub(super) struct Bearer(Option<MetadataValue<Ascii>>);
 
@@ -49,7 +49,7 @@ impl Interceptor for Bearer {
 }
 
 impl Connection {
-    /// Connects, so that a server that is not there is noticed before anything is asked of it.
+    /// Connects at once, so that an unreachable server is reported before any call.
     pub(super) async fn open(globals: &Globals) -> Result<Self, CliError> {
         let url = &globals.server;
         let bearer = bearer(globals.token.as_deref())?;
@@ -62,22 +62,22 @@ impl Connection {
         Ok(Self { service: InterceptedService::new(channel, bearer) })
     }
 
-    /// The tasks.
+    /// A client of the task service.
     pub(super) fn tasks(&self) -> Tasks {
         TaskServiceClient::new(self.service.clone()).max_decoding_message_size(LARGEST_ANSWER)
     }
 
-    /// The notifications.
+    /// A client of the notification service.
     pub(super) fn notifications(&self) -> NotificationServiceClient<Service> {
         NotificationServiceClient::new(self.service.clone()).max_decoding_message_size(LARGEST_ANSWER)
     }
 
-    /// The sandboxes.
+    /// A client of the sandbox service.
     pub(super) fn sandboxes(&self) -> SandboxServiceClient<Service> {
         SandboxServiceClient::new(self.service.clone()).max_decoding_message_size(LARGEST_ANSWER)
     }
 
-    /// The server's own health.
+    /// A client of the server's health service.
     pub(super) fn health(&self) -> HealthClient<Service> {
         HealthClient::new(self.service.clone())
     }
@@ -94,9 +94,9 @@ fn endpoint(url: &str) -> Result<Endpoint, CliError> {
 }
 
 fn bearer(token: Option<&str>) -> Result<Bearer, CliError> {
-    // An empty ERRAND_TOKEN is how scripts say "none".
+    // Scripts set ERRAND_TOKEN to an empty value to say "none".
     let Some(token) = token.filter(|token| !token.is_empty()) else { return Ok(Bearer(None)) };
-    // The token itself is not repeated: terminals are watched and logs are kept.
+    // The message does not repeat the token: terminals are watched and logs are kept.
     let unfit = |_| CliError::Usage("--token: expected printable ASCII characters".to_owned());
     let mut value: MetadataValue<Ascii> = format!("Bearer {token}").parse().map_err(unfit)?;
     value.set_sensitive(true);

@@ -1,5 +1,5 @@
-//! What the program prints: results to stdout, everything else to stderr. Every write is flushed, so that output is seen as it
-//! comes. The writes are asynchronous, so that a reader who is slow does not keep Ctrl-C from being heard.
+//! Prints results to stdout and everything else to stderr. Every write is flushed, so that output appears as it arrives. Writes are
+//! asynchronous, so that a slow reader does not block the handling of Ctrl-C.
 
 use std::{
     env,
@@ -17,7 +17,7 @@ use errand_proto::v1::{OutputPart, OutputStream};
 
 type Writer = Box<dyn AsyncWrite + Send + Unpin>;
 
-/// Where the program prints, and in which manner.
+/// The streams that the program prints to, and the format.
 pub(super) struct Console {
     stdout: Writer,
     stderr: Writer,
@@ -26,7 +26,7 @@ pub(super) struct Console {
 }
 
 impl Console {
-    /// The process's own stdout and stderr. Colours only on a terminal, and not where `NO_COLOR` is set.
+    /// The process's own stdout and stderr. Uses colours only on a terminal, and not if `NO_COLOR` is set.
     pub(super) fn of_process(json: bool) -> Self {
         let no_color = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Self {
@@ -37,13 +37,13 @@ impl Console {
         }
     }
 
-    /// Somewhere else, without colours.
+    /// Other writers, without colours.
     #[cfg(test)]
     pub(super) fn into_writers(stdout: Writer, stderr: Writer, json: bool) -> Self {
         Self { stdout, stderr, json, coloured: false }
     }
 
-    /// Whether scripts read this.
+    /// Whether the output is JSON, for scripts.
     pub(super) fn is_json(&self) -> bool {
         self.json
     }
@@ -53,7 +53,7 @@ impl Console {
         write(&mut self.stdout, bytes).await.map_err(CliError::Output)
     }
 
-    /// Copies a part of output to where the command wrote it: what was told apart as standard error to stderr.
+    /// Copies a part of output to the same stream that the command wrote it to: standard error to stderr, if the streams are kept apart.
     pub(super) async fn output(&mut self, part: &OutputPart) -> Result<(), CliError> {
         let writer = if part.stream() == OutputStream::Stderr { &mut self.stderr } else { &mut self.stdout };
         write(writer, &part.bytes()?).await.map_err(CliError::Output)
@@ -69,7 +69,7 @@ impl Console {
         self.line(&json::line(message)?).await
     }
 
-    /// Prints messages as JSON, or as one line each, whichever is wanted.
+    /// Prints messages as JSON, or as one line each, depending on the format.
     pub(super) async fn each<M: Named>(&mut self, messages: &[M], line: impl Fn(&M) -> String) -> Result<(), CliError> {
         for message in messages {
             if self.json { self.message(message).await? } else { self.line(&line(message)).await? }
@@ -82,14 +82,14 @@ impl Console {
         self.bytes(table.render(self.coloured).as_bytes()).await
     }
 
-    /// Tells people something beside the result. Scripts go by the exit code: for them it is only in the way.
+    /// Prints a remark for people. Omitted with JSON, because scripts use the exit code.
     pub(super) async fn note(&mut self, note: &str) {
         if !self.json {
             self.complain(&format!("errand: {note}")).await;
         }
     }
 
-    /// Tells people that a task goes on without this program.
+    /// Tells people that a task keeps running without this program.
     pub(super) async fn detached(&mut self, task_id: &str) {
         self.note(&format!("task {task_id} runs on; `errand attach {task_id}` joins it again")).await;
     }
@@ -102,7 +102,7 @@ impl Console {
     }
 
     async fn complain(&mut self, text: &str) {
-        // When stderr is closed there is nobody left to tell; the exit code still says it.
+        // If stderr is closed, the message is lost; the exit code still reports the error.
         let _ = write(&mut self.stderr, format!("{text}\n").as_bytes()).await;
     }
 }

@@ -1,16 +1,16 @@
-//! `errand doctor`: what this machine offers to a server, what is missing, and the one thing to do about each.
+//! `errand doctor`: shows what this machine offers to a server, what is missing, and how to fix each problem.
 
 use serde_json::json;
 
 use super::{console::Console, error::CliError, exit_code, serve, serve_args::ServeArgs};
 use crate::app::checkup::{self, Check, Checkup};
 
-/// Width of the column of states.
+/// Width of the state column.
 const STATES: usize = 16;
-/// Width of the column of names.
+/// Width of the name column.
 const NAMES: usize = 17;
 
-/// Looks, and says what was found. Exit code 0 when at least one runtime works, else 1.
+/// Runs the diagnostics and prints them. Exit code 0 if at least one runtime works, else 1.
 pub(super) async fn doctor(args: ServeArgs, console: &mut Console) -> Result<u8, CliError> {
     let config = serve::settings(&args)?;
     let checkup = checkup::look(&config).await;
@@ -23,7 +23,7 @@ pub(super) async fn doctor(args: ServeArgs, console: &mut Console) -> Result<u8,
     Ok(if checkup.works { exit_code::SUCCESS } else { exit_code::FAILURE })
 }
 
-/// A check as a line, and another for what to do.
+/// A check as a line, and a second line for the fix.
 fn lines(check: &Check) -> String {
     let line = format!("{:STATES$}{:NAMES$}{}", check.state.name(), check.name, check.detail);
     match &check.remedy {
@@ -42,7 +42,7 @@ fn json_line(check: &Check) -> String {
     .to_string()
 }
 
-/// What it comes to.
+/// The conclusion of all checks.
 fn end(checkup: &Checkup) -> String {
     match (checkup.runtime, checkup.works) {
         (Some(runtime), _) => format!("errand serve makes its sandboxes with the runtime {runtime}"),

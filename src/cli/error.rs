@@ -1,4 +1,4 @@
-//! What can go wrong for a command, as text, as JSON and as an exit code.
+//! The errors of commands, as text, as JSON and as exit codes.
 
 use std::{error::Error, fmt::Write, io};
 
@@ -9,19 +9,19 @@ use tonic_types::StatusExt;
 use super::{exit_code, text};
 use crate::config::ConfigErrors;
 
-/// Why a command of the command line did not do its work.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CliError {
-    /// The arguments cannot be meant so.
+    /// The arguments are invalid.
     #[error("{0}")]
     Usage(String),
     /// The server's settings are wrong.
     #[error("{0}")]
     Settings(ConfigErrors),
-    /// The server that was to run could not, or broke down.
+    /// The server could not start, or failed.
     #[error("{0}")]
     Server(String),
-    /// Nothing answers at the address.
+    /// No server answers at the address.
     #[error("no server answers at {url} (is `errand serve` running?)")]
     Unreachable {
         /// The address.
@@ -33,13 +33,13 @@ pub(super) enum CliError {
     /// The server answered with an error, or the connection broke during the call.
     #[error("{}", rpc_message(.0))]
     Rpc(#[source] Status),
-    /// The server said what the protocol does not provide for.
+    /// The server's answer violates the protocol.
     #[error("{0}")]
     Unexpected(String),
-    /// The server sent output that is none.
+    /// The server sent malformed output.
     #[error(transparent)]
     Malformed(#[from] errand_proto::Malformed),
-    /// What was to be printed could not be.
+    /// The output could not be printed.
     #[error("cannot write the output")]
     Output(#[source] io::Error),
     /// A file on this machine cannot be read or written.
@@ -51,19 +51,19 @@ pub(super) enum CliError {
         #[source]
         source: io::Error,
     },
-    /// What was to be forwarded could not be read.
+    /// The input to forward could not be read.
     #[error("cannot read the input")]
     Input(#[source] io::Error),
-    /// The command's terminal has no place for what was to be forwarded.
+    /// The line that the command's terminal is collecting has no room for the input.
     #[error("the command's terminal takes at most 4095 bytes of a line: {left} bytes of the input were not written")]
     LineTooLong {
-        /// How many of what was read together.
+        /// How many bytes of the piece that was read were not written.
         left: usize,
     },
-    /// The terminal takes no raw mode.
+    /// The terminal does not support raw mode.
     #[error("the terminal cannot be put into raw mode")]
     Terminal(#[source] io::Error),
-    /// Signals such as Ctrl-C cannot be listened for.
+    /// The handlers of signals such as Ctrl-C cannot be installed.
     #[error("cannot listen for signals")]
     Signal(#[source] io::Error),
 }
@@ -74,7 +74,7 @@ impl From<Status> for CliError {
     }
 }
 
-/// A status that was made here has a source; one that the server sent has none.
+/// A status that this program made has a source; one that the server sent has none.
 fn connection_broke(status: &Status) -> bool {
     status.source().is_some()
 }
@@ -90,17 +90,17 @@ fn rpc_message(status: &Status) -> String {
 }
 
 impl CliError {
-    /// Whether the server went away during a call.
+    /// Whether the connection to the server was lost during a call.
     pub(super) fn is_connection_loss(&self) -> bool {
         matches!(self, Self::Rpc(status) if connection_broke(status) || status.code() == Code::Unavailable)
     }
 
-    /// Whether a task that was followed runs on all the same.
+    /// Whether the task that was followed keeps running.
     pub(super) fn leaves_the_task(&self) -> bool {
         self.is_connection_loss() || matches!(self, Self::LineTooLong { .. })
     }
 
-    /// The exit code that stands for this.
+    /// The exit code for this error.
     pub(super) fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) | Self::Settings(_) => exit_code::USAGE,
@@ -120,12 +120,12 @@ impl CliError {
         }
     }
 
-    /// Whether there is anybody to tell: who closes the pipe knows it.
+    /// Whether the error is not printed: the program that closed the pipe knows already.
     fn is_silent(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
 
-    /// The error for people: a line, then one for each field that is wrong. `None`: better said by the exit code alone.
+    /// The error for people: one line, then one for each invalid field. `None`: the exit code alone reports it.
     pub(super) fn to_text(&self) -> Option<String> {
         if self.is_silent() {
             return None;
@@ -141,13 +141,13 @@ impl CliError {
         }
         for (field, description) in self.fields() {
             let [field, description] = [field, description].map(|part| text::one_line(&part, 1000));
-            // Writing to a text cannot fail.
+            // Writing to a string cannot fail.
             let _ = write!(text, "\n  {field}: {description}");
         }
         Some(text)
     }
 
-    /// The error for scripts, as one line. `None` as for [`Self::to_text`].
+    /// The error for scripts, on one line. `None` as for [`Self::to_text`].
     pub(super) fn to_json(&self) -> Option<String> {
         if self.is_silent() {
             return None;
@@ -158,7 +158,7 @@ impl CliError {
             .map(|(field, description)| json!({"field": field, "description": description}))
             .collect();
         let message = match self {
-            // The path alone says too little.
+            // The error's own text is only the path.
             Self::Local { path, source } => format!("{path}: {source}"),
             _ => self.to_string(),
         };
@@ -166,7 +166,7 @@ impl CliError {
         Some(json!({ "error": error }).to_string())
     }
 
-    /// The name of the gRPC code; for errors of this program, of the one that is nearest.
+    /// The name of the gRPC code. Errors of this program use the nearest code.
     fn code(&self) -> String {
         let code = match self {
             Self::Rpc(_) if self.is_connection_loss() => Code::Unavailable,

@@ -1,4 +1,4 @@
-//! `errand events`: shows notifications without taking them from anybody, and acknowledges them on demand.
+//! `errand events`: shows notifications without taking them from other subscribers, and acknowledges them on demand.
 
 use super::{
     args::{EventsAction, EventsArgs, Scope},
@@ -12,7 +12,7 @@ use errand_proto::v1::{
     SubscribeRequest,
 };
 
-/// Notifications asked for at a time.
+/// How many notifications are requested at a time.
 const PAGE: i32 = 100;
 /// The most sequences in one acknowledgement.
 const MOST_ACKNOWLEDGED: usize = 1000;
@@ -48,7 +48,7 @@ async fn list(args: EventsArgs, connection: &Connection, console: &mut Console) 
     }
 }
 
-/// As a mere observer: everyone else is told the same.
+/// Subscribes as a mere observer: all other subscribers still get every notification.
 async fn follow(args: EventsArgs, connection: &Connection, console: &mut Console) -> Result<u8, CliError> {
     let request = SubscribeRequest {
         bot_id: args.scope.bot,
@@ -87,7 +87,7 @@ async fn acknowledge(
     Ok(exit_code::SUCCESS)
 }
 
-/// One notification on one line. The widths are fixed: lines that come one by one must line up with those before.
+/// One notification on one line. Column widths are fixed, because later lines must align with those already printed.
 fn line(notification: &Notification) -> String {
     let what = match (&notification.outcome, &notification.stall) {
         (Some(outcome), _) => outcome::words(outcome),

@@ -1,6 +1,6 @@
-//! The exit codes of the program itself. Those of commands come from their outcomes.
+//! The exit codes of this program itself. A command's exit code comes from its outcome.
 
-/// All went well.
+/// Success.
 pub const SUCCESS: u8 = 0;
 /// The server refused, or something failed.
 pub const FAILURE: u8 = 1;
@@ -8,11 +8,11 @@ pub const FAILURE: u8 = 1;
 pub const USAGE: u8 = 64;
 /// No server answers, or the connection to it was lost.
 pub const UNAVAILABLE: u8 = 69;
-/// `wait` ran out of its own time; the task goes on.
+/// `wait` reached its own timeout; the task keeps running.
 pub const WAIT_TIMEOUT: u8 = 124;
-/// Nobody can know how the command ended.
+/// How the command ended is unknown.
 pub const LOST: u8 = 125;
 /// A second Ctrl-C.
 pub const INTERRUPTED: u8 = 130;
-/// Whoever read the output went away.
+/// The reader of the output closed the pipe.
 pub const BROKEN_PIPE: u8 = 141;

@@ -1,4 +1,4 @@
-//! `errand health`: whether the server is serving. Made for probes, so there are two exit codes only: 0 and 1.
+//! `errand health`: checks whether the server is serving. Made for probes, so there are only two exit codes: 0 and 1.
 
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus};
 
@@ -21,7 +21,7 @@ pub(super) async fn health(globals: &Globals, console: &mut Console) -> Result<u
 }
 
 async fn check(globals: &Globals) -> Result<ServingStatus, CliError> {
-    // The empty name asks for the server as a whole.
+    // The empty name stands for the server as a whole.
     let request = HealthCheckRequest { service: String::new() };
     let answer = Connection::open(globals).await?.health().check(request).await?.into_inner();
     Ok(answer.status())

@@ -1,4 +1,4 @@
-//! A task at the keyboard: what is typed goes to it, and its terminal is as large as this one.
+//! Connects the keyboard and the terminal to a task: forwards what is typed, and keeps the task's terminal as large as this one.
 
 use std::future;
 
@@ -12,7 +12,7 @@ use super::{
 };
 use errand_proto::v1::ResizeTerminalRequest;
 
-/// Holds the terminal in raw mode where that is needed. Dropping this restores it.
+/// Holds the terminal in raw mode if necessary. Dropping this restores the terminal.
 pub(super) struct Interaction {
     input: bool,
     terminal: bool,
@@ -20,18 +20,18 @@ pub(super) struct Interaction {
     raw: Option<RawMode>,
 }
 
-/// Why this program leaves a task that goes on.
+/// Why this program ends before the task does.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Leave {
-    /// Somebody typed the keys that detach.
+    /// The user typed the keys that detach.
     Detached,
-    /// A signal ended this program, and this exit code stands for it.
+    /// A signal ended this program; this is its exit code.
     Signal(u8),
 }
 
 impl Interaction {
-    /// `input`: what is typed goes to the task. `terminal`: the task has a terminal. `order`: who else may write to it; at a keyboard
-    /// always others.
+    /// `input`: input is forwarded to the task. `terminal`: the task has a terminal. `order`: whether others may write to the task too;
+    /// with a keyboard, always.
     ///
     /// # Errors
     /// When the terminal cannot be put into raw mode.
@@ -41,12 +41,12 @@ impl Interaction {
         Ok(Self { input, terminal, order, raw })
     }
 
-    /// Whether the keys that detach are looked out for.
+    /// Whether the keys that detach are recognized.
     pub(super) fn can_detach(&self) -> bool {
         self.raw.is_some()
     }
 
-    /// Goes on until somebody leaves; for ever where nobody can. The task's id comes when it is known.
+    /// Runs until the user detaches or a signal arrives; for ever if neither can happen. The task's id arrives once it is known.
     ///
     /// # Errors
     /// When input cannot be read or written.
@@ -81,7 +81,7 @@ impl Interaction {
         }
     }
 
-    /// Keeps the task's terminal as large as this one. Never returns but with an error.
+    /// Keeps the task's terminal as large as this one. Returns only with an error.
     async fn resize(&self, mut tasks: Tasks, task_id: String) -> Result<Leave, CliError> {
         if !self.terminal {
             return future::pending().await;
@@ -93,7 +93,7 @@ impl Interaction {
                 size: Some(terminal::size()),
                 ..ResizeTerminalRequest::default()
             };
-            // A task that is over has no terminal any more, and its output says so.
+            // The task may have ended and have no terminal any more; its output reports that.
             let _ = tasks.resize_terminal(request).await;
             if resized.recv().await.is_none() {
                 return future::pending().await;
@@ -101,7 +101,7 @@ impl Interaction {
         }
     }
 
-    /// In raw mode no signal may end the program by itself.
+    /// Waits for a signal that ends this program. In raw mode, a signal must not end it before the terminal is restored.
     async fn ended(&self) -> Result<Leave, CliError> {
         if self.raw.is_none() {
             return future::pending().await;

@@ -1,7 +1,7 @@
-//! Messages of the protocol as JSON for scripts: one line each, with the field names of the protocol.
+//! Prints protocol messages as JSON for scripts: one line each, with the field names of the protocol.
 //!
-//! Enums by name, times in RFC 3339, durations such as `1.500s`, 64-bit integers as numbers, bytes in base64. Fields that
-//! cannot be told from their default are written too, so that a script finds them; unset messages are left out.
+//! Enums are written by name, times in RFC 3339, durations such as `1.500s`, 64-bit integers as numbers, bytes in base64. Fields that have
+//! no presence are written even at their default, so that scripts always find them; unset messages are left out.
 
 use std::sync::LazyLock;
 
@@ -14,7 +14,7 @@ use errand_proto::v1;
 static POOL: LazyLock<DescriptorPool> =
     LazyLock::new(|| DescriptorPool::decode(proto::DESCRIPTORS).expect("the built-in descriptors are whole"));
 
-/// A message whose name in the protocol is known.
+/// A message whose protocol name is known.
 pub(super) trait Named: prost::Message {
     /// The name within `errand.v1`.
     const NAME: &'static str;
@@ -46,7 +46,7 @@ named!(
 ///
 /// # Errors
 ///
-/// When the server sent what JSON cannot say, such as a time outside its range.
+/// When the server sent a value that JSON cannot represent, such as a time outside its range.
 pub(super) fn line<M: Named>(message: &M) -> Result<String, CliError> {
     let unfit =
         |error: &dyn std::fmt::Display| CliError::Unexpected(format!("{} is not fit for JSON: {error}", M::NAME));

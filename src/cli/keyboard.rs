@@ -1,4 +1,4 @@
-//! What is typed, or comes through a pipe, on its way to a task: in order, none of it twice, and the keys that detach.
+//! Forwards typed or piped input to a task: in order, every byte once. Also recognizes the keys that detach.
 
 use std::time::Duration;
 
@@ -13,38 +13,39 @@ use tonic::Code;
 use super::{connection::Tasks, error::CliError, text};
 use errand_proto::v1::{InputLimit, WriteInputRequest};
 
-/// The most that is read at a time.
+/// The most bytes read at a time.
 const PIECE: usize = 64 * 1024;
-/// How many pieces may wait for the command to take them. So long are the keys that detach noticed while it takes none.
+/// How many pieces may wait for the command to take them. Until this queue is full, the keys that detach are recognized even if the command
+/// takes no input.
 const WAITING: usize = 64;
 /// How long one call waits for the command to take its piece.
 const PATIENCE: Duration = Duration::from_mins(10);
-/// Before a call is repeated whose server did not answer.
+/// How long to wait before repeating a call that the server did not answer.
 const PAUSE: Duration = Duration::from_millis(500);
 /// Ctrl-P.
 const FIRST_KEY: u8 = 0x10;
 /// Ctrl-Q.
 const SECOND_KEY: u8 = 0x11;
 
-/// Why nothing more goes to the task.
+/// Why forwarding ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Left {
-    /// Somebody typed the keys that detach.
+    /// The user typed the keys that detach.
     Detached,
-    /// The input is at its end, or the command takes no more.
+    /// The input has ended, or the command takes no more.
     Ended,
 }
 
-/// Where a piece belongs in all that was written.
+/// How the position of a piece is determined.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Order {
-    /// Nobody else writes: every piece has its place, and a call that was cut off can be repeated.
+    /// No other client writes, so every piece has a known offset and an interrupted call can be repeated.
     Alone,
-    /// After whatever was written by then.
+    /// Other clients may write too: a piece goes after everything that was written before.
     AmongOthers,
 }
 
-/// Writes everything that `input` holds to a task. `keys`: look out for those that detach.
+/// Forwards everything in `input` to a task. `keys`: recognize the keys that detach.
 pub(super) async fn forward(
     input: impl AsyncRead + Unpin,
     keys: bool,
@@ -60,7 +61,7 @@ pub(super) async fn forward(
     }
 }
 
-/// Reads to the end. Returns only when it was detached, or when nothing can be read.
+/// Reads the input to its end. Returns only if the user detached, or if reading failed.
 async fn read(
     mut input: impl AsyncRead + Unpin,
     mut keys: Option<Detector>,
@@ -83,7 +84,7 @@ async fn read(
             break;
         }
     }
-    // The writer goes on with what waits, and says when that is done.
+    // The writer continues with the waiting pieces and reports when it is done.
     drop(pieces);
     std::future::pending().await
 }
@@ -96,7 +97,7 @@ struct Writer {
 }
 
 impl Writer {
-    /// Writes every piece, then the end.
+    /// Writes every piece, then ends the input.
     async fn write_all(mut self, mut pieces: mpsc::Receiver<Vec<u8>>) -> Result<Left, CliError> {
         while let Some(piece) = pieces.recv().await {
             if !self.write(piece.into(), false).await? {
@@ -107,7 +108,7 @@ impl Writer {
         Ok(Left::Ended)
     }
 
-    /// False: the command takes no more.
+    /// Writes one piece. False: the command takes no more.
     async fn write(&mut self, mut data: Bytes, end: bool) -> Result<bool, CliError> {
         loop {
             let request = WriteInputRequest {
@@ -142,7 +143,7 @@ impl Writer {
     }
 }
 
-/// Finds the keys that detach, wherever the pieces are cut.
+/// Recognizes the keys that detach, even across pieces.
 #[derive(Debug, Default)]
 struct Detector {
     /// The first key was typed and is held back.
@@ -150,13 +151,13 @@ struct Detector {
 }
 
 impl Detector {
-    /// What of this goes to the task, and whether to detach.
+    /// Returns the bytes to forward, and whether to detach.
     fn pass(&mut self, typed: &[u8]) -> (Vec<u8>, bool) {
         let mut passed = Vec::with_capacity(typed.len() + 1);
         for key in typed {
             match (self.held, *key) {
                 (true, SECOND_KEY) => return (passed, true),
-                // Typed twice, the first one goes through and the second one is held.
+                // If the first key is typed twice, the first one is forwarded and the second one is held back.
                 (true, FIRST_KEY) => passed.push(FIRST_KEY),
                 (true, key) => {
                     self.held = false;

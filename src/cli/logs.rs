@@ -1,4 +1,4 @@
-//! `errand logs`: what a task printed, from the log; and the following of a log, which `run` shares.
+//! `errand logs`: shows a task's output from its log. Also follows a log, for `run` as well.
 
 use super::{
     args::LogsArgs, connection::Connection, connection::Tasks, console::Console, error::CliError, exit_code, outcome,
@@ -8,10 +8,10 @@ use errand_proto::v1::{
     read_output_request::Selection, stream_output_response::Event,
 };
 
-/// Bytes asked for at a time.
+/// How many bytes are requested at a time.
 const PIECE: i64 = 256 * 1024;
 
-/// Shows the log, or the part of it that is asked for.
+/// Shows the log, or the requested part of it.
 pub(super) async fn logs(args: LogsArgs, connection: &Connection, console: &mut Console) -> Result<u8, CliError> {
     let mut tasks = connection.tasks();
     let offset = match args.tail {
@@ -28,7 +28,7 @@ pub(super) async fn logs(args: LogsArgs, connection: &Connection, console: &mut 
     Ok(exit_code::SUCCESS)
 }
 
-/// Scripts get text that they need not decode; people get the very bytes.
+/// Scripts get text that they need not decode; people get the exact bytes.
 pub(super) fn format(console: &Console) -> OutputFormat {
     if console.is_json() { OutputFormat::Text } else { OutputFormat::Lz4 }
 }
@@ -54,15 +54,15 @@ pub(super) async fn follow(
         match message.event {
             Some(Event::Output(part)) if !console.is_json() => console.output(&part).await?,
             Some(Event::Finished(task)) => return Ok(task),
-            // Printed already, or an event that this program does not know.
+            // Output that was printed already, or an event that this program does not know.
             Some(Event::Output(_)) | None => {}
         }
     }
     Err(CliError::Unexpected("the server ended the stream before the task was finished".to_owned()))
 }
 
-/// Shows the log from an offset to the end that it has now: of a command that never stops printing, too, there is an end. Returns how many
-/// bytes in between were not kept.
+/// Shows the log from an offset to its current end; this terminates even if the command never stops printing. Returns how many bytes in
+/// between were not kept.
 async fn read(task_id: &str, mut offset: i64, tasks: &mut Tasks, console: &mut Console) -> Result<i64, CliError> {
     let mut end = None;
     let mut missing = 0;

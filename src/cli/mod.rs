@@ -1,7 +1,7 @@
-//! The command line: a client of the same gRPC API that everyone uses, and the way to start the server.
+//! The command line: a client of the public gRPC API, and the way to start the server.
 //!
-//! Owns the arguments, what people and scripts see, and the exit codes. It knows nothing of how tasks are kept or run: all of
-//! that is asked of the server.
+//! Owns the arguments, the output for people and scripts, and the exit codes. It asks the server for everything and does not know how tasks
+//! are stored or run.
 
 mod args;
 mod attach;
@@ -44,16 +44,16 @@ use error::CliError;
 ///
 /// # Errors
 ///
-/// The exit code, after the help, the version or what is wrong has been printed.
+/// The exit code, after the help, the version or the error has been printed.
 pub fn parse() -> Result<Cli, u8> {
     Cli::try_parse().map_err(|error| {
-        // Nothing can be done for somebody who closed the terminal.
+        // If the terminal is closed, there is nothing to do.
         let _ = error.print();
         if error.use_stderr() { exit_code::USAGE } else { exit_code::SUCCESS }
     })
 }
 
-/// Does what the arguments ask for and returns the exit code.
+/// Runs the requested command and returns the exit code.
 pub async fn run(cli: Cli) -> u8 {
     let mut console = Console::of_process(cli.globals.json);
     run_on(cli, &mut console).await

@@ -1,15 +1,15 @@
-//! A task's outcome at the edge of the program: as an exit code, as a sentence, as a cell of a table.
+//! Presents a task's outcome: as an exit code, as a sentence, as a table cell.
 
 use super::{console::Console, exit_code, text};
 use errand_proto::v1::{OutOfMemory, Outcome, Task, outcome::Kind};
 
-/// The exit code that stands for the end of a task: the number a shell would show, or 125 when nobody can know.
+/// The exit code for a task's end: the number that a shell would show, or 125 if the end is unknown.
 pub(super) fn exit_code(task: &Task) -> u8 {
     let number = task.outcome.as_ref().and_then(|outcome| outcome.shell_exit_code);
     number.and_then(|number| u8::try_from(number).ok()).unwrap_or(exit_code::LOST)
 }
 
-/// What happened to a command that did not simply exit. `None` when it did.
+/// A sentence about a command that did not simply exit. `None` if it did.
 pub(super) fn sentence(task: &Task) -> Option<String> {
     match task.outcome.as_ref().and_then(|outcome| outcome.kind.as_ref()) {
         Some(Kind::Exited(_)) => {
@@ -32,7 +32,7 @@ pub(super) fn words(outcome: &Outcome) -> String {
     words
 }
 
-/// That memory ran out, after these words.
+/// Adds to `before` that memory ran out.
 fn shortage(before: &str, memory: OutOfMemory) -> String {
     let limit = match memory.limit_bytes {
         0 => String::new(),
@@ -70,7 +70,7 @@ fn signal_name(name: &str, number: i32) -> String {
     }
 }
 
-/// Tells people how a finished task ended and returns the exit code. With JSON the task itself, printed before, says it.
+/// Tells people how a finished task ended and returns the exit code. Prints nothing with JSON, because the task itself was printed before.
 pub(super) async fn report(task: &Task, console: &mut Console) -> u8 {
     if !console.is_json() {
         if let Some(sentence) = sentence(task) {
@@ -86,7 +86,7 @@ pub(super) async fn report(task: &Task, console: &mut Console) -> u8 {
     exit_code(task)
 }
 
-/// Tells people that so many bytes are missing in what they see.
+/// Tells people how many bytes are missing from the output shown.
 pub(super) async fn not_kept(bytes: i64, console: &mut Console) {
     if bytes > 0 {
         let missing = text::bytes_text(bytes);

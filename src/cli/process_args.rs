@@ -1,35 +1,35 @@
-//! The arguments of `run` that say what kind of process the command becomes.
+//! The arguments of `run` that configure the command's process.
 
 use clap::Args;
 
 use super::{error::CliError, terminal, text};
 use errand_proto::v1::{ResourceLimits, StartTaskRequest};
 
-/// What kind of process.
+/// Settings of the command's process.
 #[derive(Debug, Args)]
 pub struct ProcessArgs {
     /// Forward standard input to the command. With -d: keep it open for `errand attach`.
     #[arg(short, long)]
     pub interactive: bool,
-    /// Give the command a terminal; with -i it is this one.
+    /// Give the command a terminal; with -i, connect it to this one.
     #[arg(short, long, conflicts_with = "separate_stderr")]
     pub tty: bool,
     /// User to run as in the sandbox: name or uid, and a group after a colon [default: the sandbox's].
     #[arg(long, value_name = "USER", default_value = "", hide_default_value = true)]
     pub user: String,
-    /// Give the command nothing of the sandbox's environment, only --env.
+    /// Give the command only the variables of --env and none of the sandbox's environment.
     #[arg(long)]
     pub clean_env: bool,
     /// Limit of each process: open-files, processes, file-bytes, cpu-seconds, address-space-bytes, core-bytes or stack-bytes; repeatable.
     #[arg(long, value_name = "NAME=NUMBER", value_parser = parse_limit)]
     pub limit: Vec<(String, i64)>,
-    /// Let others go first: 0 to 19.
+    /// Niceness of the command: 0 to 19; a higher value yields to other processes.
     #[arg(long, value_name = "N", default_value = "0", hide_default_value = true)]
     pub nice: i32,
     /// The most output that is kept, such as 1GiB [default: 100MiB].
     #[arg(long, value_name = "SIZE", value_parser = text::parse_size)]
     pub output_limit: Option<i64>,
-    /// Tell standard error apart from standard output.
+    /// Keep standard error separate from standard output.
     #[arg(long)]
     pub separate_stderr: bool,
 }
@@ -43,7 +43,7 @@ fn parse_limit(text: &str) -> Result<(String, i64), String> {
     Ok((name, text::parse_size(&number)?))
 }
 
-/// The limit with this name.
+/// The limit of this name.
 fn field<'a>(limits: &'a mut ResourceLimits, name: &str) -> Option<&'a mut Option<i64>> {
     Some(match name {
         "open-files" => &mut limits.open_files,
@@ -58,7 +58,7 @@ fn field<'a>(limits: &'a mut ResourceLimits, name: &str) -> Option<&'a mut Optio
 }
 
 impl ProcessArgs {
-    /// The request with what these arguments say.
+    /// Applies these arguments to a request.
     pub(super) fn put_into(self, request: StartTaskRequest) -> Result<StartTaskRequest, CliError> {
         let mut limits = ResourceLimits::default();
         for (name, number) in &self.limit {

@@ -13,7 +13,7 @@ use super::{
 };
 use errand_proto::v1::{ListTasksRequest, Task, TaskStatus};
 
-/// Tasks asked for at a time.
+/// How many tasks are requested at a time.
 const PAGE: u32 = 100;
 
 const UNFINISHED: [TaskStatus; 4] =

@@ -1,4 +1,4 @@
-//! `errand run`: starts a command and, unless told to leave, stays until its end.
+//! `errand run`: starts a command and, unless told to detach, stays until its end.
 
 use std::{future, time::Duration};
 
@@ -19,10 +19,10 @@ use errand_proto::v1::{
     run_task_response::Event,
 };
 
-/// The longest that one stream stays with a command.
+/// The longest that one stream follows a command.
 const LONGEST_FOREGROUND: Duration = Duration::from_mins(10);
 
-/// Starts the command; returns the exit code that stands for its end.
+/// Starts the command and returns the exit code for its end.
 pub(super) async fn run(args: Box<RunArgs>, connection: &Connection, console: &mut Console) -> Result<u8, CliError> {
     let mut tasks = connection.tasks();
     if args.detach {
@@ -69,17 +69,17 @@ pub(super) async fn run(args: Box<RunArgs>, connection: &Connection, console: &m
     }
 }
 
-/// How the staying with a command ended.
+/// Why following the command ended.
 enum End {
-    /// The command is over.
+    /// The command has ended.
     Finished(Box<Task>),
-    /// It goes on, as was asked for.
+    /// The command keeps running in the background, as requested.
     Backgrounded(Box<Task>),
-    /// Somebody left.
+    /// The user detached, or a signal ended this program.
     Left(Leave),
 }
 
-/// Shows the output from the command's start to its end, over as many streams as that takes.
+/// Shows the output from the command's start to its end, using as many streams as necessary.
 async fn follow(
     request: RunTaskRequest,
     stay: bool,
@@ -116,11 +116,11 @@ async fn follow(
     Err(CliError::Unexpected("the server ended the stream before the command had ended".to_owned()))
 }
 
-/// Goes on where the first stream left off.
+/// Continues where the first stream ended.
 async fn stay_to_the_end(task: &Task, offset: i64, mut tasks: Tasks, console: &mut Console) -> Result<Task, CliError> {
     let task = logs::follow(&task.task_id, offset, &mut tasks, console).await?;
-    // This stream acknowledges nothing, yet whoever ran the command has seen its end. If it fails, the session is told once
-    // more than it needs to be, which is what the protocol promises anyway.
+    // This stream acknowledges nothing, although the user has seen the end. If this call fails, the session is notified once more than
+    // necessary, which the protocol allows.
     let acknowledge = WaitTaskRequest {
         task_id: task.task_id.clone(),
         timeout: Some(text::wire_duration(Duration::from_secs(1))),
@@ -131,8 +131,8 @@ async fn stay_to_the_end(task: &Task, offset: i64, mut tasks: Tasks, console: &m
     Ok(task)
 }
 
-/// Ctrl-C stops the task, whose end is then reported as any other; a second Ctrl-C leaves at once. Returns only for the latter,
-/// or when the task cannot be stopped.
+/// Ctrl-C stops the task, whose end is then reported like any other; a second Ctrl-C exits at once. Returns only after the second Ctrl-C,
+/// or if the task cannot be stopped.
 pub(super) async fn interrupted(
     mut tasks: Tasks,
     mut accepted: watch::Receiver<Option<String>>,
@@ -140,7 +140,7 @@ pub(super) async fn interrupted(
 ) -> Result<u8, CliError> {
     ctrl_c().await?;
     let stop = async {
-        // Ctrl-C may come before the server has said what the task is called.
+        // Ctrl-C may come before the server has told the task's id.
         let task_id = match accepted.wait_for(Option::is_some).await {
             Ok(task_id) => task_id.clone().unwrap_or_default(),
             Err(_) => return future::pending().await,
@@ -194,7 +194,7 @@ fn start_request(args: RunArgs) -> Result<StartTaskRequest, CliError> {
     })
 }
 
-/// One argument is shell text already; several are words, and are quoted so that the shell finds the same words again.
+/// A single argument is already shell text. Several arguments are words, and are quoted so that the shell splits them into the same words.
 fn shell_text(words: &[String]) -> Result<String, CliError> {
     match words {
         [text] => Ok(text.clone()),

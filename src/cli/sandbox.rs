@@ -1,4 +1,4 @@
-//! `errand sandbox`: the places where bots' commands run.
+//! `errand sandbox`: lists, makes, adopts, stops and removes sandboxes.
 
 use std::time::SystemTime;
 
@@ -16,10 +16,10 @@ use errand_proto::v1::{
     SandboxState, StopSandboxRequest,
 };
 
-/// Sandboxes asked for at a time.
+/// How many sandboxes are requested at a time.
 const PAGE: i32 = 100;
 
-/// Does what is asked with sandboxes.
+/// Runs a subcommand of `errand sandbox`.
 pub(super) async fn sandbox(
     action: SandboxAction,
     connection: &Connection,
@@ -93,12 +93,12 @@ fn row(sandbox: &Sandbox, now: SystemTime) -> Vec<Cell> {
     ]
 }
 
-/// An adopted container may have no limit.
+/// A limit, or `none`: an adopted container may have no limit.
 fn limit(is_set: bool, text: String) -> Cell {
     if is_set { text.into() } else { "none".into() }
 }
 
-/// Without any argument the specification stays unset: an existing sandbox then is right as it is.
+/// Without arguments, the specification stays unset, and any existing sandbox satisfies it.
 fn ensure_request(args: EnsureArgs) -> Result<EnsureSandboxRequest, CliError> {
     let env = text::unique_pairs(args.env)
         .map_err(|name| CliError::Usage(format!("--env: {name} is given more than once")))?;

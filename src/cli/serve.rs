@@ -1,4 +1,4 @@
-//! `errand serve`: from the arguments to a running server.
+//! `errand serve`: loads the settings and runs the server.
 
 use super::{error::CliError, exit_code, serve_args::ServeArgs};
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     config::{Config, SettingsFile},
 };
 
-/// The settings that a server has with these arguments.
+/// The server's settings with these arguments.
 pub(super) fn settings(args: &ServeArgs) -> Result<Config, CliError> {
     let file = args.config.as_deref().map(SettingsFile::read);
     Config::load(&args.flags, std::env::vars_os(), file).map_err(CliError::Settings)

@@ -1,5 +1,5 @@
-//! The flags of `errand serve`, made from the table of settings, so that neither can have one that the other lacks. Values stay
-//! text: the settings module parses them together with those of the environment and the file.
+//! The flags of `errand serve`, generated from the table of settings, so that both always match. Values stay text: the settings module
+//! parses them together with those of the environment and the file.
 
 use std::path::PathBuf;
 

@@ -1,11 +1,11 @@
-//! `errand stop`: ends tasks with all their processes.
+//! `errand stop`: stops tasks with all their processes.
 
 use futures_util::future;
 
 use super::{args::StopArgs, connection::Connection, console::Console, error::CliError, exit_code, text};
 use errand_proto::v1::{StopTaskRequest, StopTasksRequest, Task};
 
-/// Stops the tasks that are named, or all of a bot or session.
+/// Stops the named tasks, or all tasks of a bot or session.
 pub(super) async fn stop(args: StopArgs, connection: &Connection, console: &mut Console) -> Result<u8, CliError> {
     if args.all { stop_all(args, connection, console).await } else { stop_each(args, connection, console).await }
 }
@@ -27,7 +27,7 @@ async fn stop_all(args: StopArgs, connection: &Connection, console: &mut Console
     Ok(exit_code::SUCCESS)
 }
 
-/// All at the same time, since each takes as long as its grace. One that cannot be stopped does not spare the others.
+/// Stops the tasks concurrently, because each may take as long as its grace. A failure does not keep the others from being stopped.
 async fn stop_each(args: StopArgs, connection: &Connection, console: &mut Console) -> Result<u8, CliError> {
     let calls = args.tasks.into_iter().map(|task_id| {
         let mut tasks = connection.tasks();

@@ -2,7 +2,7 @@
 
 use super::text;
 
-/// The widest that any cell becomes.
+/// The widest that a cell may be.
 const WIDEST: usize = 60;
 
 /// A table for people.
@@ -22,13 +22,13 @@ pub(super) struct Cell {
 /// What a colour means.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Colour {
-    /// Went well.
+    /// Success.
     Good,
-    /// Did not go well.
+    /// Failure.
     Bad,
-    /// Ended on purpose, or in between.
+    /// Ended on purpose, or in a transitional state.
     Odd,
-    /// Is going on.
+    /// In progress.
     Live,
 }
 
@@ -68,7 +68,7 @@ impl Table {
         self.rows.push(cells);
     }
 
-    /// The whole table, each line with its end.
+    /// The whole table. Each line ends with a newline.
     pub(super) fn render(&self, coloured: bool) -> String {
         let mut widths: Vec<usize> = self.header.iter().map(|name| name.len()).collect();
         for row in &self.rows {
@@ -93,7 +93,7 @@ fn push_line<'a>(rendered: &mut String, widths: &[usize], cells: impl Iterator<I
             Some(colour) => rendered.extend([colour.ansi(), text, "\u{1b}[0m"]),
             None => rendered.push_str(text),
         }
-        // Two blanks between columns, after the padding.
+        // Two blanks separate the columns, in addition to the padding.
         let padding = width.saturating_sub(text.chars().count()) + 2;
         rendered.extend(std::iter::repeat_n(' ', padding));
     }

@@ -1,4 +1,4 @@
-//! The terminal that this program runs in: its size, and raw mode for as long as another terminal is shown in it.
+//! The terminal that this program runs in: its size, and raw mode while a task's terminal is shown in it.
 
 use std::io;
 
@@ -8,10 +8,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::error::CliError;
 use errand_proto::v1::TerminalSize;
 
-/// The size of a terminal that nobody sees.
+/// The assumed size when there is no terminal.
 const UNSEEN: TerminalSize = TerminalSize { rows: 24, columns: 80 };
 
-/// The terminal's size; that of an unseen one where there is none.
+/// The terminal's size; a default size if there is no terminal.
 pub(super) fn size() -> TerminalSize {
     let seen = tcgetwinsize(io::stdout()).or_else(|_| tcgetwinsize(io::stdin()));
     match seen {
@@ -22,13 +22,13 @@ pub(super) fn size() -> TerminalSize {
     }
 }
 
-/// Raw mode: every key goes through as it is, and nothing is shown but what comes. Dropping this restores what was before.
+/// Raw mode: every key is passed through unchanged, and only received output is shown. Dropping this restores the previous mode.
 pub(super) struct RawMode {
     before: Termios,
 }
 
 impl RawMode {
-    /// Enters raw mode, where standard input is a terminal.
+    /// Enters raw mode if standard input is a terminal.
     ///
     /// # Errors
     /// When the terminal refuses.
@@ -48,12 +48,12 @@ impl RawMode {
 
 impl Drop for RawMode {
     fn drop(&mut self) {
-        // A terminal that is gone has nothing to be restored.
+        // A terminal that is gone needs no restoring.
         let _ = tcsetattr(io::stdin(), OptionalActions::Flush, &self.before);
     }
 }
 
-/// The signals that end a program at once, which must not happen before the terminal is as it was.
+/// The signals that would end the program at once. They are handled, so that the terminal is restored first.
 pub(super) struct Ending {
     terminate: Signal,
     hang_up: Signal,
@@ -70,7 +70,7 @@ impl Ending {
         })
     }
 
-    /// The exit code that stands for the next of them. Cancel safe.
+    /// Waits for the next signal and returns its exit code. Cancel safe.
     pub(super) async fn next(&mut self) -> u8 {
         tokio::select! {
             _ = self.terminate.recv() => 128 + 15,
@@ -80,7 +80,7 @@ impl Ending {
     }
 }
 
-/// Says when the terminal's size has changed.
+/// A stream of changes of the terminal's size.
 pub(super) fn resized() -> Result<Signal, CliError> {
     signal(SignalKind::window_change()).map_err(CliError::Signal)
 }

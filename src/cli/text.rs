@@ -1,4 +1,4 @@
-//! Small values as people write and read them: durations, ages, pairs, names of the protocol. Nothing here prints.
+//! Parses and formats small values: durations, ages, pairs, names of the protocol. Nothing here prints.
 
 use std::{
     collections::HashMap,
@@ -22,7 +22,7 @@ pub(super) fn parse_positive_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Reads `NAME=VALUE`; the value may be empty and may hold further equals signs.
+/// Reads `NAME=VALUE`. The value may be empty and may contain further equals signs.
 pub(super) fn parse_pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
@@ -53,7 +53,7 @@ pub(super) fn parse_size(text: &str) -> Result<i64, String> {
         .ok_or_else(|| "expected a number, or a size such as 64KiB, 1MiB or 2GiB".to_owned())
 }
 
-/// Pairs as the protocol wants them, or the name that was given twice.
+/// Pairs as a map, or the name that was given twice.
 pub(super) fn unique_pairs(pairs: Vec<(String, String)>) -> Result<HashMap<String, String>, String> {
     let mut map = HashMap::with_capacity(pairs.len());
     for (name, value) in pairs {
@@ -65,13 +65,13 @@ pub(super) fn unique_pairs(pairs: Vec<(String, String)>) -> Result<HashMap<Strin
     Ok(map)
 }
 
-/// A duration for the wire. One beyond the wire's range becomes the longest there is, and the server refuses that.
+/// A duration for the wire. One beyond the wire's range becomes the longest possible, which the server refuses.
 pub(super) fn wire_duration(duration: Duration) -> prost_types::Duration {
     let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
     prost_types::Duration { seconds, nanos: duration.subsec_nanos().cast_signed() }
 }
 
-/// A duration of the wire for people: its two largest units. Empty when unset.
+/// A duration from the wire for people: its two largest units. Empty when unset.
 pub(super) fn wire_duration_text(duration: Option<prost_types::Duration>) -> String {
     duration.and_then(|duration| Duration::try_from(duration).ok()).map(duration_text).unwrap_or_default()
 }
@@ -87,12 +87,12 @@ pub(super) fn duration_text(duration: Duration) -> String {
     text.split(' ').take(2).collect::<Vec<_>>().join(" ")
 }
 
-/// A time of the wire. `None` when it is unset or cannot be a time.
+/// A time from the wire. `None` when it is unset or out of range.
 pub(super) fn wire_time(timestamp: Option<prost_types::Timestamp>) -> Option<SystemTime> {
     timestamp.and_then(|timestamp| SystemTime::try_from(timestamp).ok())
 }
 
-/// From `start` to `end`, for people. Empty without a start; clocks that disagree give 0.
+/// The time from `start` to `end`, for people. Empty without a start; 0 if `end` is before `start`.
 pub(super) fn span_text(start: Option<SystemTime>, end: SystemTime) -> String {
     start.map(|start| duration_text(end.duration_since(start).unwrap_or_default())).unwrap_or_default()
 }
@@ -115,7 +115,7 @@ pub(super) fn bytes_text(bytes: i64) -> String {
     format!("{} {}", text.strip_suffix(".0").unwrap_or(&text), UNITS[unit])
 }
 
-/// Text of others on one line of a terminal: control characters are shown, not obeyed. At most `width` characters.
+/// Untrusted text on one line of a terminal: control characters are shown, not executed. At most `width` characters.
 pub(super) fn one_line(text: &str, width: usize) -> String {
     let mut line = String::new();
     for (index, character) in text.trim().chars().enumerate() {
@@ -147,7 +147,7 @@ pub(super) fn state_name(state: i32) -> String {
     short_name(v1::SandboxState::try_from(state).map(|state| state.as_str_name()), "SANDBOX_STATE_", state)
 }
 
-/// A newer server may know values that this program does not: those are shown by their number.
+/// A value that this program does not know, from a newer server, is shown as its number.
 fn short_name<E>(name: Result<&'static str, E>, prefix: &str, number: i32) -> String {
     match name {
         Ok(name) => name.strip_prefix(prefix).unwrap_or(name).to_lowercase(),

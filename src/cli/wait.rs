@@ -1,4 +1,4 @@
-//! `errand wait`: until a task is finished, however long that takes.
+//! `errand wait`: waits until a task has finished, however long that takes.
 
 use std::time::{Duration, Instant};
 
@@ -8,13 +8,13 @@ use errand_proto::v1::{WaitResult, WaitTaskRequest};
 /// The longest that one call waits.
 const LONGEST_WAIT: Duration = Duration::from_mins(10);
 
-/// Waits and returns the exit code that stands for the task's end. A mere look: it acknowledges nothing.
+/// Waits and returns the exit code for the task's end. Acknowledges nothing.
 pub(super) async fn wait(args: WaitArgs, connection: &Connection, console: &mut Console) -> Result<u8, CliError> {
     let mut tasks = connection.tasks();
     let started = Instant::now();
     loop {
         let left = args.timeout.map_or(LONGEST_WAIT, |timeout| timeout.saturating_sub(started.elapsed()));
-        // Even a wait whose time is just over asks once more: the task may have finished with it.
+        // When the time is just over, asks once more: the task may have finished at the same moment.
         let timeout = left.clamp(Duration::from_millis(1), LONGEST_WAIT);
         let request = WaitTaskRequest {
             task_id: args.task.clone(),

@@ -1,4 +1,4 @@
-//! From the sources to a [`Config`], or to everything that is wrong with them.
+//! Turns the sources of settings into a [`Config`], or into the list of everything that is wrong with them.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -14,14 +14,14 @@ use super::{
 };
 
 impl Config {
-    /// Builds the configuration: a flag wins over the environment, that over the file, and that over the default. An
-    /// environment variable that is empty counts as unset.
+    /// Builds the configuration. A flag overrides the environment, which overrides the file, which overrides the default. An empty
+    /// environment variable counts as unset.
     ///
     /// A pure function of its arguments; `env` is what [`std::env::vars_os`] returns.
     ///
     /// # Errors
     ///
-    /// All problems of all sources at once. A bad value is reported even where a better source overrides it.
+    /// All problems of all sources at once. An invalid value is reported even if a stronger source overrides it.
     pub fn load(
         flags: &Flags,
         env: impl IntoIterator<Item = (OsString, OsString)>,
@@ -33,7 +33,7 @@ impl Config {
 
         let mut loading = Loading { config: Self::default(), problems, origins: BTreeMap::new() };
         for setting in SETTINGS {
-            // From the weakest source to the strongest, so that the last word stays.
+            // From the weakest source to the strongest, so that the strongest is applied last.
             if let Some(variable) = setting.fallback_env {
                 loading.apply_env(setting, variable, &env);
             }
@@ -45,8 +45,8 @@ impl Config {
                 loading.apply(setting, Origin::Flag(setting.flag), text);
             }
         }
-        // Other variables that begin with ERRAND_ are nobody's mistake: the command line has its own, and Kubernetes sets some
-        // for a service of that name. A key in the server's own file has no such excuse.
+        // Unknown variables that begin with ERRAND_ are not an error: the command line has its own, and Kubernetes sets some for a service
+        // of that name. An unknown key in the server's own file is an error.
         let unknown = file.into_values().map(|(origin, _)| Problem::UnknownKey { origin });
         loading.problems.extend(unknown);
         loading.check_together();
@@ -55,11 +55,11 @@ impl Config {
     }
 }
 
-/// A configuration on its way.
+/// A configuration that is being built.
 struct Loading {
     config: Config,
     problems: Vec<Problem>,
-    /// Where each setting that is not at its default came from, by flag name. `None`: at least one source had a bad value.
+    /// The origin of each setting that is not at its default, by flag name. `None`: at least one source had an invalid value.
     origins: BTreeMap<&'static str, Option<Origin>>,
 }
 
@@ -91,7 +91,7 @@ impl Loading {
         }
     }
 
-    /// The origin of a setting for people, or `None` when its value is not to be relied on.
+    /// The origin of a setting for people, or `None` if its value is invalid.
     fn origin(&self, flag: &str) -> Option<String> {
         match self.origins.get(flag) {
             None => Some("the default".to_owned()),
@@ -99,7 +99,8 @@ impl Loading {
         }
     }
 
-    /// The rules between settings. One whose settings are already reported as bad says nothing: its complaint could be false.
+    /// Checks the rules between settings. Skips a rule if one of its settings is already reported as invalid, because the rule's result
+    /// could be wrong.
     fn check_together(&mut self) {
         let config = &self.config;
         if config.default_timeout > config.max_timeout

@@ -1,10 +1,10 @@
-//! What can be wrong with the settings, said in one line each.
+//! The errors in the settings, each reported on one line.
 
 use std::{error::Error, fmt, io, path::PathBuf};
 
 use super::source::Origin;
 
-/// One thing that is wrong.
+/// One error in the settings.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
     /// The text breaks the setting's rule.
@@ -14,7 +14,7 @@ pub enum Problem {
         origin: Origin,
         /// The text.
         value: String,
-        /// What would be right.
+        /// The rule that the text breaks.
         rule: String,
     },
     /// An environment variable's bytes are not text.
@@ -23,7 +23,7 @@ pub enum Problem {
         /// The variable.
         origin: Origin,
     },
-    /// The file has a key that is no setting.
+    /// The file has a key that is not a setting.
     #[error("{origin}: there is no such setting")]
     UnknownKey {
         /// The key.
@@ -48,7 +48,7 @@ pub enum Problem {
         /// What is wrong with it.
         message: String,
     },
-    /// Two settings do not go together.
+    /// Two settings contradict each other.
     #[error("{0}")]
     Contradiction(String),
 }
@@ -64,7 +64,7 @@ impl fmt::Display for ConfigErrors {
                 f.write_str("\n")?;
             }
             write!(f, "{problem}")?;
-            // The lines stand for themselves, so each brings its cause along.
+            // Each line stands alone, so it includes its cause.
             if let Some(source) = problem.source() {
                 write!(f, ": {source}")?;
             }

@@ -1,5 +1,5 @@
-//! The table of settings: the one place that knows the name, the default, the help and the rule of each. The command line, the
-//! environment and the file all read it.
+//! The table of settings: the single source of the name, the default, the help and the rule of each. The command line, the environment and
+//! the file all use it.
 
 use super::{
     Config, LogFormat, RuntimeKind,
@@ -13,17 +13,17 @@ use std::time::Duration;
 pub struct Setting {
     /// The flag's name without its dashes, such as `data-dir`.
     pub flag: &'static str,
-    /// What stands for the value in the help, such as `DIR`.
+    /// The placeholder for the value in the help, such as `DIR`.
     pub value_name: &'static str,
-    /// The text that is taken when no source gives a value. `None`: the setting then has no value.
+    /// The value used when no source gives one. `None`: the setting then has no value.
     pub default: Option<&'static str>,
-    /// One line for people.
+    /// One line of help.
     pub help: &'static str,
-    /// True for a flag that may stand alone and then means `true`.
+    /// True for a flag that may be given without a value and then means `true`.
     pub switch: bool,
-    /// An environment variable of others that is heard when neither flag, environment nor file gives a value.
+    /// Another program's environment variable, used when neither flag, environment nor file gives a value.
     pub fallback_env: Option<&'static str>,
-    /// Reads a text into its field of the configuration, or answers with the rule that the text breaks.
+    /// Parses a text into its field of the configuration, or returns the rule that the text breaks.
     pub(super) apply: fn(&mut Config, &str) -> Parsed<()>,
 }
 
@@ -364,7 +364,7 @@ pub static SETTINGS: &[Setting] = &[
 impl Default for Config {
     /// Every setting at the default of the table.
     fn default() -> Self {
-        // The values here are never seen: the table's defaults take their place at once. Only `None` remains.
+        // These values are replaced at once by the table's defaults. Only `None` remains.
         let mut config = Self {
             listen: ([127, 0, 0, 1], 0).into(),
             data_dir: Default::default(),

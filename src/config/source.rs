@@ -1,5 +1,5 @@
-//! The sources of settings other than the environment: flags as the command line took them, and the settings file. Reading the
-//! file is the only I/O of this module.
+//! The sources of settings other than the environment: flags from the command line, and the settings file. Reading the file is the only I/O
+//! of this module.
 
 use std::{
     collections::BTreeMap,
@@ -9,7 +9,7 @@ use std::{
 
 use super::problem::Problem;
 
-/// The flags that were given: the flag's name, without dashes, and its text. Nothing is parsed yet.
+/// The flags that were given: each flag's name, without dashes, and its text. Nothing is parsed yet.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Flags(pub BTreeMap<&'static str, String>);
 
@@ -42,9 +42,9 @@ impl fmt::Display for Origin {
 /// A settings file and what was read from it.
 #[derive(Debug)]
 pub struct SettingsFile {
-    /// Where it is.
+    /// The file's path.
     pub path: PathBuf,
-    /// Its text, or why it could not be read: reported together with everything else that is wrong.
+    /// The file's text, or the error of reading it, which is reported together with all other problems.
     pub text: io::Result<String>,
 }
 
@@ -54,7 +54,7 @@ impl SettingsFile {
         Self { path: path.to_owned(), text: fs::read_to_string(path) }
     }
 
-    /// The keys and their values as text; what cannot be had goes to `problems`.
+    /// The keys and their values as text. Adds what cannot be read to `problems`.
     pub(super) fn values(self, problems: &mut Vec<Problem>) -> BTreeMap<String, (Origin, String)> {
         let Self { path, text } = self;
         let text = match text {

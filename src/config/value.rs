@@ -1,5 +1,5 @@
-//! From the text of a setting to its value. Every function answers, for a text that breaks its rule, with the rule itself: a
-//! noun phrase that completes "this is not …".
+//! Parses the text of a setting into its value. If a text breaks the rule, each function returns the rule itself: a noun phrase that
+//! completes "this is not …".
 
 use std::{
     fmt::Display,
@@ -17,7 +17,7 @@ use errand_task::{Patterns, byte_size};
 /// A value, or the rule that the text breaks.
 pub(super) type Parsed<T> = Result<T, String>;
 
-/// The shortest duration that is allowed where 0 would make no sense.
+/// The shortest allowed duration where 0 would make no sense.
 pub(super) const SHORTEST: Duration = Duration::from_millis(1);
 /// The longest duration of any setting. Far beyond it, adding one to a time would overflow.
 pub(super) const LONGEST: Duration = Duration::from_hours(24 * 365);
@@ -32,7 +32,7 @@ pub(super) fn path(text: &str) -> Parsed<PathBuf> {
     Ok(PathBuf::from(word(text, "a path")?))
 }
 
-/// Any text with something in it and no white space around it.
+/// Any text that is not empty and has no surrounding white space.
 pub(super) fn word(text: &str, rule: &str) -> Parsed<String> {
     if text.is_empty() || text.trim() != text || text.contains(char::is_control) {
         return Err(rule.to_owned());
@@ -119,7 +119,7 @@ pub(super) fn network(text: &str) -> Parsed<String> {
     word(text, rule)
 }
 
-/// Ranges of addresses, apart by commas.
+/// Address ranges, separated by commas.
 pub(super) fn ranges(text: &str) -> Parsed<Vec<String>> {
     let one = |text: &str| {
         let (address, bits) = text.split_once('/')?;

@@ -204,7 +204,7 @@ async fn a_tenant_has_so_many_sandboxes_and_no_more() {
     let sessions: Vec<_> = (0..6).map(|number| server.session(&format!("bot-{number}"), "session")).collect();
     let made = join_all(sessions.iter().map(|session| session.ensure(None))).await;
     let (has, refusals): (Vec<_>, Vec<_>) = made.into_iter().partition(Result::is_ok);
-    assert_eq!((has.len(), server.containers().await.len()), (2, 2));
+    assert_eq!((has.len(), server.containers().await.len()), (2, 2), "{refusals:?}");
     for refusal in refusals {
         let status = refusal.unwrap_err();
         assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");

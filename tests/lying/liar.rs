@@ -117,7 +117,9 @@ impl Placed {
             }
         };
         tokio::join!(ask_about(session, &task), ask_about_files(session));
-        session.stop(&task, Some(0.0)).await;
+        // The task has to end within its limit; the answer to this call comes no sooner.
+        let stop = StopTaskRequest { task_id: task.clone(), grace: duration(0.0), ..Default::default() };
+        let _ = tokio::time::timeout(END_LIMIT, session.tasks().stop_task(stop)).await;
         let deadline = Instant::now() + END_LIMIT;
         let last = loop {
             let last = session.get(&task).await;

@@ -1,4 +1,5 @@
-//! Which bridge a sandbox gets: the resident one where it can run, the direct one elsewhere. Both read the same task directories.
+//! Chooses the bridge for each sandbox: the resident bridge where the guest can run, otherwise the direct bridge. Both use the same task
+//! directories.
 
 use std::sync::Arc;
 
@@ -12,20 +13,20 @@ use super::{
 use errand_runtime::{Runtime, RuntimeError};
 use errand_task::{FileEntry, FilePath, Nonce, ProcessIdentity, Signal, TaskId, TaskSpec, TerminalSize, WriteOptions};
 
-/// The resident bridge, with the direct one for sandboxes in which it cannot run.
+/// The resident bridge, with the direct bridge for sandboxes in which the guest cannot run.
 pub struct BridgeChoice {
     resident: ResidentBridge,
     direct: DirectBridge,
 }
 
-/// One of the two.
+/// The bridge chosen for one sandbox.
 enum Chosen<'a> {
     Resident(&'a ResidentBridge),
     Direct(&'a DirectBridge),
 }
 
 impl BridgeChoice {
-    /// Both with their task directories below `root`, an absolute path inside every sandbox.
+    /// Both bridges use task directories below `root`, an absolute path inside every sandbox.
     pub fn new(runtime: Arc<dyn Runtime>, root: &str) -> Self {
         Self {
             resident: ResidentBridge::new(Arc::clone(&runtime), root.to_owned()),
@@ -175,7 +176,7 @@ impl ExecBridge for BridgeChoice {
             Err(error) => Err(error),
         };
         match answer {
-            // A command can stop its bridge. What runs there can be killed all the same.
+            // A command can stop the bridge process. Its processes can still be killed through the direct bridge.
             Err(error @ RuntimeError::Unavailable { .. }) if signal == Some(Signal::KILL) => {
                 self.direct.signal(sandbox, task, process, signal).await.map_err(|_| error)
             }

@@ -1,16 +1,16 @@
-//! Moments that a sandbox tells of.
+//! Converts times that a sandbox reports.
 
 use std::time::{Duration, SystemTime};
 
-/// The moment `since_boot` after the kernel was started, which was `boot` after the beginning of 1970. Whatever a sandbox says: what lies
-/// ahead, or is no time at all, is now.
+/// The time `since_boot` after the kernel started, where `boot` is the kernel's start since 1970. The sandbox may lie: a time in the
+/// future, or one that cannot be represented, becomes the current time.
 pub(super) fn moment(boot: Duration, since_boot: Duration) -> SystemTime {
     let now = SystemTime::now();
     let told = boot.checked_add(since_boot).and_then(|after| SystemTime::UNIX_EPOCH.checked_add(after));
     told.filter(|told| *told <= now).unwrap_or(now)
 }
 
-/// The moment that lies as far back as `since_boot` does by a clock that shows `uptime` now. Setting the time of day changes neither.
+/// The time at which a clock that now shows `uptime` showed `since_boot`. Setting the wall clock changes neither.
 pub(super) fn ago(uptime: Duration, since_boot: Duration) -> SystemTime {
     let now = SystemTime::now();
     now.checked_sub(uptime.saturating_sub(since_boot)).unwrap_or(now)

@@ -1,4 +1,4 @@
-//! Files of a sandbox: what every bridge can do with them.
+//! File operations in a sandbox that every bridge provides.
 
 use std::{pin::Pin, time::Duration};
 
@@ -9,23 +9,23 @@ use futures_util::Stream;
 use errand_runtime::RuntimeError;
 use errand_task::{FileEntry, FilePath, FileRefusal, WriteOptions};
 
-/// The content of a file as it is read: never empty pieces, of bounded size. After an error nothing comes.
+/// The content of a file that is read: pieces of bounded size, none of them empty. An error is the last item.
 pub type FileContent = Pin<Box<dyn Stream<Item = Result<Bytes, FileError>> + Send>>;
 
-/// The content of a file that is to be written. It ends when it is complete; [`Abandoned`] takes the whole file back.
+/// The content of a file to be written. The end of the stream completes the file; [`Abandoned`] cancels the whole write.
 pub type FileSource = Pin<Box<dyn Stream<Item = Result<Bytes, Abandoned>> + Send>>;
 
-/// Entries of a directory, in no order. After an error nothing comes.
+/// Entries of a directory, in no particular order. An error is the last item.
 pub type FileEntries = Pin<Box<dyn Stream<Item = Result<FileEntry, FileError>> + Send>>;
 
-/// How long the removal of a tree may take.
+/// How long removing a tree may take.
 pub(super) const REMOVE_LIMIT: Duration = Duration::from_secs(600);
 
-/// Reads and writes files in running sandboxes, as the sandbox's user. Every method names the sandbox by its runtime's id. Each holds no
-/// more than a piece of a file or of a directory in memory.
+/// Reads and writes files in running sandboxes, as the sandbox's user. Every method takes the runtime's id of the sandbox. Each holds at
+/// most one piece of a file or of a directory in memory.
 #[async_trait]
 pub trait SandboxFiles: Send + Sync + 'static {
-    /// Describes a file; with `follow`, the one that a symbolic link leads to.
+    /// Describes a file. With `follow`, describes the target of a symbolic link.
     ///
     /// # Errors
     /// [`FileError::Refused`], or when the sandbox cannot be reached.
@@ -37,7 +37,7 @@ pub trait SandboxFiles: Send + Sync + 'static {
     /// As for [`SandboxFiles::stat_file`].
     async fn list_directory(&self, sandbox: &str, path: &FilePath) -> Result<FileEntries, FileError>;
 
-    /// Opens a regular file at an offset, for at most `limit` bytes. Past its end there is nothing to read, which is no error.
+    /// Opens a regular file at an offset, to read at most `limit` bytes. An offset past the end yields no bytes and is not an error.
     ///
     /// # Errors
     /// As for [`SandboxFiles::stat_file`].
@@ -49,8 +49,8 @@ pub trait SandboxFiles: Send + Sync + 'static {
         limit: Option<u64>,
     ) -> Result<FileReader, FileError>;
 
-    /// Writes a file: all of it or nothing. Symbolic links are followed, unless nothing must be there. Cancelled before the source has
-    /// ended, it leaves nothing; afterwards nobody knows.
+    /// Writes a file completely or not at all. Follows symbolic links, unless the file must not exist yet. Cancelling the call before the
+    /// source has ended writes nothing; after that, the result is unknown.
     ///
     /// # Errors
     /// As for [`SandboxFiles::stat_file`], and [`FileError::Abandoned`].
@@ -62,7 +62,8 @@ pub trait SandboxFiles: Send + Sync + 'static {
         content: FileSource,
     ) -> Result<FileEntry, FileError>;
 
-    /// Removes a file, or a directory; with all that is in it if `recursive`. Symbolic links are removed and never followed.
+    /// Removes a file or a directory. With `recursive`, removes the contents of a directory too. Removes symbolic links and never follows
+    /// them.
     ///
     /// # Errors
     /// As for [`SandboxFiles::stat_file`].
@@ -71,23 +72,23 @@ pub trait SandboxFiles: Send + Sync + 'static {
 
 /// An open file.
 pub struct FileReader {
-    /// What it was when it was opened.
+    /// The file's description when it was opened.
     pub entry: FileEntry,
-    /// What was asked for of its content.
+    /// The requested part of its content.
     pub content: FileContent,
 }
 
-/// Whoever was writing went away or changed its mind.
+/// The writer disconnected or cancelled the write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Abandoned;
 
 /// Why a file could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// The sandbox says no.
+    /// The sandbox refused the operation.
     #[error(transparent)]
     Refused(#[from] FileRefusal),
-    /// The content did not come to its end. Nothing was written.
+    /// The upload is incomplete. Nothing was written.
     #[error("the content did not come to its end; nothing was written")]
     Abandoned,
     /// The sandbox cannot be reached.

@@ -1,7 +1,7 @@
-//! What is said at one moment travels in one piece.
+//! Coalesces all writes of one scheduler tick into one syscall.
 //!
-//! Several tasks of the server speak over one connection: the head of a call and its message come from two of them, the answers to callers
-//! from one each. Each piece that travels alone wakes everybody on its way, which costs more than most of what is said.
+//! Several tokio tasks of the server write to one connection. The head of a call and its message come from two tasks, and each answer to a
+//! caller comes from its own task. Every separate write wakes each process on its way, which costs more than handling most messages.
 
 use std::{
     io::{self, IoSlice},
@@ -11,33 +11,33 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A connection over which nothing is sent before whoever is ready to run has had a turn to add to it. Whoever writes must keep what it has
-/// until then, and offer it again with what came to it, as HTTP/2 does.
+/// A connection that sends nothing until every task that is ready to run has had a turn to add to the write. The writer must keep its data
+/// until then and offer it again together with what was added, as HTTP/2 does.
 #[derive(Debug)]
 pub struct Gather<S> {
     connection: S,
-    /// Whether others have had their turn since something was last sent.
+    /// Whether other tasks have had their turn since the last flush.
     waited: bool,
 }
 
 impl<S> Gather<S> {
-    /// Over this connection.
+    /// Wraps a connection.
     pub fn new(connection: S) -> Self {
         Self { connection, waited: false }
     }
 
-    /// The connection.
+    /// The wrapped connection.
     pub fn connection(&self) -> &S {
         &self.connection
     }
 
-    /// Gives others their turn, once until the next flush.
+    /// Lets other tasks run first, once per flush.
     fn wait(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if self.waited {
             return Poll::Ready(());
         }
         self.waited = true;
-        // A task that wakes itself is run after all that are ready by then.
+        // A task that wakes itself runs after all tasks that are ready by then.
         context.waker().wake_by_ref();
         Poll::Pending
     }
@@ -93,7 +93,7 @@ mod tests {
 
     use super::*;
 
-    /// Remembers each write.
+    /// Records each write.
     #[derive(Clone, Default)]
     struct Recorder(Arc<Mutex<Vec<Vec<u8>>>>);
 
@@ -122,7 +122,7 @@ mod tests {
                 let said = Arc::clone(&said);
                 async move { said.lock().unwrap().extend_from_slice(b" and message") }
             });
-            // As HTTP/2 does: what there is by the time of each attempt.
+            // As HTTP/2 does: each attempt offers everything that has been added by then.
             poll_fn(|context| Pin::new(&mut connection).poll_write(context, &said.lock().unwrap())).await.unwrap();
             connection.write_all(b"more").await.unwrap();
             connection.flush().await.unwrap();

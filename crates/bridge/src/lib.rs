@@ -1,8 +1,8 @@
-//! How a command is launched, followed, signalled and read back inside any sandbox, given nothing but what a runtime offers.
+//! Launches, follows, signals and reads back commands inside any sandbox, using only what a runtime offers.
 //!
-//! [`ExecBridge`] is the contract. The resident bridge keeps it with a program of ours that stays in the sandbox, [`DirectBridge`] with a shell
-//! and what every sandbox has; [`BridgeChoice`] takes the first where it can run. A bridge owns the task directory and decides nothing: what
-//! an ending means for a task is for the engine to say.
+//! [`ExecBridge`] is the contract. The resident bridge fulfils it with the guest, a program that stays in the sandbox. [`DirectBridge`]
+//! fulfils it with a shell and tools that every sandbox has. [`BridgeChoice`] uses the resident bridge where the guest can run. A bridge
+//! owns the task directory and decides nothing: the engine decides what an ending means for a task.
 
 mod attachment;
 mod choice;
@@ -31,36 +31,36 @@ pub use files::{Abandoned, FileContent, FileEntries, FileError, FileReader, File
 pub use input::{Input, InputError, InputTaken};
 pub use log::{LogPiece, LogReader, PackedPiece, Piece, Pieces, ReadError};
 
-/// Runs commands in running sandboxes. Every method names the sandbox by its runtime's id.
+/// Runs commands in running sandboxes. Every method takes the runtime's id of the sandbox.
 #[async_trait]
 pub trait ExecBridge: SandboxFiles {
-    /// Makes the bridge ready in a running sandbox and says which it is there. Quick where it is ready already.
+    /// Makes the bridge ready in a running sandbox and returns which kind it is. Quick if it is ready already.
     ///
     /// # Errors
     /// When the sandbox cannot be reached.
     async fn prepare(&self, sandbox: &str) -> Result<BridgeState, RuntimeError>;
 
-    /// What [`ExecBridge::prepare`] has found, without asking; none before it was called.
+    /// What the last [`ExecBridge::prepare`] found, without asking the sandbox; none before the first call.
     fn state(&self, sandbox: &str) -> Option<BridgeState>;
 
-    /// Forgets what was kept of a sandbox that is gone.
+    /// Forgets what is remembered of a sandbox that no longer exists.
     fn forget(&self, sandbox: &str);
 
-    /// Whether there is a connection into the sandbox now. As long as there is, the sandbox is in the same life.
+    /// Whether there is a connection into the sandbox now. As long as the connection lasts, the sandbox has the same incarnation.
     fn is_connected(&self, sandbox: &str) -> bool;
 
-    /// Whether the bridge itself stops a command at its timeout, and reports [`Activity`]. Whoever waits for either needs no timer of
-    /// its own then, but for the case that the bridge fails.
+    /// Whether the guest enforces a command's timeout and reports [`Activity`]. The server then needs its own timers only for the case that
+    /// the guest fails.
     fn keeps_time(&self, sandbox: &str) -> bool;
 
     /// Path of a task's log in the sandbox.
     fn output_file(&self, task: TaskId) -> String;
 
     /// Launches a command and follows it. At most one launch of a task ever runs, however often this is called; the others report
-    /// [`Report::Claimed`]. The command does not notice when the attachment is dropped.
+    /// [`Report::Claimed`]. Dropping the attachment does not affect the command.
     ///
     /// # Errors
-    /// [`RuntimeError::Uncertain`] when nobody knows whether it was launched; every other error is certain that it was not.
+    /// [`RuntimeError::Uncertain`] when it is unknown whether the command was launched. After every other error, it certainly was not.
     async fn launch(
         &self,
         sandbox: &str,
@@ -76,15 +76,15 @@ pub trait ExecBridge: SandboxFiles {
     /// When the sandbox cannot be reached.
     async fn attach(&self, sandbox: &str, task: TaskId, nonce: Nonce, from: u64) -> Result<Attachment, RuntimeError>;
 
-    /// Says what is known of tasks. With `fence`, a task that was not launched never will be afterwards.
-    /// The answers come in the order of the questions.
+    /// Returns what is known of tasks, in the order of `tasks`. With `fence`, a task that has not been launched can never be launched
+    /// afterwards.
     ///
     /// # Errors
     /// When the sandbox cannot be reached, or its answer cannot be understood.
     async fn probe(&self, sandbox: &str, tasks: &[(TaskId, Nonce)], fence: bool) -> Result<Vec<Finding>, RuntimeError>;
 
-    /// Signals every process of a task, wherever in the sandbox it has gone, and returns how many there were. SIGKILL is repeated until
-    /// none is left. Without a signal they are only counted.
+    /// Signals every process of a task, wherever in the sandbox it has gone, and returns how many processes there were. Repeats SIGKILL
+    /// until no process is left. Without a signal, only counts the processes.
     ///
     /// # Errors
     /// When the sandbox cannot be reached.
@@ -96,7 +96,7 @@ pub trait ExecBridge: SandboxFiles {
         signal: Option<Signal>,
     ) -> Result<u32, RuntimeError>;
 
-    /// Writes to a command's standard input or terminal. Returns when the command took all of it, or takes no more for now.
+    /// Writes to a command's standard input or terminal. Returns once the command has taken all of it, or takes no more for now.
     ///
     /// # Errors
     /// [`InputError::NotOpen`], [`InputError::Closed`], [`InputError::Unsupported`], or when the sandbox cannot be reached.
@@ -108,10 +108,10 @@ pub trait ExecBridge: SandboxFiles {
     /// As for [`ExecBridge::write_input`].
     async fn resize_terminal(&self, sandbox: &str, task: TaskId, size: TerminalSize) -> Result<(), InputError>;
 
-    /// Opens a piece of a task's log.
+    /// Opens a part of a task's log.
     ///
     /// # Errors
-    /// [`ReadError::Gone`] when there is no log any more.
+    /// [`ReadError::Gone`] when the log no longer exists.
     async fn read(&self, sandbox: &str, task: TaskId, piece: Piece) -> Result<LogReader, ReadError>;
 
     /// Removes task directories.
@@ -121,61 +121,61 @@ pub trait ExecBridge: SandboxFiles {
     async fn remove(&self, sandbox: &str, tasks: &[TaskId]) -> Result<(), RuntimeError>;
 }
 
-/// Which bridge a sandbox has.
+/// Which kind of bridge a sandbox has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BridgeState {
     /// `resident` or `direct`.
     pub name: &'static str,
-    /// Why it is that one, where another was wanted, or what is to be said of it; may be empty.
+    /// Why the sandbox has this kind of bridge if another was preferred, or a remark on it; may be empty.
     pub detail: String,
 }
 
 impl BridgeState {
     /// The name of the bridge that installs nothing.
     pub const DIRECT: &'static str = "direct";
-    /// The name of the bridge that stays in the sandbox.
+    /// The name of the bridge whose guest stays in the sandbox.
     pub const RESIDENT: &'static str = "resident";
 
-    /// Whether it keeps what only the resident bridge can, see [`TaskSpec::resident_only`].
+    /// Whether this bridge provides what only the resident bridge can, see [`TaskSpec::resident_only`].
     pub fn is_resident(&self) -> bool {
         self.name == Self::RESIDENT
     }
 }
 
-/// What a bridge has to know of the engine's rules to keep them in the sandbox, also while the server is away.
+/// The engine's rules that are enforced in the sandbox, also while the server is down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LaunchSettings {
-    /// Between SIGTERM and SIGKILL at the command's timeout.
+    /// Time between SIGTERM and SIGKILL at the command's timeout.
     pub grace: Duration,
-    /// After how much silence the command's processes are looked at.
+    /// How long a command must be silent before its processes are examined.
     pub quiet_after: Duration,
-    /// How often they are then looked at.
+    /// How often the processes are examined then.
     pub look_every: Duration,
 }
 
 /// What is known of a task in its sandbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// Whether its directory is there.
+    /// Whether the task directory exists.
     pub directory: bool,
-    /// Whether the command was launched. False after a fence: it never was and never will be.
+    /// Whether the command was launched. False after a fence: it was not launched and never will be.
     pub started: bool,
-    /// The command's first process and when it was made, as far as it is recorded.
+    /// The command's first process and when it was created, as far as this is recorded.
     pub process: Option<(ProcessIdentity, SystemTime)>,
     /// Whether that process lives.
     pub alive: bool,
-    /// Whether the process lives that writes the exit file.
+    /// Whether the process that writes the exit file lives.
     pub supervised: bool,
     /// What the exit file says.
     pub sentinel: Sentinel,
-    /// Bytes of all output, with what the log has not kept.
+    /// Size of all output in bytes, including what the log has not kept.
     pub output_bytes: u64,
-    /// True when the log lacks output because it could not be written.
+    /// True when output is missing from the log because it could not be written.
     pub incomplete: bool,
     /// What the log has not kept because of the output limit.
     pub gap: Option<Gap>,
-    /// What the command used, if it is over and the bridge tells.
+    /// What the command used, if it has ended and the bridge reports it.
     pub usage: Option<ResourceUsage>,
-    /// How many processes of the sandbox were killed for want of memory while the command ran, as the sandbox says.
+    /// How many processes in the sandbox were killed for lack of memory while the command ran, as the sandbox reports.
     pub oom_kills: u32,
 }

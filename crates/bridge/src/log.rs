@@ -1,4 +1,4 @@
-//! A piece of a log, whichever bridge reads it.
+//! A part of a log, independent of the bridge that reads it.
 
 use std::{fmt, pin::Pin};
 
@@ -9,36 +9,36 @@ use super::OutputPiece;
 use errand_runtime::RuntimeError;
 use errand_task::{Gap, Stream};
 
-/// Output in order. A gap in it shows as a jump of the offsets.
+/// Output in order. A gap shows as a jump in the offsets.
 pub type Pieces = Pin<Box<dyn Items<Item = Result<LogPiece, RuntimeError>> + Send>>;
 
-/// Output as it comes from a log.
+/// Output as the log stores it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogPiece {
-    /// As it was printed.
+    /// Uncompressed output.
     Plain(OutputPiece),
-    /// Packed.
+    /// Compressed output.
     Packed(PackedPiece),
 }
 
 /// Output of one stream as an LZ4 block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackedPiece {
-    /// Position of its first byte in all output.
+    /// Position of the first byte in all output.
     pub offset: u64,
-    /// Where it comes from.
+    /// The stream that the output comes from.
     pub stream: Stream,
-    /// How many bytes it is when it is unpacked. At most [`PackedPiece::LIMIT`].
+    /// How many bytes the block unpacks to. At most [`PackedPiece::LIMIT`].
     pub size: usize,
     /// The block.
     pub block: Bytes,
 }
 
 impl PackedPiece {
-    /// The most bytes that a block may hold.
+    /// The most bytes that a block may unpack to.
     pub const LIMIT: usize = 1024 * 1024;
 
-    /// Position after its last byte.
+    /// Position after the last byte.
     pub fn end(&self) -> u64 {
         self.offset + self.size as u64
     }
@@ -46,7 +46,7 @@ impl PackedPiece {
     /// The output as it was printed.
     ///
     /// # Errors
-    /// [`RuntimeError::Refused`] when the block is none, or of another size.
+    /// [`RuntimeError::Refused`] when the block is invalid, or unpacks to another size.
     pub fn unpack(self) -> Result<OutputPiece, RuntimeError> {
         let unpacked = (self.size <= Self::LIMIT).then(|| lz4_flex::block::decompress(&self.block, self.size).ok());
         match unpacked.flatten().filter(|bytes| bytes.len() == self.size) {
@@ -56,28 +56,28 @@ impl PackedPiece {
     }
 }
 
-/// Which piece of a log. Positions count all output, also what the log has not kept.
+/// Which part of a log to read. Positions count all output, including what the log has not kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Piece {
-    /// From a byte on.
+    /// From an offset on.
     From {
         /// The first byte.
         offset: u64,
         /// The most bytes.
         limit: u64,
     },
-    /// The end.
+    /// The end of the log.
     Tail {
         /// The most bytes.
         limit: u64,
     },
 }
 
-/// A piece of a log, as it was when it was opened.
+/// A part of a log, as it was when it was opened.
 pub struct LogReader {
-    /// Bytes of all output, with what the log has not kept.
+    /// Size of all output in bytes, including what the log has not kept.
     pub size: u64,
-    /// The first byte of the piece.
+    /// Position of the first byte of the part.
     pub start: u64,
     /// What the log has not kept because of the output limit.
     pub gap: Option<Gap>,
@@ -87,7 +87,7 @@ pub struct LogReader {
 /// Why a log cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// It was removed.
+    /// The log was removed.
     #[error("the log is gone")]
     Gone,
     /// The sandbox cannot be reached.
@@ -107,18 +107,18 @@ impl LogReader {
         Self { size, start, gap, pieces }
     }
 
-    /// The next output of the piece, as it comes; none at its end. Cancel safe.
+    /// The next output of the part, compressed or not, as it comes; none at the end. Cancel safe.
     ///
     /// # Errors
-    /// When the sandbox cannot be reached any more.
+    /// When the sandbox can no longer be reached.
     pub async fn next_as_it_is(&mut self) -> Option<Result<LogPiece, RuntimeError>> {
         self.pieces.next().await
     }
 
-    /// The next output of the piece; none at its end. Cancel safe.
+    /// The next output of the part, unpacked; none at the end. Cancel safe.
     ///
     /// # Errors
-    /// When the sandbox cannot be reached any more.
+    /// When the sandbox can no longer be reached.
     pub async fn next(&mut self) -> Option<Result<OutputPiece, RuntimeError>> {
         let piece = self.next_as_it_is().await?;
         Some(piece.and_then(|piece| match piece {
@@ -127,10 +127,10 @@ impl LogReader {
         }))
     }
 
-    /// The whole piece at once.
+    /// The whole part at once.
     ///
     /// # Errors
-    /// When the sandbox cannot be reached any more.
+    /// When the sandbox can no longer be reached.
     pub async fn collect(mut self) -> Result<Vec<OutputPiece>, RuntimeError> {
         let mut all = Vec::new();
         while let Some(piece) = self.next().await {
@@ -139,10 +139,10 @@ impl LogReader {
         Ok(all)
     }
 
-    /// The bytes of the whole piece at once, without what tells their positions and streams.
+    /// The bytes of the whole part at once, without their positions and streams.
     ///
     /// # Errors
-    /// When the sandbox cannot be reached any more.
+    /// When the sandbox can no longer be reached.
     pub async fn bytes(self) -> Result<Vec<u8>, RuntimeError> {
         Ok(self.collect().await?.iter().flat_map(|piece| piece.bytes.iter().copied()).collect())
     }

@@ -1,7 +1,7 @@
-//! What each tenant may have: the server's usual allowance, and what was set for some tenants otherwise.
+//! What each tenant may have: the server's default allowance, and the exceptions set for some tenants.
 //!
-//! Owns the table of allowances, which changes while the server runs. Who is asked for what, and what is answered, is for the API and the
-//! keeper of sandboxes.
+//! Owns the table of allowances, which can change while the server runs. The API and the `SandboxKeeper` check requests against it and
+//! answer the caller.
 
 use std::{
     collections::HashMap,
@@ -13,26 +13,26 @@ use errand_task::{Patterns, SandboxBounds, TenantId};
 /// What a tenant may have.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Allowance {
-    /// What its sandboxes may be.
+    /// The limits of each of the tenant's sandboxes.
     pub sandbox: SandboxBounds,
-    /// The most sandboxes of all of its bots.
+    /// The most sandboxes, counted over all bots of the tenant.
     pub sandboxes: u32,
 }
 
-/// What is otherwise for one tenant than for the others; unset: the server's.
+/// One tenant's exceptions. A field that is unset takes the server's default.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TenantRules {
-    /// The most memory of a sandbox, in bytes.
+    /// The most memory of one sandbox, in bytes.
     pub max_memory_bytes: Option<u64>,
-    /// The most CPU of a sandbox, in cores.
+    /// The most CPU of one sandbox, in cores.
     pub max_cpus: Option<f64>,
-    /// The most processes in a sandbox.
+    /// The most processes in one sandbox.
     pub max_pids_limit: Option<u64>,
-    /// The most sandboxes.
+    /// The most sandboxes of the tenant.
     pub max_sandboxes: Option<u32>,
-    /// Images that may be asked for.
+    /// Images that the tenant may request.
     pub allow_images: Option<Patterns>,
-    /// Networks that may be asked for.
+    /// Networks that the tenant may request.
     pub allow_networks: Option<Patterns>,
 }
 
@@ -65,18 +65,18 @@ struct Table {
 }
 
 impl Allowances {
-    /// The same for every tenant.
+    /// Gives every tenant the same allowance.
     pub fn new(usual: Allowance) -> Self {
         Self { table: Arc::new(Table { usual: Arc::new(usual), others: RwLock::default() }) }
     }
 
-    /// What a tenant may have now.
+    /// A tenant's current allowance.
     pub fn of(&self, tenant: &TenantId) -> Arc<Allowance> {
         let others = self.table.others.read().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(others.get(tenant).unwrap_or(&self.table.usual))
     }
 
-    /// Sets what is otherwise for some tenants, in the place of all that was set before.
+    /// Replaces all exceptions: a tenant that `rules` does not name gets the default again.
     pub fn replace(&self, rules: &HashMap<TenantId, TenantRules>) {
         let usual = &self.table.usual;
         let others = rules.iter().map(|(tenant, rules)| (tenant.clone(), Arc::new(rules.over(usual)))).collect();

@@ -1,4 +1,4 @@
-//! Parts of the engine that break down: each is counted, logged, and started again.
+//! Panics in parts of the engine: each is counted and logged, and the part is started again.
 
 use std::{any::Any, panic::AssertUnwindSafe, sync::atomic::Ordering, time::Duration};
 
@@ -6,7 +6,7 @@ use futures_util::FutureExt as _;
 
 use super::Inner;
 
-/// How long to wait before a part is started again.
+/// How long to wait before a part that panicked is started again.
 const PAUSE: Duration = Duration::from_secs(1);
 
 impl Inner {
@@ -16,7 +16,7 @@ impl Inner {
         tracing::error!(part, reason, breakdowns, "a part of the engine broke down");
     }
 
-    /// Runs a part of the engine to its end, from the beginning again whenever it panics.
+    /// Runs a part of the engine to completion, and from the start again whenever it panics.
     pub(super) async fn keep_running<F: Future<Output = ()>>(&self, part: &str, mut run: impl FnMut() -> F) {
         while let Err(panic) = AssertUnwindSafe(run()).catch_unwind().await {
             self.broke_down(part, &panic_message(panic));
@@ -28,7 +28,7 @@ impl Inner {
     }
 }
 
-/// What a panic says of itself.
+/// The message of a panic.
 pub(super) fn panic_message(panic: Box<dyn Any + Send>) -> String {
     let text = match panic.downcast::<String>() {
         Ok(text) => *text,

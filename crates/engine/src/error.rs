@@ -1,20 +1,20 @@
-//! Why the engine did not do it.
+//! Why the engine could not do what was asked.
 
 use errand_bridge::{FileError, InputError, ReadError};
 use errand_runtime::RuntimeError;
 use errand_store::StoreError;
 use errand_task::{BotId, FileRefusal, TenantId};
 
-/// Why the engine did not do it. The API has one table from here to a status.
+/// Why the engine could not do what was asked. One table in the API maps each variant to a gRPC status.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// No such task, or not one that the caller may know of.
+    /// The task does not exist, or the caller may not know of it.
     #[error("there is no such task")]
     NoSuchTask,
     /// The bot has no sandbox.
     #[error("the bot {0} has no sandbox")]
     NoSandbox(BotId),
-    /// The bot's sandbox exists and was made otherwise than asked.
+    /// The bot has a sandbox with another specification than the request asks for.
     #[error("the sandbox exists with another {}: delete it first, or ask for it as it is", fields.join(", "))]
     OtherSpec {
         /// Which fields differ.
@@ -23,62 +23,62 @@ pub enum EngineError {
     /// The bot has another sandbox.
     #[error("the bot has another sandbox, {name}: delete it first")]
     OtherSandbox {
-        /// Its container's name.
+        /// Name of the sandbox's container.
         name: String,
     },
-    /// There is no such container, or not one that this caller may take: which of the two is not said, so that nobody learns what
-    /// containers there are.
+    /// The container does not exist, or this caller may not adopt it. The error does not say which, so that a caller cannot find out which
+    /// containers exist.
     #[error(
         "there is no container {container:?} that may be adopted: it must run and carry the label {label}={tenant} (and, for one bot \
          only, {bot_label}={bot}); or the token needs `adopt = true` in the tokens file, or a server without one --allow-adopt"
     )]
     NotAdoptable {
-        /// What was asked for.
+        /// The container that the request names.
         container: String,
         /// The label that names the tenant.
         label: &'static str,
-        /// The caller's.
+        /// The caller's tenant.
         tenant: TenantId,
         /// The label that names the bot.
         bot_label: &'static str,
-        /// The one that it was to be adopted for.
+        /// The bot that was to adopt the container.
         bot: BotId,
     },
-    /// The tenant has as many sandboxes as it may have.
+    /// The tenant has as many sandboxes as its allowance permits.
     #[error("the tenant has {limit} sandboxes, the most that it may have: delete one first")]
     TooManySandboxes {
-        /// How many it may have.
+        /// The most sandboxes that the tenant may have.
         limit: u32,
     },
-    /// The specification is outside of what the tenant may have by now.
+    /// The sandbox's specification exceeds the tenant's current allowance.
     #[error("the sandbox cannot be made: {field} {rule}; delete the sandbox and ask for another")]
     OutOfBounds {
-        /// The field.
+        /// The field that exceeds it.
         field: &'static str,
-        /// Its rule.
+        /// The rule that the field breaks.
         rule: String,
     },
-    /// The tenant asks for too much work on sandboxes at the same time.
+    /// The tenant has too many sandbox operations in progress.
     #[error(
         "{limit} sandboxes of the tenant are being made, started or removed, as many as may be at the same time: try again"
     )]
     TooManyAtOnce {
-        /// How many there may be at the same time.
+        /// The most such operations at the same time.
         limit: usize,
     },
-    /// Another call about the bot's sandbox takes long.
+    /// Another call about the same bot's sandbox has held the lock for too long.
     #[error("another call is making, starting or removing the sandbox of the bot {0}: try again")]
     SandboxBusy(BotId),
-    /// The container belongs to another bot or tenant.
+    /// The container is already the sandbox of another bot or tenant.
     #[error("the container is the sandbox of another bot")]
     NotYours,
-    /// The adopted container does not run, and Errand starts no container that it did not make.
+    /// The adopted container does not run. Errand never starts a container that it did not make.
     #[error("the adopted container {name} is not running: start it, or delete the sandbox to get a new one")]
     AdoptedNotRunning {
         /// Its name.
         name: String,
     },
-    /// The bot's sandbox is kept by another runtime than this server's, and is not touched.
+    /// The bot's sandbox belongs to another runtime than this server's. The server does not touch it.
     #[error(
         "the sandbox {name} is one of the runtime {runtime}, and this server runs with another: it is not touched; \
          start the server with --runtime {runtime}"
@@ -86,20 +86,20 @@ pub enum EngineError {
     OtherRuntime {
         /// Its name.
         name: String,
-        /// The runtime that keeps it.
+        /// The runtime that the sandbox belongs to.
         runtime: String,
     },
-    /// The sandbox does not run, so that nothing can be read or written in it.
+    /// The sandbox does not run, so nothing can be read or written in it.
     #[error("the sandbox is not running: nothing can be read or written in it")]
     SandboxNotRunning,
-    /// The sandbox has a bridge that cannot keep what the request asks for.
+    /// The sandbox's kind of bridge cannot do what the request asks for.
     #[error("the sandbox has only the {bridge} bridge{}, which cannot keep {}", reason(why), fields.join(", "))]
     BridgeCannot {
-        /// The fields.
+        /// The fields of the request that it cannot honour.
         fields: Vec<&'static str>,
-        /// The bridge that the sandbox has.
+        /// The kind of bridge that the sandbox has.
         bridge: &'static str,
-        /// Why it has no other, or empty.
+        /// Why the sandbox has no other kind of bridge; empty when unknown.
         why: String,
     },
     /// The task was started without input.
@@ -108,33 +108,33 @@ pub enum EngineError {
     /// The task was started without a terminal.
     #[error("the task has no terminal")]
     NoTerminal,
-    /// Nobody will read it.
+    /// The command reads no more input.
     #[error("the task takes no input any more: its input was ended, the command closed it, or the command is over")]
     InputClosed,
-    /// The input leaves something out.
+    /// The input would start after the end of what was taken, and leave a gap.
     #[error("offset {offset} is past the end of the input, of which {taken} bytes were taken")]
     InputPastTheEnd {
-        /// Where it would begin.
+        /// Where the input would start.
         offset: u64,
-        /// How much was ever taken.
+        /// How many bytes the command has taken in all.
         taken: u64,
     },
-    /// The sandbox's bridge gives no input.
+    /// The sandbox's kind of bridge cannot pass input to a command.
     #[error("the task cannot be given input: {why}")]
     InputUnsupported {
         /// Why not.
         why: String,
     },
-    /// Another call's input comes first, and the command did not take that in time.
+    /// Another call's input comes first, and the command did not take that input in time.
     #[error("the input of another call has not been taken yet, and comes before this")]
     InputBusy,
-    /// The command has not been started, which took too long to be waited for.
+    /// The command did not start in time.
     #[error("the command has not started yet")]
     NotStartedYet,
     /// The request id was used for another command.
     #[error("request_id was used for another command of this bot")]
     RequestIdReused,
-    /// The log was removed.
+    /// The log was removed from the sandbox.
     #[error("the log is gone: its directory was removed in the sandbox")]
     LogGone,
     /// The offset is past the end of the log.
@@ -145,38 +145,38 @@ pub enum EngineError {
         /// Size of the log.
         size: u64,
     },
-    /// Something is in the way of using a file.
+    /// An operation on a file was refused; the refusal says why.
     #[error(transparent)]
     File(FileRefusal),
-    /// The content of a file did not come to its end. Nothing was written.
+    /// The upload of a file is incomplete. Nothing was written.
     #[error("the content did not come to its end: nothing was written")]
     FileAbandoned,
-    /// The server has not yet accounted for the bot's tasks since it was started.
+    /// The server has not yet reconciled the bot's tasks since it started.
     #[error("the tasks of the bot {bot} are being reconciled ({reason}): try again in a moment")]
     Reconciling {
         /// The bot.
         bot: BotId,
-        /// What that waits for.
+        /// What the reconciliation is waiting for.
         reason: String,
     },
-    /// A part of the server broke down while it worked on the request.
+    /// A part of the server panicked while it worked on the request.
     #[error("the request failed because of a defect in the server; its log says more")]
     Defect,
-    /// The server is ending.
+    /// The server is shutting down.
     #[error("the server is shutting down")]
     ShuttingDown,
     /// Another server supervises the task, or this one is about to supervise it again.
     #[error("the task is between two supervisors: try again")]
     SupervisedElsewhere,
-    /// The store did not do it.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The runtime did not do it.
+    /// The runtime failed.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
 }
 
-/// A reason behind what it explains.
+/// Formats a reason so that it can follow the text that it explains.
 fn reason(why: &str) -> String {
     if why.is_empty() { String::new() } else { format!(" ({why})") }
 }

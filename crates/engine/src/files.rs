@@ -1,4 +1,4 @@
-//! Files of the bots' sandboxes: which sandbox it is, and one page of a directory at a time.
+//! Files in the bots' sandboxes: finds the sandbox, and reads a directory one page at a time.
 
 use std::collections::BTreeMap;
 
@@ -13,14 +13,14 @@ use errand_task::{BotId, FileEntry, FilePath, TenantId, WriteOptions};
 pub struct FileRef {
     /// The caller's tenant.
     pub tenant: TenantId,
-    /// Whose sandbox.
+    /// The bot whose sandbox holds the file.
     pub bot: BotId,
-    /// Which file.
+    /// The file's path.
     pub path: FilePath,
 }
 
 impl Engine {
-    /// Describes a file; with `follow`, the one that a symbolic link leads to.
+    /// Describes a file. With `follow`, describes the target of a symbolic link.
     ///
     /// # Errors
     /// [`EngineError::NoSandbox`], [`EngineError::SandboxNotRunning`], [`EngineError::File`].
@@ -29,8 +29,8 @@ impl Engine {
         Ok(self.inner.bridge.stat_file(&sandbox, &file.path, follow).await?)
     }
 
-    /// The first `limit` entries of a directory behind the name `after`, sorted by name. Of a directory of any size no more than these are
-    /// held.
+    /// Returns the first `limit` entries whose names sort after `after`, sorted by name. Holds at most `limit` entries in memory, however
+    /// large the directory is.
     ///
     /// # Errors
     /// As for [`Engine::stat_file`].
@@ -45,7 +45,7 @@ impl Engine {
         page(entries, after, usize::try_from(limit).unwrap_or(usize::MAX)).await
     }
 
-    /// Opens a file at an offset, for at most `limit` bytes.
+    /// Opens a file at an offset, to read at most `limit` bytes.
     ///
     /// # Errors
     /// As for [`Engine::stat_file`].
@@ -54,7 +54,7 @@ impl Engine {
         Ok(self.inner.bridge.read_file(&sandbox, &file.path, offset, limit).await?)
     }
 
-    /// Writes a file: all of it or nothing. Cancelled before the content has ended, it leaves everything as it was.
+    /// Writes a file completely or not at all. If the call is cancelled before the content ends, nothing in the sandbox changes.
     ///
     /// # Errors
     /// As for [`Engine::stat_file`], and [`EngineError::FileAbandoned`].
@@ -68,7 +68,7 @@ impl Engine {
         Ok(self.inner.bridge.write_file(&sandbox, &file.path, options, content).await?)
     }
 
-    /// Removes a file or a directory; with all that is in it if `recursive`.
+    /// Removes a file or a directory. With `recursive`, removes the contents of a directory too.
     ///
     /// # Errors
     /// As for [`Engine::stat_file`].

@@ -1,4 +1,4 @@
-//! What callers write to a running command: all of it in order, none of it twice.
+//! Input that callers write to a running command: every byte once, in order.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,52 +9,54 @@ use super::{Engine, EngineError, TaskRef, live::LiveTask, supervision::Supervisi
 use errand_bridge::{Input, InputError, InputTaken};
 use errand_task::{Task, TaskState, TerminalSize};
 
-/// How long to wait before a command that takes no more for now is tried again; doubled each time.
+/// How long to wait before the first retry when a command takes no more input for now. Doubled with each retry.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// The longest such wait.
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 /// How long a command may take to start before its terminal can be resized.
 const START_LIMIT: Duration = Duration::from_secs(10);
 
-/// What to write.
+/// What to write to a command.
 #[derive(Debug, Clone)]
 pub struct InputRequest {
-    /// Position of its first byte in all that was ever written; what was taken before is skipped. None: after all of that.
+    /// Position of the first byte, counted over everything ever written to this command. Bytes that the command has already taken are
+    /// skipped. None: right after the bytes already taken.
     pub offset: Option<u64>,
-    /// The bytes.
+    /// The bytes to write.
     pub data: Bytes,
-    /// Whether nothing comes after them.
+    /// Whether these bytes are the end of the input.
     pub end: bool,
-    /// How long the command may take to take it all.
+    /// How long the command may take to accept all of the bytes.
     pub timeout: Duration,
 }
 
-/// What came of it.
+/// How much of the input the command took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InputResult {
-    /// How many bytes were ever taken.
+    /// How many bytes the command has taken in all.
     pub taken: u64,
-    /// How many of those that were given, from the first on, counting what had been taken before.
+    /// How many bytes of this request the command has taken, counted from the first one, including those taken by an earlier call.
     pub accepted: u64,
-    /// Whether the input is at its end.
+    /// Whether the input has ended.
     pub ended: bool,
-    /// Whether the rest has no place in the line that the terminal collects.
+    /// Whether the rest does not fit into the line that the terminal is collecting.
     pub line_full: bool,
 }
 
-/// What is known of a task's input. Whoever holds its lock is the only one who writes, so that no two fall in between each other.
+/// What is known of a task's input. Only the holder of its lock writes, so that two writes never interleave.
 #[derive(Debug, Default)]
 pub(super) struct InputState {
     taken: Option<InputTaken>,
 }
 
 impl Engine {
-    /// Writes to a command's standard input or terminal, and waits until it has taken all of it, or for as long as the request says.
-    /// A command that was not started yet is waited for as well.
+    /// Writes to a command's standard input or terminal. Returns once the command has taken all of it, or when the request's timeout is
+    /// over. Also waits for a command that has not started yet.
     ///
     /// # Errors
     /// As for [`Engine::task`]; [`EngineError::InputNotOpen`], [`EngineError::InputClosed`], [`EngineError::InputPastTheEnd`],
-    /// [`EngineError::InputUnsupported`], [`EngineError::InputBusy`], or when the sandbox cannot be reached: what was taken then, a repetition with an offset tells.
+    /// [`EngineError::InputUnsupported`], [`EngineError::InputBusy`], or when the sandbox cannot be reached. In the last case, repeating
+    /// the call with an offset tells how much was taken.
     pub async fn write_input(&self, reference: &TaskRef, request: InputRequest) -> Result<InputResult, EngineError> {
         let deadline = Instant::now() + request.timeout;
         let task = self.task(reference).await?;
@@ -72,7 +74,7 @@ impl Engine {
         if task.spec.terminal.is_some()
             && let Some(taken) = &mut state.taken
         {
-            // What a terminal makes an end of does not close it.
+            // On a terminal, the end-of-file character does not close the input.
             taken.ended = false;
         }
         result
@@ -109,14 +111,14 @@ impl Engine {
     }
 }
 
-/// Writes piece after piece, each with its offset, until all was taken or the time is over.
+/// Writes the data in pieces, each with its offset, until the command has taken all of it or the deadline has passed.
 async fn write_in_order<F: Future<Output = Result<InputTaken, InputError>>>(
     state: &mut InputState,
     request: InputRequest,
     deadline: Instant,
     mut write: impl FnMut(Input) -> F,
 ) -> Result<InputResult, EngineError> {
-    // Until it is known again: a call that fails may have been taken all the same, and so may one that is cut off.
+    // `state.taken` stays unset until the next answer: a call that fails or is cancelled may have written its bytes all the same.
     let mut now = match state.taken.take() {
         Some(taken) => taken,
         None => write(Input { offset: None, data: Bytes::new(), end: false }).await?,
@@ -138,11 +140,11 @@ async fn write_in_order<F: Future<Output = Result<InputTaken, InputError>>>(
         let last = skip + piece.len() == data.len();
         let before = now;
         now = write(Input { offset: Some(now.taken), data: piece, end: end && last }).await?;
-        // Whatever a bridge says, what was taken once stays taken.
+        // The count never goes down, whatever the bridge answers.
         now.taken = now.taken.max(before.taken);
         line_full = now.line_full;
         if line_full {
-            // More of the line makes no room, however long it is waited for.
+            // The line is full: the terminal takes no more of it, however long we wait.
             break;
         }
         if now != before && Instant::now() < deadline {
@@ -166,14 +168,14 @@ mod tests {
 
     use super::*;
 
-    /// A command that takes at most `room` bytes.
+    /// A fake command that takes at most `room` bytes.
     #[derive(Default)]
     struct Command {
         got: Vec<u8>,
         ended: bool,
         room: usize,
         calls: usize,
-        /// Whether what has no room never will have any.
+        /// Whether bytes that do not fit will never fit.
         line_full: bool,
     }
 

@@ -1,4 +1,4 @@
-//! Results that are found after their tasks were given up: a sandbox that was stopped runs again, and its files say how commands ended.
+//! Late results: when a stopped sandbox runs again, its files may say how commands ended whose tasks were already recorded as lost.
 
 use std::{
     collections::HashMap,
@@ -12,15 +12,15 @@ use errand_task::{
     BotId, Event, Incarnation, NewNotification, NotificationKind, SandboxId, Status, TenantId, sentinel::Sentinel,
 };
 
-/// How many lost tasks of a bot are looked at, the newest first.
+/// How many lost tasks of a bot are examined, newest first.
 const LIMIT: u32 = 256;
 
-/// The lives of sandboxes that were looked into.
+/// The incarnations of sandboxes that were already examined.
 #[derive(Default)]
 pub(super) struct Lives(Mutex<HashMap<SandboxId, Incarnation>>);
 
 impl Lives {
-    /// True the first time that a sandbox is seen in this life.
+    /// True the first time that this incarnation of a sandbox is seen.
     fn is_new(&self, place: &Place) -> bool {
         let mut lives = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if lives.get(&place.id) == Some(&place.incarnation) {
@@ -36,7 +36,7 @@ impl Lives {
     }
 }
 
-/// Looks in the background what the files of a sandbox say that runs again. Once for each of its lives.
+/// Reads, in the background, the results left in the files of a sandbox that runs again. Does so once for each incarnation of the sandbox.
 pub(super) fn look_once(inner: &Arc<Inner>, tenant: &TenantId, bot: &BotId, place: &Place) {
     if !inner.lives.is_new(place) {
         return;
@@ -71,7 +71,7 @@ async fn look(inner: &Inner, tenant: &TenantId, bot: &BotId, place: &Place) -> R
     let asked: Vec<_> = lost.iter().map(|task| (task.id, task.nonce)).collect();
     let findings = inner.bridge.probe(&place.runtime_id, &asked, false).await?;
     for (mut task, finding) in lost.into_iter().zip(findings) {
-        // A command that still runs has written no result of its own.
+        // A command that still runs has not written its own result: the file is not its own.
         let Sentinel::Complete(ending) = finding.sentinel else { continue };
         if finding.supervised || finding.alive {
             continue;

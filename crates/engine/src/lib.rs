@@ -1,7 +1,7 @@
-//! Starting, supervising, stopping and recovering tasks, and the sandboxes that they need.
+//! The engine: starts, supervises, stops and recovers tasks, and provides the sandboxes that they need.
 //!
-//! [`Engine`] is what the API calls. Each unfinished task has one supervisor, which alone changes its record; callers speak to it through
-//! its [`live::LiveTask`]. The engine knows neither the wire types nor SQL nor any container engine.
+//! [`Engine`] is what the API calls. Each unfinished task has one supervisor, and only that supervisor changes the task's record. Callers
+//! reach the supervisor through the task's [`live::LiveTask`]. The engine knows neither the wire types nor SQL nor any container engine.
 
 mod allowances;
 mod breakdown;
@@ -71,18 +71,18 @@ struct Inner {
     bridge: Arc<dyn ExecBridge>,
     sandboxes: SandboxKeeper,
     retention: Retention,
-    /// The unfinished tasks. Entered before they are committed, left after their end is committed.
+    /// The unfinished tasks. A task is added before it is committed, and removed after its end is committed.
     live: Mutex<HashMap<TaskId, Arc<LiveTask>>>,
     launches: LaunchPermits,
-    /// The bots whose tasks this server has not accounted for yet.
+    /// The bots whose tasks this server has not reconciled yet.
     reconciling: Reconciling,
-    /// Which lives of sandboxes were looked into for late results.
+    /// Which incarnations of sandboxes were examined for late results.
     lives: Lives,
-    /// How many parts of the engine broke down and were started again.
+    /// How many times a part of the engine panicked and was started again.
     breakdowns: AtomicU64,
-    /// Everything that was spawned: supervisors, requests that must not be cut short, retention.
+    /// Every spawned tokio task: supervisors, requests that run to completion, retention.
     tracker: TaskTracker,
-    /// Cancelled when supervisors shall leave their commands running and end.
+    /// Cancelled when supervisors must end and leave their commands running.
     leave: CancellationToken,
 }
 
@@ -105,7 +105,7 @@ impl Inner {
 }
 
 impl Engine {
-    /// An engine over these parts. Nothing runs before [`Engine::recover`].
+    /// Builds an engine from these parts. Nothing runs before [`Engine::recover`] is called.
     pub fn new(
         settings: Settings,
         store: Arc<dyn TaskStore>,
@@ -140,17 +140,17 @@ impl Engine {
         }
     }
 
-    /// The settings that requests are measured by.
+    /// The settings that requests are validated against.
     pub fn settings(&self) -> &Settings {
         &self.inner.settings
     }
 
-    /// Which bridge a sandbox has, as far as this server has used it.
+    /// Which kind of bridge a sandbox has. None when this server has not used the sandbox yet.
     pub fn bridge_state(&self, sandbox: &SandboxRecord) -> Option<BridgeState> {
         self.inner.bridge.state(&sandbox.runtime_id)
     }
 
-    /// Runs `work` to its end even when the caller goes away: a request cut short in the middle would leave half-done things.
+    /// Runs `work` to completion even when the caller is dropped: a request that is cut short would leave half-done changes.
     async fn uncut<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, EngineError>> + Send + 'static,
@@ -165,14 +165,14 @@ impl Engine {
         }
     }
 
-    /// Ends supervision and leaves the commands running: the next server finds them again. New requests are refused.
+    /// Ends supervision and leaves the commands running; the next server takes them over. New requests are refused.
     pub async fn leave(&self) {
         self.inner.leave.cancel();
         self.inner.tracker.close();
         self.inner.tracker.wait().await;
     }
 
-    /// Stops every unfinished task, for at most `limit`.
+    /// Stops every unfinished task. Returns after at most `limit`.
     pub async fn stop_everything(&self, limit: Duration) {
         use errand_task::StopCause;
         let live = self.inner.all_live();

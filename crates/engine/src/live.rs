@@ -1,4 +1,4 @@
-//! The face of one unfinished task: what callers see of it, and how they ask for it to be stopped.
+//! The shared handle of one unfinished task: callers read the task's state here, and ask here for the task to be stopped.
 
 use std::time::Duration;
 
@@ -7,17 +7,17 @@ use tokio::{sync::watch, time::Instant};
 use super::{WaitRequest, WaitResult, input::InputState, output::LiveOutput};
 use errand_task::{StopCause, Task, TaskState};
 
-/// How much later output may be seen than it was written: where a log can only be polled, it is once a second.
+/// The longest delay before new output is seen: where a log can only be polled, it is polled once a second.
 const SEEN_WITHIN: Duration = Duration::from_secs(1);
 
-/// A wish to have the command stopped.
+/// An order to stop the command.
 #[derive(Debug, Clone)]
 pub(super) struct StopOrder {
     pub(super) cause: StopCause,
     pub(super) grace: Duration,
 }
 
-/// An unfinished task. The supervisor publishes to it, everybody else reads.
+/// An unfinished task. Its supervisor publishes to it; everyone else reads from it.
 pub(super) struct LiveTask {
     pub(super) output: LiveOutput,
     pub(super) input: tokio::sync::Mutex<InputState>,
@@ -26,7 +26,7 @@ pub(super) struct LiveTask {
 }
 
 impl LiveTask {
-    /// A task whose output is known from byte `output_start` on.
+    /// Makes the handle of a task whose output is known from byte `output_start` on.
     pub(super) fn new(task: Task, output_start: u64) -> Self {
         Self {
             output: LiveOutput::new(output_start),
@@ -36,7 +36,7 @@ impl LiveTask {
         }
     }
 
-    /// The record as last committed, with the output as of now.
+    /// The record as last committed, with the current output.
     pub(super) fn snapshot(&self) -> Task {
         let mut task = self.task.borrow().clone();
         if !task.status().is_terminal() {
@@ -45,12 +45,12 @@ impl LiveTask {
         task
     }
 
-    /// Shows a committed record to everybody.
+    /// Publishes a committed record to all readers.
     pub(super) fn publish(&self, task: Task) {
         self.task.send_replace(task);
     }
 
-    /// Asks for a stop. The first cause stands; the shortest grace counts.
+    /// Asks for a stop. If several stops are asked for, the first cause and the shortest grace apply.
     pub(super) fn stop(&self, cause: StopCause, grace: Duration) {
         self.stop.send_modify(|order| match order {
             Some(order) => order.grace = order.grace.min(grace),
@@ -58,12 +58,12 @@ impl LiveTask {
         });
     }
 
-    /// The orders to stop, for the supervisor.
+    /// The stop orders, for the supervisor to watch.
     pub(super) fn orders(&self) -> watch::Receiver<Option<StopOrder>> {
         self.stop.subscribe()
     }
 
-    /// Waits until the command was started, or never will be. Cancel safe.
+    /// Waits until the command has started, or it is certain that it never will. Cancel safe.
     pub(super) async fn launched(&self) {
         let launched = |task: &Task| match task.state {
             TaskState::Queued | TaskState::Starting { .. } => false,
@@ -83,7 +83,7 @@ impl LiveTask {
         }
     }
 
-    /// Waits for what the request says. Cancel safe.
+    /// Waits for what `request` asks for. Cancel safe.
     pub(super) async fn wait(&self, request: WaitRequest) -> WaitResult {
         let give_up = Instant::now() + request.timeout;
         let mut changes = self.task.subscribe();

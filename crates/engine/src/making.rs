@@ -1,7 +1,8 @@
-//! How many sandboxes are made, started, stopped and removed at the same time.
+//! Limits how many sandboxes are made, started, stopped and removed at the same time.
 //!
-//! Such work takes seconds of the engine's or this machine's time, and threads that block. A tenant that asks for hundreds at once must
-//! leave room for the others: each has a few permits, and all together a few more. A permit is waited for, but not without end.
+//! Such an operation keeps the container engine or this machine busy for seconds, and blocks threads. One tenant that asks for hundreds at
+//! once must leave room for the others. So each tenant has a few permits, and all tenants share a larger number. A caller waits for a
+//! permit, for a bounded time.
 
 use std::{
     collections::HashMap,
@@ -15,11 +16,11 @@ use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 use super::EngineError;
 use errand_task::TenantId;
 
-/// The least number of permits of a tenant.
+/// The smallest number of permits that a tenant gets.
 const PER_TENANT: usize = 4;
-/// How many tenants can use all of theirs at the same time.
+/// How many tenants can use all of their permits at the same time.
 const TENANTS: usize = 4;
-/// How long a permit is waited for.
+/// How long a caller waits for a permit.
 const WAIT: Duration = Duration::from_secs(30);
 
 /// The permits of all tenants.
@@ -34,7 +35,7 @@ struct OfTenant {
     counting: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// Room for work on one sandbox, until it is dropped.
+/// Permission for one operation on one sandbox. Dropping it gives the permits back.
 pub(super) struct Room {
     _tenant: OwnedSemaphorePermit,
     _all: OwnedSemaphorePermit,
@@ -46,17 +47,17 @@ impl Making {
         Self { per_tenant, all: Arc::new(Semaphore::new(per_tenant * TENANTS)), tenants: Mutex::default() }
     }
 
-    /// Tenants are those of the tokens file: there are few, and they are kept.
+    /// Entries are never removed: the tenants come from the tokens file, so there are few.
     fn of(&self, tenant: &TenantId) -> Arc<OfTenant> {
         let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
         let made = || OfTenant { permits: Arc::new(Semaphore::new(self.per_tenant)), counting: Arc::default() };
         Arc::clone(tenants.entry(tenant.clone()).or_insert_with(|| Arc::new(made())))
     }
 
-    /// Waits for room. The tenant's own permit comes first: while one tenant waits for itself, it takes no room of others.
+    /// Waits for the permits. The tenant's own permit comes first: a call that waits for its own tenant holds none of the shared permits.
     ///
     /// # Errors
-    /// [`EngineError::TooManyAtOnce`] when there is none for long.
+    /// [`EngineError::TooManyAtOnce`] when there is no permit within [`WAIT`].
     pub(super) async fn room(&self, tenant: &TenantId) -> Result<Room, EngineError> {
         let full = || EngineError::TooManyAtOnce { limit: self.per_tenant };
         let of_tenant = self.of(tenant);
@@ -68,7 +69,7 @@ impl Making {
         tokio::time::timeout(WAIT, waiting).await.unwrap_or_else(|_| Err(full()))
     }
 
-    /// Lets nobody else count the tenant's sandboxes until the guard is dropped, so that two cannot take the last place.
+    /// Locks the count of the tenant's sandboxes until the guard is dropped, so that two calls cannot take the last place.
     pub(super) async fn counting(&self, tenant: &TenantId) -> OwnedMutexGuard<()> {
         Arc::clone(&self.of(tenant).counting).lock_owned().await
     }

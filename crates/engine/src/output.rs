@@ -1,7 +1,7 @@
-//! The newest output of one task, in memory, for whoever follows it.
+//! The newest output of one task, held in memory for its followers.
 //!
-//! Bounded: it holds [`WINDOW`] bytes however much the command prints. A follower that is close behind makes the supervisor wait for a
-//! moment, which the command never notices because it writes to its log; one that falls further behind reads the log instead.
+//! Holds at most [`WINDOW`] bytes, however much the command prints. A follower that is close behind makes the supervisor wait for a moment.
+//! The command never notices this wait, because it writes to its log. A follower that falls further behind reads the log instead.
 
 mod window;
 
@@ -17,15 +17,15 @@ use errand_bridge::{OutputPiece, Piece};
 use errand_task::{Gap, OutputSummary, Stream, preview};
 use window::Window;
 
-/// The most output that is held, in bytes.
+/// The most output held, in bytes.
 pub(super) const WINDOW: usize = 128 * 1024;
-/// The most that is handed to a follower at once.
+/// The most output handed to a follower at once, in bytes.
 const PIECE: usize = 32 * 1024;
-/// For how long followers may hold the supervisor up at once.
+/// The longest that followers may delay the supervisor without a break.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// How much of that comes back with each piece. A follower that takes less than 3 MB/s is left behind sooner or later.
+/// How much of [`PATIENCE`] each piece of output restores. A follower that reads slower than 3 MB/s eventually falls behind.
 const PACE: Duration = Duration::from_millis(10);
-/// How much of the end a preview is made of, in bytes.
+/// How many bytes at the end of the output make up its preview.
 const PREVIEW_BYTES: usize = 1024;
 
 /// The newest output. Cheap to clone.
@@ -36,20 +36,20 @@ pub(super) struct LiveOutput {
 
 struct Shared {
     window: Mutex<Window>,
-    /// Signalled when there is more, or the end.
+    /// Notified when there is more output, or when it has ended.
     grown: Notify,
-    /// Signalled when a follower has taken something.
+    /// Notified when a follower has read something.
     taken: Notify,
 }
 
-/// What a follower gets.
+/// What a follower gets next.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// The next output. Its offset is past the position asked for where output was not kept.
+    /// The next output. Its offset is greater than the requested position if the output in between was not kept.
     Output(OutputPiece),
-    /// The next bytes are not held any more.
+    /// The next bytes are no longer in memory.
     Behind,
-    /// There will be no more.
+    /// There is no more output.
     End,
 }
 
@@ -63,7 +63,7 @@ impl LiveOutput {
         self.shared.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds output. Waits for close followers as long as they keep up with [`PACE`].
+    /// Appends output. Waits for close followers as long as they keep up with [`PACE`].
     pub(super) async fn push(&self, output: OutputPiece) {
         for piece in self.new_pieces(output) {
             self.make_room(&piece).await;
@@ -71,7 +71,7 @@ impl LiveOutput {
         }
     }
 
-    /// Adds output without waiting for anybody.
+    /// Appends output without waiting for followers.
     pub(super) fn push_at_once(&self, output: OutputPiece) {
         for piece in self.new_pieces(output) {
             self.window().leave_behind(&piece);
@@ -79,7 +79,7 @@ impl LiveOutput {
         }
     }
 
-    /// Goes on at `position` without what is before it, which is in the log: whoever follows reads it there.
+    /// Continues at `position`. The skipped bytes are in the log, where followers read them.
     pub(super) fn leave_out(&self, position: u64) {
         if position > self.end() {
             self.window().leave_out(position);
@@ -88,7 +88,7 @@ impl LiveOutput {
         }
     }
 
-    /// Goes on at `position`, since what is before it was not kept. Nothing to do where output has come that far.
+    /// Continues at `position`, because the bytes before it were not kept. Does nothing if the output already reaches `position`.
     pub(super) fn skip_to(&self, position: u64) {
         if position > self.end() {
             self.push_nothing_at(position);
@@ -101,7 +101,7 @@ impl LiveOutput {
         self.append(&nothing);
     }
 
-    /// What of this has not come yet, in pieces of bounded size.
+    /// The part of `output` that is new, in pieces of at most [`PIECE`] bytes.
     fn new_pieces(&self, mut output: OutputPiece) -> impl Iterator<Item = OutputPiece> + use<> {
         let known = usize::try_from(self.end().saturating_sub(output.offset)).unwrap_or(usize::MAX);
         let known = output.bytes.split_to(known.min(output.bytes.len()));
@@ -140,39 +140,39 @@ impl LiveOutput {
         window.patience = window.patience.saturating_sub(begun.elapsed());
     }
 
-    /// No more output will come.
+    /// Marks the output as ended.
     pub(super) fn finish(&self) {
         self.window().finished = true;
         self.shared.grown.notify_waiters();
     }
 
-    /// Position after the last byte.
+    /// Position after the last byte of all output.
     pub(super) fn end(&self) -> u64 {
         self.window().end()
     }
 
-    /// When output came last; none when it never did.
+    /// When output last arrived; none if it never did.
     pub(super) fn last_growth(&self) -> Option<Instant> {
         self.window().last_growth
     }
 
-    /// Waits for more. May return early.
+    /// Waits for more output. May return early.
     pub(super) async fn grown(&self) {
         self.shared.grown.notified().await;
     }
 
-    /// The last bytes, at most `limit`.
+    /// The last bytes of the output, at most `limit`.
     pub(super) fn tail(&self, limit: usize) -> Vec<u8> {
         let window = self.window();
         window.copy(window.end().saturating_sub(limit as u64), limit)
     }
 
-    /// What records and lists say of the output.
+    /// The summary of the output that records and lists show.
     pub(super) fn summary(&self, incomplete: bool, gap: Option<Gap>) -> OutputSummary {
         OutputSummary { bytes: self.end(), incomplete, preview: preview(&self.tail(PREVIEW_BYTES)), gap }
     }
 
-    /// A piece as (size of all output, first byte, output); none when it is not all held.
+    /// A part of the output as (size of all output, first byte, pieces); none when some of it is no longer in memory.
     pub(super) fn piece(&self, piece: Piece) -> Option<(u64, u64, Vec<OutputPiece>)> {
         let window = self.window();
         let (from, limit) = match piece {
@@ -184,7 +184,7 @@ impl LiveOutput {
         Some((window.end(), from, window.pieces(from, limit)))
     }
 
-    /// Registers a follower that stands at `position`.
+    /// Registers a follower at `position`.
     pub(super) fn follower(&self, position: u64) -> Follower {
         let mut window = self.window();
         let id = window.next_follower;
@@ -196,7 +196,7 @@ impl LiveOutput {
     }
 }
 
-/// Someone who reads the output as it comes.
+/// A reader that follows the output as it arrives.
 pub(super) struct Follower {
     output: LiveOutput,
     id: u64,
@@ -208,7 +208,7 @@ impl Follower {
         loop {
             let grown = self.output.shared.grown.notified();
             tokio::pin!(grown);
-            // Registered before looking, so that nothing that comes in between is missed.
+            // Registers for the notification before checking, so that output that arrives in between is not missed.
             grown.as_mut().enable();
             {
                 let mut window = self.output.window();
@@ -241,7 +241,7 @@ impl Drop for Follower {
 mod tests {
     use super::*;
 
-    /// Adds bytes at the end.
+    /// Appends bytes at the end.
     async fn push(output: &LiveOutput, bytes: impl Into<Bytes>) {
         output.push(OutputPiece::both(output.end(), bytes)).await;
     }

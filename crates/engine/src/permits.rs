@@ -1,4 +1,4 @@
-//! Permits to launch, counted for each sandbox and for each tenant: a sandbox that is stuck delays its own launches only.
+//! Launch permits, counted per sandbox and per tenant: a stuck sandbox delays only its own launches.
 
 use std::{
     collections::HashMap,
@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use errand_task::{SandboxId, TenantId};
 
-/// Below this number of semaphores a [`Pool`] does not look for unused ones.
+/// Below this number of semaphores, a [`Pool`] does not look for unused ones.
 const SMALL: usize = 64;
 
 /// How many commands may be launched at the same time.
@@ -22,7 +22,7 @@ pub struct LaunchLimits {
     pub per_tenant: usize,
 }
 
-/// A semaphore for each key, made on first use and dropped once no permit of it is held or waited for.
+/// One semaphore per key: made on first use, and dropped once no permit of it is held or awaited.
 pub(super) struct Pool<K> {
     permits: usize,
     semaphores: Mutex<Semaphores<K>>,
@@ -30,12 +30,12 @@ pub(super) struct Pool<K> {
 
 struct Semaphores<K> {
     by_key: HashMap<K, Arc<Semaphore>>,
-    /// At this number the unused ones are dropped.
+    /// The number of semaphores at which the unused ones are dropped.
     sweep_at: usize,
 }
 
 impl<K: Eq + Hash + Clone> Pool<K> {
-    /// Each key has this many permits, at least one.
+    /// Gives each key `permits` permits, but at least one.
     pub(super) fn new(permits: usize) -> Self {
         let semaphores = Semaphores { by_key: HashMap::new(), sweep_at: SMALL };
         Self { permits: permits.clamp(1, Semaphore::MAX_PERMITS), semaphores: Mutex::new(semaphores) }
@@ -55,24 +55,24 @@ impl<K: Eq + Hash + Clone> Pool<K> {
         semaphore
     }
 
-    /// Waits for a permit. None only when the pool was closed, which never happens. Cancel safe.
+    /// Waits for a permit. None only if the pool was closed, which never happens. Cancel safe.
     pub(super) async fn acquire(&self, key: &K) -> Option<OwnedSemaphorePermit> {
         self.semaphore(key).acquire_owned().await.ok()
     }
 
-    /// A permit that is free now.
+    /// A permit, if one is free now.
     pub(super) fn try_acquire(&self, key: &K) -> Option<OwnedSemaphorePermit> {
         self.semaphore(key).try_acquire_owned().ok()
     }
 }
 
-/// All permits to launch.
+/// The launch permits of all sandboxes and tenants.
 pub(super) struct LaunchPermits {
     sandboxes: Pool<SandboxId>,
     tenants: Pool<TenantId>,
 }
 
-/// Lets one command be launched. Given back when dropped.
+/// Permission to launch one command. Dropping it gives the permits back.
 pub(super) struct LaunchPermit {
     _sandbox: OwnedSemaphorePermit,
     _tenant: OwnedSemaphorePermit,
@@ -83,14 +83,15 @@ impl LaunchPermits {
         Self { sandboxes: Pool::new(limits.per_sandbox), tenants: Pool::new(limits.per_tenant) }
     }
 
-    /// Waits for a permit. The sandbox's comes first: a launch that waits for its own sandbox holds nothing of its tenant's. Cancel safe.
+    /// Waits for both permits. The sandbox's permit comes first: a launch that waits for its own sandbox holds no permit of its tenant.
+    /// Cancel safe.
     pub(super) async fn acquire(&self, tenant: &TenantId, sandbox: SandboxId) -> Option<LaunchPermit> {
         let of_sandbox = self.sandboxes.acquire(&sandbox).await?;
         let of_tenant = self.tenants.acquire(tenant).await?;
         Some(LaunchPermit { _sandbox: of_sandbox, _tenant: of_tenant })
     }
 
-    /// A permit that is free now.
+    /// Both permits, if they are free now.
     pub(super) fn try_acquire(&self, tenant: &TenantId, sandbox: SandboxId) -> Option<LaunchPermit> {
         let of_sandbox = self.sandboxes.try_acquire(&sandbox)?;
         let of_tenant = self.tenants.try_acquire(tenant)?;
@@ -115,7 +116,7 @@ mod tests {
         let one_more = permits.try_acquire(&tenant, sound).unwrap();
         assert!(permits.try_acquire(&tenant, sound).is_none(), "the tenant has three");
         assert!(permits.try_acquire(&other, SandboxId::new()).is_some());
-        // What waits for the stuck sandbox holds none of the tenant's permits.
+        // A launch that waits for the stuck sandbox holds none of the tenant's permits.
         let mut waiting = Box::pin(permits.acquire(&tenant, stuck));
         assert!((&mut waiting).now_or_never().is_none());
         drop(one_more);

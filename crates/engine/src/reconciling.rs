@@ -1,4 +1,4 @@
-//! Which bots still wait to be reconciled after a start, and how calls about them wait for that.
+//! Which bots still have to be reconciled after a start, and how calls about these bots wait.
 
 use std::{
     collections::HashMap,
@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 type Key = (TenantId, BotId);
 
-/// The bots that are not reconciled yet. Cheap to clone.
+/// The bots that are not reconciled yet. Clones share the list and are cheap.
 #[derive(Clone, Default)]
 pub(super) struct Reconciling {
     shared: Arc<Shared>,
@@ -29,15 +29,15 @@ pub(super) struct Reconciling {
 
 #[derive(Default)]
 struct Shared {
-    /// How many there are, so that a call on a reconciled server costs one load.
+    /// How many bots there are, so that a call on a fully reconciled server costs one atomic load.
     count: AtomicUsize,
     bots: Mutex<HashMap<Key, Pending>>,
 }
 
-/// One bot that waits.
+/// One bot that is not reconciled yet.
 struct Pending {
     done: CancellationToken,
-    /// What it waits for, as its callers are told.
+    /// What the reconciliation waits for, as callers are told.
     reason: String,
 }
 
@@ -47,15 +47,15 @@ impl Shared {
     }
 }
 
-/// Keeps a bot's callers waiting. Held by everything that still has to say what became of a task of this bot; the last one to drop it
-/// lets the callers go on.
+/// Keeps calls about a bot waiting. Everything that still has to find out what became of one of the bot's tasks holds a clone; dropping the
+/// last one lets the calls proceed.
 pub(super) struct Hold {
     shared: Weak<Shared>,
     key: Key,
 }
 
 impl Hold {
-    /// Says what the bot waits for.
+    /// Sets what the reconciliation waits for.
     pub(super) fn because(&self, reason: &str) {
         if let Some(shared) = self.shared.upgrade()
             && let Some(pending) = shared.bots().get_mut(&self.key)
@@ -77,7 +77,7 @@ impl Drop for Hold {
 }
 
 impl Reconciling {
-    /// Begins to reconcile a bot. Called once for each bot, before any call is answered.
+    /// Begins to reconcile a bot. Called once for each bot, before the server answers any call.
     pub(super) fn hold(&self, tenant: &TenantId, bot: &BotId) -> Arc<Hold> {
         let key = (tenant.clone(), bot.clone());
         let pending = Pending { done: CancellationToken::new(), reason: "the server has just started".to_owned() };
@@ -92,10 +92,10 @@ impl Reconciling {
         self.shared.count.load(Ordering::Acquire) == 0
     }
 
-    /// Waits until the bots that a call is about are reconciled, for at most [`PATIENCE`]. Cancel safe.
+    /// Waits until the bots that a call concerns are reconciled, for at most [`PATIENCE`]. Cancel safe.
     ///
     /// # Errors
-    /// [`EngineError::Reconciling`] when that takes longer.
+    /// [`EngineError::Reconciling`] when the wait takes longer.
     pub(super) async fn wait(&self, tenant: &TenantId, bots: &BotFilter) -> Result<(), EngineError> {
         if self.is_over() {
             return Ok(());
@@ -117,7 +117,7 @@ impl Reconciling {
         Ok(())
     }
 
-    /// The same for one bot.
+    /// Like [`Reconciling::wait`], for one bot.
     ///
     /// # Errors
     /// As for [`Reconciling::wait`].

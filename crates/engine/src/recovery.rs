@@ -1,6 +1,6 @@
-//! Start-up: what became of every task that was unfinished when the last server ended.
+//! Recovery at start-up: finds out what became of every task that was unfinished when the last server ended.
 //!
-//! The server serves as soon as its store is read. Each bot is reconciled by itself; calls about it wait for that, see
+//! The server accepts calls as soon as its store is read. Each bot is reconciled separately, and calls about a bot wait until it is; see
 //! [`super::reconciling`].
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -22,24 +22,24 @@ use errand_runtime::{Found, RuntimeError};
 use errand_store::StoreError;
 use errand_task::{LossReason, SandboxId, SandboxRecord, Task, TaskState, TenantId};
 
-/// How long to wait before asking an engine again that does not answer.
+/// How long to wait before asking a container engine again that did not answer.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How long a sandbox may take to answer about all of its tasks at once. After that each task's supervisor goes on asking by itself.
+/// How long a sandbox may take to answer about all of its tasks at once. After that, each task's supervisor keeps asking on its own.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
-/// How many sandboxes are asked at the same time.
+/// How many sandboxes are queried at the same time.
 const CONCURRENCY: usize = 64;
-/// How many of those may be one tenant's.
+/// How many of these may belong to one tenant.
 const CONCURRENCY_OF_TENANT: usize = 16;
-/// How many sandboxes are read from the store at once.
+/// How many sandbox records are read from the store at once.
 const PAGE: u32 = 1000;
 
 impl Engine {
-    /// Takes over every unfinished task: each is reconciled with what its sandbox says, then supervised further. Returns once the store is
-    /// read; calls about a bot wait until its tasks are reconciled.
+    /// Takes over every unfinished task: reconciles each one with what its sandbox reports, then supervises it. Returns once the store is
+    /// read; calls about a bot wait until the bot's tasks are reconciled.
     ///
     /// # Errors
-    /// When the store cannot be read. [`EngineError::OtherRuntime`] when a task's sandbox is one of another runtime, which cannot be asked
-    /// here: then nothing was judged.
+    /// When the store cannot be read. [`EngineError::OtherRuntime`] when a task's sandbox belongs to another runtime, which this server
+    /// cannot query; the state of no task was changed then.
     pub async fn recover(&self) -> Result<(), EngineError> {
         let inner = &self.inner;
         let tasks = inner.store.unfinished_tasks().await?;
@@ -62,7 +62,7 @@ impl Engine {
             if record.is_none()
                 && let Err(error @ StoreError::Record { .. }) = inner.store.sandbox(&tenant, &bot).await
             {
-                // It may well be there: nothing can be said of its tasks.
+                // The sandbox may well exist: its tasks cannot be judged.
                 tracing::error!(%error, tasks = tasks.len(), "the tasks of a sandbox are left as they are");
                 continue;
             }
@@ -86,7 +86,7 @@ impl Engine {
     }
 }
 
-/// Every sandbox that the store knows.
+/// Every sandbox in the store.
 async fn sandboxes(inner: &Inner) -> Result<HashMap<SandboxId, SandboxRecord>, EngineError> {
     let mut records = HashMap::new();
     let mut after = None;
@@ -100,14 +100,14 @@ async fn sandboxes(inner: &Inner) -> Result<HashMap<SandboxId, SandboxRecord>, E
     }
 }
 
-/// How many sandboxes may be asked at the same time.
+/// Limits how many sandboxes are queried at the same time.
 struct Slots {
     all: Arc<Semaphore>,
     tenants: Pool<TenantId>,
 }
 
 impl Slots {
-    /// The tenant's own limit comes first: sandboxes that wait for it take no place of other tenants.
+    /// The tenant's own limit comes first: sandboxes that wait for it take no slot from other tenants.
     async fn take(&self, tenant: &TenantId) -> (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePermit>) {
         let of_tenant = self.tenants.acquire(tenant).await;
         (of_tenant, Arc::clone(&self.all).acquire_owned().await.ok())
@@ -117,20 +117,20 @@ impl Slots {
 /// The unfinished tasks of one sandbox.
 struct BotTasks {
     tasks: Vec<Task>,
-    /// The sandbox, unless it was deleted.
+    /// The sandbox's record; none if the sandbox was deleted.
     record: Option<SandboxRecord>,
     hold: Arc<Hold>,
 }
 
-/// What a sandbox says of its tasks.
+/// What a sandbox reports about its tasks.
 enum Answer {
-    /// The task's next step.
+    /// The next step of each task.
     Steps(Vec<(Task, Step)>),
-    /// The runtime does not answer, which says nothing about any task.
+    /// The runtime does not answer, so nothing is known of any task.
     NoRuntime(RuntimeError),
 }
 
-/// Finds out how to go on with the tasks of one sandbox, and hands each to its supervisor.
+/// Finds out how to continue the tasks of one sandbox, and hands each task to its supervisor.
 async fn reconcile(inner: &Arc<Inner>, slots: &Slots, bot: &BotTasks) {
     let sandbox = bot.record.as_ref().map(|record| record.runtime_id.clone()).unwrap_or_default();
     let (queued, launched): (Vec<_>, Vec<_>) = bot
@@ -139,7 +139,7 @@ async fn reconcile(inner: &Arc<Inner>, slots: &Slots, bot: &BotTasks) {
         .filter(|task| inner.live(task.id).is_none())
         .cloned()
         .partition(|task| task.state == TaskState::Queued);
-    // Certainly never launched: it goes on as if it had just been accepted.
+    // These tasks were certainly never launched: each continues as if it had just been accepted.
     hand_over(inner, bot, &sandbox, queued.into_iter().map(|task| (task, Step::Launch)).collect());
     let Some(tenant) = launched.first().map(|task| task.owner.tenant.clone()) else { return };
     if bot.record.is_none() {
@@ -168,7 +168,7 @@ async fn reconcile(inner: &Arc<Inner>, slots: &Slots, bot: &BotTasks) {
     }
 }
 
-/// Supervises tasks from these steps on.
+/// Starts a supervisor for each task at its step.
 fn hand_over(inner: &Arc<Inner>, bot: &BotTasks, sandbox: &str, steps: Vec<(Task, Step)>) {
     for (task, step) in steps {
         let start = match &step {
@@ -179,12 +179,12 @@ fn hand_over(inner: &Arc<Inner>, bot: &BotTasks, sandbox: &str, steps: Vec<(Task
     }
 }
 
-/// The end of tasks for whose sandbox there is no hope.
+/// Ends tasks whose sandbox cannot come back.
 fn all_lost(tasks: Vec<Task>, reason: LossReason) -> Vec<(Task, Step)> {
     tasks.into_iter().map(|task| (task, lost(reason))).collect()
 }
 
-/// Asks a sandbox about all of its launched tasks at once.
+/// Asks one sandbox about all of its launched tasks at once.
 async fn ask(inner: &Arc<Inner>, sandbox: &str, tasks: Vec<Task>) -> Answer {
     let inspected = timeout(ANSWER_LIMIT, inner.runtime.inspect(sandbox)).await.unwrap_or_else(|_| {
         Err(RuntimeError::Unavailable { detail: format!("it did not answer within {ANSWER_LIMIT:?}") })
@@ -195,7 +195,7 @@ async fn ask(inner: &Arc<Inner>, sandbox: &str, tasks: Vec<Task>) -> Answer {
         Err(error) => return Answer::NoRuntime(error),
     };
     if !found.running || found.paused {
-        // A stopped one may be on its way up or down; a paused one is looked at until it runs again. The supervisors find out.
+        // A stopped sandbox may be starting or stopping; a paused one must be checked until it runs again. The supervisors find out.
         return Answer::Steps(tasks.into_iter().map(|task| (task, Step::Look)).collect());
     }
     let (starting, running): (Vec<_>, Vec<_>) =
@@ -207,7 +207,7 @@ async fn ask(inner: &Arc<Inner>, sandbox: &str, tasks: Vec<Task>) -> Answer {
     Answer::Steps(steps)
 }
 
-/// One question about several tasks of a running sandbox.
+/// Asks a running sandbox about several tasks in one call.
 async fn probe(inner: &Inner, sandbox: &str, found: &Found, tasks: Vec<Task>, fence: bool) -> Vec<(Task, Step)> {
     if tasks.is_empty() {
         return Vec::new();
@@ -216,7 +216,8 @@ async fn probe(inner: &Inner, sandbox: &str, found: &Found, tasks: Vec<Task>, fe
     let findings: Vec<Finding> = match timeout(ANSWER_LIMIT, inner.bridge.probe(sandbox, &asked, fence)).await {
         Ok(Ok(findings)) if findings.len() == tasks.len() => findings,
         refused => {
-            // The engine answers and this sandbox does not, as at its limit of processes. Its tasks can be stopped all the same.
+            // The runtime answers and this sandbox does not, for example because it is at its process limit. Its tasks can still be
+            // stopped.
             let error = refused.map(|result| result.err().map(|error| error.to_string()));
             tracing::warn!(?error, sandbox, tasks = tasks.len(), "a sandbox does not answer yet about its tasks");
             return tasks.into_iter().map(|task| (task, Step::Look)).collect();

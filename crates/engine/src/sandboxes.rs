@@ -1,4 +1,4 @@
-//! One sandbox for each bot: made once, found again, and never made twice at a time.
+//! One sandbox per bot: made once, found again later, and never made twice concurrently.
 
 use std::{
     collections::HashMap,
@@ -21,14 +21,15 @@ use errand_runtime::{
 use errand_store::TaskStore;
 use errand_task::{BotId, Incarnation, SandboxId, SandboxRecord, SandboxSpec, Task, TenantId};
 
-/// For how long a sandbox that was found running is taken to be running still.
+/// How long a sandbox that was found running is assumed to run still.
 const FRESH: Duration = Duration::from_secs(1);
-/// The same while there is a connection into it, which its end would break. It may have been paused.
+/// The same while the server has a connection into the sandbox, which would break if the sandbox ended. Not longer, because the sandbox may
+/// have been paused.
 const FRESH_WHILE_CONNECTED: Duration = Duration::from_secs(30);
 
-/// How long a call waits for another one about the same bot's sandbox.
+/// How long a call waits for another call about the same bot's sandbox.
 const BUSY_LIMIT: Duration = Duration::from_secs(30);
-/// How many sandboxes of a list are looked at at the same time.
+/// How many sandboxes of a list are inspected concurrently.
 const LOOKS: usize = 16;
 /// How many bots are remembered before those without a sandbox are forgotten.
 const REMEMBERED: usize = 1024;
@@ -41,7 +42,7 @@ pub(super) struct Place {
     pub(super) incarnation: Incarnation,
 }
 
-/// What is known of one bot's sandbox. Its lock serializes all that changes it.
+/// What is known of one bot's sandbox. Its lock serializes all changes to that sandbox.
 #[derive(Default)]
 struct Seen {
     place: Option<(Place, Instant)>,
@@ -50,17 +51,17 @@ struct Seen {
 type Key = (TenantId, BotId);
 type Cell = Arc<tokio::sync::Mutex<Seen>>;
 
-/// What is known of all bots' sandboxes.
+/// What is known of the sandboxes of all bots.
 struct SeenAll {
     cells: HashMap<Key, Cell>,
-    /// How many there may be before those that say nothing are removed.
+    /// The number of cells at which those without a sandbox are removed.
     limit: usize,
 }
 
 impl SeenAll {
     fn cell(&mut self, key: Key) -> Cell {
         if self.cells.len() >= self.limit {
-            // Names of bots are free to choose: what only names one must not stay.
+            // Callers choose bot names freely: a cell that only holds a name must not stay.
             self.cells.retain(|_, cell| {
                 Arc::strong_count(cell) > 1 || cell.try_lock().is_ok_and(|seen| seen.place.is_some())
             });
@@ -70,7 +71,7 @@ impl SeenAll {
     }
 }
 
-/// Keeps the sandboxes.
+/// Makes, starts, finds and removes the bots' sandboxes.
 pub(super) struct SandboxKeeper {
     store: Arc<dyn TaskStore>,
     runtime: Arc<dyn Runtime>,
@@ -95,7 +96,7 @@ impl SandboxKeeper {
         Self { store, runtime, bridge, default, allowances, making: Making::new(), seen, reached }
     }
 
-    /// Says that a sandbox runs, for what waits to be removed in it. Where too many wait, the next sweep comes by.
+    /// Announces a running sandbox, so that pending removals in it are done. If the queue is full, the next sweep does them.
     fn reach(&self, record: &SandboxRecord) {
         let _ = self.reached.try_send(record.clone());
     }
@@ -104,19 +105,19 @@ impl SandboxKeeper {
         if self.bridge.is_connected(&place.runtime_id) { FRESH_WHILE_CONNECTED } else { FRESH }
     }
 
-    /// Waits until no other call changes the bot's sandbox: a bounded time, because making one can take long.
+    /// Waits until no other call changes the bot's sandbox. The wait is bounded, because making a sandbox can take long.
     async fn lock(&self, tenant: &TenantId, bot: &BotId) -> Result<OwnedMutexGuard<Seen>, EngineError> {
         let cell = self.seen.lock().unwrap_or_else(PoisonError::into_inner).cell((tenant.clone(), bot.clone()));
         let locked = tokio::time::timeout(BUSY_LIMIT, cell.lock_owned()).await;
         locked.map_err(|_| EngineError::SandboxBusy(bot.clone()))
     }
 
-    /// The specification of a sandbox that nothing was said about.
+    /// The specification of a sandbox when the request gives none.
     fn usual(&self, tenant: &TenantId) -> SandboxSpec {
         self.allowances.of(tenant).sandbox.fit(&self.default)
     }
 
-    /// A running sandbox for a task of this bot. `spec` says how to make it if there is none.
+    /// Returns a running sandbox for a new task of this bot. `spec` says how to make it if there is none.
     pub(super) async fn for_task(
         &self,
         tenant: &TenantId,
@@ -140,14 +141,14 @@ impl SandboxKeeper {
         Ok(place)
     }
 
-    /// The running sandbox of a task that was accepted before. None when the bot's sandbox is another one now, or none.
+    /// Returns the running sandbox of a task that was already accepted. None when the bot now has another sandbox, or none.
     pub(super) async fn for_launch(&self, task: &Task) -> Result<Option<Place>, EngineError> {
         if self.store.sandbox(&task.owner.tenant, &task.owner.bot).await?.is_none_or(|record| record.id != task.sandbox)
         {
             return Ok(None);
         }
         let place = match self.for_task(&task.owner.tenant, &task.owner.bot, None).await {
-            // The task was accepted: its launch waits.
+            // The task was already accepted, so its launch waits instead of failing.
             Err(error @ (EngineError::SandboxBusy(_) | EngineError::TooManyAtOnce { .. })) => {
                 return Err(RuntimeError::Unavailable { detail: error.to_string() }.into());
             }
@@ -156,7 +157,8 @@ impl SandboxKeeper {
         Ok((place.id == task.sandbox).then_some(place))
     }
 
-    /// That a sandbox is one of this server's runtime. Another runtime's id would lead nowhere in this one, which is no sign of its end.
+    /// Checks that a sandbox belongs to this server's runtime. This runtime would not find another runtime's id, and that must not look
+    /// like the end of the sandbox.
     pub(super) fn check(&self, record: &SandboxRecord) -> Result<(), EngineError> {
         if record.runtime == self.runtime.name() {
             return Ok(());
@@ -175,7 +177,7 @@ impl SandboxKeeper {
         }
     }
 
-    /// The bot's sandbox, running: made, started or found.
+    /// Returns the bot's sandbox, running: makes it, starts it or finds it.
     pub(super) async fn ensure(
         &self,
         tenant: &TenantId,
@@ -200,7 +202,7 @@ impl SandboxKeeper {
         Ok((SandboxView { record, state }, place))
     }
 
-    /// Finds the sandbox running, starts it, or makes it again when the runtime has lost it.
+    /// Finds the sandbox running, starts it, or makes it again if the runtime has lost it.
     async fn bring_up(&self, record: SandboxRecord) -> Result<(SandboxRecord, Found), EngineError> {
         self.check(&record)?;
         match self.runtime.inspect(&record.runtime_id).await {
@@ -213,7 +215,7 @@ impl SandboxKeeper {
                 let found = self.runtime.start(&found.runtime_id).await?;
                 Ok((self.complete(record, &found).await?, found))
             }
-            // Its making was begun, and nobody knows what came of it: the name is taken again, whatever was left under it.
+            // An earlier attempt to make it has an unknown result: use the same name again, and take over whatever exists under it.
             Err(RuntimeError::NoSuchSandbox { .. }) if record.runtime_id == record.runtime_name => {
                 let room = self.making.room(&record.tenant).await?;
                 self.create(record, room).await
@@ -226,8 +228,8 @@ impl SandboxKeeper {
         }
     }
 
-    /// The intent is stored before anything is made, under a name made of the id: whatever a crash leaves is found again. `gone` is the
-    /// record whose place it takes.
+    /// Stores the intent before anything is made, under a name derived from the id, so that whatever a crash leaves behind is found again.
+    /// `gone` is the record that the new one replaces.
     async fn make(
         &self,
         tenant: &TenantId,
@@ -236,7 +238,7 @@ impl SandboxKeeper {
         gone: Option<&SandboxRecord>,
     ) -> Result<(SandboxRecord, Found), EngineError> {
         let allowance = self.allowances.of(tenant);
-        // A request was checked before; a sandbox that is made again may be outside of what is allowed by now.
+        // Requests were validated before. A sandbox that is made again may exceed the tenant's current allowance.
         if let Some((field, rule)) = allowance.sandbox.broken_by(&spec).into_iter().next() {
             return Err(EngineError::OutOfBounds { field, rule });
         }
@@ -262,7 +264,7 @@ impl SandboxKeeper {
         self.create(record, room).await
     }
 
-    /// Stores a sandbox that its tenant did not have before.
+    /// Stores a new sandbox, within the tenant's limit.
     async fn add(&self, record: SandboxRecord) -> Result<(), EngineError> {
         let limit = self.allowances.of(&record.tenant).sandboxes;
         let _alone = self.making.counting(&record.tenant).await;
@@ -289,7 +291,8 @@ impl SandboxKeeper {
                 Ok((self.complete(record, &found).await?, found))
             }
             Err(error) => {
-                // Without an answer it may still come into being: the record is kept, so that it is found under its name.
+                // Without an answer from the runtime the sandbox may still come into being: keep the record, so that the sandbox is found
+                // under its name.
                 if !matches!(error, RuntimeError::Unavailable { .. }) {
                     self.store.remove_sandbox(&record.tenant, &record.bot).await?;
                 }
@@ -298,7 +301,7 @@ impl SandboxKeeper {
         }
     }
 
-    /// Fills in what only the runtime knew.
+    /// Completes the record with what only the runtime knew.
     async fn complete(&self, mut record: SandboxRecord, found: &Found) -> Result<SandboxRecord, EngineError> {
         if record.runtime_id != found.runtime_id {
             record.runtime_id.clone_from(&found.runtime_id);
@@ -308,7 +311,8 @@ impl SandboxKeeper {
         Ok(record)
     }
 
-    /// Takes a running container as the bot's sandbox: one that says by its labels whose it may be, or, with `any`, one of nobody.
+    /// Takes a running container as the bot's sandbox. The container's labels must name its tenant; with `any`, a container without such
+    /// labels is accepted too.
     pub(super) async fn adopt(
         &self,
         tenant: &TenantId,
@@ -350,7 +354,7 @@ impl SandboxKeeper {
             id: SandboxId::new(),
             tenant: tenant.clone(),
             bot: bot.clone(),
-            // Secrets are kept in there by those who made it, and nothing here needs to know them.
+            // The container's environment may hold its makers' secrets, and the server has no need to know them.
             spec: SandboxSpec { env: Default::default(), ..found.spec.clone() },
             runtime: self.runtime.name().to_owned(),
             runtime_id: found.runtime_id.clone(),
@@ -443,7 +447,7 @@ fn is_meant_for(found: &Found, tenant: &TenantId, bot: &BotId) -> bool {
     is(LABEL_ADOPT_TENANT, tenant.as_str()) == Some(true) && is(LABEL_ADOPT_BOT, bot.as_str()) != Some(false)
 }
 
-/// Names of the fields in which two specifications differ.
+/// The names of the fields in which two specifications differ.
 fn differing(has: &SandboxSpec, asked: &SandboxSpec) -> Vec<&'static str> {
     [
         ("image", has.image != asked.image),

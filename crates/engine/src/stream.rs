@@ -1,4 +1,4 @@
-//! A log as a stream: from the log in the sandbox as long as it is behind, from memory when it is not.
+//! A log as a stream: read from the sandbox while the reader is behind, and from memory once it has caught up.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,36 +12,36 @@ use errand_bridge::{LogPiece, LogReader, OutputPiece, PackedPiece, Piece};
 use errand_runtime::RuntimeError;
 use errand_task::Task;
 
-/// How often a broken way to the log is tried, and how long to wait before the first time; longer each time.
+/// How often to retry when the log cannot be reached, and how long to wait before the first retry. The wait grows with each retry.
 const BREAKS: u32 = 6;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// What a stream yields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StreamItem {
-    /// Output of one stream, in order. Never empty. Its offset jumps where the log has a gap, and only there.
+    /// Output of one stream, in order. Never empty. Its offset jumps only where the log has a gap.
     Output(OutputPiece),
-    /// The same, as it came from the log.
+    /// Output still compressed, as it came from the log.
     Packed(PackedPiece),
-    /// The task is finished, and all of its output was yielded. The last item.
+    /// The task has finished, and all of its output was yielded. This is the last item.
     Finished(Box<Task>),
 }
 
-/// A log from an offset on. Holds no more than one piece at a time: whoever reads slowly delays only itself.
+/// A log from an offset on. Holds at most one piece at a time, so a slow reader delays only itself.
 pub struct OutputStream {
     inner: Arc<Inner>,
     task: Task,
     live: Option<Arc<LiveTask>>,
     follower: Option<Follower>,
-    /// An open piece of the log in the sandbox.
+    /// The open log in the sandbox.
     reader: Option<LogReader>,
     position: u64,
-    /// How often the way to the log broke since something was last read.
+    /// How often reading the log failed since something was last read.
     breaks: u32,
-    /// Where the memory was last found to begin further on.
+    /// The position at which memory last turned out to begin further on.
     behind_at: Option<u64>,
     follow: bool,
-    /// Where to end, when it is known: the size of the log of a finished task, or the size at the beginning without following.
+    /// Where to end, if known: the size of the log of a finished task, or without following, the size when the stream was opened.
     end: Option<u64>,
     done: bool,
 }
@@ -93,12 +93,13 @@ impl OutputStream {
         Ok(stream)
     }
 
-    /// The task as of the opening.
+    /// The task when the stream was opened.
     pub fn task(&self) -> &Task {
         &self.task
     }
 
-    /// The log from here on. While the way to the sandbox is broken, it is tried a few times: whoever follows need not know of that.
+    /// Opens the log at the current position. Retries a few times while the sandbox cannot be reached, so that a follower does not notice a
+    /// short outage.
     async fn open_log(&mut self) -> Result<LogReader, EngineError> {
         loop {
             match self.try_open_log().await {
@@ -118,10 +119,10 @@ impl OutputStream {
         Ok(self.inner.bridge.read(&sandbox, self.task.id, piece).await?)
     }
 
-    /// The next item; none after the last. Cancel safe.
+    /// The next item; none after the last one. Cancel safe.
     ///
     /// # Errors
-    /// When the log cannot be read. Nothing comes after that.
+    /// When the log cannot be read. The stream has ended then.
     pub async fn next(&mut self) -> Option<Result<StreamItem, EngineError>> {
         if self.done {
             return None;
@@ -158,7 +159,7 @@ impl OutputStream {
                         self.position = reader.gap.map_or(self.position, |gap| gap.past(self.position));
                         self.reader = None;
                         if self.live.is_none() {
-                            // The log ends here, whatever its size was said to be.
+                            // The log ends here, whatever size was reported before.
                             self.end = Some(self.position);
                         }
                     }
@@ -176,7 +177,7 @@ impl OutputStream {
                         return Ok(Some(item));
                     }
                 }
-                // The log had nothing from there on: it was cut, and what it held is nowhere.
+                // The log had nothing from this position on: it was truncated, and the missing bytes exist nowhere.
                 Next::Behind if self.behind_at == Some(self.position) => return Err(EngineError::LogGone),
                 Next::Behind => {
                     self.behind_at = Some(self.position);
@@ -191,7 +192,7 @@ impl OutputStream {
         }
     }
 
-    /// What of this is up to the end. What is packed stays so if all of it is.
+    /// The part of `piece` before the end. Compressed output stays compressed if all of it is before the end.
     fn logged(&mut self, piece: LogPiece) -> Result<Option<StreamItem>, EngineError> {
         Ok(match piece {
             LogPiece::Plain(piece) => self.output(piece),
@@ -200,12 +201,12 @@ impl OutputStream {
         })
     }
 
-    /// What of this is up to the end.
+    /// The part of `piece` before the end.
     fn output(&mut self, piece: OutputPiece) -> Option<StreamItem> {
         let offset = piece.offset;
         let piece = piece.up_to(self.end.unwrap_or(u64::MAX));
         if piece.is_none() {
-            // All that is left up to the end was not kept.
+            // The remaining output up to the end was not kept.
             self.position = self.position.max(offset);
         }
         piece.map(StreamItem::Output)

@@ -1,4 +1,4 @@
-//! What a look into the sandbox means for a task. Pure; live operation and recovery both come through here.
+//! Decides what a finding in the sandbox means for a task. Pure; live operation and recovery both use it.
 
 use std::time::SystemTime;
 
@@ -8,18 +8,18 @@ use errand_task::{Ending, LossReason, ProcessIdentity, StartFailure, TaskState, 
 /// What to do with a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It is over.
+    /// The task has ended.
     End(Ending),
-    /// It is over and may have left processes that nobody watches.
+    /// The task has ended and may have left processes that nothing supervises.
     KillAndEnd(Ending),
-    /// It runs. Its first process, where that is recorded.
+    /// The command runs. Holds its first process, if that is recorded.
     Follow(Option<(ProcessIdentity, SystemTime)>),
     /// Too early to tell: a process may be about to write the exit file.
     LookAgain,
 }
 
-/// Judges a task that is in `state` by what was found in its sandbox. `restarted`: the sandbox is in another life than at the launch.
-/// `sure`: this is not the first such look, and enough time has passed between them.
+/// Judges a task in `state` by what was found in its sandbox. `restarted`: the sandbox has another incarnation than at the launch. `sure`:
+/// this is a second look, and enough time has passed since the first.
 pub(super) fn verdict(state: &TaskState, restarted: bool, finding: &Finding, sure: bool) -> Verdict {
     let starting = match state {
         TaskState::Queued | TaskState::Starting { .. } => true,
@@ -27,10 +27,10 @@ pub(super) fn verdict(state: &TaskState, restarted: bool, finding: &Finding, sur
     };
     let unwatched = |reason| if sure { Verdict::KillAndEnd(Ending::lost(reason)) } else { Verdict::LookAgain };
     match &finding.sentinel {
-        // Whatever stands in the exit file, even a whole result: its writer lives, and says itself how the command ends. A command can
-        // write the file as well, which must not take it out of sight.
+        // The process that supervises the command lives and will report how the command ends, so the contents of the exit file do not
+        // matter, even a complete result. The command can write that file too, and must not escape supervision by doing so.
         _ if finding.supervised && !restarted => Verdict::Follow(finding.process),
-        // The file is written after the first process has ended: an earlier one is forged.
+        // The file is written after the first process has ended. While that process lives, the file must be forged.
         Sentinel::Complete(_) if finding.alive && !restarted => {
             Verdict::KillAndEnd(Ending::lost(LossReason::ExitFileUnreadable))
         }
@@ -42,7 +42,7 @@ pub(super) fn verdict(state: &TaskState, restarted: bool, finding: &Finding, sur
             message: "the launch was cut short before the command ran".to_owned(),
         }),
         Sentinel::Absent if restarted => Verdict::End(Ending::lost(LossReason::SandboxRestarted)),
-        // Never made, or made and removed: nobody can know.
+        // The directory was never made, or it was made and removed: these cannot be told apart.
         Sentinel::Absent if starting && !finding.directory => {
             Verdict::KillAndEnd(Ending::lost(LossReason::LaunchInterrupted))
         }

@@ -1,4 +1,4 @@
-//! Subscriptions, on a real store.
+//! Subscriptions on a real store.
 #![allow(clippy::unwrap_used)]
 
 use std::{pin::pin, sync::Arc, time::Duration};
@@ -12,11 +12,11 @@ use tokio_util::sync::CancellationToken;
 
 use errand_store::conformance::fixtures::{about, all_notifications, at, complete, owner, scope};
 
-/// Long enough for anything here, on any machine.
+/// Long enough for every wait in these tests, on any machine.
 const DEADLINE: Duration = Duration::from_secs(20);
-/// Longer than any test lasts.
+/// Longer than any test takes.
 const LONG: Delivery = Delivery::Exclusive { lease: Duration::from_secs(3600) };
-/// So short that a test can wait for its end.
+/// Short enough for a test to wait until it ends.
 const SHORT: Delivery = Delivery::Exclusive { lease: Duration::from_millis(50) };
 
 struct Bench {
@@ -72,7 +72,7 @@ async fn pending_come_first_then_live_in_order() {
     let mut stream = pin!(bench.notifier.subscribe(scope(&alice()), 0, Delivery::Broadcast));
     let first = take(&mut stream, 3).await;
     assert_eq!(about(&first), pending);
-    // It waits now, and is woken by the commit.
+    // The subscriber waits now; the commit must wake it.
     let (live, made) = tokio::join!(take(&mut stream, 2), bench.complete(alice(), 2));
     assert_eq!(about(&live), made);
 
@@ -107,12 +107,12 @@ async fn a_subscriber_that_lags_behind_loses_nothing() {
     let mut stream = pin!(bench.notifier.subscribe(scope(&alice()), 0, Delivery::Broadcast));
     let mut made = bench.complete(alice(), 1).await;
     assert_eq!(next(&mut stream).await.body.task, made[0]);
-    // More than one batch, and more changes than it is polled for.
+    // More than one batch, and more commits than there are polls.
     made.extend(bench.complete(alice(), 150).await);
     assert_eq!(about(&take(&mut stream, 150).await), made[1..]);
 }
 
-/// Commits while the subscriber is about to wait, again and again: were one missed, nothing would come any more.
+/// Commits again and again while the subscriber is about to wait: if a commit were missed, the stream would hang.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_between_reading_and_waiting_is_not_missed() {
     let bench = Bench::new().await;
@@ -165,7 +165,7 @@ async fn a_lease_that_ended_unacknowledged_comes_back() {
     let mut stream = pin!(bench.notifier.subscribe(scope(&alice()), 0, SHORT));
     let again = next(&mut stream).await;
     assert_eq!((again.body.task, again.deliveries), (made[0], 2));
-    // Also to the same subscriber.
+    // The same subscriber gets it again, too.
     assert_eq!(next(&mut stream).await.deliveries, 3);
 }
 

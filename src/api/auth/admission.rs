@@ -1,6 +1,6 @@
-//! What every request of the three services passes: the gate before the call, and the end of the token's validity during it.
+//! Admits every request of the three services: the gate before the call, and the revocation of the token during it.
 //!
-//! One place ends calls and streams of a token that was revoked, so that no service has to think of it.
+//! This is the one place that ends the calls and streams of a revoked token, so that no service has to check for it.
 
 use std::{
     collections::HashSet,
@@ -76,18 +76,18 @@ where
                     response = call => response?,
                 },
             };
-            // What is not streamed is complete by now.
+            // A response that is not streamed is complete by now.
             Ok(if kind.streams { response.map(|body| Body::new(Watched::new(body, revoked, held))) } else { response })
         })
     }
 }
 
-/// What a token's holder is told when it does not hold any more.
+/// What a caller is told when its token is no longer valid.
 fn over() -> Status {
     Status::unauthenticated("the token was revoked or its rights were changed")
 }
 
-/// Takes the connection's place for an upload, where the call is one.
+/// Takes one of the connection's upload slots if the call is an upload.
 fn upload<B>(kind: Kind, request: &http::Request<B>) -> Result<Option<Held>, Status> {
     match request.extensions().get::<Peer>() {
         Some(peer) if kind.uploads => peer.upload().map(Some),
@@ -95,12 +95,12 @@ fn upload<B>(kind: Kind, request: &http::Request<B>) -> Result<Option<Held>, Sta
     }
 }
 
-/// Which ways a call streams.
+/// In which directions a call streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Kind {
-    /// The client's way.
+    /// The client streams to the server.
     uploads: bool,
-    /// The server's way.
+    /// The server streams to the client.
     streams: bool,
 }
 
@@ -112,7 +112,7 @@ impl Kind {
     }
 }
 
-/// The paths of the calls that stream from the client, and of those that stream to it, as the protocol says.
+/// The paths of the calls in which the client streams, and of those in which the server streams, taken from the protocol's descriptors.
 fn streaming() -> (HashSet<String>, HashSet<String>) {
     let (mut uploads, mut streams) = (HashSet::new(), HashSet::new());
     let files = FileDescriptorSet::decode(proto::DESCRIPTORS).unwrap_or_default().file;
@@ -132,7 +132,7 @@ fn streaming() -> (HashSet<String>, HashSet<String>) {
     (uploads, streams)
 }
 
-/// A stream of answers that ends with UNAUTHENTICATED when the token is revoked, and holds its place until its own end.
+/// A response stream that ends with UNAUTHENTICATED when the token is revoked. It holds its slot until it ends.
 struct Watched {
     body: Body,
     revoked: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
@@ -154,7 +154,7 @@ impl http_body::Body for Watched {
             && revoked.as_mut().poll(context).is_ready()
         {
             self.revoked = None;
-            // What it was made of goes at once.
+            // Drops the original body at once, to free its resources.
             self.body = Body::empty();
             self.held = None;
             let (parts, _) = over().into_http::<Body>().into_parts();

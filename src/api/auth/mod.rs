@@ -1,7 +1,7 @@
-//! Who calls, which bots the caller may use, and how much of the server at a time.
+//! Identifies callers, and limits which bots they may use and how much of the server at a time.
 //!
-//! Owns [`Caller`], the tokens, and the [`Gate`] that every request of the three services passes. Health and reflection have no gate. What
-//! a caller may do with a bot is for the services to ask.
+//! Owns [`Caller`], the tokens, and the [`Gate`] that every request of the three services passes. Health and reflection have no gate. The
+//! services themselves check whether a caller may use a bot.
 
 mod admission;
 mod reload;
@@ -28,7 +28,7 @@ pub(super) use usage::{Held, TenantUse};
 
 use usage::Usage;
 
-/// Who calls.
+/// An identified caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     /// The platform that the caller belongs to.
@@ -40,15 +40,15 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Everybody, where no tokens are configured.
+    /// The caller of every request when no tokens are configured.
     pub fn local() -> Self {
         Self { tenant: TenantId::local(), bots: BotFilter::All, may_adopt_any: false }
     }
 
-    /// The caller that the gate found.
+    /// The caller that the gate attached to the request.
     ///
     /// # Errors
-    /// UNAUTHENTICATED when the request came by no gate.
+    /// UNAUTHENTICATED when the request did not pass the gate.
     pub(super) fn of<T>(request: &Request<T>) -> Result<Self, Status> {
         request.extensions().get().cloned().ok_or_else(|| Status::unauthenticated("the request has no caller"))
     }
@@ -66,7 +66,7 @@ impl Caller {
     }
 }
 
-/// Lets a request pass, or turns it away. Cheap to clone.
+/// Admits or refuses requests. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Gate {
     parts: Arc<Parts>,
@@ -74,19 +74,19 @@ pub(super) struct Gate {
 
 struct Parts {
     tokens: Option<Tokens>,
-    /// Who everybody is where there are no tokens.
+    /// The caller of every request when there are no tokens.
     local: Caller,
     readiness: Readiness,
     usage: Usage,
 }
 
-/// A request that may pass.
+/// An admitted request.
 struct Admitted {
     caller: Caller,
     usage: Arc<TenantUse>,
-    /// Its place among the tenant's calls.
+    /// The request's slot among the tenant's calls.
     held: Held,
-    /// Cancelled when the token does not hold any more; none where there are no tokens.
+    /// Cancelled when the token is no longer valid; none when there are no tokens.
     revoked: Option<CancellationToken>,
 }
 
@@ -103,7 +103,7 @@ impl Gate {
 
     fn admit<B>(&self, request: &http::Request<B>) -> Result<Admitted, Status> {
         let Parts { tokens, local, readiness, usage } = &*self.parts;
-        // Who may not come in does not learn either how the server is.
+        // Check the token before readiness: a caller without a valid token must not learn the server's state.
         let (caller, revoked, limits) = match tokens {
             None => (local.clone(), None, usage.usual()),
             Some(tokens) => {

@@ -1,7 +1,7 @@
-//! The tokens file is read again when it changes, and on SIGHUP.
+//! Reloads the tokens file when it changes, and on SIGHUP.
 //!
-//! The file is looked at each second: a look costs less than a watch that must follow directories, links and remounts, as Kubernetes
-//! swaps them. A file that is wrong changes nothing, and that is logged.
+//! The file is polled every second. Polling costs less than a watch, which would have to follow the directories, links and remounts that
+//! Kubernetes swaps. An invalid file changes nothing and is logged.
 
 use std::{
     fs, io,
@@ -15,15 +15,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::Tokens;
 
-/// How often the file is looked at.
+/// How often the file is checked.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// By what a changed file is known, also one of the same size that was written within the same moment: its device, its inode, its length,
-/// and when it and its inode were changed.
+/// Identifies a version of the file by its device, its inode, its length, and the modification times of the file and the inode. This
+/// detects even a file of the same size that was written in the same moment.
 type Stamp = [i64; 7];
 
 impl Tokens {
-    /// Keeps to the file until `end` is cancelled. `changed` is called after each change.
+    /// Follows the file until `end` is cancelled. Calls `changed` after each change.
     pub async fn follow(self, file: PathBuf, mut hangup: Signal, end: CancellationToken, changed: impl Fn(&Self)) {
         let mut last: Option<Result<Stamp, io::ErrorKind>> = None;
         loop {

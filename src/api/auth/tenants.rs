@@ -1,4 +1,4 @@
-//! The tables `[tenants.NAME]` of the tokens file: what is otherwise for one tenant than the server's settings say.
+//! The tables `[tenants.NAME]` of the tokens file: one tenant's exceptions from the server's settings.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use super::RequestLimits;
 use errand_engine::TenantRules;
 use errand_task::{Patterns, TenantId, byte_size};
 
-/// The keys of a table.
+/// The keys that a table may have.
 const KEYS: [&str; 8] = [
     "max_memory_bytes",
     "max_cpus",
@@ -20,7 +20,7 @@ const KEYS: [&str; 8] = [
     "max_connections",
 ];
 
-/// What was set for a tenant.
+/// The exceptions set for a tenant.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct TenantEntry {
     pub(super) rules: TenantRules,
@@ -29,7 +29,7 @@ pub(super) struct TenantEntry {
 }
 
 impl TenantEntry {
-    /// The server's limits with the tenant's in their place.
+    /// The server's limits, overridden by the tenant's.
     pub(super) fn over(&self, usual: RequestLimits) -> RequestLimits {
         RequestLimits {
             requests_per_second: self.max_requests_per_second.unwrap_or(usual.requests_per_second),
@@ -39,7 +39,7 @@ impl TenantEntry {
     }
 }
 
-/// Reads all tables; what is wrong with them goes to `problems`.
+/// Reads all tables. Adds what is wrong with them to `problems`.
 pub(super) fn read(tables: Option<&Value>, problems: &mut Vec<String>) -> HashMap<TenantId, TenantEntry> {
     let tables = match tables {
         None => return HashMap::new(),
@@ -89,7 +89,7 @@ fn entry(table: &Table, wrong: &mut impl FnMut(String)) -> TenantEntry {
     }
 }
 
-/// What a field holds, if it is there and right.
+/// The value of a field, if it is present and valid.
 fn checked<T>(
     field: Option<(Value, String)>,
     read: impl FnOnce(&Value) -> Option<T>,

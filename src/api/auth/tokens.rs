@@ -1,4 +1,4 @@
-//! The tokens file: which tokens there are, and what each may do. The tokens themselves are not in it, only their hashes.
+//! The tokens file: which tokens exist and what each may do. The file holds only the tokens' hashes.
 
 use std::{
     collections::HashMap,
@@ -23,13 +23,13 @@ use errand_task::{BotId, TenantId};
 /// SHA-256 of a token.
 type Hash = [u8; 32];
 
-/// The known tokens, which can be replaced while the server runs. Cheap to clone; clones share them.
+/// The known tokens, which can be replaced while the server runs. Clones share them and are cheap.
 #[derive(Clone)]
 pub struct Tokens {
     current: Arc<RwLock<Arc<File>>>,
 }
 
-/// What one reading of the file said.
+/// The contents of the file as last read.
 struct File {
     entries: Vec<(Hash, Entry)>,
     tenants: HashMap<TenantId, TenantEntry>,
@@ -38,15 +38,15 @@ struct File {
 /// What a token may do.
 struct Entry {
     caller: Caller,
-    /// Cancelled when that does not hold any more.
+    /// Cancelled when the token is no longer valid.
     revoked: CancellationToken,
 }
 
-/// What is known of a token.
+/// A known token, as the gate sees it.
 pub(super) struct Known {
     pub(super) caller: Caller,
     pub(super) revoked: CancellationToken,
-    /// What was set for its tenant.
+    /// The exceptions set for the token's tenant.
     pub(super) tenant: TenantEntry,
 }
 
@@ -74,7 +74,7 @@ impl Tokens {
     /// Reads a tokens file.
     ///
     /// # Errors
-    /// Everything that is wrong with it, at once.
+    /// Everything that is wrong with the file, at once.
     pub fn read(path: &Path) -> Result<Self, TokensError> {
         let said =
             |error: io::Error| TokensError { problems: vec![format!("{}: cannot be read: {error}", path.display())] };
@@ -87,7 +87,7 @@ impl Tokens {
     /// Reads the text of a tokens file.
     ///
     /// # Errors
-    /// Everything that is wrong with it, at once.
+    /// Everything that is wrong with the text, at once.
     pub fn parse(text: &str) -> Result<Self, TokensError> {
         let table: Table = text.parse().map_err(|error: toml::de::Error| {
             let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
@@ -121,13 +121,13 @@ impl Tokens {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What was set for tenants beside the server's own settings.
+    /// The tenants' exceptions from the server's own settings.
     pub fn tenant_rules(&self) -> HashMap<TenantId, TenantRules> {
         self.file().tenants.iter().map(|(tenant, entry)| (tenant.clone(), entry.rules.clone())).collect()
     }
 
-    /// Takes over what another reading of the file said. Tokens that are gone or may do something else are revoked, and with them what
-    /// they had begun; returned is how many those are.
+    /// Replaces the tokens with those of `read`. Tokens that are gone or have other rights are revoked, and so are the calls that they
+    /// began. Returns the number of revoked tokens.
     pub(super) fn replace(&self, read: Self) -> usize {
         let (read, before) = (read.file(), self.file());
         let kept = |hash: &Hash, caller: &Caller| {
@@ -147,13 +147,13 @@ impl Tokens {
         let over: Vec<_> =
             before.entries.iter().filter(|(hash, old)| !stays(old, hash)).map(|(_, old)| old.revoked.clone()).collect();
         let file = Arc::new(File { tenants: read.tenants.clone(), entries });
-        // First nobody comes in any more, then what is inside ends.
+        // Replace the tokens first, so that no new call begins, then end the running calls.
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = file;
         over.iter().for_each(CancellationToken::cancel);
         over.len()
     }
 
-    /// Whose token this is. Takes the same time for every token of the same length, known or not.
+    /// Looks up a token. Takes the same time for every token of the same length, known or not.
     pub(super) fn known(&self, token: &str) -> Option<Known> {
         let file = self.file();
         let hash: Hash = Sha256::digest(token.as_bytes()).into();
@@ -186,7 +186,7 @@ fn token_tables<'a>(table: &'a Table, problems: &mut Vec<String>) -> Vec<&'a Val
     }
 }
 
-/// One entry; none when something is wrong with it.
+/// Reads one entry; none when something is wrong with it.
 fn read_entry(number: usize, entry: &Value, problems: &mut Vec<String>) -> Option<(Hash, Caller)> {
     let Value::Table(entry) = entry else {
         problems.push(format!("token {number}: must be a table with tenant and sha256"));
@@ -213,7 +213,7 @@ fn read_entry(number: usize, entry: &Value, problems: &mut Vec<String>) -> Optio
         Some(Value::String(text)) => {
             let hash = parse_hash(text);
             if hash.is_none() {
-                // What was given may be a token in the clear: it is not repeated.
+                // The value may be a token in clear text, so the message does not repeat it.
                 wrong("sha256: must be the 64 hexadecimal digits of the token's SHA-256".to_owned());
             }
             hash
@@ -359,7 +359,7 @@ mod tests {
         );
         assert!(tokens.known("goes").is_none() && tokens.known("comes").is_some());
         assert!(!tokens.known("changes").unwrap().revoked.is_cancelled(), "with its new rights it is right");
-        // Also over several changes.
+        // A token that stayed through one change is revoked by a later one.
         tokens.replace(file(&[("stays", "adopt = true")]));
         assert!(stays.is_cancelled() && tokens.known("stays").unwrap().caller.may_adopt_any);
     }

@@ -1,6 +1,6 @@
-//! How much of the server each tenant uses at a time: requests in a second, calls, connections, subscriptions of a bot.
+//! Counts how much of the server each tenant uses at a time: requests per second, calls, connections, subscriptions per bot.
 //!
-//! Owns the counts. A place that is taken is held by a [`Held`], and free again when that is dropped.
+//! Owns the counts. A [`Held`] holds one slot; dropping it frees the slot.
 
 use std::{
     collections::HashMap,
@@ -16,25 +16,25 @@ use tonic::Status;
 use crate::api::status;
 use errand_task::{BotId, TenantId};
 
-/// When to try again what another call's end makes room for.
+/// When to retry after a limit was reached that the end of another call relieves.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
-/// For how long a tenant may save up requests that it did not make.
+/// For how long a tenant may save up unused requests.
 const BURST: Duration = Duration::from_secs(2);
 
 /// How much of the server a tenant may use at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestLimits {
-    /// Requests in a second. Twice as many may come at once.
+    /// Requests per second. Twice as many may come at once.
     pub requests_per_second: u32,
-    /// Calls at the same time, streams and waits among them.
+    /// Concurrent calls, including streams and waits.
     pub calls: u32,
-    /// Subscriptions of one bot at the same time.
+    /// Concurrent subscriptions of one bot.
     pub subscriptions_per_bot: u32,
-    /// Connections at the same time.
+    /// Concurrent connections.
     pub connections: u32,
 }
 
-/// What all tenants use.
+/// The usage of all tenants.
 pub(super) struct Usage {
     usual: RequestLimits,
     tenants: Mutex<HashMap<TenantId, Arc<TenantUse>>>,
@@ -45,12 +45,12 @@ impl Usage {
         Self { usual, tenants: Mutex::default() }
     }
 
-    /// The limits of a tenant that nothing else was said about.
+    /// The limits of a tenant without exceptions.
     pub(super) fn usual(&self) -> RequestLimits {
         self.usual
     }
 
-    /// What a tenant uses. Tenants are those of the tokens file: there are few, and they are kept.
+    /// The usage of one tenant. Entries are never removed: the tenants come from the tokens file, so there are few.
     pub(super) fn of(&self, tenant: &TenantId) -> Arc<TenantUse> {
         let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
         match tenants.get(tenant) {
@@ -60,7 +60,7 @@ impl Usage {
     }
 }
 
-/// What one tenant uses.
+/// The usage of one tenant.
 #[derive(Debug, Default)]
 pub(in crate::api) struct TenantUse {
     requests: Mutex<Option<Bucket>>,
@@ -69,7 +69,7 @@ pub(in crate::api) struct TenantUse {
     subscriptions: Mutex<HashMap<BotId, Arc<AtomicU32>>>,
 }
 
-/// Requests that may be made now.
+/// Requests that the tenant may make now.
 #[derive(Debug, Clone, Copy)]
 struct Bucket {
     left: f64,
@@ -80,7 +80,7 @@ impl TenantUse {
     /// Counts a request.
     ///
     /// # Errors
-    /// RESOURCE_EXHAUSTED with the time until the next may come.
+    /// RESOURCE_EXHAUSTED with the time until the next request is allowed.
     pub(super) fn count_request(&self, limits: &RequestLimits, now: Instant) -> Result<(), Status> {
         let rate = f64::from(limits.requests_per_second);
         let most = rate * BURST.as_secs_f64();
@@ -98,7 +98,7 @@ impl TenantUse {
         Ok(())
     }
 
-    /// Takes a place among the tenant's calls.
+    /// Takes one of the tenant's call slots.
     ///
     /// # Errors
     /// RESOURCE_EXHAUSTED.
@@ -106,7 +106,7 @@ impl TenantUse {
         Held::take(&self.calls, limits.calls).ok_or_else(|| full("tenant", "calls of the tenant", limits.calls))
     }
 
-    /// Takes a place among the tenant's connections.
+    /// Takes one of the tenant's connection slots.
     ///
     /// # Errors
     /// RESOURCE_EXHAUSTED.
@@ -115,14 +115,14 @@ impl TenantUse {
         taken.ok_or_else(|| full("tenant", "connections of the tenant", limits.connections))
     }
 
-    /// Takes a place among a bot's subscriptions.
+    /// Takes one of a bot's subscription slots.
     ///
     /// # Errors
     /// RESOURCE_EXHAUSTED.
     pub(in crate::api) fn subscribe(&self, bot: &BotId, limit: u32) -> Result<Held, Status> {
         let mut subscriptions = self.subscriptions.lock().unwrap_or_else(PoisonError::into_inner);
         if !subscriptions.contains_key(bot) {
-            // Names of bots are free to choose: only those that have subscriptions stay.
+            // Callers choose bot names freely, so only bots with subscriptions are remembered.
             subscriptions.retain(|_, count| count.load(Ordering::Relaxed) > 0);
         }
         let count = subscriptions.entry(bot.clone()).or_default();
@@ -135,14 +135,14 @@ fn full(subject: &str, what: &str, limit: u32) -> Status {
     status::exhausted(subject, &format!("{limit} {what}"), &message, Some(RETRY_DELAY))
 }
 
-/// A place that is taken until this is dropped.
+/// A slot that stays taken until this is dropped.
 #[derive(Debug)]
 pub(in crate::api) struct Held {
     count: Arc<AtomicU32>,
 }
 
 impl Held {
-    /// A place, where fewer than `limit` are taken.
+    /// Takes a slot if fewer than `limit` are taken.
     pub(in crate::api) fn take(count: &Arc<AtomicU32>, limit: u32) -> Option<Self> {
         let more = |taken: u32| (taken < limit).then_some(taken + 1);
         count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;

@@ -1,10 +1,10 @@
-//! A file on the wire.
+//! Converts a file's description to the wire type.
 
 use super::{count, timestamp};
 use errand_proto::v1;
 use errand_task::{FileEntry, FileKind};
 
-/// What is known of a file.
+/// Converts a file's description.
 pub(in crate::api) fn file(entry: FileEntry) -> v1::FileEntry {
     let name = String::from_utf8_lossy(&entry.name);
     v1::FileEntry {

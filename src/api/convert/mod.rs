@@ -1,4 +1,4 @@
-//! From the domain to the wire types. Total: every value of the domain has one on the wire.
+//! Converts the domain's types to the wire types. Total: every value of the domain has a counterpart on the wire.
 
 mod file;
 mod outcome;
@@ -16,7 +16,7 @@ pub(super) use outcome::outcome;
 pub(super) use sandbox::sandbox;
 pub(super) use task::{status, task, wanted_status};
 
-/// A notification with its text.
+/// Converts a notification, including its text.
 pub(super) fn notification(notification: Notification) -> v1::Notification {
     let Notification { sequence, body, acknowledged_at, deliveries } = notification;
     let text = body.text();
@@ -63,17 +63,17 @@ fn stall(stall: Stall) -> v1::Stall {
     }
 }
 
-/// A moment of the system's clock.
+/// Converts a time of the system's clock.
 pub(super) fn timestamp(moment: SystemTime) -> prost_types::Timestamp {
     moment.into()
 }
 
-/// A duration; one that is longer than the wire format knows is its longest.
+/// Converts a duration. One that is longer than the wire format allows becomes the longest allowed.
 fn duration(duration: Duration) -> prost_types::Duration {
     prost_types::Duration::try_from(duration).unwrap_or(prost_types::Duration { seconds: i64::MAX, nanos: 0 })
 }
 
-/// A count or a position, for which the wire has signed numbers.
+/// Converts a count or a position to the wire's signed numbers.
 pub(super) fn count(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -1,11 +1,11 @@
-//! How a command ended, on the wire.
+//! Converts outcomes to the wire type.
 
 use super::{count, duration};
 use errand_proto::v1::{self, outcome::Kind};
 use errand_task::{LossReason, MemoryKills, Outcome, Signal, StartFailure, StopCause};
 
-/// An outcome with the number that a shell would show, and with what was killed for want of memory. Its texts are bounded here as well:
-/// records of older servers hold longer ones.
+/// Converts an outcome, including the exit code that a shell would show and the processes killed for lack of memory. Bounds its texts
+/// again, because records of older servers hold longer ones.
 pub(in crate::api) fn outcome(outcome: &Outcome, kills: MemoryKills) -> v1::Outcome {
     let outcome = &outcome.clone().bounded();
     let kind = match outcome {
@@ -33,12 +33,12 @@ pub(in crate::api) fn outcome(outcome: &Outcome, kills: MemoryKills) -> v1::Outc
     v1::Outcome { kind: Some(kind), shell_exit_code: outcome.shell_exit_code(), out_of_memory }
 }
 
-/// A stop that came too late.
+/// Converts a stop that came too late.
 pub(in crate::api) fn stop_request(cause: &StopCause) -> v1::StopRequest {
     v1::StopRequest { by: cause.by().to_owned(), reason: reason(cause) }
 }
 
-/// The caller's own words, where there are any.
+/// The caller's own reason, if there is one.
 fn reason(cause: &StopCause) -> String {
     match cause {
         StopCause::Request { reason } => reason.clone(),

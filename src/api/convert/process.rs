@@ -1,15 +1,15 @@
-//! What kind of process a command is and what it used, on the wire.
+//! Converts a command's process settings and its resource usage to the wire types.
 
 use super::{count, duration};
 use errand_proto::v1;
 use errand_task::{Gap, Reads, ResourceLimits, ResourceUsage, TerminalSize, Waiting};
 
-/// The size of a terminal.
+/// Converts the size of a terminal.
 pub(super) fn terminal_size(size: TerminalSize) -> v1::TerminalSize {
     v1::TerminalSize { rows: i32::from(size.rows), columns: i32::from(size.columns) }
 }
 
-/// Limits; none where none is set.
+/// Converts resource limits; none when none is set.
 pub(super) fn limits(limits: ResourceLimits) -> Option<v1::ResourceLimits> {
     (limits != ResourceLimits::default()).then(|| v1::ResourceLimits {
         open_files: limits.open_files.map(count),
@@ -22,7 +22,7 @@ pub(super) fn limits(limits: ResourceLimits) -> Option<v1::ResourceLimits> {
     })
 }
 
-/// What a command used.
+/// Converts what a command used.
 pub(super) fn usage(usage: ResourceUsage) -> v1::ResourceUsage {
     v1::ResourceUsage {
         user_cpu: Some(duration(usage.user_cpu)),
@@ -33,12 +33,12 @@ pub(super) fn usage(usage: ResourceUsage) -> v1::ResourceUsage {
     }
 }
 
-/// Output that was not kept.
+/// Converts a gap in the output.
 pub(super) fn gap(gap: Gap) -> v1::OutputGap {
     v1::OutputGap { start: count(gap.start), end: count(gap.end) }
 }
 
-/// A process that waits for input.
+/// Converts a process that waits for input.
 pub(super) fn waiting(waiting: Waiting) -> v1::WaitingProcess {
     let reads = match waiting.reads {
         Reads::Terminal => v1::InputSource::Terminal,

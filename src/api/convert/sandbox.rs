@@ -1,16 +1,16 @@
-//! A sandbox on the wire.
+//! Converts a sandbox to the wire type.
 
 use super::{count, timestamp};
 use errand_engine::{BridgeState, SandboxState, SandboxView};
 use errand_proto::v1;
 use errand_task::SandboxSpec;
 
-/// A sandbox as the runtime sees it now. `bridge` is what launches commands in it, as far as that is known.
+/// Converts a sandbox and its current state. `bridge` is the kind of bridge that it has, if known.
 pub(in crate::api) fn sandbox(view: SandboxView, bridge: Option<BridgeState>) -> v1::Sandbox {
     let (bridge, bridge_detail) = bridge.map(|bridge| (bridge.name.to_owned(), bridge.detail)).unwrap_or_default();
     let SandboxView { mut record, state } = view;
     if record.adopted {
-        // Records of earlier versions hold it, and it is no business of those who use the container.
+        // Records of earlier versions hold the container's own environment, which users of the container have no need to see.
         record.spec.env.clear();
     }
     v1::Sandbox {

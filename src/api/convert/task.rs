@@ -1,4 +1,4 @@
-//! A task on the wire.
+//! Converts a task to the wire type.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use super::{count, duration, outcome, process, stall, timestamp};
 use errand_proto::v1::{self, TaskStatus};
 use errand_task::{MemoryKills, Program, Status, Stdin, Task};
 
-/// A task.
+/// Converts a task.
 pub(in crate::api) fn task(task: Task) -> v1::Task {
     let status = status(task.status());
     let outcome_of_state = task.state.outcome().map(|ended| outcome(ended, task.memory_kills));
@@ -55,7 +55,7 @@ pub(in crate::api) fn task(task: Task) -> v1::Task {
     }
 }
 
-/// A status.
+/// Converts a status.
 pub(in crate::api) fn status(status: Status) -> TaskStatus {
     match status {
         Status::Queued => TaskStatus::Queued,
@@ -71,7 +71,7 @@ pub(in crate::api) fn status(status: Status) -> TaskStatus {
     }
 }
 
-/// The status that a caller asks for; none for the unspecified one.
+/// The status that a caller asks for; none for the unspecified value.
 pub(in crate::api) fn wanted_status(wanted: TaskStatus) -> Option<Status> {
     Status::ALL.into_iter().find(|known| status(*known) == wanted)
 }

@@ -1,4 +1,4 @@
-//! Numbers that the wire cannot hold, and sizes that nothing on it may have.
+//! Numbers that the wire cannot represent, and messages that must not become too large.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 use std::time::{Duration, UNIX_EPOCH};
@@ -13,10 +13,10 @@ use errand_task::{
     StopCause, Task, TaskId, TaskSpec, TaskState, Waiting,
 };
 
-/// The most bytes of a notification.
+/// The most bytes of an encoded notification.
 const LIMIT: usize = 64 * 1024;
 
-/// Texts of every size, of characters that take much room as they are, escaped, or as JSON.
+/// Texts of every size, with characters that take much space as they are, escaped, or as JSON.
 fn hostile() -> impl Strategy<Value = String> {
     let character = select(vec!['a', '"', '&', '<', '\n', '\0', '\u{fffd}', '\u{10ffff}', '…']);
     let long = (character, prop_oneof![0..300_usize, 0..5000_usize, Just(2_500_000)])
@@ -61,7 +61,7 @@ prop_compose! {
             None => TaskState::Queued,
         };
         let stall = Stall { since: UNIX_EPOCH, silent_for: Duration::MAX, last_line, waiting: Some(process) };
-        // As it is stored.
+        // The form in which it is stored.
         serde_json::from_value(serde_json::json!({
             "id": TaskId::new(),
             "owner": { "tenant": "t", "bot": name, "session": name },
@@ -129,7 +129,7 @@ fn the_worst_of_every_text_fits_into_64_kib() {
                 "waiting": { "pid": 1, "command": huge, "reads": "stdin" } },
         }))
         .unwrap();
-        // As an older server may have stored it.
+        // The form in which an older server may have stored it.
         let made = made.bounded();
         assert!(made.output_truncated && made.description.ends_with('…'));
         let sent = on_the_wire(made).encoded_len();

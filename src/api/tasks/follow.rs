@@ -1,4 +1,4 @@
-//! StreamOutput, and what it shares with RunTask: a log in parts that fit into messages, ended by the task's end or the server's.
+//! StreamOutput, and what it shares with RunTask: a log in parts that fit into messages. The stream ends when the task or the server ends.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -15,19 +15,19 @@ use errand_engine::{OutputStream, StreamItem};
 use errand_proto::v1::{OutputPart, StreamOutputResponse, stream_output_response::Event};
 use errand_task::Task;
 
-/// How long streams go on after the server's end has begun: the tasks that it stopped end in the same moment, and those who watch them
-/// shall learn it.
+/// How long streams continue after shutdown has begun. The tasks that the shutdown stops end at the same time, and this lets their
+/// followers learn of it.
 const LAST_WORDS: Duration = Duration::from_millis(300);
 
 /// What a log yields.
 pub(super) enum Piece {
     /// More output.
     Output(OutputPart),
-    /// The task is finished, and all of its output was yielded. The last piece.
+    /// The task has finished, and all of its output was yielded. This is the last piece.
     Finished(Box<Task>),
 }
 
-/// A log on its way to a client. Holds one piece of the log.
+/// A log that is being sent to a client. Holds at most one piece of the log.
 pub(super) struct Log {
     output: OutputStream,
     parts: output::Parts,
@@ -40,10 +40,10 @@ impl Log {
         Self { output, parts: output::Parts::new(format), ready: VecDeque::new(), shutdown }
     }
 
-    /// The next piece; none after the last. Cancel safe.
+    /// The next piece; none after the last one. Cancel safe.
     ///
     /// # Errors
-    /// When the log cannot be read, or the server ends. Nothing comes after that.
+    /// When the log cannot be read, or the server shuts down. The stream has ended then.
     pub(super) async fn next(&mut self) -> Result<Option<Piece>, Status> {
         loop {
             if let Some(piece) = self.ready.pop_front() {
@@ -65,7 +65,7 @@ impl Log {
                     self.ready.extend(self.parts.finish().map(Piece::Output));
                     self.ready.push_back(Piece::Finished(task));
                 }
-                // The beginning of a character is not shown: the log goes on, and so can the reader, from there.
+                // An incomplete character is not shown: the log continues, and the reader can continue from there.
                 None => return Ok(None),
             }
         }

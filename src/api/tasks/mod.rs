@@ -34,11 +34,11 @@ impl Tasks {
 
 type Events<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-/// A page of this many tasks or fewer is converted in less time than it takes to hand it to another thread.
+/// A page of at most this many tasks is converted faster than it could be handed to another thread.
 const SMALL_PAGE: usize = 32;
 
-/// Tasks as callers see them. A large page is converted on a thread of its own: the server's worker threads are few, and every other
-/// tenant's calls would wait for it.
+/// Converts tasks for the caller. A large page is converted on a blocking thread: the server has few worker threads, and the calls of all
+/// other tenants would wait.
 async fn converted(tasks: Vec<Task>) -> Result<Vec<v1::Task>, Status> {
     if tasks.len() <= SMALL_PAGE {
         return Ok(tasks.into_iter().map(convert::task).collect());
@@ -81,13 +81,13 @@ impl TaskService for Tasks {
             caller.may_use(bot)?;
         }
         let limit = query.limit;
-        // One more than is shown tells whether there is another page.
+        // One more task than shown, to know whether there is another page.
         query.limit += 1;
         let found = self.parts.engine.task_page(query).await.map_err(status::engine)?;
         let mut tasks = converted(found.tasks).await?;
         let more = page::cut(&mut tasks, limit);
         let last = tasks.last().filter(|_| more);
-        // Behind what is shown; or, where it was looked far and found little, behind what was looked at.
+        // The next page begins after the last entry shown. If the store searched far and found little, it begins where the search stopped.
         let next_page_token =
             last.map(|task| page::token(&task.task_id)).or(found.next.map(page::token)).unwrap_or_default();
         Ok(Response::new(ListTasksResponse { tasks, next_page_token }))

@@ -1,4 +1,4 @@
-//! RunTask: a command with its output, until it ends or moves to the background.
+//! RunTask: runs a command and streams its output, until the command ends or moves to the background.
 
 use std::sync::Arc;
 
@@ -25,14 +25,15 @@ pub(super) async fn run(
     let validate::Run { start, background_after, stop_on_disconnect, format, acknowledge } = request;
     let (guarded, guard) = oneshot::channel();
     let starting = Arc::clone(&parts);
-    // In a task of its own: a client that goes during the start must not leave a command behind that it wanted stopped.
+    // Runs in its own tokio task, so that a client that disconnects during the start does not leave a command behind that it wanted
+    // stopped.
     parts.tracker.spawn(async move {
         let started = starting.engine.start(start).await;
         let guarded_start = started.map(|started| {
             let guard = stop_on_disconnect.then(|| Disconnect::new(&starting, &started.task));
             (started, guard)
         });
-        // When nobody takes it, the guard is dropped, and does its work.
+        // If the receiver is gone, the guard is dropped and stops the task.
         let _ = guarded.send(guarded_start);
     });
     let started = guard.await.map_err(|_| status::shutting_down())?;
@@ -43,7 +44,7 @@ pub(super) async fn run(
     let output = match opened {
         Ok(output) => output,
         Err(status) => {
-            // The client is there, and is told: this is no disconnect.
+            // The client is still connected and gets the error: this is not a disconnect.
             if let Some(disconnect) = disconnect {
                 disconnect.disarm();
             }
@@ -56,7 +57,7 @@ pub(super) async fn run(
     Ok(stream::unfold(state, State::next))
 }
 
-/// A task named by its own record.
+/// A reference to a task, from its own record.
 fn reference(task: &Task) -> TaskRef {
     TaskRef {
         tenant: task.owner.tenant.clone(),
@@ -66,15 +67,15 @@ fn reference(task: &Task) -> TaskRef {
     }
 }
 
-/// Where a stream stands.
+/// The state of a stream.
 enum State {
     /// Nothing was yielded yet.
     Accepted(Box<Task>, Box<Running>),
-    /// Output is yielded.
+    /// Output is being yielded.
     Running(Box<Running>),
-    /// `finished` was handed over, and its notification is still to be acknowledged.
+    /// `finished` was yielded, and its notification is still to be acknowledged.
     Finished(Arc<Parts>, Box<Task>),
-    /// Nothing more comes.
+    /// The stream has ended.
     Over,
 }
 
@@ -86,7 +87,7 @@ impl State {
             }
             Self::Running(running) => Some(running.next().await),
             Self::Finished(parts, task) => {
-                // The answer is out, and a second notice does no harm: what failed was logged, and the client is not bothered.
+                // The client has its answer, and a second notification does no harm. The failure is logged, so the client is not told.
                 let _ = parts.acknowledge_completion(&task).await;
                 None
             }
@@ -108,7 +109,7 @@ struct Running {
 impl Running {
     async fn next(mut self: Box<Self>) -> (Result<RunTaskResponse, Status>, State) {
         let piece = tokio::select! {
-            // The time first: a command that never pauses would else never move to the background.
+            // The deadline comes first: otherwise a command that prints without pause would never move to the background.
             biased;
             () = sleep_until(self.deadline) => None,
             piece = self.log.next() => Some(piece),
@@ -134,7 +135,7 @@ impl Running {
         (answer, next)
     }
 
-    /// The stream ends by itself: whatever becomes of the client, it does not end the task any more.
+    /// Called when the stream ends normally: a disconnect no longer stops the task.
     fn disarm(&mut self) {
         if let Some(disconnect) = self.disconnect.take() {
             disconnect.disarm();
@@ -146,7 +147,7 @@ fn event(event: Event) -> Result<RunTaskResponse, Status> {
     Ok(RunTaskResponse { event: Some(event) })
 }
 
-/// Stops a task when it is dropped: the stream that held it was dropped before its end, so the client has gone.
+/// Stops a task when dropped. The stream that holds it was dropped before its end, so the client has disconnected.
 struct Disconnect {
     parts: Arc<Parts>,
     reference: Option<TaskRef>,
@@ -154,7 +155,7 @@ struct Disconnect {
 }
 
 impl Disconnect {
-    /// Must be made inside the async runtime, on which the stop will run.
+    /// Must be called inside the async runtime, which will run the stop.
     fn new(parts: &Arc<Parts>, task: &Task) -> Self {
         Self { parts: Arc::clone(parts), reference: Some(reference(task)), runtime: Handle::current() }
     }
@@ -167,7 +168,7 @@ impl Disconnect {
 impl Drop for Disconnect {
     fn drop(&mut self) {
         let Some(reference) = self.reference.take() else { return };
-        // Connections also end because the server does.
+        // Connections also end when the server shuts down, which must not stop the task.
         if self.parts.shutdown.is_cancelled() {
             return;
         }

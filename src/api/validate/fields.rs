@@ -1,6 +1,6 @@
-//! The rules that several messages share: names, ids, texts, durations, numbers, pages.
+//! The rules that several messages share: for names, ids, texts, durations, numbers and pages.
 //!
-//! Each reads one field, and notes what is wrong with it. None: something is, and it was noted.
+//! Each function reads one field and records what is wrong with it. It returns none if something was recorded.
 
 use std::{collections::HashMap, str::FromStr, time::Duration};
 
@@ -9,15 +9,15 @@ use crate::api::page;
 use errand_store::BotFilter;
 use errand_task::{IdError, SessionId};
 
-/// The most entries of a page, or of a list that stands for one.
+/// The most entries of a page, or of a list that takes the place of a page.
 pub(super) const PAGE_LIMIT: u32 = 1000;
 /// The longest duration of the wire format: 10 000 years.
 const DURATION_LIMIT: i64 = 315_576_000_000;
 /// The most entries of an environment.
 const ENV_ENTRIES: usize = 256;
-/// The most bytes of an environment: names and values.
+/// The most bytes of an environment, counting names and values.
 const ENV_BYTES: usize = 64 * 1024;
-/// The variable by which the processes of a task are known.
+/// The variable that marks the processes of a task.
 const MARK: &str = "ERRAND_TASK_ID";
 /// The most labels.
 const LABEL_ENTRIES: usize = 64;
@@ -26,7 +26,7 @@ const LABEL_KEY: usize = 63;
 /// The most characters of a label's value.
 const LABEL_VALUE: usize = 255;
 
-/// Which durations are right.
+/// Which durations are valid.
 #[derive(Clone, Copy)]
 pub(super) struct Span {
     /// The shortest.
@@ -36,7 +36,7 @@ pub(super) struct Span {
 }
 
 impl Span {
-    /// Every duration up to this one.
+    /// Every duration up to `at_most`.
     pub(super) const fn up_to(at_most: Duration) -> Self {
         Self { at_least: Duration::ZERO, at_most }
     }
@@ -57,7 +57,7 @@ impl Violations {
         if text.is_empty() { Some(None) } else { self.id(field, text).map(Some) }
     }
 
-    /// The bot that a request may name; none: all that the caller may use.
+    /// The bot that a request may name; inner none: all bots that the caller may use.
     pub(super) fn bots(&mut self, text: &str) -> Option<Option<BotFilter>> {
         Some(self.optional_id("bot_id", text)?.map(BotFilter::One))
     }
@@ -67,7 +67,7 @@ impl Violations {
         self.optional_id("session_id", text)
     }
 
-    /// A text of at most so many characters.
+    /// Checks that a text has at most `limit` characters.
     pub(super) fn characters(&mut self, field: &str, text: &str, limit: usize) {
         let count = text.chars().count();
         if count > limit {
@@ -75,14 +75,14 @@ impl Violations {
         }
     }
 
-    /// A text of at most so many bytes.
+    /// Checks that a text has at most `limit` bytes.
     pub(super) fn bytes(&mut self, field: &str, size: usize, limit: usize) {
         if size > limit {
             self.add(field, format!("must be at most {limit} bytes, has {size}"));
         }
     }
 
-    /// A text that reaches a process, which takes NUL for its end.
+    /// Checks that a text contains no NUL, because it is passed to a process, where NUL would end it.
     pub(super) fn no_nul(&mut self, field: &str, text: &str) {
         if let Some(position) = text.find('\0') {
             self.add(field, format!("must not hold NUL, has one at byte {position}"));
@@ -117,7 +117,7 @@ impl Violations {
         Some(Some(duration))
     }
 
-    /// A count, an offset or a size: `default` where it is 0.
+    /// A count, an offset or a size; 0 stands for `default`.
     pub(super) fn number(&mut self, field: &str, given: i64, default: u64, at_most: u64) -> Option<u64> {
         let Ok(number) = u64::try_from(given) else {
             self.add(field, format!("must not be negative, is {given}"));
@@ -136,7 +136,7 @@ impl Violations {
         u32::try_from(size).ok()
     }
 
-    /// The place after which a page begins; inner none: the first page.
+    /// The position after which a page begins; inner none: the first page.
     pub(super) fn page_token<T: FromStr>(&mut self, token: &str) -> Option<Option<T>> {
         if token.is_empty() {
             return Some(None);
@@ -148,7 +148,7 @@ impl Violations {
         place.map(Some)
     }
 
-    /// A value of an enumeration. `T` refuses numbers that it does not know.
+    /// A value of an enumeration. `T` refuses unknown numbers.
     pub(super) fn choice<T: TryFrom<i32>>(&mut self, field: &str, number: i32) -> Option<T> {
         let choice = T::try_from(number).ok();
         if choice.is_none() {
@@ -157,7 +157,7 @@ impl Violations {
         choice
     }
 
-    /// The environment of a process.
+    /// Checks the environment of a process.
     pub(super) fn env(&mut self, field: &str, env: &HashMap<String, String>) {
         if env.len() > ENV_ENTRIES {
             self.add(field, format!("must have at most {ENV_ENTRIES} entries, has {}", env.len()));
@@ -165,7 +165,7 @@ impl Violations {
         self.bytes(field, env.iter().map(|(name, value)| name.len() + value.len()).sum(), ENV_BYTES);
         for (name, value) in sorted(env) {
             let path = format!("{field}[{name:?}]");
-            // What execve(2) takes: which names a program or a shell knows is its own affair.
+            // Checks only what execve(2) requires: programs and shells decide for themselves which names they accept.
             if name.is_empty() || name.contains(['=', '\0']) {
                 self.add(&path, "must have a name that is not empty and holds neither `=` nor NUL");
             }
@@ -176,7 +176,7 @@ impl Violations {
         }
     }
 
-    /// The marks of a task.
+    /// Checks the labels of a task.
     pub(super) fn labels(&mut self, labels: &HashMap<String, String>) {
         if labels.len() > LABEL_ENTRIES {
             self.add("labels", format!("must have at most {LABEL_ENTRIES} entries, has {}", labels.len()));
@@ -192,14 +192,14 @@ impl Violations {
     }
 }
 
-/// Entries in a fixed order, so that the same request is always answered alike.
+/// Entries in a fixed order, so that equal requests get equal answers.
 fn sorted(map: &HashMap<String, String>) -> Vec<(&String, &String)> {
     let mut entries: Vec<_> = map.iter().collect();
     entries.sort_unstable();
     entries
 }
 
-/// A duration that is not negative and keeps to the wire format's own bounds.
+/// A duration that is not negative and within the wire format's bounds.
 fn whole(given: prost_types::Duration) -> Option<Duration> {
     if !(0..=DURATION_LIMIT).contains(&given.seconds) {
         return None;

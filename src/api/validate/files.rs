@@ -1,4 +1,4 @@
-//! Which file of which bot, and what is to happen with it.
+//! Validates requests about files.
 
 use tonic::Status;
 
@@ -11,11 +11,11 @@ use errand_proto::v1::{
 };
 use errand_task::{FilePath, WriteOptions};
 
-/// The most bytes of a path: more the kernel does not take.
+/// The most bytes of a path; the kernel accepts no more.
 const PATH_LIMIT: usize = 4095;
-/// Entries of a page where the request does not say.
+/// Entries of a page when the request does not say.
 const PAGE_DEFAULT: u32 = 50;
-/// The greatest permissions.
+/// The largest permissions.
 const MODE_LIMIT: u64 = 0o7777;
 
 /// A ReadFile request.
@@ -24,15 +24,15 @@ pub(in crate::api) struct Reading {
     pub(in crate::api) file: FileRef,
     /// The first byte.
     pub(in crate::api) offset: u64,
-    /// The most bytes; none: all.
+    /// The most bytes; none: the whole file.
     pub(in crate::api) limit: Option<u64>,
 }
 
 /// The head of a WriteFile request.
 pub(in crate::api) struct Writing {
-    /// Which file.
+    /// The file.
     pub(in crate::api) file: FileRef,
-    /// How.
+    /// How to write it.
     pub(in crate::api) options: WriteOptions,
 }
 
@@ -57,7 +57,7 @@ pub(in crate::api) fn read(request: ReadFileRequest, caller: &Caller) -> Result<
     violations.or(read)
 }
 
-/// Reads the first message of a WriteFile request; none: there was none.
+/// Reads the first message of a WriteFile request; none when the stream has no message.
 pub(in crate::api) fn write(first: Option<WriteFileRequest>, caller: &Caller) -> Result<Writing, Status> {
     let mut violations = Violations::new();
     let read = match first.and_then(|first| first.part) {
@@ -78,7 +78,7 @@ fn writing(head: WriteFileHead, caller: &Caller, violations: &mut Violations) ->
     Some(Writing { file: file?, options: WriteOptions { mode, make_parents, must_not_exist } })
 }
 
-/// What is said of a further message of a WriteFile request that must not come; none: the stream ended.
+/// The refusal of a further message that a WriteFile request must not have; none: the stream ended too early.
 pub(in crate::api) fn only(message: Option<&WriteFileRequest>) -> Status {
     let mut violations = Violations::new();
     match message.map(|message| &message.part) {

@@ -1,4 +1,4 @@
-//! What is written to a command, and the size of its terminal.
+//! Validates input for a command, and sizes of its terminal.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use errand_task::TerminalSize;
 
 /// The most bytes of input in one call.
 const DATA_LIMIT: usize = 1024 * 1024;
-/// How long to wait for the command to take them where the request does not say.
+/// How long to wait for the command to take the input when the request does not say.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest such wait.
 const TIMEOUT_LIMIT: Duration = Duration::from_secs(600);

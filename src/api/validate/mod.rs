@@ -1,7 +1,7 @@
-//! From requests to what the engine and the store are asked, or to everything that is wrong with them.
+//! Turns requests into queries of the engine and the store, or into the list of everything that is wrong with them.
 //!
-//! Owns every rule that the protocol's comments state. All violations of one request are reported at once, each with its field, the limit
-//! and what was given. Nothing outside is asked: whether a bot or a task exists is not for here.
+//! Owns every rule that the protocol's comments state. Reports all violations of one request at once, each with its field, the limit and
+//! the given value. It consults nothing outside the request, so it does not check whether a bot or a task exists.
 
 mod fields;
 mod files;
@@ -29,17 +29,17 @@ pub(super) use selection::{Stream, read, stream};
 pub(super) use start::{Run, run, start};
 pub(super) use tasks::{get, list, scope, stop, stop_all, wait};
 
-/// The most violations that are described: they travel in a header, and clients bound those.
+/// The most violations that are described: they are sent in a header, and clients limit the size of headers.
 const DESCRIBED_LIMIT: usize = 20;
-/// The most characters of a field's path, which may hold a key of the caller's.
+/// The most characters of a field's path, which may contain a key that the caller chose.
 const FIELD_LIMIT: usize = 100;
 /// The most characters of a violation's description.
 const DESCRIPTION_LIMIT: usize = 200;
 
-/// What is wrong with one request, as far as it has been looked at.
+/// What is wrong with one request, as far as it was checked.
 #[derive(Debug, Default)]
 struct Violations {
-    /// Path of the message that is being looked at, with a dot at its end; empty for the request itself.
+    /// Path of the message that is being checked, with a dot at its end; empty for the request itself.
     prefix: String,
     described: Vec<FieldViolation>,
     found: usize,
@@ -50,7 +50,7 @@ impl Violations {
         Self::default()
     }
 
-    /// Notes that a field breaks its rule. `description` follows the field's name in a sentence: `must …`.
+    /// Records that a field breaks its rule. `description` follows the field's name in a sentence: `must …`.
     fn add(&mut self, field: &str, description: impl AsRef<str>) {
         self.found += 1;
         if self.described.len() < DESCRIBED_LIMIT {
@@ -60,7 +60,7 @@ impl Violations {
         }
     }
 
-    /// Looks at a message inside the request.
+    /// Checks a message inside the request.
     fn within<T>(&mut self, field: &str, look: impl FnOnce(&mut Self) -> T) -> T {
         let outer = self.prefix.len();
         self.prefix.push_str(field);
@@ -70,7 +70,7 @@ impl Violations {
         result
     }
 
-    /// What was read, unless something is wrong.
+    /// The value that was read, or the status if something is wrong.
     fn or<T>(self, read: Option<T>) -> Result<T, Status> {
         match read {
             Some(read) if self.found == 0 => Ok(read),

@@ -1,4 +1,4 @@
-//! Which notifications, and how they are delivered.
+//! Validates requests about notifications.
 
 use std::time::Duration;
 
@@ -14,14 +14,14 @@ use errand_engine::notify::Delivery;
 use errand_proto::v1::{DeliveryMode, DrainNotificationsRequest, ListNotificationsRequest, SubscribeRequest};
 use errand_store::{NotificationQuery, Scope, Selection};
 
-/// Entries of a page where the request does not say.
+/// Entries of a page when the request does not say.
 const PAGE_DEFAULT: u32 = 50;
-/// The most that a drain returns where the request does not say.
+/// The most notifications that a drain returns when the request does not say.
 const DRAIN_DEFAULT: u32 = 100;
 /// How long a lease may last.
 const LEASE: Span = Span { at_least: Duration::from_secs(1), at_most: Duration::from_secs(3600) };
 
-/// Reads a Subscribe request. `lease` is how long one lasts where the request does not say.
+/// Reads a Subscribe request. `lease` is the duration of a lease when the request does not say.
 pub(in crate::api) fn subscribe(
     request: &SubscribeRequest,
     caller: &Caller,
@@ -44,7 +44,7 @@ pub(in crate::api) fn subscribe(
     violations.or(read)
 }
 
-/// Reads a DrainNotifications request: whose, the most, and for how long they are leased.
+/// Reads a DrainNotifications request: the scope, the most notifications, and the duration of their lease.
 pub(in crate::api) fn drain(
     request: &DrainNotificationsRequest,
     caller: &Caller,

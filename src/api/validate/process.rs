@@ -1,4 +1,4 @@
-//! What kind of process a command becomes: its streams, its user, its limits.
+//! Validates the settings of a command's process: its streams, its user, its limits.
 
 use super::Violations;
 use errand_proto::v1::{self, StartTaskRequest};
@@ -6,14 +6,14 @@ use errand_task::{DEFAULT_OUTPUT_LIMIT, ResourceLimits, Stdin, TaskSpec, Termina
 
 /// The most bytes of a user's name.
 const USER_LIMIT: usize = 128;
-/// The greatest niceness.
+/// The largest niceness.
 const NICE_LIMIT: u8 = 19;
-/// The least output that is kept, in bytes.
+/// The smallest limit on the output that is kept, in bytes.
 const OUTPUT_LEAST: u64 = 64 * 1024;
-/// The most output that is kept, in bytes.
+/// The largest limit on the output that is kept, in bytes.
 const OUTPUT_MOST: u64 = 10 * 1024 * 1024 * 1024;
 
-/// Reads the fields that are about the process into `spec`. None: something is wrong with them, and it was noted.
+/// Reads the fields about the process into `spec`. None: something is wrong with them, and was recorded.
 pub(super) fn process(request: &StartTaskRequest, spec: TaskSpec, violations: &mut Violations) -> Option<TaskSpec> {
     let terminal = match request.terminal {
         Some(size) => violations.within("terminal", |violations| terminal_size(size, violations)).map(Some),
@@ -76,7 +76,7 @@ fn user(user: &str, violations: &mut Violations) {
     }
 }
 
-/// What a user or a group may be called. Not like an option.
+/// Whether a user or a group may have this name. A name that looks like an option is refused.
 fn is_account(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with('-')
@@ -94,7 +94,7 @@ fn limits(given: v1::ResourceLimits, violations: &mut Violations) -> Option<Reso
             limit.map(Some)
         }
     };
-    // With less, not even the command's own program could be started.
+    // With fewer open files, not even the command's own program could be started.
     let open_files = limit("open_files", given.open_files, 3);
     let processes = limit("processes", given.processes, 1);
     let file_bytes = limit("file_bytes", given.file_bytes, 0);

@@ -1,4 +1,4 @@
-//! How a sandbox is made, and which one is meant.
+//! Validates requests about sandboxes.
 
 use tonic::Status;
 
@@ -8,15 +8,15 @@ use errand_engine::Settings;
 use errand_proto::v1::{self, AdoptSandboxRequest, EnsureSandboxRequest, ListSandboxesRequest};
 use errand_task::{BotId, SandboxId, SandboxSpec};
 
-/// The least memory, in bytes. An engine makes no smaller container.
+/// The least memory, in bytes. Container engines make no smaller container.
 const MEMORY_LEAST: u64 = 6 * 1024 * 1024;
 /// The least share of a core.
 const CPUS_LEAST: f64 = 0.01;
 /// The least number of processes.
 const PIDS_LEAST: u64 = 8;
-/// The most bytes of an image's, a network's, a user's or a container's name.
+/// The most bytes of the name of an image, a network, a user or a container.
 const NAME_LIMIT: usize = 255;
-/// Entries of a page where the request does not say.
+/// Entries of a page when the request does not say.
 const PAGE_DEFAULT: u32 = 50;
 
 /// Reads an EnsureSandbox request.
@@ -60,7 +60,7 @@ pub(in crate::api) fn list(request: &ListSandboxesRequest) -> Result<(Option<San
     violations.or(after.zip(limit))
 }
 
-/// A specification with the tenant's defaults in the place of what was left unset.
+/// Reads a specification. Unset fields take the tenant's defaults.
 pub(super) fn spec(
     given: v1::SandboxSpec,
     caller: &Caller,
@@ -90,7 +90,7 @@ pub(super) fn spec(
         user: if given.user.is_empty() { defaults.user.clone() } else { Some(given.user) },
         env: given.env.into_iter().collect(),
     };
-    // A field that breaks its own rule is not complained of twice.
+    // Check the tenant's bounds only if the fields themselves are valid, so that no field is reported twice.
     if violations.found == before {
         for (field, rule) in bounds.broken_by(&spec) {
             violations.add(field, rule);
@@ -103,7 +103,7 @@ fn or_default(given: String, default: &str) -> String {
     if given.is_empty() { default.to_owned() } else { given }
 }
 
-/// A name for the engine: one word.
+/// Checks a name for the container engine: one word.
 fn words(field: &str, text: &str, violations: &mut Violations) {
     violations.bytes(field, text.len(), NAME_LIMIT);
     if text.chars().any(|character| character.is_whitespace() || character.is_control()) {
@@ -122,7 +122,7 @@ fn amount(field: &str, given: i64, least: u64, default: u64, violations: &mut Vi
     }
 }
 
-/// A network that keeps the sandbox apart from the host and from other containers.
+/// Checks that a network isolates the sandbox from the host and from other containers.
 fn network(mode: &str, violations: &mut Violations) {
     violations.bytes("network_mode", mode.len(), NAME_LIMIT);
     if mode == "host" || mode.starts_with("container:") {
@@ -132,7 +132,7 @@ fn network(mode: &str, violations: &mut Violations) {
     }
 }
 
-/// What container engines allow as the name of a container or a network.
+/// Whether container engines allow this name for a container or a network.
 fn is_engine_name(name: &str) -> bool {
     name.starts_with(|first: char| first.is_ascii_alphanumeric())
         && name.chars().all(|character| character.is_ascii_alphanumeric() || "_.-@".contains(character))

@@ -1,4 +1,4 @@
-//! Which pieces of a log, and as what.
+//! Validates which parts of a log to read, and in which format.
 
 use tonic::Status;
 
@@ -7,26 +7,26 @@ use crate::api::{auth::Caller, output::Format};
 use errand_engine::{ReadSelection, TaskRef};
 use errand_proto::v1::{OutputFormat, ReadOutputRequest, StreamOutputRequest, read_output_request::Selection};
 
-/// Bytes of a range where the request does not say.
+/// Bytes of a range when the request does not say.
 const RANGE_DEFAULT: u64 = 65_536;
-/// Bytes of the end where the request does not say.
+/// Bytes of a tail when the request does not say.
 const TAIL_DEFAULT: u64 = 4096;
-/// The most bytes of a range or of the end.
+/// The most bytes of a range or of a tail.
 const PIECE_LIMIT: u64 = 1_048_576;
-/// Bytes of beginning and end each where the request does not say.
+/// Bytes of the head, and of the tail, when the request does not say.
 const SIDE_DEFAULT: u64 = 8000;
-/// The most bytes of beginning and end each.
+/// The most bytes of the head, and of the tail.
 const SIDE_LIMIT: u64 = 524_288;
 
 /// A StreamOutput request.
 pub(in crate::api) struct Stream {
-    /// Whose log.
+    /// The task whose log is streamed.
     pub(in crate::api) task: TaskRef,
     /// The first byte.
     pub(in crate::api) offset: u64,
-    /// Whether to wait for what comes.
+    /// Whether to wait for further output.
     pub(in crate::api) follow: bool,
-    /// How output is carried.
+    /// The format in which output is sent.
     pub(in crate::api) format: Format,
 }
 

@@ -1,4 +1,4 @@
-//! What is to be run: StartTask and RunTask.
+//! Validates StartTask and RunTask requests.
 
 use std::{mem::take, time::Duration};
 
@@ -20,24 +20,24 @@ const DESCRIPTION_LIMIT: usize = 1000;
 const REQUEST_ID_LIMIT: usize = 128;
 /// The most bytes of a shell's name or path.
 const SHELL_LIMIT: usize = 255;
-/// How long RunTask stays with a command where the request does not say.
+/// How long RunTask streams a command before it moves to the background, when the request does not say.
 const BACKGROUND_AFTER: Duration = Duration::from_secs(30);
-/// The longest that RunTask stays with a command.
+/// The longest that RunTask streams a command before it moves to the background.
 const BACKGROUND_AFTER_LIMIT: Duration = Duration::from_secs(600);
-/// The shortest timeout: more than none.
+/// The shortest timeout, just above zero.
 const SHORTEST: Duration = Duration::from_nanos(1);
 
 /// A RunTask request.
 pub(in crate::api) struct Run {
     /// What to start.
     pub(in crate::api) start: StartRequest,
-    /// When to leave the command to the background, from its acceptance.
+    /// When to move the command to the background, counted from its acceptance.
     pub(in crate::api) background_after: Duration,
-    /// Whether the task is stopped when the client goes.
+    /// Whether the task is stopped when the client disconnects.
     pub(in crate::api) stop_on_disconnect: bool,
-    /// How output is carried.
+    /// The format in which output is sent.
     pub(in crate::api) format: Format,
-    /// Whether `finished` acknowledges the completion.
+    /// Whether the message `finished` acknowledges the completion.
     pub(in crate::api) acknowledge: bool,
 }
 
@@ -100,7 +100,7 @@ fn read(
     let timeout = violations.duration("timeout", request.timeout, span);
     violations.labels(&request.labels);
     violations.characters("request_id", &request.request_id, REQUEST_ID_LIMIT);
-    // The rest is put over it, the program too.
+    // A base; the request's fields, including the program, replace its values.
     let spec = TaskSpec::new(Program::Argv(Vec::new()), settings.default_timeout);
     let spec = process::process(&request, spec, violations);
     let sandbox = match request.sandbox {
@@ -125,7 +125,7 @@ fn read(
     })
 }
 
-/// Either a command or a program with its arguments.
+/// Reads either a command or a program with its arguments.
 fn program(command: String, argv: Vec<String>, shell: String, violations: &mut Violations) -> Option<Program> {
     let (field, program) = match (command.is_empty(), argv.is_empty()) {
         (true, true) => {
@@ -145,7 +145,7 @@ fn program(command: String, argv: Vec<String>, shell: String, violations: &mut V
                 violations.no_nul(&format!("argv[{index}]"), argument);
             }
             if argv.first().is_some_and(|first| first.contains('=')) {
-                // The program is started through env(1), to which this would be a variable.
+                // The program is started through env(1), which would take this for a variable.
                 violations.add("argv[0]", "must not hold `=`");
             }
             ("argv", Program::Argv(argv))
@@ -166,7 +166,7 @@ fn workdir(path: &str, violations: &mut Violations) {
     violations.no_nul("workdir", path);
 }
 
-/// A text that is none when it is empty.
+/// The text; none when it is empty.
 fn given(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }

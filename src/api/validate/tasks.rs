@@ -1,4 +1,4 @@
-//! Which tasks, and what is to happen with them.
+//! Validates requests about tasks.
 
 use std::time::Duration;
 
@@ -14,20 +14,20 @@ use errand_proto::v1::{
 use errand_store::{BotFilter, Scope, TaskQuery};
 use errand_task::{StopCause, TaskId};
 
-/// Entries of a page where the request does not say.
+/// Entries of a page when the request does not say.
 const PAGE_DEFAULT: u32 = 50;
-/// How long to wait where the request does not say.
+/// How long to wait when the request does not say.
 const WAIT_DEFAULT: Duration = Duration::from_secs(120);
 /// The longest wait.
 const WAIT_LIMIT: Duration = Duration::from_secs(600);
-/// The shortest silence that can be waited for.
+/// The shortest silence that a caller can wait for.
 const IDLE_LEAST: Duration = Duration::from_secs(1);
 /// The longest time between SIGTERM and SIGKILL.
 const GRACE_LIMIT: Duration = Duration::from_secs(60);
 /// The most characters of a reason.
 const REASON_LIMIT: usize = 1000;
 
-/// Reads the name of a task. Outer none: it was malformed, which was noted. The inner error: the caller may not know of such a task.
+/// Reads the reference to a task. Outer none: it is malformed, which was recorded. Inner error: the caller may not know of such a task.
 pub(super) fn reference(
     task_id: &str,
     bot_id: &str,
@@ -42,7 +42,7 @@ pub(super) fn reference(
     let bots = match bot {
         None => caller.bots.clone(),
         Some(bot) if caller.bots.admits(&bot) => BotFilter::One(bot),
-        // A forbidden bot's task is like one that does not exist: else its id could be tried out.
+        // The task of a forbidden bot is treated like one that does not exist. Otherwise a caller could find out which ids exist.
         Some(_) => return Some(Err(status::engine(EngineError::NoSuchTask))),
     };
     Some(Ok(TaskRef { tenant: caller.tenant.clone(), bots, session, id }))
@@ -105,7 +105,7 @@ pub(in crate::api) fn scope(request: &SummarizeTasksRequest, caller: &Caller) ->
     violations.or(scope)
 }
 
-/// A session of a bot, or all of its sessions.
+/// Reads a scope: one session of a bot, or all of its sessions.
 pub(super) fn read_scope(
     bot_id: &str,
     session_id: &str,

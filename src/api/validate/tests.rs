@@ -64,13 +64,13 @@ fn map(entries: &[(&str, &str)]) -> HashMap<String, String> {
     entries.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
-/// The fields that a refusal names.
+/// The fields named in a refusal.
 fn fields(status: &Status) -> Vec<String> {
     assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
     status.get_details_bad_request().unwrap().field_violations.into_iter().map(|violation| violation.field).collect()
 }
 
-/// The fields that are refused in a request that is right but for one change.
+/// The fields that are refused when a valid request is changed in one place.
 fn refused(change: impl FnOnce(&mut StartTaskRequest)) -> Vec<String> {
     let mut request = request();
     change(&mut request);
@@ -200,7 +200,7 @@ fn a_sandbox_beyond_the_maxima_is_refused_with_each_field() {
         assert!(violation.description.contains(maximum), "{violation:?}");
     }
     assert!(asked(SandboxSpec { image: "acme/tools:1".to_owned(), ..Default::default() }, &settings()).is_ok());
-    // One tenant may have less, and its defaults are no more than that.
+    // A tenant may have a smaller allowance, and then its defaults are no larger.
     let settings = settings();
     let less = TenantRules { max_cpus: Some(1.0), ..TenantRules::default() };
     settings.allowances.replace(&[(task::TenantId::local(), less)].into());

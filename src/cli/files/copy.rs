@@ -1,4 +1,4 @@
-//! `errand files cp`: one file into a sandbox or out of it, all of it or nothing, of any size.
+//! `errand files cp`: copies one file of any size into a sandbox or out of it, completely or not at all.
 
 use std::{
     io,
@@ -48,7 +48,7 @@ pub(super) async fn copy(args: CopyArgs, connection: &Connection, console: &mut 
             return Err(CliError::Usage("cp: one of the two must be BOT:/PATH".to_owned()));
         }
     };
-    // As with cp, success is silent.
+    // Success is silent, as with cp.
     if console.is_json() {
         console.message(&entry).await?;
     }
@@ -72,7 +72,7 @@ async fn print(from: Remote, connection: &Connection, console: &mut Console) -> 
     Ok(())
 }
 
-/// A failure with the path of a file here.
+/// An error that names the path of a local file.
 fn at(path: &Path) -> impl Fn(io::Error) -> CliError {
     let path = path.display().to_string();
     move |source| CliError::Local { path: path.clone(), source }
@@ -85,7 +85,7 @@ async fn download(from: Remote, to: PathBuf, no_clobber: bool, connection: &Conn
         return Err(at(&to)(io::ErrorKind::AlreadyExists.into()));
     }
     let mut messages = open(from, connection).await?;
-    // Beside its place: a file that breaks off half-way is never taken for the whole one.
+    // Writes to a temporary file beside the target, so that a partial file is never taken for the complete one.
     let mut name = to.file_name().ok_or_else(|| at(&to)(io::ErrorKind::IsADirectory.into()))?.to_owned();
     name.push(format!(".{}.part", process::id()));
     let part = Unfinished(to.with_file_name(name));
@@ -103,12 +103,12 @@ async fn download(from: Remote, to: PathBuf, no_clobber: bool, connection: &Conn
     entry.ok_or_else(|| CliError::Unexpected("the server did not say what the file is".to_owned()))
 }
 
-/// A file that is not whole yet. Removed when dropped, unless it was moved away.
+/// An incomplete file. Removed when dropped, unless it was renamed.
 struct Unfinished(PathBuf);
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        // After the move there is none.
+        // After the rename, there is nothing to remove.
         let _ = std::fs::remove_file(&self.0);
     }
 }
@@ -143,7 +143,7 @@ async fn upload(
     entry.ok_or_else(|| CliError::Unexpected("the server did not say what the file is".to_owned()))
 }
 
-/// Why a file here could not be read to its end.
+/// Why a local file could not be read to its end.
 #[derive(Clone, Default)]
 struct Failure(Arc<Mutex<Option<io::Error>>>);
 
@@ -157,7 +157,7 @@ impl Failure {
     }
 }
 
-/// The messages of a write. A source that fails gets no end, by which the server knows that nothing shall be written.
+/// The messages of a write. If the source fails, the end message is missing, and the server discards the file.
 fn messages(
     head: WriteFileHead,
     source: Pin<Box<dyn AsyncRead + Send>>,

@@ -1,4 +1,4 @@
-//! `errand files`: the files of sandboxes.
+//! `errand files`: copies, lists, describes and removes files in sandboxes.
 
 mod copy;
 pub(super) mod place;
@@ -15,10 +15,10 @@ use super::{
 use errand_proto::v1::{FileEntry, FileKind, ListDirectoryRequest, RemoveFileRequest, StatFileRequest};
 use place::Remote;
 
-/// Entries asked for at a time.
+/// How many entries are requested at a time.
 const PAGE: i32 = 1000;
 
-/// Does what is asked with files.
+/// Runs a subcommand of `errand files`.
 pub(super) async fn files(action: FilesAction, connection: &Connection, console: &mut Console) -> Result<u8, CliError> {
     match action {
         FilesAction::Cp(args) => copy::copy(args, connection, console).await,
@@ -75,7 +75,7 @@ async fn remove(
         let request =
             RemoveFileRequest { bot_id: file.bot, path: file.path, recursive, ..RemoveFileRequest::default() };
         let answer = client.remove_file(request).await?.into_inner();
-        // As with rm, success is silent.
+        // Success is silent, as with rm.
         if console.is_json() {
             console.message(&answer).await?;
         }
@@ -116,7 +116,7 @@ fn row(entry: &FileEntry) -> Vec<Cell> {
     ]
 }
 
-/// Permissions as `ls` writes them, without the bits that it writes over others.
+/// Permissions as `ls` writes them, without setuid, setgid and sticky bits.
 fn mode(entry: &FileEntry) -> String {
     let kind = match entry.kind() {
         FileKind::Directory => 'd',

@@ -1,16 +1,16 @@
-//! Where a file is: in a bot's sandbox, here, or in standard input or output.
+//! The location of a file: in a bot's sandbox, on this machine, or standard input or output.
 
 use std::{path::PathBuf, str::FromStr};
 
-/// The bot that is meant where none is named.
+/// The bot that is used when none is named.
 const BOT: &str = "default";
 
 /// A file of a sandbox: `BOT:/PATH`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remote {
-    /// Whose sandbox.
+    /// The bot that has the sandbox.
     pub bot: String,
-    /// Absolute.
+    /// An absolute path.
     pub path: String,
 }
 
@@ -32,7 +32,7 @@ impl Remote {
     }
 }
 
-/// What stands before the first slash and ends in a colon is a bot: a bot's name holds no slash.
+/// Text that ends in a colon before the first slash is a bot, because a bot's name contains no slash.
 fn remote(text: &str) -> Option<Remote> {
     let (before, _) = text.split_once('/')?;
     let bot = before.strip_suffix(':')?;

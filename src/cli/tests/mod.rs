@@ -1,4 +1,4 @@
-//! The command line against a server of its own, over a real socket, and its arguments as a whole.
+//! Tests of the command line against a scripted server over a real socket, and of its arguments.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
@@ -16,7 +16,7 @@ use super::*;
 
 mod server;
 
-/// What one command left behind.
+/// The result of one command.
 struct Ran {
     code: u8,
     stdout: Vec<u8>,

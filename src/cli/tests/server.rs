@@ -22,11 +22,11 @@ use errand_proto::v1::{
 
 /// Id of the one task.
 pub(super) const ID: &str = "0190a7c4-0000-7000-8000-000000000000";
-/// What it prints.
+/// The output of the task.
 pub(super) const LOG: &[u8] = b"one\ntwo \xff\n";
 
-/// A server with one task, which prints [`LOG`], moves to the background after its first four bytes and is then ended by
-/// SIGKILL. It keeps the requests that matter.
+/// A server with one task. The task prints [`LOG`], moves to the background after its first four bytes and is then ended by SIGKILL. The
+/// server records the requests that matter.
 #[derive(Default)]
 struct Script {
     seen: Arc<Mutex<Vec<String>>>,
@@ -114,7 +114,7 @@ impl TaskService for Script {
         request: Request<v1::ReadOutputRequest>,
     ) -> Result<Response<v1::ReadOutputResponse>, Status> {
         let parts = match request.into_inner().selection.unwrap() {
-            // Three bytes at a time, so that it takes several answers.
+            // Three bytes at a time, so that reading takes several calls.
             Selection::Range(range) => {
                 let offset = usize::try_from(range.offset).unwrap();
                 vec![part(offset, LOG.len().min(offset + 3))]
@@ -142,7 +142,7 @@ impl TaskService for Script {
     ) -> Result<Response<v1::WriteInputResponse>, Status> {
         let v1::WriteInputRequest { offset, data, end, .. } = request.into_inner();
         self.saw(format!("input {offset:?} {:?} end={end}", String::from_utf8_lossy(&data)));
-        // Three bytes at a time, so that it takes several calls.
+        // Three bytes at a time, so that writing takes several calls.
         let accepted_bytes = i64::try_from(data.len().min(3)).unwrap();
         let ended = end && data.len() <= 3;
         Ok(Response::new(v1::WriteInputResponse { taken_bytes: 0, accepted_bytes, ended, limited_by: 0 }))
@@ -181,9 +181,9 @@ impl TaskService for Script {
     }
 }
 
-/// The scripted server on a port of its own; it ends with this value.
+/// The scripted server on its own port. Dropping this ends the server.
 pub(super) struct Fixture {
-    /// Its address.
+    /// The server's address.
     pub(super) url: String,
     seen: Arc<Mutex<Vec<String>>>,
     server: JoinHandle<()>,
@@ -196,7 +196,7 @@ impl Drop for Fixture {
 }
 
 impl Fixture {
-    /// Starts it.
+    /// Starts the server.
     pub(super) async fn start() -> Self {
         let script = Script::default();
         let seen = Arc::clone(&script.seen);

@@ -1,4 +1,4 @@
-//! A running `launch.sh` or `attach.sh`: output on its standard output, control lines on its standard error.
+//! A running `launch.sh` or `attach.sh`: output arrives on its standard output, control lines on its standard error.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,20 +10,20 @@ use crate::{Attached, OutputPiece, Report};
 use errand_runtime::{Chunk, Exec, Runtime, RuntimeError};
 use errand_task::{Ending, ProcessIdentity, sentinel};
 
-/// The most of a control line, and of an engine's last words, that is kept.
+/// The most bytes kept of a control line, and of a container engine's message.
 const LINE_LIMIT: usize = 8 * 1024;
 
-/// A live view of one task through a stream of its own.
+/// A live view of one task through its own exec.
 pub(super) struct ScriptAttachment {
     exec: Exec,
     runtime: Arc<dyn Runtime>,
     /// Position of the next byte of output.
     position: u64,
-    /// Control bytes that do not make a line yet.
+    /// Control bytes that do not form a complete line yet.
     line: BytesMut,
-    /// Until the first control line came: output that may turn out to be the engine's words.
+    /// Output held back until the first control line arrives, because it may turn out to be a message of the container engine.
     said: Option<BytesMut>,
-    /// How many processes of the sandbox were killed for want of memory while the command ran.
+    /// How many processes in the sandbox were killed for lack of memory while the command ran.
     oom_kills: u32,
 }
 
@@ -43,7 +43,8 @@ impl Attached for ScriptAttachment {
                     }
                 }
                 Some(Ok(Chunk::Stdout(bytes))) => match &mut self.said {
-                    // Output and control lines travel apart: the first output may overtake `started`. It is handed on when a line comes.
+                    // Output and control lines travel separately, so the first output may overtake `started`. It is reported once a line
+                    // arrives.
                     Some(said) if said.len() + bytes.len() <= LINE_LIMIT => said.extend_from_slice(&bytes),
                     Some(said) => {
                         let mut all = said.split();
@@ -58,7 +59,8 @@ impl Attached for ScriptAttachment {
                     return Ok(Report::Broken);
                 }
                 None => {
-                    // Output without a control line before it: of the engine, or of a command whose engine broke off.
+                    // Output without a preceding control line: a message of the container engine, or output of a command whose exec broke
+                    // off.
                     let said = self.said.take().unwrap_or_default();
                     return self.runtime.explain(&String::from_utf8_lossy(&said)).map_or(Ok(Report::Broken), Err);
                 }
@@ -83,7 +85,7 @@ impl ScriptAttachment {
         Report::Output(piece)
     }
 
-    /// The next whole control line that says something. Held-back output goes before it.
+    /// The next complete control line that the server understands. Output that was held back comes before it.
     fn take_line(&mut self) -> Option<Report> {
         while let Some(end) = self.line.iter().position(|byte| *byte == b'\n') {
             if let Some(said) = self.said.as_mut().filter(|said| !said.is_empty()) {
@@ -112,7 +114,7 @@ impl ScriptAttachment {
     }
 }
 
-/// What a control line says; none for anything else that a shell may print there.
+/// The report in a control line; none for anything else that a shell may print there.
 fn report(line: &str) -> Option<Report> {
     let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
     match word {
@@ -140,7 +142,7 @@ fn report(line: &str) -> Option<Report> {
     }
 }
 
-/// An end. What the command used is not known to a shell.
+/// The end of a command. A shell does not know what the command used.
 fn ended(ending: Ending) -> Report {
     Report::Ended { ending, usage: None, oom_kills: 0 }
 }

@@ -1,4 +1,4 @@
-//! A running `read.sh`: a head line on its standard error, the bytes on its standard output.
+//! A running `read.sh`: a head line arrives on its standard error, the bytes on its standard output.
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -8,17 +8,17 @@ use crate::{LogPiece, LogReader, OutputPiece, ReadError};
 use errand_runtime::{Chunk, Exec, Runtime, RuntimeError};
 use errand_task::Gap;
 
-/// The most of a log that is held until its head comes, in bytes.
+/// The most bytes of a log that are held until the head line arrives.
 const FIRST_LIMIT: usize = 1024 * 1024;
-/// The most of a script's words that is passed on, in characters.
+/// The most characters of a script's message that are passed on.
 const WORDS: usize = 1024;
 
-/// Waits for what `read.sh` says before the bytes.
+/// Waits for the head line of `read.sh`.
 pub(super) async fn open(mut exec: Exec, runtime: &dyn Runtime, limit: u64) -> Result<LogReader, ReadError> {
     let mut first: Option<Bytes> = None;
     while let Some(chunk) = exec.next().await {
         match chunk? {
-            // The head line and the bytes come in two streams, in either order.
+            // The head line and the bytes arrive in two streams, in either order.
             Chunk::Stdout(bytes) => {
                 if first.as_ref().map_or(0, Bytes::len) + bytes.len() > FIRST_LIMIT {
                     return Err(RuntimeError::Refused { detail: "the log came without its head".to_owned() }.into());
@@ -52,20 +52,20 @@ pub(super) async fn open(mut exec: Exec, runtime: &dyn Runtime, limit: u64) -> R
         .into())
 }
 
-/// What is left of the piece.
+/// The rest of the requested part of a log.
 struct Rest {
     /// None after an error.
     exec: Option<Exec>,
-    /// Bytes that came before the head line.
+    /// Bytes that arrived before the head line.
     first: Option<Bytes>,
     position: u64,
     gap: Option<Gap>,
-    /// How many bytes of what was asked for are to come.
+    /// How many of the requested bytes are still to come.
     left: u64,
 }
 
 impl Rest {
-    /// Gives bytes their position. Those behind the gap are left for the next time.
+    /// Assigns a position to bytes. Bytes after the gap are left for the next call.
     fn place(&mut self, mut bytes: Bytes) -> OutputPiece {
         if let Some(gap) = self.gap {
             self.position = gap.past(self.position);

@@ -1,7 +1,7 @@
-//! The bridge that installs nothing: POSIX shell scripts started through the runtime's exec, and detached from it.
+//! The bridge that installs nothing: it runs POSIX shell scripts through the runtime's exec and detaches them from it.
 //!
-//! The scripts are in `scripts/`. `launch.sh` claims the task directory, starts `supervise.sh` detached and follows the log for as long
-//! as the stream lives; `supervise.sh` runs the command, keeps its output up to the limit and writes the exit file through fd 3.
+//! The scripts are in `scripts/`. `launch.sh` claims the task directory, starts `supervise.sh` detached and follows the log for as long as
+//! the stream lives. `supervise.sh` runs the command, keeps its output up to the limit and writes the exit file through fd 3.
 
 mod attachment;
 mod files;
@@ -37,43 +37,43 @@ const SIGNAL: &str = include_str!("scripts/signal.sh");
 const READ: &str = include_str!("scripts/read.sh");
 const REMOVE: &str = include_str!("scripts/remove.sh");
 
-/// A longer command text is put into a file: the kernel takes no argument over 128 KiB (MAX_ARG_STRLEN).
+/// A longer command text is written to a file: the kernel accepts no argument over 128 KiB (MAX_ARG_STRLEN).
 const TEXT_LIMIT: usize = 96 * 1024;
-/// The longest argument or variable of a command, in bytes: what the kernel takes, less the name by which `pack.sh` hands it on. The shell
-/// that finds out later has nobody to tell.
+/// The longest argument or variable of a command, in bytes: the kernel's limit, minus the name under which `pack.sh` passes the value on.
+/// The value is checked here, because the detached shell has no way to report an error.
 const ARGUMENT_LIMIT: usize = 128 * 1024 - 32;
-/// The most that a script says beside a log.
+/// The most bytes that a script prints beside a log.
 const SAID_LIMIT: usize = 1024 * 1024;
-/// The most of a script's words in an error, in bytes.
+/// The most bytes of a script's message in an error.
 const WORDS: usize = 1024;
-/// How long a script may take to answer. None does more than a few moments' work; what takes longer is stuck.
+/// How long a script may take to answer. No script needs more than a few moments; one that takes longer is stuck.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
-/// After which time a script that only answers is killed in the sandbox. Longer than the server waits for it.
+/// How long a script that only answers may run before it is killed in the sandbox. Longer than the server waits for it.
 const SCRIPT_LIMIT: Duration = Duration::from_secs(60);
-/// Runs the program in its arguments for as many seconds as the first argument says.
+/// Runs the program in its arguments for at most the number of seconds in its first argument.
 const LIMITED: &str = r#"if command -v timeout >/dev/null; then exec timeout -s KILL "$0" "$@"; else exec "$@"; fi"#;
-/// The most tasks that one process is asked about or removes. Keeps its arguments and its answer small.
+/// The most tasks that one process queries or removes. Keeps its arguments and its answer small.
 const BATCH: usize = 256;
 
-/// Runs commands with nothing but what every sandbox has: `sh`, `tee` and their kind.
+/// Runs commands with only what every sandbox has: `sh`, `tee` and similar tools.
 pub struct DirectBridge {
     runtime: Arc<dyn Runtime>,
     root: String,
 }
 
 impl DirectBridge {
-    /// A bridge with its task directories below `root`, an absolute path inside every sandbox.
+    /// A bridge with task directories below `root`, an absolute path inside every sandbox.
     pub fn new(runtime: Arc<dyn Runtime>, root: impl Into<String>) -> Self {
         Self { runtime, root: root.into() }
     }
 
-    /// Starts scripts, joined to one, with arguments. They run for as long as they take.
+    /// Starts scripts, joined into one, with arguments and without a time limit.
     async fn run(&self, sandbox: &str, scripts: &[&str], arguments: Vec<String>) -> Result<Exec, RuntimeError> {
         let arguments = std::iter::once(self.root.clone()).chain(arguments);
         self.runtime.exec(sandbox, &script(scripts, arguments)).await
     }
 
-    /// Runs a script to its end and returns all that it says. One that takes too long is killed in the sandbox.
+    /// Runs a script to completion and returns everything that it prints. A script that takes too long is killed in the sandbox.
     async fn ask(&self, sandbox: &str, scripts: &[&str], arguments: Vec<String>) -> Result<Collected, RuntimeError> {
         let arguments = std::iter::once(self.root.clone()).chain(arguments);
         let argv = limited(SCRIPT_LIMIT, script(scripts, arguments));
@@ -85,45 +85,45 @@ impl DirectBridge {
     }
 }
 
-/// The arguments that run scripts, joined to one.
+/// The arguments that run scripts, joined into one.
 fn script(scripts: &[&str], arguments: impl IntoIterator<Item = String>) -> Vec<String> {
     let mut argv = vec!["sh".to_owned(), "-c".to_owned(), scripts.join("\n"), "errand".to_owned()];
     argv.extend(arguments);
     argv
 }
 
-/// The same program, killed in the sandbox after `limit`. The server may be gone by then, or the stream that would have told it. Where the
-/// sandbox has no `timeout`, the program runs without a limit.
+/// Wraps a program so that it is killed in the sandbox after `limit`. The limit is enforced there because the server or the stream may be
+/// gone by then. In a sandbox without `timeout`, the program runs without a limit.
 fn limited(limit: Duration, argv: Vec<String>) -> Vec<String> {
     let mut limited = vec!["sh".to_owned(), "-c".to_owned(), LIMITED.to_owned(), limit.as_secs().to_string()];
     limited.extend(argv);
     limited
 }
 
-/// Gives up an answer that does not come: the sandbox may be at its limit of processes, or something in it may be stuck.
+/// Stops waiting for an answer that does not come: the sandbox may be at its process limit, or something in it may be stuck.
 async fn in_time<T, E: From<RuntimeError>>(answer: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     tokio::time::timeout(ANSWER_LIMIT, answer).await.unwrap_or_else(|_| {
         Err(RuntimeError::Unavailable { detail: format!("the sandbox gave no answer within {ANSWER_LIMIT:?}") }.into())
     })
 }
 
-/// What a script says is missing of so many bytes of output; none where it says nothing that can be.
+/// The gap that a script reports in `size` bytes of output; none if the script reports none, or an impossible one.
 fn gap(lacks: &str, resumes: &str, size: u64) -> Option<Gap> {
     let (start, end) = (lacks.parse().ok()?, resumes.parse().ok()?);
     (start < end && end <= size).then_some(Gap { start, end })
 }
 
-/// The beginning of what a script said.
+/// The beginning of a script's message.
 fn words(said: &[u8]) -> String {
     String::from_utf8_lossy(&said[..said.len().min(WORDS)]).into_owned()
 }
 
-/// A detached shell leaves nobody in the sandbox to whom input could be given.
+/// A detached shell leaves no process in the sandbox that could pass input on.
 fn no_input() -> InputError {
     InputError::Unsupported { why: "the direct bridge gives commands no input and no terminal".to_owned() }
 }
 
-/// The arguments of `supervise.sh` from the mode on.
+/// The arguments of `supervise.sh`, starting with the mode.
 fn program_arguments(spec: &TaskSpec, command_file: &str) -> Vec<String> {
     let (mode, shell, text, argv): (_, _, _, &[String]) = match &spec.program {
         Program::Argv(argv) => ("argv", "", String::new(), argv),
@@ -132,7 +132,7 @@ fn program_arguments(spec: &TaskSpec, command_file: &str) -> Vec<String> {
             if text.len() > TEXT_LIMIT {
                 ("file", shell, command_file.to_owned(), &[])
             } else if text.starts_with(['-', '+']) {
-                // Behind `-c` a shell would take it for an option.
+                // Without the blank, a shell would take a text that begins with `-` or `+` for an option.
                 ("text", shell, format!(" {text}"), &[])
             } else {
                 ("text", shell, text.clone(), &[])

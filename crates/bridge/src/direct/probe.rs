@@ -1,4 +1,4 @@
-//! What `probe.sh` prints.
+//! Parses the output of `probe.sh`.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use errand_task::{Nonce, ProcessIdentity, TaskId, sentinel};
 /// Clock ticks in a second as user space sees them (USER_HZ), the same on every Linux architecture in use.
 const TICKS_PER_SECOND: u64 = 100;
 
-/// Reads the whole answer. None when it is not one, or not to these questions.
+/// Parses a complete answer. None when it is malformed, or answers other questions.
 pub(super) fn parse(mut answer: &[u8], asked: &[(TaskId, Nonce)]) -> Option<Vec<Finding>> {
     let uptime = take_line(&mut answer)?.strip_prefix("uptime ")?.parse().ok()?;
     let findings =
@@ -56,7 +56,7 @@ fn finding(rest: &mut &[u8], task: TaskId, nonce: Nonce, uptime: u64) -> Option<
         *rest = rest.get(length..)?.strip_prefix(b"\n")?;
         Some(content)
     };
-    // Files in the sandbox: what is no number there says nothing about the other tasks.
+    // The numbers come from files in the sandbox. One that is malformed must not spoil the answers about other tasks.
     let (pid, start_ticks): (u32, u64) = (pid.parse().unwrap_or(0), ticks.parse().unwrap_or(0));
     let since_boot = |ticks: u64| Duration::from_millis(ticks.saturating_mul(1000) / TICKS_PER_SECOND);
     let made = clock::ago(since_boot(uptime), since_boot(start_ticks));

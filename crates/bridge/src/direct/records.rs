@@ -1,4 +1,4 @@
-//! What the scripts for files say: entries on their standard output, what is in the way on their standard error.
+//! Parses what the file scripts print: entries on standard output, problems on standard error.
 
 use std::{
     collections::HashMap,
@@ -9,29 +9,29 @@ use bytes::BytesMut;
 
 use errand_task::{FileEntry, FileKind, FileProblem};
 
-/// The most bytes that make no record yet: a name and where it leads to are shorter.
+/// The most bytes of an incomplete record: a name and a link target are shorter.
 const RECORD_LIMIT: usize = 64 * 1024;
-/// The most links that wait for their entries. Scripts describe fewer files at a time.
+/// The most link targets that wait for their entries. Scripts describe fewer files at a time.
 const LINKS_LIMIT: usize = 256;
 
-/// Entries as they come.
+/// A parser for entries that arrive in pieces.
 #[derive(Debug, Default)]
 pub(super) struct Records {
     buffer: BytesMut,
-    /// Where links lead to whose entries have not come.
+    /// Targets of links whose entries have not arrived yet.
     links: HashMap<Vec<u8>, Vec<u8>>,
 }
 
 /// One record.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Record {
-    /// A file.
+    /// An entry of a file.
     Entry(FileEntry),
     /// Another line, such as the word at the end.
     Line(String),
 }
 
-/// It cannot be understood.
+/// The record cannot be parsed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Malformed;
 
@@ -40,7 +40,7 @@ impl Records {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next whole record.
+    /// The next complete record.
     pub(super) fn next(&mut self) -> Option<Result<Record, Malformed>> {
         loop {
             match self.take() {
@@ -53,7 +53,7 @@ impl Records {
         }
     }
 
-    /// What came after the last record.
+    /// The bytes after the last record.
     pub(super) fn rest(self) -> BytesMut {
         self.buffer
     }
@@ -103,8 +103,8 @@ enum Taken {
     Link,
 }
 
-/// `MODE/SIZE/UID/GID/SECONDS/TIME`: the mode in hexadecimal with the kind in it, the time as text with the parts of a second, where the
-/// tool knows them.
+/// Parses `MODE/SIZE/UID/GID/SECONDS/TIME`. The mode is hexadecimal and includes the kind of file. The time is text and includes fractions
+/// of a second if the tool knows them.
 fn entry(name: Vec<u8>, link_target: Vec<u8>, fields: &str) -> Option<FileEntry> {
     let fields: Vec<&str> = fields.split('/').collect();
     let [mode, size, uid, gid, seconds, time] = fields[..] else { return None };
@@ -139,14 +139,14 @@ fn entry(name: Vec<u8>, link_target: Vec<u8>, fields: &str) -> Option<FileEntry>
     })
 }
 
-/// What is in the way, from a script's standard error: the problem and the words for it. None when it does not say.
+/// The problem and its message in a script's standard error. None if the script reports no problem.
 pub(super) fn refusal(said: &str) -> Option<(FileProblem, String)> {
     let said = match said.strip_prefix("refused ") {
         Some(rest) => rest,
         None => said.split_once("\nrefused ")?.1,
     };
     let (word, words) = said.split_once(' ')?;
-    // What a tool says ends in the cause; before that comes a path, which may hold anything but hardly this.
+    // A tool's message ends with the cause. The path before it may contain anything, but hardly this.
     let cause = words.trim().rsplit(": ").next().unwrap_or_default().lines().next().unwrap_or_default();
     let problem = match word {
         "-" => problem(cause),
@@ -163,7 +163,7 @@ pub(super) fn refusal(said: &str) -> Option<(FileProblem, String)> {
     Some((problem, cause.to_owned()))
 }
 
-/// The tools' words for what the kernel said, in the order in which they are looked for.
+/// The tools' wordings of kernel errors, in the order in which they are searched.
 const CAUSES: [(&str, FileProblem); 19] = [
     ("no such file", FileProblem::NotFound),
     ("nonexistent", FileProblem::NotFound),

@@ -1,4 +1,4 @@
-//! What the answers of a bridge mean.
+//! Interprets the guest's answers.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use super::{
 use crate::InputError;
 use errand_runtime::{NotStarted, RuntimeError};
 
-/// How long a call may take that does nothing long.
+/// How long a call may take that does no long work.
 pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 
-/// Waits for an answer, for a while.
+/// Waits for the answer to a call, for at most [`ANSWER_LIMIT`].
 pub(super) async fn answer<T>(
     wire: &Wire,
     call: impl Future<Output = Result<tonic::Response<T>, Status>>,
@@ -25,20 +25,20 @@ pub(super) async fn answer<T>(
     }
 }
 
-/// Waits for the next that a bridge has to say, for a while.
+/// Waits for the guest's next message, for at most [`ANSWER_LIMIT`].
 pub(super) async fn in_time<T>(said: impl Future<Output = T>) -> Result<T, RuntimeError> {
     within(ANSWER_LIMIT, said).await
 }
 
-/// Waits for something as long as that.
+/// Waits for the guest's next message, for at most `limit`.
 pub(super) async fn within<T>(limit: Duration, said: impl Future<Output = T>) -> Result<T, RuntimeError> {
     let late = |_| RuntimeError::Unavailable { detail: format!("the bridge did not answer within {limit:?}") };
     tokio::time::timeout(limit, said).await.map_err(late)
 }
 
-/// The meaning of a refused or broken call.
+/// Converts the status of a refused or broken call into an error.
 pub(super) fn meaning(wire: &Wire, status: &Status) -> RuntimeError {
-    // A bridge has no other use for it.
+    // Here only a message that is too large leads to this code.
     if status.code() == Code::OutOfRange {
         return wire.breach(too_large());
     }
@@ -48,17 +48,17 @@ pub(super) fn meaning(wire: &Wire, status: &Status) -> RuntimeError {
             RuntimeError::Refused { detail }
         }
         Code::ResourceExhausted => RuntimeError::NotStarted { reason: NotStarted::Other, detail },
-        // A broken connection shows as several of the others.
+        // A broken connection shows as one of several other codes.
         _ => RuntimeError::Unavailable { detail },
     }
 }
 
-/// A message larger than the decoder takes.
+/// The breach of sending a message that is larger than the decoder accepts.
 pub(super) fn too_large() -> Breach {
     Breach("a message that is larger than its bound".to_owned())
 }
 
-/// The meaning of a refused input.
+/// Converts the status of a refused input into an error.
 pub(super) fn refused_input(wire: &Wire, status: &Status) -> InputError {
     match status.code() {
         Code::FailedPrecondition if status.message().starts_with("not_open") => InputError::NotOpen,

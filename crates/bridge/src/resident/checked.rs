@@ -1,7 +1,7 @@
-//! The one place where a bridge's message becomes a checked value. Commands in the sandbox can replace the bridge: each field, list and rate
-//! has a bound here, and a message beyond one is a [`Breach`], for which the connection is closed. `docs/bounds.md` is the table.
+//! The one place where a guest's message becomes a checked value. Commands in the sandbox can replace the guest. So each field, list and
+//! rate has a bound here; a message that exceeds one is a [`Breach`], and the connection is closed. `docs/bounds.md` lists the bounds.
 //!
-//! What cannot harm anything but the sandbox's own tasks is cut to its bound instead, such as a time or a name.
+//! A value that can only harm the sandbox's own tasks, such as a time or a name, is cut to its bound instead.
 
 use std::time::{Duration, Instant};
 
@@ -9,73 +9,73 @@ use super::proto;
 use crate::{LogPiece, OutputPiece, PackedPiece, Piece};
 use errand_task::Stream;
 
-/// The largest message of a followed task or of a log, in bytes. The bridge sends pieces of 128 KiB.
+/// The largest message of a followed task or of a log, in bytes. The guest sends pieces of 128 KiB.
 pub(super) const STREAM_MESSAGE: usize = 256 * 1024;
-/// The largest message with a file's content, in bytes. The bridge sends pieces of 256 KiB.
+/// The largest message with a file's content, in bytes. The guest sends pieces of 256 KiB.
 pub(super) const CONTENT_MESSAGE: usize = 320 * 1024;
-/// The largest message with entries of a directory, in bytes. The bridge sends about 64 KiB at most. An entry takes up to 80 times as much
-/// memory as it has bytes.
+/// The largest message with entries of a directory, in bytes. The guest sends about 64 KiB at most. An entry takes up to 80 times its
+/// encoded size in memory.
 pub(super) const ENTRIES_MESSAGE: usize = 128 * 1024;
 /// The largest other message, in bytes.
 pub(super) const SMALL_MESSAGE: usize = 8 * 1024;
-/// How much of that each task adds to the answer of a probe: an exit file is at most 1 KiB.
+/// How many more bytes a probe's answer may have for each task: an exit file is at most 1 KiB.
 pub(super) const FINDING: usize = 2 * 1024;
-/// The most headers of an answer, in bytes. A status and its details travel in them.
+/// The largest headers of an answer, in bytes. They carry the status and its details.
 pub(super) const HEADERS: u32 = 16 * 1024;
 /// The largest process id of Linux (PID_MAX_LIMIT).
 const LAST_PID: u32 = 1 << 22;
-/// No task and no command's silence is older.
+/// The longest time that a task's age or a command's silence may have.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
-/// The most CPU time that is believed: 4096 cores for a year.
+/// The most CPU time accepted: 4096 cores for a year.
 const MOST_CPU: Duration = Duration::from_secs(4096 * 366 * 24 * 3600);
-/// The most of a version, in bytes.
+/// The longest version, in bytes.
 const VERSION: usize = 64;
-/// The most of a process's name, in characters. The kernel keeps 15.
+/// The longest name of a process, in characters. The kernel keeps 15.
 const COMMAND: usize = 64;
-/// The most of a bridge's own words, in characters.
+/// The longest message text from the guest, in characters.
 const WORDS: usize = 1024;
-/// The largest result, in bytes. An exit file with one is no larger.
+/// The largest result, in bytes. An exit file that holds one is no larger.
 const RESULT: usize = 1024;
-/// The longest name of a file, in bytes. Linux has 255 on its own file systems, and foreign ones up to three times as many.
+/// The longest name of a file, in bytes. Linux allows 255 on its own file systems and up to three times as many on foreign ones.
 const FILE_NAME: usize = 765;
 /// The longest target of a link, in bytes (PATH_MAX).
 const LINK_TARGET: usize = 4096;
-/// The most entries in one message of a directory.
+/// The most directory entries in one message.
 const ENTRIES: usize = 256;
-/// The most entries of a directory.
+/// The most entries in a directory.
 const ALL_ENTRIES: u64 = 4 * 1024 * 1024;
-/// Reports without output: so many at once, and so many a second after that. A bridge looks at a silent command each few seconds.
+/// Reports without output: this many at once, then this many per second. A guest examines a silent command every few seconds.
 const REPORTS: Budget = Budget { most: 256.0, a_second: 20.0 };
-/// Small pieces of output: as above. More are not refused but read more slowly.
+/// Small pieces of output: as above. Pieces over the rate are not refused but read more slowly.
 const SMALL_OUTPUTS: Budget = Budget { most: 2048.0, a_second: 1000.0 };
-/// Pieces of output below this many bytes are small.
+/// A piece of output with fewer bytes than this is small.
 const SMALL: usize = 4096;
 
-/// A bound that a bridge did not keep.
+/// A bound that the guest exceeded.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Breach(pub(super) String);
 
-/// A breach when this does not hold.
+/// Returns a breach if the condition is false.
 fn holds(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), Breach> {
     if holds { Ok(()) } else { Err(Breach(otherwise())) }
 }
 
-/// Text as it may be shown and logged: without control characters, and so many characters at most.
+/// Makes text safe to show and to log: without control characters, and at most `most` characters long.
 pub(super) fn text(said: &str, most: usize) -> String {
     said.chars().filter(|letter| !letter.is_control()).take(most).collect()
 }
 
-/// A bridge's own words.
+/// A message text from the guest, made safe.
 pub(super) fn words(said: &str) -> String {
     text(said, WORDS)
 }
 
-/// A process's name.
+/// The name of a process, made safe.
 pub(super) fn command(said: &str) -> String {
     text(said, COMMAND)
 }
 
-/// A span that a command may have lasted.
+/// A time span, cut to what a command can have lasted.
 pub(super) fn span(told: Duration) -> Duration {
     told.min(LONGEST)
 }
@@ -85,12 +85,12 @@ pub(super) fn cpu(microseconds: u64) -> Duration {
     Duration::from_micros(microseconds).min(MOST_CPU)
 }
 
-/// A position in output, or a size. No file is larger than what it can be at most.
+/// A position in output, or a size, cut to the largest possible file size.
 pub(super) fn position(told: u64) -> u64 {
     told.min(i64::MAX as u64)
 }
 
-/// Whether this is what a bridge says of itself.
+/// Checks how the guest describes itself.
 pub(super) fn hello(hello: &proto::HelloResponse) -> Result<(), Breach> {
     let printable = hello.version.bytes().all(|byte| byte.is_ascii_graphic());
     holds(hello.version.len() <= VERSION && printable, || {
@@ -99,7 +99,7 @@ pub(super) fn hello(hello: &proto::HelloResponse) -> Result<(), Breach> {
     holds(hello.ticks_per_second <= 1_000_000, || format!("{} clock ticks in a second", hello.ticks_per_second))
 }
 
-/// Whether this is a process.
+/// Checks a process.
 pub(super) fn process(process: proto::Process) -> Result<proto::Process, Breach> {
     pid(process.pid)?;
     Ok(proto::Process { start_ticks: position(process.start_ticks), ..process })
@@ -109,8 +109,8 @@ fn pid(pid: u32) -> Result<(), Breach> {
     holds((1..=LAST_PID).contains(&pid), || format!("{pid} as a process id"))
 }
 
-/// Whether these findings answer so many questions, each by what can be. A process that cannot be is left out where it is read: it stands in
-/// a file that any command may change.
+/// Checks that the findings answer `asked` questions with possible values. An impossible process is not a breach here but ignored where it
+/// is read: it comes from a file that any command may change.
 pub(super) fn findings(found: &[proto::Finding], asked: usize) -> Result<(), Breach> {
     holds(found.len() == asked, || format!("{} findings about {asked} tasks", found.len()))?;
     for finding in found {
@@ -120,17 +120,17 @@ pub(super) fn findings(found: &[proto::Finding], asked: usize) -> Result<(), Bre
     Ok(())
 }
 
-/// The number of processes that were signalled.
+/// Checks the number of processes that were signalled.
 pub(super) fn members(members: u32) -> Result<u32, Breach> {
     holds(members <= LAST_PID, || format!("{members} processes of a task")).map(|()| members)
 }
 
-/// How many bytes of input were ever taken.
+/// Checks the number of bytes of input that a command has taken in all.
 pub(super) fn taken(taken: u64) -> Result<u64, Breach> {
     holds(taken <= i64::MAX as u64, || format!("{taken} bytes of input that were taken")).map(|()| taken)
 }
 
-/// What a stream of reports on one task may hold.
+/// The bounds of a stream of reports on one task.
 #[derive(Debug)]
 pub(super) struct Reports {
     position: u64,
@@ -139,17 +139,17 @@ pub(super) struct Reports {
 }
 
 impl Reports {
-    /// Reports with output from `position` on.
+    /// Bounds for reports whose output begins at `position`.
     pub(super) fn from(position: u64) -> Self {
         Self { position, reports: Tokens::of(REPORTS), outputs: Tokens::of(SMALL_OUTPUTS) }
     }
 
-    /// How long to wait before the next report is taken. What is earned meanwhile is counted by [`Reports::paused`].
+    /// How long to wait before the next report is read. [`Reports::paused`] adds what is earned in the meantime.
     pub(super) fn pause(&self) -> Duration {
         self.outputs.debt()
     }
 
-    /// Counts the time that has passed.
+    /// Accounts for the time that has passed.
     pub(super) fn paused(&mut self) {
         self.outputs.earn();
     }
@@ -198,7 +198,7 @@ impl Reports {
     }
 }
 
-/// What a piece of a log may hold.
+/// The bounds of a part of a log.
 #[derive(Debug)]
 pub(super) struct Log {
     position: u64,
@@ -206,7 +206,7 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// The log with this head, of which a piece was asked for.
+    /// Checks the head of a log for the requested part.
     pub(super) fn open(head: &proto::LogHead, asked: Piece) -> Result<Self, Breach> {
         let (start, limit) = match asked {
             Piece::From { offset, limit } => (offset, limit),
@@ -218,7 +218,7 @@ impl Log {
         Ok(Self { position: start, left: limit.min(head.size.saturating_sub(start)) })
     }
 
-    /// Takes the next output. What is more than was asked for, lies before what came, or unpacks to too much, is a breach.
+    /// Checks the next output. It is a breach if it exceeds the request, repeats an earlier position or unpacks to too many bytes.
     pub(super) fn take(&mut self, output: proto::Output) -> Result<LogPiece, Breach> {
         let size = if output.unpacked == 0 { output.data.len() } else { output.unpacked as usize };
         holds((1..=PackedPiece::LIMIT).contains(&size), || format!("{size} bytes in one piece of a log"))?;
@@ -246,7 +246,7 @@ pub(super) fn stream(stream: proto::Stream) -> Stream {
     }
 }
 
-/// Whether this can be a file in a directory.
+/// Checks a file in a directory.
 pub(super) fn file(file: &proto::FileEntry) -> Result<(), Breach> {
     holds(file.name.len() <= FILE_NAME, || {
         format!("a file's name of {} bytes, more than {FILE_NAME}", file.name.len())
@@ -265,7 +265,7 @@ pub(super) fn batch(entries: &[proto::FileEntry], before: u64) -> Result<u64, Br
     entries.iter().try_for_each(file).map(|()| all)
 }
 
-/// Checks a piece of a file of which `left` bytes are to come; returns how many are left.
+/// Checks a piece of a file of which `left` bytes are still to come; returns how many are left after it.
 pub(super) fn content(size: usize, left: u64) -> Result<u64, Breach> {
     holds(size > 0 && size as u64 <= left, || {
         format!("{size} bytes of a file where {left} are left of what was asked")
@@ -273,7 +273,7 @@ pub(super) fn content(size: usize, left: u64) -> Result<u64, Breach> {
     Ok(left - size as u64)
 }
 
-/// A rate.
+/// A rate limit.
 #[derive(Debug, Clone, Copy)]
 struct Budget {
     most: f64,
@@ -305,7 +305,7 @@ impl Tokens {
         self.at = now;
     }
 
-    /// How long it takes until what was taken too much is earned.
+    /// How long it takes to earn back what was overspent.
     fn debt(&self) -> Duration {
         Duration::from_secs_f64((-self.left).max(0.0) / self.budget.a_second)
     }
@@ -331,7 +331,7 @@ mod tests {
         let open = || Log::open(&head(1000, 10), asked).unwrap();
         let mut log = open();
         assert!(matches!(log.take(output(10, 60, 0)), Ok(LogPiece::Plain(piece)) if piece.end() == 70));
-        // A gap is jumped over.
+        // Positions may jump over a gap.
         assert!(matches!(log.take(output(500, 9, 40)), Ok(LogPiece::Packed(piece)) if piece.end() == 540));
         assert!(log.take(output(540, 1, 0)).is_err());
         let limit = u32::try_from(PackedPiece::LIMIT).unwrap();

@@ -1,4 +1,4 @@
-//! The connections to bridges: one for each sandbox, made when it is first needed and again when it broke.
+//! Connections to bridge processes: one per sandbox, made when first needed and again after it breaks.
 
 use std::{
     collections::HashMap,
@@ -19,54 +19,54 @@ use errand_runtime::{Runtime, RuntimeError};
 
 /// The protocol that this server speaks.
 const PROTOCOL: u32 = 1;
-/// How long a bridge may take to come up and answer.
+/// How long a bridge process may take to start and answer.
 const LIMIT: Duration = Duration::from_secs(30);
-/// How long a broken connection is left alone at first, doubled each time, and at most.
+/// How long to wait before reconnecting after a broken connection: the first wait, doubled each time, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// What is told of a bridge in a sandbox that was adopted, or made by another version.
+/// Remark on a guest in a sandbox that was adopted, or made by another version.
 const REPLACEABLE: &str = "from a file that commands of its user can replace";
-/// After this time a sandbox that the bridge could not run in is tried again.
+/// How long to wait before trying again in a sandbox in which the guest could not run.
 const IMPOSSIBLE_FOR: Duration = Duration::from_secs(600);
 
-/// A bridge that answers.
+/// A connected bridge process.
 #[derive(Clone)]
 pub(super) struct Bridge {
     pub(super) wire: Wire,
-    /// When the sandbox's kernel was started, and its clock ticks in a second: what start times of processes are measured by.
+    /// When the sandbox's kernel started, and its clock ticks per second: start times of processes are computed from both.
     pub(super) boot: Duration,
     pub(super) ticks_per_second: u32,
-    /// Its version.
+    /// The guest's version.
     pub(super) version: String,
 }
 
-/// What there is in a sandbox.
+/// What was found in a sandbox.
 #[derive(Clone)]
 pub(super) enum Link {
-    /// The resident bridge.
+    /// A bridge process answers.
     Bridge(Bridge),
-    /// It cannot run there, and why.
+    /// The guest cannot run in this sandbox, for this reason.
     Impossible(Arc<str>),
 }
 
-/// One sandbox.
+/// The state of one sandbox's connection.
 #[derive(Default)]
 struct Slot {
-    /// What was found there last and when, though it may have broken since.
+    /// The last result and when it was found. The connection may have broken since.
     link: Mutex<Option<(Link, Instant)>>,
-    /// Held by whoever connects, while the others wait.
+    /// Held by the caller that connects, while the others wait.
     connecting: tokio::sync::Mutex<Option<Failed>>,
-    /// Why connections were closed from this side.
+    /// Why this server closed connections to the sandbox.
     breaches: Arc<Breaches>,
 }
 
-/// An attempt to connect that failed.
+/// A failed attempt to connect.
 struct Failed {
-    /// When to try again.
+    /// When to retry.
     again_at: Instant,
     /// How long to wait after the next failure.
     pause: Duration,
-    /// What went wrong.
+    /// The error.
     detail: String,
 }
 
@@ -75,7 +75,7 @@ impl Slot {
         locked(&self.link).as_ref().map(|(link, _)| link.clone())
     }
 
-    /// What was found last, as long as that holds.
+    /// The last result, as long as it is valid.
     fn current(&self) -> Option<Link> {
         let (link, found_at) = locked(&self.link).clone()?;
         let holds = match &link {
@@ -86,7 +86,7 @@ impl Slot {
     }
 }
 
-/// All connections. Cheap to clone.
+/// The connections to all sandboxes. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Connections {
     runtime: Arc<dyn Runtime>,
@@ -99,37 +99,37 @@ impl Connections {
         Self { runtime, root: root.into(), slots: Arc::default() }
     }
 
-    /// Whether everything passes through an engine, see [`Runtime::is_through_engine`].
+    /// Whether everything passes through a container engine, see [`Runtime::is_through_engine`].
     pub(super) fn through_engine(&self) -> bool {
         self.runtime.is_through_engine()
     }
 
-    /// What was last found in a sandbox, without asking.
+    /// What was last found in a sandbox, without asking it.
     pub(super) fn known(&self, sandbox: &str) -> Option<Link> {
         locked(&self.slots).get(sandbox)?.known()
     }
 
-    /// Why the last connection to a sandbox was closed from this side, if one was.
+    /// Why this server closed the last connection to a sandbox, if it did.
     pub(super) fn breach(&self, sandbox: &str) -> Option<Arc<str>> {
         locked(&self.slots).get(sandbox)?.breaches.last()
     }
 
-    /// Forgets a sandbox that is gone.
+    /// Forgets a sandbox that no longer exists.
     pub(super) fn forget(&self, sandbox: &str) {
         locked(&self.slots).remove(sandbox);
     }
 
-    /// The bridge in a sandbox. One caller connects while the others wait for it.
+    /// Returns the connection to a sandbox's bridge process. One caller connects while the others wait for it.
     ///
     /// # Errors
-    /// [`RuntimeError::Unavailable`] while a connection that broke is left alone, and whatever connecting fails with.
+    /// [`RuntimeError::Unavailable`] during the wait after a broken connection, and every error of connecting.
     pub(super) async fn link(&self, sandbox: &str) -> Result<Link, RuntimeError> {
         let slot = Arc::clone(locked(&self.slots).entry(sandbox.to_owned()).or_default());
         if let Some(link) = slot.current() {
             return Ok(link);
         }
-        // In a task of its own: a caller that is not polled for a while, such as a stream whose client takes nothing, would hold up the
-        // others as long as that lasts.
+        // Connects in a separate tokio task. A caller that is not polled for a while, such as a stream whose client reads nothing, would
+        // otherwise block the callers that wait for it.
         let (connections, sandbox) = (self.clone(), sandbox.to_owned());
         let linking = tokio::spawn(async move { connections.link_anew(&slot, &sandbox).await }.in_current_span());
         linking.await.unwrap_or_else(|error| {
@@ -157,7 +157,7 @@ impl Connections {
                 *locked(&slot.link) = Some((link.clone(), Instant::now()));
             }
             Err(RuntimeError::NoSuchSandbox { .. }) => self.forget(sandbox),
-            // Only what may be over at any moment, and must not be asked about all the time, is left alone.
+            // Wait before retrying only after an error that may end at any moment and must not be retried in a tight loop.
             Err(RuntimeError::Unavailable { detail }) => {
                 let pause = failed.as_ref().map_or(FIRST_PAUSE, |failed| failed.pause);
                 let next = (pause * 2).min(LONGEST_PAUSE);
@@ -199,17 +199,17 @@ impl Connections {
     }
 }
 
-/// A panic elsewhere leaves nothing half done in it.
+/// A panic elsewhere cannot leave the value half-changed.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// HTTP wants to know whom it speaks to; there is only one.
+/// HTTP requires an authority; there is only one possible peer.
 pub(super) fn origin() -> Uri {
     Uri::from_static("http://bridge")
 }
 
-/// Makes calls on a connection. Answers are small unless the call says otherwise.
+/// A client on a connection. Answers are small unless the call says otherwise.
 pub(super) fn client(wire: &Wire) -> BridgeServiceClient<Wire> {
     BridgeServiceClient::with_origin(wire.clone(), origin()).max_decoding_message_size(SMALL_MESSAGE)
 }

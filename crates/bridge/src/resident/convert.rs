@@ -1,4 +1,4 @@
-//! From the domain to the bridge's messages, and back.
+//! Converts between the domain's types and the guest's messages.
 
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ pub(super) fn process(process: ProcessIdentity) -> proto::Process {
     proto::Process { pid: process.pid, start_ticks: process.start_ticks }
 }
 
-/// A report; none for one that this server does not know.
+/// Converts a report; none for a kind that this server does not know.
 pub(super) fn report(report: proto::Report) -> Option<Report> {
     use proto::report::Kind;
     Some(match report.kind? {

@@ -1,4 +1,4 @@
-//! Files through the bridge that is in the sandbox.
+//! File operations through the guest.
 
 use std::{
     sync::{
@@ -31,21 +31,21 @@ use errand_task::{FileEntry, FileKind, FilePath, FileProblem, FileRefusal, Write
 
 /// The most bytes of a file in one message.
 const PIECE: usize = 256 * 1024;
-/// How long a file may take into its place after its last byte was sent: that byte may still be on its way.
+/// How long a file may take to be moved into place after its last byte was sent: that byte may still be in transit.
 const FINISH_LIMIT: Duration = Duration::from_secs(120);
 
-/// The files of one sandbox. The methods are those of [`SandboxFiles`](crate::SandboxFiles), which name the sandbox besides.
+/// The files of one sandbox. The methods are those of [`SandboxFiles`](crate::SandboxFiles), without the argument that names the sandbox.
 pub(crate) struct ResidentFiles {
     wire: Wire,
 }
 
 impl ResidentFiles {
-    /// The files behind this connection to the sandbox's bridge.
+    /// The files behind a connection to the sandbox's bridge process.
     pub(super) fn new(wire: &Wire) -> Self {
         Self { wire: wire.clone() }
     }
 
-    /// Makes calls whose answers come in messages of at most so many bytes.
+    /// A client whose answers come in messages of at most `largest` bytes.
     fn client(&self, largest: usize) -> FileServiceClient<Wire> {
         FileServiceClient::with_origin(self.wire.clone(), origin()).max_decoding_message_size(largest)
     }
@@ -85,7 +85,7 @@ impl ResidentFiles {
         offset: u64,
         limit: Option<u64>,
     ) -> Result<FileReader, FileError> {
-        // To the bridge, no bytes are all of them.
+        // To the guest, a limit of 0 means no limit.
         if limit == Some(0) {
             let reader = Box::pin(self.read_file(path, offset, Some(1))).await?;
             return Ok(FileReader { content: Box::pin(stream::empty()), ..reader });
@@ -150,7 +150,8 @@ fn wire_path(path: &FilePath) -> proto::Path {
     proto::Path { path: path.path.clone(), root: path.root.clone().unwrap_or_default() }
 }
 
-/// Messages that each come in time and keep their bounds, with what the check carries from one to the next. Nothing comes after an error.
+/// Reads messages, each within the time limit and checked against its bounds. The check's state passes from one message to the next. An
+/// error is the last item.
 fn bounded<T: Send + 'static>(
     messages: tonic::Streaming<T>,
     wire: Wire,
@@ -172,7 +173,7 @@ fn bounded<T: Send + 'static>(
     })
 }
 
-/// The messages of a write. An abandoned content has no end, by which the bridge knows it.
+/// The messages of a write. If the content is abandoned, the end message is missing, and the guest discards the file.
 fn parts(
     head: proto::WriteFileHead,
     content: FileSource,
@@ -198,8 +199,8 @@ fn parts(
     stream::iter([Part::Head(head)]).chain(pieces).map(|part| proto::WriteFileRequest { part: Some(part) })
 }
 
-/// Parts, with the moment by which the bridge must have taken the last one, or after them have answered. None while the next part is waited
-/// for: that is the caller's time.
+/// Passes parts on and publishes the deadline by which the guest must have taken the current part, or must have answered after the last
+/// one. There is no deadline while the next part is awaited, because that time is the caller's.
 fn timed(
     parts: impl Stream<Item = proto::WriteFileRequest> + Send + 'static,
     deadline: watch::Sender<Option<Instant>>,
@@ -216,7 +217,7 @@ fn timed(
     })
 }
 
-/// Waits until the moment that [`timed`] tells has passed. Parts that are dropped are over.
+/// Waits until the deadline that [`timed`] publishes has passed. If the parts are dropped, they count as sent.
 async fn too_late(mut deadline: watch::Receiver<Option<Instant>>) -> RuntimeError {
     let mut over = None;
     loop {
@@ -276,7 +277,7 @@ fn not_understood() -> FileError {
     RuntimeError::Refused { detail: "the bridge's answer cannot be understood".to_owned() }.into()
 }
 
-/// What a status means. Only a refusal says what is in the way of a file; everything else is about the bridge itself.
+/// Converts a status into an error. Only a refusal is about the file; everything else is about the guest itself.
 fn failed(wire: &Wire, path: &str, status: &Status) -> FileError {
     if status.code() == Code::OutOfRange {
         return wire.breach(too_large()).into();
@@ -318,7 +319,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
     use super::*;
 
-    /// How long it takes until a write is given up whose bridge takes so many parts of three, the last of which its caller sends late.
+    /// How long until a write is given up whose guest takes `takes` of three parts. The caller sends the last part late.
     async fn given_up(takes: usize) -> Duration {
         const CALLER: Duration = Duration::from_secs(1000);
         let begun = Instant::now();

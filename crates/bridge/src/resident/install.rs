@@ -1,36 +1,36 @@
-//! Getting the bridge into a sandbox.
+//! Installs and starts the guest in a sandbox.
 
 use std::sync::Arc;
 
 use super::wire::{Breaches, First, Wire};
 use errand_runtime::{NotStarted, Runtime, RuntimeError};
 
-/// A bridge that finds itself asked by one of a higher generation makes room for it. Raised with every release that changes the bridge.
+/// A bridge process makes room for one of a higher generation that asks for its place. Raised with every release that changes the guest.
 const GENERATION: u32 = 1;
 
-/// What came of an attempt to reach the bridge in a sandbox.
+/// The result of trying to reach the guest in a sandbox.
 pub(super) enum Reached {
-    /// It speaks. `installed`: its program is a file that commands of its user can replace.
+    /// A bridge process answers. `installed`: its program is a file that commands of its user can replace.
     Bridge { wire: Wire, installed: bool },
-    /// It cannot run there, and why.
+    /// The guest cannot run in this sandbox, for this reason.
     Impossible(String),
 }
 
-/// Connects to the bridge in a sandbox; puts it there and starts it where it is not.
+/// Connects to the bridge process in a sandbox. Installs the guest and starts the bridge process if necessary.
 pub(super) async fn reach(
     runtime: &dyn Runtime,
     sandbox: &str,
     root: &str,
     breaches: &Arc<Breaches>,
 ) -> Result<Reached, RuntimeError> {
-    // Where that is missing, the sandbox was adopted, or made by another version.
+    // If the guest is missing here, the sandbox was adopted, or made by another version.
     match start(runtime, sandbox, root, &runtime.guest_path(), breaches).await {
         Err(RuntimeError::NotStarted { .. }) | Ok(First::Words(_)) => {}
         Ok(First::Bridge(wire)) => return Ok(Reached::Bridge { wire, installed: false }),
         Err(error) => return Err(error),
     }
     let mut why = String::new();
-    // The second is for a root on a file system from which nothing may be executed.
+    // The second directory serves when the root is on a file system that forbids execution.
     for directory in [format!("{root}/.bridge"), "/var/tmp/errand-bridge".to_owned()] {
         match reach_at(runtime, sandbox, root, &format!("{directory}/{}", runtime.guest().name()), breaches).await? {
             bridge @ Reached::Bridge { .. } => return Ok(bridge),
@@ -49,7 +49,7 @@ async fn reach_at(
     breaches: &Arc<Breaches>,
 ) -> Result<Reached, RuntimeError> {
     match start(runtime, sandbox, root, path, breaches).await {
-        // Not there yet.
+        // The guest is not installed yet.
         Err(RuntimeError::NotStarted { reason: NotStarted::NotFound, .. }) => {}
         other => return understood(other),
     }
@@ -78,7 +78,7 @@ async fn start(
     }
 }
 
-/// Which failures mean that the bridge cannot run there, however often it is tried.
+/// Decides which failures mean that the guest cannot run in this sandbox, however often it is tried.
 fn understood(result: Result<First, RuntimeError>) -> Result<Reached, RuntimeError> {
     match result {
         Ok(First::Bridge(wire)) => Ok(Reached::Bridge { wire, installed: true }),

@@ -1,6 +1,7 @@
-//! The bridge that stays: a small program in the sandbox, spoken to over the standard streams of one process for all of its tasks.
+//! The resident bridge: runs commands through the guest, which stays in the sandbox. One process's standard streams carry the calls for all
+//! of the sandbox's tasks.
 //!
-//! The other end is the crate `errand-bridge`. What is said there is `proto/errand/bridge/v1`.
+//! The other end is the crate `errand-guest`. The protocol is `proto/errand/bridge/v1`.
 
 mod calls;
 mod checked;
@@ -28,25 +29,25 @@ use errand_task::{Nonce, ProcessIdentity, Signal, TaskId, TaskSpec, TerminalSize
 pub(super) use files::ResidentFiles;
 use wire::Wire;
 
-/// How long the bridge waits for a command to take its input, in milliseconds. Whoever wants more asks again.
+/// How long the guest waits for a command to take its input, in milliseconds. To wait longer, the server calls again.
 const INPUT_WAIT: u64 = 1000;
-/// How long the answer to an input or a new size may take, with that wait.
+/// How long the answer to an input or a resize may take, including that wait.
 const INPUT_LIMIT: Duration = Duration::from_secs(10);
-/// How often a launch is tried whose answer was lost: the sandbox runs it once, however often it hears of it.
+/// How often a launch is tried whose answer was lost. The guest runs a launch once, however often it is asked.
 const LAUNCHES: u32 = 3;
 
-/// Runs commands through the program that stays in the sandbox.
+/// Runs commands through the guest.
 pub(super) struct ResidentBridge {
     connections: Connections,
 }
 
 impl ResidentBridge {
-    /// A bridge with its task directories below `root`, an absolute path inside every sandbox.
+    /// A bridge with task directories below `root`, an absolute path inside every sandbox.
     pub(super) fn new(runtime: Arc<dyn Runtime>, root: String) -> Self {
         Self { connections: Connections::new(runtime, root) }
     }
 
-    /// What there is in a sandbox, without asking.
+    /// What was last found in a sandbox, without asking it.
     pub(super) fn known(&self, sandbox: &str) -> Option<Presence> {
         match self.connections.known(sandbox) {
             Some(link) => Some(Presence::of(link)),
@@ -54,17 +55,17 @@ impl ResidentBridge {
         }
     }
 
-    /// Forgets a sandbox that is gone.
+    /// Forgets a sandbox that no longer exists.
     pub(super) fn forget(&self, sandbox: &str) {
         self.connections.forget(sandbox);
     }
 
-    /// Whether there is a connection now.
+    /// Whether there is a connection to the sandbox now.
     pub(super) fn is_connected(&self, sandbox: &str) -> bool {
         matches!(self.connections.known(sandbox), Some(Link::Bridge(bridge)) if bridge.wire.is_open())
     }
 
-    /// What there is in a sandbox; the bridge is put there where it can run.
+    /// Installs and starts the guest where it can run, and returns what is there.
     pub(super) async fn prepare(&self, sandbox: &str) -> Result<Presence, RuntimeError> {
         self.connections.link(sandbox).await.map(Presence::of)
     }
@@ -94,9 +95,9 @@ impl ResidentBridge {
         loop {
             let bridge = match self.bridge(sandbox).await {
                 Ok(bridge) => bridge,
-                // Nothing was sent before there is a connection.
+                // No request was sent before the first connection.
                 Err(error) if asked == 0 => return Err(error),
-                // An earlier request may have arrived: whatever happened to the sandbox since says nothing about that.
+                // An earlier request may have arrived. What happened to the sandbox since then says nothing about that.
                 Err(error) => return Err(RuntimeError::Uncertain { detail: error.to_string() }),
             };
             asked += 1;
@@ -108,7 +109,7 @@ impl ResidentBridge {
                 {
                     return Err(RuntimeError::Uncertain { detail: error.to_string() });
                 }
-                // The bridge ended, or the way to it: whether it had heard of the launch, the next one learns.
+                // The bridge process or the connection ended. The next attempt finds out whether the launch had arrived.
                 Err(RuntimeError::Unavailable { detail }) => tracing::debug!(detail, "launching again"),
                 Err(error) => return Err(error),
             }
@@ -220,7 +221,7 @@ impl ResidentBridge {
             _ => return Err(RuntimeError::Refused { detail: "the log's head did not come".to_owned() }.into()),
         };
         let log = wire.checked(checked::Log::open(&head, piece))?;
-        // A bridge that falls silent in the middle of a log is not waited for. Nothing comes behind an error.
+        // A guest that stops in the middle of a log is given up. An error is the last item.
         let pieces = stream::unfold(Some((parts, wire, log)), |reading| async move {
             let (mut parts, wire, mut log) = reading?;
             let piece = match in_time(parts.message()).await {
@@ -251,24 +252,24 @@ impl ResidentBridge {
     }
 }
 
-/// Whether a sandbox has the resident bridge.
+/// Whether a sandbox has a working guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Presence {
-    /// It does, in this version.
+    /// The guest runs.
     There {
-        /// The bridge's version.
+        /// The guest's version.
         version: String,
-        /// Why a connection to it was closed last.
+        /// Why the last connection to it was closed, if this server closed it.
         breach: Option<Arc<str>>,
     },
-    /// Something there speaks as one, and every connection to it was closed so far.
+    /// A program answers as the guest, but every connection to it was closed so far.
     Refused {
-        /// Why the last one was.
+        /// Why the last connection was closed.
         breach: Arc<str>,
     },
-    /// It cannot, and why.
+    /// The guest cannot run there.
     Impossible {
-        /// Why not.
+        /// The reason.
         why: String,
     },
 }
@@ -282,7 +283,7 @@ impl Presence {
     }
 }
 
-/// The reports on one task, as they come.
+/// The reports on one task, as they arrive.
 struct Follow<T> {
     reports: Streaming<T>,
     wire: Wire,

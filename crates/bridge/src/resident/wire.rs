@@ -1,4 +1,4 @@
-//! One connection to the bridge in a sandbox: gRPC over the standard streams of one process.
+//! One connection to the bridge process in a sandbox: gRPC over the standard streams of one process.
 
 use std::{
     pin::Pin,
@@ -20,24 +20,26 @@ use crate::gather::Gather;
 use errand_runtime::{Chunk, Exec, ExecInput, ExecOutput, RuntimeError};
 use errand_task::error_chain;
 
-/// What may be sent before it is taken, in bytes: on all of a connection, and on one call. The second bounds what is held for one who does
-/// not take it. The first is the most there can be, since it is shared: calls that nobody takes must not hold up the others.
+/// Flow-control windows, in bytes: of a whole connection, and of one call. The window of a call bounds what is held for a consumer that
+/// does not read. The window of the connection is the largest possible one, because all calls share it: a stalled call must not block the
+/// others.
 const CONNECTION_WINDOW: u32 = i32::MAX.cast_unsigned();
 const STREAM_WINDOW: u32 = 512 * 1024;
 /// The largest frame, in bytes.
 const FRAME: u32 = 128 * 1024;
-/// How often a silent connection is tried, and how long the answer may take.
+/// How often an idle connection is pinged, and how long the answer may take.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// How long a sandbox is left alone after a breach at first, doubled each time, and at most; and after which time without one it starts again.
+/// How long to wait before reconnecting to a sandbox after a breach: the first wait, doubled each time, and the longest. The wait starts
+/// over after [`FORGIVEN_AFTER`] without a breach.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
-/// The most of a process's last words that is kept, in bytes.
+/// The most bytes kept of a process's last messages.
 const WORDS: usize = 4096;
-/// The most that is read of a process that does not speak as a bridge, in bytes.
+/// The most bytes read from a process that does not speak the guest's protocol.
 const OTHER: usize = 256 * 1024;
 
-/// A connection that calls can be made on. Cheap to clone.
+/// A connection for calls. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Wire {
     calls: SendRequest<Body>,
@@ -46,7 +48,7 @@ pub(super) struct Wire {
     breaches: Arc<Breaches>,
 }
 
-/// For which breaches the connections to one sandbox were closed.
+/// The breaches for which connections to one sandbox were closed.
 #[derive(Debug, Default)]
 pub(super) struct Breaches(Mutex<Option<Closed>>);
 
@@ -58,12 +60,12 @@ struct Closed {
 }
 
 impl Breaches {
-    /// The reason of the last one.
+    /// The reason of the last breach.
     pub(super) fn last(&self) -> Option<Arc<str>> {
         self.closed().map(|closed| closed.reason)
     }
 
-    /// The reason, for as long as the sandbox is left alone for it: longer each time.
+    /// The reason of the last breach, while connections wait because of it. The wait grows with each breach.
     pub(super) fn pausing(&self) -> Option<Arc<str>> {
         self.closed().filter(|closed| closed.at.elapsed() < closed.pause).map(|closed| closed.reason)
     }
@@ -80,23 +82,23 @@ impl Breaches {
     }
 }
 
-/// The first that a process printed.
+/// What a process printed first.
 pub(super) enum First {
-    /// The bridge speaks.
+    /// A bridge process answers.
     Bridge(Wire),
-    /// Something else did, or nothing: these words, perhaps the engine's.
+    /// Something else was printed, or nothing. The text may be a message of the container engine.
     Words(String),
 }
 
 impl Wire {
-    /// Speaks to the bridge at the other end of a process, if it is one.
+    /// Connects to the bridge process at the other end of an exec, if it is one.
     pub(super) async fn open(exec: Exec, breaches: Arc<Breaches>) -> Result<First, RuntimeError> {
         let (mut output, input) = exec.split();
         let (mut words, mut other) = (Vec::new(), 0);
         let first = loop {
             match next(&mut output).await {
-                // A bridge begins with a frame of settings, whose length leaves the first byte zero; no text begins so.
-                // Whatever was said on standard error before it.
+                // A bridge process begins with an HTTP/2 settings frame, whose length makes the first byte zero. No text begins that way.
+                // Anything may come before it on standard error.
                 Some(Ok(Chunk::Stdout(bytes))) if bytes.first() == Some(&0) => break bytes,
                 Some(Ok(Chunk::Stdout(bytes) | Chunk::Stderr(bytes))) => {
                     let room = WORDS.saturating_sub(words.len()).min(bytes.len());
@@ -137,7 +139,7 @@ impl Wire {
                 ended = connection => if let Err(error) = ended {
                     tracing::debug!(%error, "the connection to a bridge broke");
                 },
-                // With the connection goes the process in the sandbox.
+                // Closing the connection ends the process in the sandbox.
                 () = closing.cancelled() => {}
             }
         });
@@ -149,7 +151,7 @@ impl Wire {
         !self.gone.is_cancelled() && !self.close.is_cancelled() && !self.calls.is_closed()
     }
 
-    /// Closes the connection because the bridge did not keep a bound. Returns what to tell its callers.
+    /// Closes the connection because the guest exceeded a bound. Returns the error for the callers.
     pub(super) fn breach(&self, breach: Breach) -> RuntimeError {
         let detail = format!("the connection was closed: the bridge sent {}", words(&breach.0));
         if !self.close.is_cancelled() {
@@ -160,12 +162,12 @@ impl Wire {
         RuntimeError::Unavailable { detail }
     }
 
-    /// What was checked; after a breach, the connection is closed.
+    /// Returns a checked value. Closes the connection on a breach.
     pub(super) fn checked<T>(&self, checked: Result<T, Breach>) -> Result<T, RuntimeError> {
         checked.map_err(|breach| self.breach(breach))
     }
 
-    /// For which breaches connections to this sandbox were closed.
+    /// The breaches for which connections to this sandbox were closed.
     pub(super) fn breaches(&self) -> &Breaches {
         &self.breaches
     }
@@ -193,7 +195,7 @@ impl Service<tonic::codegen::http::Request<Body>> for Wire {
     }
 }
 
-/// A process's standard output and input as one connection. What it prints on standard error is logged.
+/// A process's standard output and input as one connection. Its standard error is logged.
 struct Pipes {
     output: ExecOutput,
     rest: Bytes,

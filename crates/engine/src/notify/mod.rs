@@ -1,8 +1,8 @@
-//! From committed notifications to those who wait for them.
+//! Delivers committed notifications to subscribers.
 //!
-//! Owns nothing but the way of waiting: what is pending, leased or acknowledged stands in the store, and only committed rows are read. A
-//! subscription is a stream that reads when it is polled: no task, no queue, and a subscriber that does not read costs no memory.
-//! Acknowledging, draining and listing are the store's own business.
+//! Owns only the waiting. The store holds which notifications are pending, leased or acknowledged, and subscriptions read only committed
+//! rows. A subscription is a stream that reads when it is polled: it has no task and no queue, and a subscriber that does not read costs no
+//! memory. The store itself acknowledges, drains and lists notifications.
 
 mod subscription;
 
@@ -15,14 +15,16 @@ use errand_store::{Scope, StoreError, TaskStore};
 use errand_task::Notification;
 use subscription::Subscription;
 
-/// How subscribers of the same notifications share them.
+/// How subscribers to the same notifications share them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivery {
-    /// Every subscriber gets each one, once.
+    /// Every subscriber gets each notification once.
     Broadcast,
-    /// One subscriber at a time gets it, and must acknowledge it while the lease lasts: else it is delivered again, to any of them.
+    /// One subscriber at a time gets a notification and must acknowledge it before the lease ends. Otherwise it is delivered again, to any
+    /// subscriber.
     Exclusive {
-        /// From delivery until it is free again. Longer than zero: else it comes back without a pause.
+        /// Time from delivery until the notification may be delivered again. Must be longer than zero: with a zero lease it would be
+        /// redelivered in a busy loop.
         lease: Duration,
     },
 }
@@ -35,15 +37,16 @@ pub struct Notifier {
 }
 
 impl Notifier {
-    /// A notifier whose streams end when `shutdown` is cancelled.
+    /// Makes a notifier whose streams end when `shutdown` is cancelled.
     pub fn new(store: Arc<dyn TaskStore>, shutdown: CancellationToken) -> Self {
         Self { store, shutdown }
     }
 
-    /// The unacknowledged notifications of `scope` with a sequence above `after`, in order: first what is pending, then what comes.
+    /// Streams the unacknowledged notifications of `scope` with a sequence above `after`, in order: first those that are pending, then new
+    /// ones as they are committed.
     ///
-    /// The stream ends at shutdown and after an error, such as that of a closed store. Dropping it is safe at any time: at worst one exclusive
-    /// notification, being leased in that moment, is delivered only after its lease has ended.
+    /// The stream ends at shutdown and after an error, such as that of a closed store. Dropping the stream is safe at any time. At worst,
+    /// one exclusive notification that is being leased at that moment is delivered only after its lease has ended.
     pub fn subscribe(
         &self,
         scope: Scope,

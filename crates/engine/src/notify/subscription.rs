@@ -1,4 +1,4 @@
-//! One subscription: read, hand over, wait for a sign, read again.
+//! One subscription: reads notifications, yields them, waits for a wake-up, reads again.
 
 use std::{
     collections::VecDeque,
@@ -14,7 +14,7 @@ use super::Delivery;
 use errand_store::{LeaseRequest, NotificationQuery, Scope, StoreError, TaskStore};
 use errand_task::{LeaseId, Notification};
 
-/// The most notifications that a subscription holds: 3 MiB, since one takes at most 64 KiB.
+/// The most notifications that a subscription holds. A notification takes at most 64 KiB, so this is 3 MiB.
 const BATCH_LIMIT: u32 = 48;
 
 /// The state of one subscription between two polls.
@@ -23,7 +23,7 @@ pub(super) struct Subscription {
     shutdown: CancellationToken,
     notified: watch::Receiver<u64>,
     scope: Scope,
-    /// Broadcast: moves with what was read. Exclusive: stays, because a lower sequence may come back.
+    /// Broadcast: advances with each read. Exclusive: fixed, because a lower sequence may be delivered again when its lease ends.
     after: i64,
     delivery: Delivery,
     lease: LeaseId,
@@ -53,7 +53,7 @@ impl Subscription {
         })
     }
 
-    /// The next notification; none when there will be no more.
+    /// The next notification; none when the stream has ended.
     async fn next(&mut self) -> Result<Option<Notification>, StoreError> {
         loop {
             if self.shutdown.is_cancelled() {
@@ -62,9 +62,10 @@ impl Subscription {
             if let Some(notification) = self.read.pop_front() {
                 return Ok(Some(notification));
             }
-            // Before reading: what is committed from here on is a change again, so that none falls between reading and waiting.
+            // Marks the current state as seen before reading: a commit from here on counts as a change, so none is missed between the read
+            // and the wait.
             self.notified.borrow_and_update();
-            // Never abandoned halfway: a lease that was made and then forgotten would hold its notification back.
+            // `fill` must run to completion: a lease that was made and then dropped would hold its notification back until the lease ends.
             if self.fill().await? {
                 continue;
             }
@@ -75,7 +76,7 @@ impl Subscription {
         }
     }
 
-    /// Reads what there is. False when there is nothing.
+    /// Reads what is available. False when there is nothing.
     async fn fill(&mut self) -> Result<bool, StoreError> {
         let read = match self.delivery {
             Delivery::Broadcast => self.read_pending().await?,
@@ -100,8 +101,8 @@ impl Subscription {
         Ok(read)
     }
 
-    /// One at a time: a lease runs from the moment its notification is handed over, and a stream that is dropped leaves none behind that
-    /// nobody saw.
+    /// Leases one notification at a time: its lease begins when it is handed over, and a stream that is dropped leaves no leased
+    /// notification behind that no subscriber received.
     async fn lease_one(&self, lease: Duration) -> Result<Vec<Notification>, StoreError> {
         let now = SystemTime::now();
         let request = LeaseRequest { lease: self.lease, after: self.after, limit: 1, now, until: now + lease };
@@ -115,7 +116,7 @@ impl Subscription {
         }
     }
 
-    /// Waits for a sign to read again. False when there will be none.
+    /// Waits for a wake-up. False when the stream has ended.
     async fn wait(&mut self, lease_end: Option<SystemTime>) -> bool {
         tokio::select! {
             () = self.shutdown.cancelled() => false,
@@ -125,7 +126,7 @@ impl Subscription {
     }
 }
 
-/// Returns at a time of the system's clock; never, without one.
+/// Returns at a wall-clock time; never returns without one.
 async fn until(moment: Option<SystemTime>) {
     match moment {
         Some(moment) => tokio::time::sleep(moment.duration_since(SystemTime::now()).unwrap_or_default()).await,

@@ -1,4 +1,4 @@
-//! The bytes that are held, what stream each comes from, and who still has to take them. No locks, no waiting.
+//! The bytes held in memory, which stream each came from, and which followers still have to read them. Takes no locks and never waits.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -11,7 +11,7 @@ use super::WINDOW;
 use errand_bridge::OutputPiece;
 use errand_task::{Gap, Stream};
 
-/// The most changes from one stream to another that are held. A command that changes with every byte has a smaller window.
+/// The most changes between streams that are held. The window of a command that changes streams with every byte is smaller than [`WINDOW`].
 const RUNS: usize = 4096;
 
 #[derive(Default)]
@@ -21,13 +21,13 @@ pub(super) struct Window {
     pub(super) bytes: VecDeque<u8>,
     /// Where each run of bytes of one stream begins. The first is at or before `start`.
     runs: VecDeque<(u64, Stream)>,
-    /// Output that came never, because it was not kept: nothing is held of before it.
+    /// Output that will never arrive because it was not kept. Nothing before the gap is held.
     gap: Option<Gap>,
     pub(super) last_growth: Option<Instant>,
     pub(super) finished: bool,
-    /// For how long followers may still hold the supervisor up.
+    /// How much longer followers may delay the supervisor.
     pub(super) patience: Duration,
-    /// Where each follower stands that has not been left behind.
+    /// The position of each follower that has not fallen behind.
     pub(super) followers: HashMap<u64, u64>,
     pub(super) next_follower: u64,
 }
@@ -42,31 +42,31 @@ impl Window {
         self.start + self.bytes.len() as u64
     }
 
-    /// Where someone goes on who has read up to `position`; none when what comes next is not held any more.
+    /// Where a reader continues that has read up to `position`; none when the next bytes are no longer held.
     pub(super) fn place(&self, position: u64) -> Option<u64> {
         let position = self.gap.map_or(position, |gap| gap.past(position));
         (position >= self.start).then_some(position)
     }
 
-    /// The first byte held once this was added.
+    /// Position of the first byte held once `piece` was appended.
     fn start_with(&self, piece: &OutputPiece) -> u64 {
         let oldest = piece.end().saturating_sub(WINDOW as u64);
         if piece.offset > self.end() { piece.offset.max(oldest) } else { self.start.max(oldest) }
     }
 
-    /// True when this fits without dropping what a follower still has to take.
+    /// True when `piece` fits without dropping bytes that a follower still has to read.
     pub(super) fn has_room(&self, piece: &OutputPiece) -> bool {
         let (start, end) = (self.start_with(piece), self.end());
         self.followers.values().all(|position| *position >= start || *position == end)
     }
 
-    /// Forgets the followers that still have to take what this will drop. They read the log until they are close again.
+    /// Forgets the followers whose next bytes `piece` will push out. They read the log until they have caught up.
     pub(super) fn leave_behind(&mut self, piece: &OutputPiece) {
         let (start, end) = (self.start_with(piece), self.end());
         self.followers.retain(|_, position| *position >= start || *position == end);
     }
 
-    /// Adds output that is not before the end and no larger than the window.
+    /// Appends output. It must not begin before the end, and must fit into the window.
     pub(super) fn append(&mut self, piece: &OutputPiece) {
         let end = self.end();
         if piece.offset > end {
@@ -85,7 +85,7 @@ impl Window {
         }
     }
 
-    /// Begins anew after output that was not kept. Whoever has taken everything before it is not behind.
+    /// Starts again after a gap. A follower that has read everything before the gap has not fallen behind.
     fn jump(&mut self, gap: Gap) {
         for position in self.followers.values_mut() {
             *position = gap.past(*position);
@@ -96,7 +96,7 @@ impl Window {
         self.gap = Some(gap);
     }
 
-    /// Begins anew after output that did not come here although it was kept. Whoever has not read that far is behind.
+    /// Starts again after output that was kept in the log and never came here. All followers have fallen behind and read the log.
     pub(super) fn leave_out(&mut self, position: u64) {
         self.followers.clear();
         self.bytes.clear();
@@ -116,13 +116,13 @@ impl Window {
         self.followers.retain(|_, position| *position >= start);
     }
 
-    /// The bytes from a position on, without what tells their streams.
+    /// The bytes from a position on, without their streams.
     pub(super) fn copy(&self, from: u64, limit: usize) -> Vec<u8> {
         let skip = usize::try_from(from.saturating_sub(self.start)).unwrap_or(usize::MAX).min(self.bytes.len());
         self.bytes.range(skip..self.bytes.len().min(skip.saturating_add(limit))).copied().collect()
     }
 
-    /// The first bytes of one stream from a position on; none at the end.
+    /// The first bytes from a position on that belong to one stream; none at the end.
     pub(super) fn first(&self, from: u64, limit: usize) -> Option<OutputPiece> {
         let run = self.runs.partition_point(|(at, _)| *at <= from).checked_sub(1)?;
         let (_, stream) = *self.runs.get(run)?;
@@ -132,7 +132,7 @@ impl Window {
         (!bytes.is_empty()).then(|| OutputPiece { offset: from, stream, bytes: bytes.into() })
     }
 
-    /// The bytes from a position on, cut where the stream changes.
+    /// The bytes from a position on, split where the stream changes.
     pub(super) fn pieces(&self, mut from: u64, mut limit: usize) -> Vec<OutputPiece> {
         let mut pieces = Vec::new();
         while let Some(piece) = self.first(from, limit) {

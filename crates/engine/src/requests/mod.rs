@@ -14,11 +14,11 @@ use errand_task::{Owner, SandboxRecord, SandboxSpec, SessionId, Task, TaskId, Ta
 /// What to start.
 #[derive(Debug, Clone)]
 pub struct StartRequest {
-    /// Whose task it will be.
+    /// The owner of the new task.
     pub owner: Owner,
-    /// What to run. Checked by the caller.
+    /// What to run. The caller has validated it.
     pub spec: TaskSpec,
-    /// How to make the bot's sandbox if it has none.
+    /// How to make the bot's sandbox if the bot has none.
     pub sandbox: Option<SandboxSpec>,
 }
 
@@ -27,31 +27,31 @@ pub struct StartRequest {
 pub struct Started {
     /// The task.
     pub task: Task,
-    /// True when its request id named an earlier one, which this is.
+    /// True when the request id named an earlier task; `task` is that task.
     pub existed: bool,
 }
 
-/// Names a task, within what the caller may see.
+/// Names a task, within what the caller may access.
 #[derive(Debug, Clone)]
 pub struct TaskRef {
     /// The caller's tenant.
     pub tenant: TenantId,
-    /// The bots that the caller means and may use.
+    /// The bots that the caller asks about and may use.
     pub bots: BotFilter,
-    /// The session that it must belong to.
+    /// The session that the task must belong to.
     pub session: Option<SessionId>,
     /// The task.
     pub id: TaskId,
 }
 
-/// How long to wait, and for what.
+/// How long to wait for a task, and for what.
 #[derive(Debug, Clone, Copy)]
 pub struct WaitRequest {
-    /// The longest.
+    /// The longest wait.
     pub timeout: Duration,
-    /// Also for a stall.
+    /// Also return when the task stalls.
     pub until_stalled: bool,
-    /// Also for this long a silence after output.
+    /// Also return when the task has printed nothing for this long after its last output.
     pub until_idle: Option<Duration>,
 }
 
@@ -60,15 +60,15 @@ pub struct WaitRequest {
 pub enum WaitResult {
     /// The task is finished.
     Finished,
-    /// It is stalled.
+    /// The task is stalled.
     Stalled,
-    /// It had output and then none for the time asked.
+    /// The task printed something, and then nothing for the requested time.
     Idle,
-    /// The time passed.
+    /// The timeout passed.
     Timeout,
 }
 
-/// Which pieces of a log to read. Limits are in bytes and checked by the caller.
+/// Which parts of a log to read. Limits are in bytes; the caller has validated them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadSelection {
     /// From an offset on.
@@ -78,12 +78,12 @@ pub enum ReadSelection {
         /// The most bytes.
         limit: u64,
     },
-    /// The end.
+    /// The end of the log.
     Tail {
         /// The most bytes.
         limit: u64,
     },
-    /// Beginning and end.
+    /// The beginning and the end of the log.
     HeadTail {
         /// The most bytes of the beginning.
         head: u64,
@@ -92,34 +92,34 @@ pub enum ReadSelection {
     },
 }
 
-/// Pieces of a log in order, none of which overlap.
+/// Parts of a log, in order and without overlap.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OutputSlice {
-    /// Each of one stream.
+    /// The parts. Each comes from one stream.
     pub parts: Vec<OutputPiece>,
-    /// Bytes of all output then.
+    /// Bytes of all output at the time of reading.
     pub total: u64,
     /// True when the log will not grow any more.
     pub finished: bool,
 }
 
-/// A sandbox and how the runtime sees it now.
+/// A sandbox and its current state in the runtime.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SandboxView {
-    /// What Errand remembers.
+    /// The stored record.
     pub record: SandboxRecord,
-    /// What the runtime says.
+    /// The state that the runtime reports.
     pub state: SandboxState,
 }
 
-/// How the runtime sees a sandbox.
+/// The state of a sandbox that the runtime reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SandboxState {
-    /// It runs.
+    /// The sandbox runs.
     Running,
-    /// It is there and does not run.
+    /// The sandbox exists and does not run.
     Stopped,
-    /// It is not there.
+    /// The sandbox does not exist.
     Gone,
     /// The runtime does not answer.
     Unknown,

@@ -8,14 +8,14 @@ use errand_bridge::{OutputPiece, Piece};
 use errand_task::Task;
 
 impl Engine {
-    /// Reads pieces of a log.
+    /// Reads parts of a log.
     ///
     /// # Errors
     /// As for [`Engine::task`]; [`EngineError::PastTheEnd`], [`EngineError::LogGone`], [`EngineError::SandboxNotRunning`].
     pub async fn read_output(&self, reference: &TaskRef, selection: ReadSelection) -> Result<OutputSlice, EngineError> {
         let task = self.task(reference).await?;
         if task.state.started_at().is_none() {
-            // Nothing was ever printed, and there may be no log to ask.
+            // The command never started: it printed nothing, and there may be no log.
             return match selection {
                 ReadSelection::Range { offset, .. } if offset > 0 => Err(EngineError::PastTheEnd { offset, size: 0 }),
                 _ => Ok(OutputSlice { finished: task.status().is_terminal(), ..OutputSlice::default() }),
@@ -46,7 +46,7 @@ impl Engine {
         {
             let limit = head.min(start);
             let head = self.read_log(&task, Piece::From { offset: 0, limit }).await?.2;
-            // What of the head was not kept is made up for by what comes after it, and that may be in the tail already.
+            // Where the head has a gap, the read returns later bytes instead; cut those that the tail already contains.
             parts.extend(head.into_iter().filter_map(|piece| piece.up_to(start)));
         }
         parts.extend(pieces);

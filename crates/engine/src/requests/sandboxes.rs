@@ -10,14 +10,14 @@ use crate::{Engine, EngineError, Inner};
 use errand_store::Scope;
 use errand_task::{BotId, SandboxId, SandboxSpec, StopCause, TenantId};
 
-/// How long beyond the grace a sandbox's tasks may take to end before the sandbox is ended with them.
+/// How long beyond the grace a sandbox's tasks may take to end. After that, the sandbox is stopped with its tasks still running.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 impl Engine {
-    /// Makes the bot's sandbox, or starts it, or finds it running.
+    /// Makes the bot's sandbox, starts it, or finds it running.
     ///
     /// # Errors
-    /// When it exists otherwise, or the runtime refuses.
+    /// When the sandbox exists with another specification, or the runtime refuses.
     pub async fn ensure_sandbox(
         &self,
         tenant: TenantId,
@@ -35,10 +35,11 @@ impl Engine {
         .await
     }
 
-    /// Takes a running container as the bot's sandbox: one whose labels name the tenant, or, with `any`, one of nobody.
+    /// Takes a running container as the bot's sandbox. The container's labels must name the tenant; with `any`, a container without such
+    /// labels is accepted too.
     ///
     /// # Errors
-    /// When it is not there, not the tenant's, not running, another bot's, or the bot has another sandbox.
+    /// When the container does not exist, is not the tenant's, does not run or is another bot's sandbox, or the bot has another sandbox.
     pub async fn adopt_sandbox(
         &self,
         tenant: TenantId,
@@ -55,7 +56,7 @@ impl Engine {
         .await
     }
 
-    /// The bot's sandbox as the runtime sees it now.
+    /// The bot's sandbox and its current state in the runtime.
     ///
     /// # Errors
     /// [`EngineError::NoSandbox`].
@@ -63,7 +64,7 @@ impl Engine {
         self.inner.sandboxes.view(tenant, bot).await
     }
 
-    /// A tenant's sandboxes, oldest first, after the one with id `after`.
+    /// A tenant's sandboxes, oldest first, starting after the id `after`.
     ///
     /// # Errors
     /// When the store fails.
@@ -90,7 +91,7 @@ impl Engine {
         .await
     }
 
-    /// Stops the bot's tasks, then removes its sandbox. An adopted container is only let go.
+    /// Stops the bot's tasks, then removes its sandbox. An adopted container is not removed, only forgotten.
     ///
     /// # Errors
     /// [`EngineError::NoSandbox`], or when the runtime fails.
@@ -107,7 +108,7 @@ impl Engine {
     }
 
     async fn end_tasks(&self, tenant: &TenantId, bot: &BotId, cause: StopCause) -> Result<(), EngineError> {
-        // Says first that there is no sandbox, before anything is stopped.
+        // Fails first if there is no sandbox, before anything is stopped.
         self.sandbox(tenant, bot).await?;
         let started = Instant::now();
         let scope = Scope { tenant: tenant.clone(), bot: bot.clone(), session: None };
@@ -116,15 +117,15 @@ impl Engine {
             Ok(stopped) => {
                 tracing::info!(%bot, tasks = stopped?.len(), took = ?started.elapsed(), "a sandbox's tasks were stopped");
             }
-            // The sandbox's end is theirs as well.
+            // Stopping the sandbox ends the remaining tasks.
             Err(_) => tracing::warn!(%bot, "a sandbox's tasks could not be stopped in time"),
         }
         Ok(())
     }
 }
 
-/// A sandbox whose bridge is ready, so that the first command finds it so. A bridge that is not is tried again by that command, and
-/// reported there.
+/// Prepares the bridge of a running sandbox, so that the first command does not wait for it. If that fails, the first command tries again
+/// and reports the error.
 async fn with_bridge(inner: &Inner, view: SandboxView) -> SandboxView {
     if view.state == SandboxState::Running
         && let Err(error) = inner.bridge.prepare(&view.record.runtime_id).await

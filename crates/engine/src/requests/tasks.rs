@@ -15,10 +15,11 @@ use errand_store::{BotFilter, Created, Scope, TaskPage, TaskQuery};
 use errand_task::{Nonce, Status, StopCause, Task, TaskId, TaskSpec, TaskState};
 
 impl Engine {
-    /// Accepts a command. When this returns, the task is durable and will be run once, or reported.
+    /// Accepts a command. When this returns, the task is durable: its command will run once, or the task will end with a reported reason.
     ///
     /// # Errors
-    /// When the sandbox cannot be had, a cap would be exceeded, or the request id was used otherwise. Nothing was accepted then.
+    /// When the sandbox is not available, a cap would be exceeded, or the request id was used for another command. Nothing was accepted
+    /// then.
     pub async fn start(&self, request: StartRequest) -> Result<Started, EngineError> {
         let engine = self.clone();
         self.uncut(async move { engine.accept(request).await }).await
@@ -44,7 +45,7 @@ impl Engine {
             return Err(EngineError::BridgeCannot { fields, bridge: bridge.name, why: bridge.detail });
         }
         let id = TaskId::new();
-        // What can be launched at once is accepted as being launched: one commit says both.
+        // If a permit is free, the task is accepted as already starting: one commit covers both changes.
         let permit = inner.launches.try_acquire(&owner.tenant, sandbox.id);
         let state = match permit {
             Some(_) => TaskState::Starting { incarnation: sandbox.incarnation.clone() },
@@ -76,7 +77,7 @@ impl Engine {
             }
             Ok(Created::New(task)) => {
                 supervisor.spawn(Step::Launch);
-                // The command first, then the answer.
+                // Lets the supervisor launch the command before the caller is answered.
                 tokio::task::yield_now().await;
                 Ok(Started { task, existed: false })
             }
@@ -95,7 +96,7 @@ impl Engine {
         }
     }
 
-    /// The record as of now: with what the supervisor knows and has not had to store.
+    /// Replaces a stored record by the supervisor's snapshot, which can be newer than the store.
     fn now(&self, stored: Task) -> Task {
         match self.inner.live(stored.id) {
             Some(live) => live.snapshot(),
@@ -103,10 +104,10 @@ impl Engine {
         }
     }
 
-    /// One task as of now.
+    /// The current state of one task.
     ///
     /// # Errors
-    /// [`EngineError::NoSuchTask`], equally for a task that the caller may not know of.
+    /// [`EngineError::NoSuchTask`], also for a task that the caller may not know of.
     pub async fn task(&self, reference: &TaskRef) -> Result<Task, EngineError> {
         let task = self.visible(reference).await?;
         if self.inner.reconciling.is_over() {
@@ -116,9 +117,9 @@ impl Engine {
         self.visible(reference).await
     }
 
-    /// One task as it is known now, if the caller may see it.
+    /// The current state of one task, if the caller may see it.
     async fn visible(&self, reference: &TaskRef) -> Result<Task, EngineError> {
-        // What is not over yet is known without the store, and better.
+        // An unfinished task is read from its supervisor: this needs no query and is more up to date.
         let task = match self.inner.live(reference.id) {
             Some(live) => live.snapshot(),
             None => self.inner.store.task(&reference.tenant, reference.id).await?.ok_or(EngineError::NoSuchTask)?,
@@ -132,16 +133,16 @@ impl Engine {
         }
     }
 
-    /// A page of tasks as of now, newest first.
+    /// A page of tasks in their current state, newest first.
     ///
     /// # Errors
-    /// When the store fails, or has too much to read for this tenant.
+    /// When the store fails, or when answering would read too much for this tenant.
     pub async fn task_page(&self, query: TaskQuery) -> Result<TaskPage, EngineError> {
         let page = self.inner.store.task_page(query).await?;
         Ok(TaskPage { tasks: page.tasks.into_iter().map(|task| self.now(task)).collect(), next: page.next })
     }
 
-    /// Tasks as of now, newest first.
+    /// Tasks in their current state, newest first.
     ///
     /// # Errors
     /// When the store fails.
@@ -169,7 +170,7 @@ impl Engine {
         self.inner.reconciling.wait(&query.tenant, &query.bots).await?;
         let mut tasks = Vec::new();
         loop {
-            // Large records come in several pages, so that only one page is held beside what the supervisors hold anyway.
+            // Reads large records page by page, so that memory holds at most one page beyond what the supervisors already hold.
             let page = self.inner.store.task_page(query.clone()).await?;
             query.limit = query.limit.saturating_sub(u32::try_from(page.tasks.len()).unwrap_or(u32::MAX));
             tasks.extend(page.tasks.into_iter().map(|task| self.now(task)));
@@ -183,7 +184,7 @@ impl Engine {
         Ok(tasks)
     }
 
-    /// Waits for a task.
+    /// Waits for a task to finish, or for another event that `request` names.
     ///
     /// # Errors
     /// As for [`Engine::task`].
@@ -198,16 +199,16 @@ impl Engine {
         }
     }
 
-    /// Stops a task and returns it once it is over. A finished task is returned as it is.
+    /// Stops a task and returns it once it has finished. Returns a finished task unchanged.
     ///
     /// # Errors
-    /// As for [`Engine::task`]; [`EngineError::ShuttingDown`] when the server ends before the task does.
+    /// As for [`Engine::task`]; [`EngineError::ShuttingDown`] when the server shuts down before the task ends.
     pub async fn stop(&self, reference: &TaskRef, cause: StopCause, grace: Duration) -> Result<Task, EngineError> {
         let task = self.task(reference).await?;
         self.stop_known(task, cause, grace).await
     }
 
-    /// Stops every unfinished task in a scope and returns them once they are over.
+    /// Stops every unfinished task in a scope and returns the tasks once they have finished.
     ///
     /// # Errors
     /// As for [`Engine::stop`].

@@ -1,7 +1,7 @@
-//! Task directories that nobody needs any more: those of removed tasks, and those that no record names.
+//! Removes task directories that are no longer needed: those of removed tasks, and those without a record.
 //!
-//! A sandbox that does not answer, or whose directory is filled to keep the server busy, costs a bounded time and a bounded number of
-//! entries at each sweep, and holds up no caller.
+//! Each sweep spends a bounded time and a bounded number of entries on a sandbox. A sandbox that does not answer, or one that fills its
+//! directory to keep the server busy, never blocks a caller.
 
 use std::{sync::Arc, time::Duration, time::SystemTime};
 
@@ -13,19 +13,19 @@ use errand_runtime::RuntimeError;
 use errand_store::StoreError;
 use errand_task::{FileKind, FilePath, Nonce, SandboxRecord, TaskId};
 
-/// How old a directory without a record must be to be nobody's. Long enough for the task to be stored if it is being accepted.
+/// How old a directory without a record must be to count as an orphan. This leaves enough time to store a task that is just being accepted.
 pub(super) const ORPHAN_AGE: Duration = Duration::from_secs(24 * 3600);
-/// How many sandboxes are read from the store at a time, and how many are cleared at the same time.
+/// How many sandboxes are read from the store at a time, and how many are cleaned concurrently.
 const PAGE: u32 = 100;
 const CONCURRENCY: usize = 4;
-/// How long one sandbox may take.
+/// How long cleaning one sandbox may take.
 const LIMIT: Duration = Duration::from_secs(30);
-/// How many directories are removed in one call.
+/// How many directories one call removes.
 const BATCH: u32 = 256;
-/// The most entries of a task root that are looked at in one sweep.
+/// The most entries of a task root that one sweep examines.
 const ENTRIES: usize = 4096;
 
-/// Why a sandbox was not cleared.
+/// Why a sandbox was not cleaned.
 #[derive(Debug, thiserror::Error)]
 enum NotCleared {
     #[error(transparent)]
@@ -36,7 +36,7 @@ enum NotCleared {
     Files(#[from] FileError),
 }
 
-/// Clears every running sandbox. What was made before `before` and has no record is an orphan.
+/// Cleans every running sandbox. A directory that was made before `before` and has no record is an orphan.
 pub(super) async fn sweep(inner: &Arc<Inner>, before: SystemTime) -> Result<(), EngineError> {
     let mut after = None;
     loop {
@@ -58,7 +58,7 @@ pub(super) async fn sweep(inner: &Arc<Inner>, before: SystemTime) -> Result<(), 
     }
 }
 
-/// Removes what is noted for removal in a sandbox that was just reached.
+/// Removes the directories noted for removal in a sandbox that was just reached.
 pub(super) async fn remove_pending(inner: &Arc<Inner>, sandbox: &SandboxRecord) {
     in_time(sandbox, remove_noted(inner, sandbox)).await;
 }
@@ -71,7 +71,7 @@ async fn in_time(sandbox: &SandboxRecord, clearing: impl Future<Output = Result<
     }
 }
 
-/// A sandbox that does not run is not started for this.
+/// Retention never starts a sandbox that does not run.
 async fn is_running(inner: &Inner, sandbox: &SandboxRecord) -> bool {
     sandbox.runtime == inner.runtime.name()
         && inner.runtime.inspect(&sandbox.runtime_id).await.is_ok_and(|found| found.running && !found.paused)
@@ -89,15 +89,15 @@ async fn remove_noted(inner: &Inner, sandbox: &SandboxRecord) -> Result<(), NotC
     }
 }
 
-/// Removes directories that are named like old tasks, of which there is no record and no process. Whatever else is there stays.
+/// Removes directories that are named like old tasks and have neither a record nor a process. Leaves everything else in place.
 async fn remove_orphans(inner: &Inner, sandbox: &SandboxRecord, before: SystemTime) -> Result<(), NotCleared> {
-    // Any id will do: its log stands in its directory, and that in the root.
+    // Any id will do: a task's log is in the task's directory, which is in the root.
     let log = inner.bridge.output_file(TaskId::new());
     let Some(root) = log.rsplitn(3, '/').nth(2) else { return Ok(()) };
     let path = FilePath { path: root.to_owned(), root: None };
     let entries = match inner.bridge.list_directory(&sandbox.runtime_id, &path).await {
         Ok(entries) => entries,
-        // Nothing was ever run there.
+        // There is no task root: no command ever ran in this sandbox.
         Err(FileError::Refused(_)) => return Ok(()),
         Err(error) => return Err(error.into()),
     };
@@ -118,7 +118,7 @@ async fn remove_orphans(inner: &Inner, sandbox: &SandboxRecord, before: SystemTi
         if unknown.is_empty() {
             continue;
         }
-        // Of the command of a record that was lost, something may still run: that is for its owner to end, with the sandbox.
+        // If a record was lost, processes of its command may still run. Their owner ends them, together with the sandbox.
         let asked: Vec<_> = unknown.iter().map(|id| (*id, Nonce::new())).collect();
         let findings = inner.bridge.probe(&sandbox.runtime_id, &asked, false).await?;
         let over = unknown.iter().zip(&findings).filter(|(_, finding)| !finding.alive && !finding.supervised);
@@ -131,14 +131,14 @@ async fn remove_orphans(inner: &Inner, sandbox: &SandboxRecord, before: SystemTi
     Ok(())
 }
 
-/// The task whose directory has this name. Only names as the server writes them count.
+/// The task whose directory has this name. Accepts only names in the form that the server writes.
 fn task_id(name: &[u8]) -> Option<TaskId> {
     let name = std::str::from_utf8(name).ok()?;
     let id: TaskId = name.parse().ok()?;
     (id.to_string() == name && id.uuid().get_version_num() == 7).then_some(id)
 }
 
-/// When an id was made.
+/// When an id was made, as its timestamp says.
 fn made(id: TaskId) -> Option<SystemTime> {
     let (seconds, nanos) = id.uuid().get_timestamp()?.to_unix();
     SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, nanos))

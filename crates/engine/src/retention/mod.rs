@@ -1,6 +1,7 @@
-//! What is forgotten, and when: finished tasks some time after their end, with their files; notifications after theirs.
+//! Retention: removes finished tasks and their files some time after their end, and notifications after their own retention.
 //!
-//! Owns the sweeps. How old something is goes by a [`Timeline`], because the wall clock can be wrong; files in sandboxes are [`leftovers`].
+//! Owns the sweeps. A [`Timeline`] decides how old something is, because the wall clock can be wrong. The files in sandboxes are the
+//! business of [`leftovers`].
 
 mod leftovers;
 mod timeline;
@@ -17,26 +18,26 @@ use errand_store::{StoreError, TaskStore};
 use errand_task::SandboxRecord;
 use timeline::{Step, Timeline};
 
-/// How often to look.
+/// How often to sweep.
 const INTERVAL: Duration = Duration::from_secs(3600);
-/// How many rows are removed in one transaction: few enough for other changes to come between.
+/// How many rows one transaction removes: few enough to let other writes in between.
 const BATCH: u32 = 64;
-/// How many sandboxes can wait to be looked at because they were reached. More are looked at in the next sweep.
+/// How many reached sandboxes can be queued for cleaning. The next sweep cleans the rest.
 const REACHED: usize = 256;
-/// Under which name the store keeps the timeline.
+/// The key under which the store keeps the timeline.
 const KEY: &str = "timeline";
 
 /// What retention shares with the rest of the engine.
 pub(super) struct Retention {
     clock: Arc<dyn Clock>,
-    /// The wall clock when the engine was made: what was stored later says nothing of the time before.
+    /// The wall clock when the engine was made. Records stored later say nothing about the time before.
     began: SystemTime,
-    /// Used by one sweeper at a time.
+    /// Locked by the one sweeper that runs.
     reached: Mutex<mpsc::Receiver<SandboxRecord>>,
 }
 
 impl Retention {
-    /// With the way for sandboxes that were reached.
+    /// Also returns the sender on which sandboxes are announced when they are reached.
     pub(super) fn new() -> (Self, mpsc::Sender<SandboxRecord>) {
         let (sender, reached) = mpsc::channel(REACHED);
         let clock = Arc::new(SystemClock { begun: Instant::now() });
@@ -44,11 +45,11 @@ impl Retention {
     }
 }
 
-/// Where retention takes the time from.
+/// The clocks that retention uses.
 trait Clock: Send + Sync {
-    /// The time of day. It may leap.
+    /// The wall clock. It may leap.
     fn wall(&self) -> SystemTime;
-    /// Time that has passed since some moment of this process. It never leaps.
+    /// Time since some moment of this process. It never leaps.
     fn monotonic(&self) -> Duration;
 }
 
@@ -66,7 +67,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// Removes what is due, now and every hour, until the server ends; and what is left in sandboxes when they are reached.
+/// Removes what is due, now and every hour, until the server ends. Also cleans sandboxes when they are reached.
 pub(super) async fn run(inner: Arc<Inner>) {
     let retention = &inner.retention;
     let mut reached = retention.reached.lock().await;
@@ -119,7 +120,7 @@ impl Sweeper {
         Self { store, clock, began, timeline: None, last: None }
     }
 
-    /// The wall clock of the time so long ago, as far as that can be believed.
+    /// The wall-clock time `age` ago, as far as the clock can be trusted.
     fn before(&self, age: Duration) -> SystemTime {
         self.timeline.as_ref().map_or(SystemTime::UNIX_EPOCH, |timeline| timeline.before(age))
     }
@@ -141,7 +142,7 @@ impl Sweeper {
         Ok(())
     }
 
-    /// Notes the time, and keeps what it means before anything is removed.
+    /// Observes the clocks, and stores the resulting timeline before anything is removed.
     async fn observe(&mut self, longest: Duration) -> Result<(), StoreError> {
         let (now, monotonic) = (self.clock.wall(), self.clock.monotonic());
         let mut timeline = match self.timeline.take() {
@@ -169,7 +170,7 @@ impl Sweeper {
         self.store.put_meta(KEY, kept).await
     }
 
-    /// What the last server knew of the time. Without that, the newest record tells when one was running.
+    /// The timeline that the last server stored. Without one, the newest record tells when a server last ran.
     async fn read(&self) -> Result<Timeline, StoreError> {
         if let Some(kept) = self.store.meta(KEY).await? {
             match serde_json::from_str(&kept) {

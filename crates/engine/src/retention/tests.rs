@@ -16,7 +16,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const CAPS: Caps = Caps { per_bot: 10, per_tenant: 10, stored_tasks: 1000, stored_bytes: 1 << 30 };
 
-/// A clock that is set by hand.
+/// A clock that the test sets.
 #[derive(Default)]
 struct Hands {
     time: Mutex<(Duration, Duration)>,
@@ -44,7 +44,7 @@ impl Clock for Hands {
     }
 }
 
-/// A server's data, over all of its lives.
+/// A server's data across restarts.
 struct Place {
     directory: TempDir,
     clock: Arc<Hands>,
@@ -61,7 +61,7 @@ impl Place {
         (store, sweeper)
     }
 
-    /// A task that ends now, with its notification.
+    /// Stores a task that ends now, with its notification.
     async fn ended(&self, store: &SqliteStore) -> TaskId {
         let owner =
             Owner { tenant: TenantId::local(), bot: "bot".parse().unwrap(), session: "session".parse().unwrap() };
@@ -158,7 +158,7 @@ async fn without_a_timeline_the_newest_record_tells() {
     store.close().await;
     place.clock.leap(DAY * 365);
     let (store, mut sweeper) = place.start().await;
-    // Stored after the start, it says nothing of the time before.
+    // This record is stored after the start, so it says nothing about the time before.
     place.ended(&store).await;
     sweeper.sweep(DAY * 2, DAY * 7).await.unwrap();
     assert!(is_there(&store, task).await);

@@ -1,43 +1,43 @@
-//! How the wall clock went, as far as the server saw it: which of the time that it shows has really passed. Pure.
+//! How much of the time that the wall clock shows has really passed, as far as the server saw. Pure.
 //!
-//! A clock that leaps forward would make everything old at once. So time that no server saw pass counts for little: between two servers at
-//! most [`UNSEEN`], within one what its monotonic clock says. What was stored before a leap is then removed once it has been kept for as
-//! long as it should have been, and no sooner, whether the leap was an error or a machine that was switched off. A clock that is set back
-//! makes nothing older, and takes back the leaps that it undoes.
+//! If a leap of the clock were believed, everything would be old at once. So time that no server observed counts for little: between two
+//! servers at most [`UNSEEN`], and within one server what its monotonic clock measured. Records stored before a leap are then removed once
+//! they were kept for their full retention and no sooner, whether the clock was wrong or the machine was off. Setting the clock back ages
+//! nothing, and cancels the leaps that it undoes.
 
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-/// How much of the time between two servers is believed.
+/// How much of the time between two servers is believed to have passed.
 const UNSEEN: Duration = Duration::from_secs(24 * 3600);
-/// By how much the wall clock may differ from the monotonic one before it counts as having leapt.
+/// How far the wall clock may differ from the monotonic clock before the difference counts as a leap.
 const TOLERANCE: Duration = Duration::from_secs(600);
-/// The most leaps that are remembered: the newest.
+/// The most leaps remembered; the newest are kept.
 const LEAPS: usize = 64;
 
-/// What was seen of the wall clock.
+/// What the server observed of the wall clock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Timeline {
-    /// When it was last looked at.
+    /// The wall clock at the last observation.
     seen: SystemTime,
-    /// Oldest first.
+    /// The leaps, oldest first.
     leaps: Vec<Leap>,
 }
 
-/// A time that the clock shows as passed and that has not, as far as anybody knows.
+/// A span that the clock skipped: it shows the time as passed, and as far as the server knows it has not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Leap {
     from: SystemTime,
     to: SystemTime,
-    /// How much of it has passed.
+    /// How much of the span has really passed.
     passed: Duration,
 }
 
-/// What the clock did since it was last looked at.
+/// What the clock did since the last observation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
-    /// It went on.
+    /// It advanced normally.
     Usual,
     /// It leapt forward.
     Forward { from: SystemTime },
@@ -46,13 +46,13 @@ pub(super) enum Step {
 }
 
 impl Timeline {
-    /// One that begins at `seen`.
+    /// Starts a timeline at `seen`.
     pub(super) fn new(seen: SystemTime) -> Self {
         Self { seen, leaps: Vec::new() }
     }
 
-    /// Notes that the clock shows `now`, `passed` after it was last looked at; none when nobody knows how long after. Leaps that matter for
-    /// nothing of the age `longest` are forgotten.
+    /// Observes that the clock shows `now`, `passed` after the last observation; `passed` is none when unknown. Forgets leaps that no
+    /// longer affect anything of age `longest`.
     pub(super) fn observe(&mut self, now: SystemTime, passed: Option<Duration>, longest: Duration) -> Step {
         let from = std::mem::replace(&mut self.seen, now);
         let (passed, allowed) = match passed {
@@ -77,8 +77,8 @@ impl Timeline {
         step
     }
 
-    /// Takes back leaps to a time that the clock has not reached, `passed` after it was last looked at: of one that is undone in part, the
-    /// rest stays.
+    /// Removes the leaps that end after `now`, because the clock was set back to before them. A leap that is undone in part keeps its
+    /// remainder. `passed` is the time since the last observation.
     fn undo(&mut self, now: SystemTime, mut passed: Duration) {
         while let Some(leap) = self.leaps.pop_if(|leap| leap.to > now) {
             passed = passed.saturating_add(leap.passed);
@@ -88,11 +88,11 @@ impl Timeline {
         }
     }
 
-    /// What the clock showed `age` ago, by the time that has really passed. Never earlier than 1970.
+    /// What the clock showed when `age` of real time ago. Never earlier than 1970.
     pub(super) fn before(&self, age: Duration) -> SystemTime {
         let (mut left, mut upper) = (age, self.seen);
         for leap in self.leaps.iter().rev() {
-            // Between the leap and `upper` the clock went right.
+            // Between the end of the leap and `upper`, the clock ran normally.
             let since = upper.duration_since(leap.to).unwrap_or_default();
             if since >= left {
                 break;
@@ -119,7 +119,7 @@ mod tests {
         SystemTime::UNIX_EPOCH + DAY * (20_000 + days)
     }
 
-    /// Lets the clock go on for so long, seen every hour.
+    /// Advances the clock by `time`, observed every hour.
     fn go_on(timeline: &mut Timeline, time: Duration) {
         let end = timeline.seen + time;
         while timeline.seen < end {
@@ -134,7 +134,7 @@ mod tests {
         go_on(&mut timeline, DAY * 10);
         assert_eq!(timeline.before(DAY), day(9));
         assert_eq!(timeline.before(DAY * 100), day(0) - DAY * 90);
-        // A night without a server.
+        // Twelve hours without a server.
         assert_eq!(timeline.observe(day(10) + HOUR * 12, None, DAY * 30), Step::Usual);
         assert_eq!(timeline.before(DAY), day(9) + HOUR * 12);
     }
@@ -147,10 +147,10 @@ mod tests {
             let credit = passed.unwrap_or(UNSEEN);
             assert_eq!(timeline.before(DAY * 7), day(100) - DAY * 7 + credit);
             go_on(&mut timeline, DAY * 3);
-            // What was made after the leap is as old as the clock says.
+            // A record made after the leap is as old as the clock says.
             assert_eq!(timeline.before(DAY * 2), day(201));
             assert_eq!(timeline.before(DAY * 7), day(100) - DAY * 4 + credit);
-            // What was made at any time before is removed after it was kept long enough.
+            // A record made at any time before the leap is removed after its full retention.
             go_on(&mut timeline, DAY * 4);
             assert_eq!(timeline.before(DAY * 7), day(200));
         }
@@ -182,7 +182,7 @@ mod tests {
         timeline.observe(day(300), Some(HOUR), DAY * 30);
         timeline.observe(day(100) + HOUR * 2, Some(HOUR), DAY * 30);
         assert_eq!(timeline, Timeline::new(day(100) + HOUR * 2));
-        // Undone in part, the rest of it is still a leap.
+        // A leap that is undone in part keeps its remainder.
         timeline.observe(day(300), Some(HOUR), DAY * 30);
         timeline.observe(day(110), Some(HOUR), DAY * 30);
         assert_eq!(timeline.before(DAY), day(99) + HOUR * 4);

@@ -1,4 +1,4 @@
-//! Following a running command through an attachment.
+//! Follows a running command through an attachment.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,20 +11,20 @@ use errand_bridge::{Attachment, Report};
 use errand_runtime::RuntimeError;
 use errand_task::{Ending, Event, LossReason, ProcessIdentity, StopCause, TaskState};
 
-/// A launch emits the first output and the last by itself. What runs longer than this is followed in between as well.
+/// A launch reports the first and the last output by itself. A command that runs longer than this is followed in between as well.
 const FOLLOW_AFTER: Duration = Duration::from_secs(1);
-/// How long to wait for the log to be complete after the command has ended. Longer only where a daemon holds it open.
+/// How long to wait for the rest of the log after the command has ended. The wait only takes this long if a daemon holds the log open.
 const DRAIN: Duration = Duration::from_secs(1);
 
-/// How long a launch that shows no sign of life may keep others from theirs.
+/// How long a launch without a sign of life may keep its permit.
 pub(super) const PERMIT_LIMIT: Duration = Duration::from_secs(5);
-/// How long after a timeout that the bridge keeps it is kept here: long enough for the bridge to report it first.
+/// Where the guest enforces the timeout, how much later the server enforces it too. This gives the guest time to report the timeout first.
 const BEHIND: Duration = Duration::from_secs(5);
 
-/// How long a start may wait to be committed, counted from it. A command that is over by then needs one commit less.
+/// How long after a command's start its commit may be delayed. A command that ends sooner needs one commit less.
 const SETTLE: Duration = Duration::from_millis(20);
 
-/// Waits until then; for ever where there is no such time.
+/// Waits until `due`; for ever when there is none.
 async fn until(due: Option<Instant>) {
     match due {
         Some(due) => tokio::time::sleep_until(due).await,
@@ -40,39 +40,39 @@ struct Begun {
     commit_by: Instant,
 }
 
-/// What an attachment has told so far, and what is due when.
+/// What the attachment has reported so far, and which deadlines are pending.
 struct View {
     attachment: Attachment,
     begun: Option<Begun>,
     ending: Option<Ending>,
-    /// When to ask for what is printed from now on.
+    /// When to begin following new output.
     follow_at: Option<Instant>,
     /// When to stop waiting for the rest of the log.
     drain_by: Option<Instant>,
-    /// When to look whether the command stalls; none where the bridge tells of its processes and has told nothing that may be a stall.
+    /// When to check for a stall. None where the bridge reports process activity and has reported nothing that may be a stall.
     stall_check_at: Option<Instant>,
     silence: Silence,
-    /// When to let others launch although this one shows no sign of life.
+    /// When to release the launch permit even though this launch shows no sign of life.
     permit_until: Option<Instant>,
-    /// When a launch that shows no sign of life is given up.
+    /// When to give up a launch that shows no sign of life.
     silent_until: Option<Instant>,
     timeout_at: Option<Instant>,
 }
 
 impl View {
-    /// Whether an order to stop is taken now. One that comes between a start and its commit waits for that.
+    /// Whether a stop order is handled now. An order that arrives between a start and its commit waits for the commit.
     fn takes_orders(&self) -> bool {
         self.ending.is_none() && self.begun.is_none()
     }
 
-    /// When the command was started, if the record does not say so yet.
+    /// When the command was started, if that is not committed yet.
     fn started_at(&self) -> Option<SystemTime> {
         self.begun.map(|begun| begun.at)
     }
 }
 
 impl Supervisor {
-    /// Attaches to a command that was launched before.
+    /// Attaches to a command that is already running.
     pub(super) async fn attach(&mut self) -> Result<Step, Left> {
         let (bridge, from) = (std::sync::Arc::clone(&self.inner.bridge), self.live.output.end());
         let attaching = timeout(ANSWER_LIMIT, bridge.attach(&self.sandbox, self.task.id, self.task.nonce, from));
@@ -87,7 +87,7 @@ impl Supervisor {
                 let begun = Instant::now();
                 let step = self.follow_from(attachment, None).await?;
                 if matches!(step, Step::Look) && begun.elapsed() < FIRST_PAUSE {
-                    // Whatever ends an attachment at once would do so again.
+                    // What ended the attachment at once would probably do so again, so pause first.
                     self.pause(&mut FIRST_PAUSE.clone()).await?;
                 }
                 Ok(step)
@@ -119,7 +119,7 @@ impl Supervisor {
             silent_until: self.must_fence().then(|| self.silent_until()),
             timeout_at: self.timeout_at(),
         };
-        // An order that came before there was something to stop, and a stop that a restart interrupted.
+        // Handle a stop order that arrived before there was a process to stop, and resume a stop that a restart interrupted.
         self.orders.mark_changed();
         if matches!(self.task.state, TaskState::Stopping { .. }) && self.stopping.is_none() {
             self.begin_stop(StopCause::ServerShutdown, self.inner.settings.stop_grace).await?;
@@ -134,7 +134,7 @@ impl Supervisor {
                 step = self.next_step(&mut view).await?;
             }
             match step {
-                // What comes next goes by the record.
+                // The next step reads the record, so commit the start first.
                 Some(step @ (Step::Look | Step::Launch | Step::Judge(..) | Step::Attach | Step::Follow(_))) => {
                     self.commit_start(&mut view).await?;
                     return Ok(step);
@@ -145,12 +145,12 @@ impl Supervisor {
         }
     }
 
-    /// Waits for what happens next, or for what is due next.
+    /// Waits for the next event or the next deadline.
     async fn next_step(&mut self, view: &mut View) -> Result<Option<Step>, Left> {
         let due = self.next_due(view);
         tokio::select! {
-            // Reports may come without end, so they come after orders; and a timer that is not needed costs more than all the rest here.
-            // Whoever calls this looks first whether something is due.
+            // Reports may never pause, so stop orders take priority. The caller checks the deadlines first, because a timer that is not
+            // needed would be the most expensive part of this function.
             biased;
             () = self.inner.leave.cancelled() => Err(Left::Ending),
             changed = self.orders.changed(), if view.takes_orders() => {
@@ -182,7 +182,7 @@ impl Supervisor {
         }
     }
 
-    /// Commits a start that has waited for that.
+    /// Commits a start whose commit was delayed.
     async fn commit_start(&mut self, view: &mut View) -> Result<(), Left> {
         if let Some(Begun { process, at, .. }) = view.begun.take() {
             self.commit(Event::Started { process, at }).await?;
@@ -193,7 +193,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Only what runs can be stopped; an order that comes earlier waits.
+    /// Only a running command can be stopped; an earlier order waits.
     pub(super) fn may_stop(&self) -> bool {
         match self.task.state {
             TaskState::Running { .. } | TaskState::Stopping { .. } => true,
@@ -205,15 +205,16 @@ impl Supervisor {
         self.inner.bridge.keeps_time(&self.sandbox)
     }
 
-    /// When to stop the task because its time is up, measured from its real start.
+    /// When the server enforces the timeout, counted from the command's real start.
     pub(super) fn timeout_at(&self) -> Option<Instant> {
-        // By then the guest has killed the command: before that a SIGTERM of ours would be its second, while it uses its grace.
+        // By this time the guest has killed the command. An earlier SIGTERM from the server would be the command's second one, while it
+        // still uses its grace.
         let behind = if self.keeps_time() { BEHIND + self.inner.settings.stop_grace } else { Duration::ZERO };
         self.began_at()?.checked_add(self.task.spec.timeout)?.checked_add(behind)
     }
 
-    /// When the command was started, by the monotonic clock: setting the machine's time ends no command early. What was started under an
-    /// earlier server, and whose sandbox does not tell its age, goes by the record.
+    /// When the command was started, on the monotonic clock, so that setting the machine's time ends no command early. Falls back to the
+    /// record for a command that was started under an earlier server in a sandbox that does not report the command's age.
     fn began_at(&self) -> Option<Instant> {
         let recorded = self.task.state.started_at()?;
         self.began_at.or_else(|| {
@@ -223,7 +224,7 @@ impl Supervisor {
     }
 
     fn next_due(&self, view: &View) -> Option<Instant> {
-        // What has ended by itself is neither stopped nor timed out any more, however long its log is held open.
+        // A command that has ended by itself is no longer stopped or timed out, even if its log is still held open.
         let runs = view.ending.is_none();
         let signal = self.stopping.as_ref().and_then(Stopping::due).filter(|_| runs);
         let timeout = view.timeout_at.filter(|_| runs && self.stopping.is_none());
@@ -271,7 +272,7 @@ impl Supervisor {
             view.permit_until = None;
             self.permit = None;
         }
-        // Everything else that is due does not wait for the store.
+        // Checked after the deadlines above, so that these do not wait for the store.
         if self.unsaved.is_some_and(|unsaved| unsaved.retry_at <= now) {
             self.commit_unsaved().await?;
         }
@@ -286,7 +287,7 @@ impl Supervisor {
         Ok(None)
     }
 
-    /// The end, once the whole log was read. Output and reports travel apart: the last of one may overtake the last of the other.
+    /// Ends the task once the whole log was read. Output and reports travel separately, so either may finish first.
     fn complete(&mut self, view: &mut View) -> Option<Step> {
         if self.all_read() { view.ending.take().map(|ending| Step::End(ending, view.started_at())) } else { None }
     }
@@ -297,7 +298,7 @@ impl Supervisor {
         match report {
             Ok(Report::Started { process, age }) => {
                 let now = Instant::now();
-                // It cannot have been started before it was launched, whatever the sandbox says.
+                // The command cannot have started before its launch, whatever the sandbox reports.
                 let age = self.launched_at.map_or(age, |launched_at| age.min(launched_at.elapsed()));
                 let at = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
                 self.began_at = self.began_at.or(now.checked_sub(age));
@@ -338,7 +339,7 @@ impl Supervisor {
                 self.whole_log = true;
                 match view.ending {
                     Some(_) => Ok(self.complete(view)),
-                    // Whoever should have reported the result was killed.
+                    // The process that should have reported the result was killed.
                     None => Ok(Some(Step::Look)),
                 }
             }

@@ -1,4 +1,4 @@
-//! From an accepted task to a launched one.
+//! Takes a task from accepted to launched.
 
 use std::{
     sync::Arc,
@@ -14,13 +14,13 @@ use errand_runtime::{NotStarted, RuntimeError};
 use errand_store::StoreError;
 use errand_task::{Ending, Event, StartFailure, Task, TaskState};
 
-/// How long a launch may show no sign of life before it is given up: fenced, looked for, and ended by what is found.
+/// How long a launch may show no sign of life before it is given up. The task is then fenced and reconciled.
 const SILENCE: Duration = Duration::from_secs(30);
-/// The same once the task was asked to stop.
+/// The same for a task that was asked to stop.
 const SILENCE_WHEN_STOPPED: Duration = Duration::from_secs(2);
 
 impl Supervisor {
-    /// Launches the command, once it may be. The intent is committed before anything is run.
+    /// Launches the command once it has a permit and a sandbox. Commits the intent before anything runs.
     pub(super) async fn launch(&mut self) -> Result<Step, Left> {
         let mut pause = FIRST_PAUSE;
         loop {
@@ -39,7 +39,7 @@ impl Supervisor {
         }
     }
 
-    /// Waits for the permit to launch and for the sandbox, as long as the task is not asked to stop.
+    /// Waits for the launch permit and the sandbox, unless the task is asked to stop.
     async fn next_place(&mut self) -> Result<Waited, Left> {
         if let (Some(place), Some(permit)) = (self.place.take(), self.permit.take()) {
             return Ok(Waited::For(Box::new(place), permit));
@@ -57,7 +57,7 @@ impl Supervisor {
                     self.commit(Event::StopRequested { cause: order.cause, at: SystemTime::now() }).await?;
                     return Ok(Waited::Step(Step::Over));
                 }
-                // An earlier attempt was begun and failed: the look makes sure that the command is not launched any more.
+                // An earlier attempt failed part-way: reconciling makes sure that the command can no longer be launched.
                 return Ok(Waited::Step(Step::Look));
             }
             ready = ready => ready,
@@ -81,7 +81,7 @@ impl Supervisor {
         }
     }
 
-    /// One attempt. None: certainly not launched, and worth another.
+    /// Tries to launch once. None: the command was certainly not launched, and a retry makes sense.
     async fn try_launch(&mut self, place: Place) -> Result<Option<Step>, Left> {
         self.sandbox.clone_from(&place.runtime_id);
         self.commit(Event::LaunchBegan { incarnation: place.incarnation }).await?;
@@ -110,7 +110,7 @@ impl Supervisor {
         }
     }
 
-    /// Asks for the launch. None: there was no answer for as long as a launch may be silent, or as a task that was asked to stop waits.
+    /// Asks for the launch. None: no answer came within [`SILENCE`], or [`SILENCE_WHEN_STOPPED`] for a task that was asked to stop.
     async fn answer_to_launch(
         &mut self,
         settings: LaunchSettings,
@@ -130,7 +130,7 @@ impl Supervisor {
                 answer = &mut launching => return Ok(Some(answer)),
                 _ = self.orders.changed() => silent_until = self.silent_until(),
                 () = tokio::time::sleep_until(due) => {
-                    // Others may launch although this one shows no sign of life.
+                    // This launch shows no sign of life: release its permit, so that others can launch.
                     self.permit = None;
                     if silent_until <= Instant::now() {
                         return Ok(None);
@@ -140,7 +140,7 @@ impl Supervisor {
         }
     }
 
-    /// Until when a launch may show no sign of life.
+    /// When to give up waiting for a sign of life.
     pub(super) fn silent_until(&self) -> Instant {
         let launched_at = self.launched_at.unwrap_or_else(Instant::now);
         let allowed = if self.orders.borrow().is_some() {
@@ -152,17 +152,17 @@ impl Supervisor {
     }
 }
 
-/// What came of waiting for the permit and the sandbox.
+/// Result of waiting for the permit and the sandbox.
 enum Waited {
-    /// Both are there.
+    /// Both are available.
     For(Box<Place>, LaunchPermit),
-    /// This comes next instead.
+    /// Continue with this step instead.
     Step(Step),
-    /// Not yet, and certainly not launched.
+    /// Not available yet, and the command was certainly not launched.
     Again,
 }
 
-/// Waits for an order to stop.
+/// Waits for a stop order.
 async fn ordered(orders: &mut watch::Receiver<Option<StopOrder>>) -> StopOrder {
     loop {
         if let Ok(order) = orders.wait_for(Option::is_some).await
@@ -170,7 +170,7 @@ async fn ordered(orders: &mut watch::Receiver<Option<StopOrder>>) -> StopOrder {
         {
             return order;
         }
-        // The sender lives as long as the task: this is never reached, and must not spin if it is.
+        // The sender lives as long as the task, so this line is never reached. If it were, it must not spin.
         std::future::pending::<()>().await;
     }
 }

@@ -1,4 +1,4 @@
-//! Finding out what became of a command when nothing is heard of it.
+//! Reconciles a task with its sandbox: finds out what became of a command when no attachment reports on it.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,22 +13,23 @@ use errand_task::{
     sentinel::{self, Sentinel},
 };
 
-/// Stands for a process whose identity was not recorded, because the sandbox's disk was full.
+/// Stands for a process whose identity was not recorded because the sandbox's disk was full.
 const UNRECORDED: ProcessIdentity = ProcessIdentity { pid: 0, start_ticks: 0 };
 
-/// How long a running sandbox may give no answer about a task that has to end. A bridge comes up in far less on a busy machine.
+/// How long a running sandbox may leave questions about a task unanswered once the task has to end. A bridge process starts much faster
+/// than this, even on a busy machine.
 const DEAF_LIMIT: Duration = Duration::from_secs(30);
 
-/// What stood in the way of a look.
+/// Why a sandbox could not be examined.
 enum Obstacle {
-    /// The runtime does not answer, or holds the sandbox still: that can take as long as it likes.
+    /// The runtime does not answer, or the sandbox is paused. This can last arbitrarily long.
     Runtime(RuntimeError),
     /// The sandbox runs and does not answer.
     Sandbox(RuntimeError),
 }
 
 impl Supervisor {
-    /// Looks until it is clear how to go on, for as long as the engine does not answer. A sandbox that does not answer is given up once
+    /// Repeats until the next step is clear, for as long as the runtime does not answer. Gives up on a sandbox that does not answer once
     /// the task has to end.
     pub(super) async fn look(&mut self) -> Result<Step, Left> {
         self.permit = None;
@@ -43,7 +44,7 @@ impl Supervisor {
             };
             match looked {
                 Ok(Some(step)) => return Ok(step),
-                // A second apart, so that a process that was about to write the exit file has written it.
+                // The second look comes one second later, so that a process that was about to write the exit file has written it.
                 Ok(None) => {
                     self.pause(&mut FIRST_PAUSE.clone()).await?;
                     sure = true;
@@ -61,7 +62,7 @@ impl Supervisor {
                 }
                 Err(Obstacle::Sandbox(error)) => {
                     tracing::warn!(%error, "the sandbox does not answer; trying again");
-                    // Its bot's callers go on, so that they can stop what runs there.
+                    // Let calls about the bot proceed, so that callers can stop what runs there.
                     self.hold = None;
                     self.stop_unseen(true).await?;
                     self.deaf_for += begun.elapsed();
@@ -83,18 +84,18 @@ impl Supervisor {
             Err(error) => return Ok(Err(Obstacle::Runtime(error))),
         };
         if found.paused {
-            // Its processes are all there; they can be asked when they run again.
+            // The sandbox is paused with all of its processes; they can be queried when it runs again.
             return Ok(Err(Obstacle::Runtime(RuntimeError::NotRunning { id: self.sandbox.clone() })));
         }
         self.look_into(found, sure).await
     }
 
-    /// Whether the task is being stopped, or a launch was begun of which nothing was heard.
+    /// Whether the task is being stopped, or a launch was begun that reported nothing.
     fn has_to_end(&self) -> bool {
         self.must_fence() || self.stopping.is_some()
     }
 
-    /// Waits before another look, but not with an order to stop.
+    /// Waits before the next look. Returns at once on a stop order.
     async fn pause_unless_ordered(&mut self, pause: &mut Duration) -> Result<(), Left> {
         let mut orders = self.orders.clone();
         tokio::select! {
@@ -106,8 +107,8 @@ impl Supervisor {
         }
     }
 
-    /// Goes on stopping a command that cannot be looked at: a sandbox at its limit of processes answers no question, but takes a signal.
-    /// Where the runtime itself does not answer, nothing is sent.
+    /// Continues to stop a command that cannot be examined: a sandbox at its process limit answers no question, but its processes can be
+    /// signalled. Sends nothing if the runtime itself does not answer.
     async fn stop_unseen(&mut self, runtime_answers: bool) -> Result<(), Left> {
         if !self.may_stop() {
             return Ok(());
@@ -126,7 +127,7 @@ impl Supervisor {
             self.send_signal();
         }
         if let Some(stopping) = self.stopping.as_mut().filter(|stopping| stopping.due().is_none()) {
-            // A call that takes longer goes on.
+            // A call that takes longer continues in the background.
             if let Ok(sent) = timeout(ANSWER_LIMIT, stopping.sent()).await {
                 tracing::info!(?sent, "a command that cannot be looked at is signalled");
             }
@@ -136,7 +137,7 @@ impl Supervisor {
 
     async fn look_into(&mut self, found: Found, sure: bool) -> Result<Result<Option<Step>, Obstacle>, Left> {
         if !found.running {
-            // One that is being restarted or removed is seen like this on its way.
+            // A sandbox that is being restarted or removed also looks like this for a moment, so a second look decides.
             return Ok(if sure {
                 self.look_at_rest(&found).await.map(Some).map_err(Obstacle::Runtime)
             } else {
@@ -158,7 +159,7 @@ impl Supervisor {
         }
     }
 
-    /// What the files of a sandbox say that does not run.
+    /// Reads the result of a task from the files of a sandbox that does not run.
     async fn look_at_rest(&mut self, found: &Found) -> Result<Step, RuntimeError> {
         let Some(directory) = self.task.output_file.rsplit_once('/').map(|(directory, _)| directory.to_owned()) else {
             return Ok(lost(stopped(found)));
@@ -179,26 +180,26 @@ impl Supervisor {
         Ok(Step::End(ending, None))
     }
 
-    /// The step after the look that a start takes into a sandbox for all of its tasks.
+    /// The step that follows from recovery's first query, which asks a sandbox about all of its tasks.
     pub(super) async fn first_judgement(&mut self, found: &Found, finding: &Finding) -> Result<Step, Left> {
         let step = self.judge(found, finding, false).await?;
-        // A second look is needed, and it decides: there is nothing to follow.
+        // If the finding is not conclusive, a second look decides; there is nothing to follow.
         Ok(step.unwrap_or(Step::Look))
     }
 
-    /// A launch of which nothing is known must not happen any more once it was looked for.
+    /// A launch that reported nothing must be fenced, so that it cannot happen after the sandbox was examined.
     pub(crate) fn must_fence(&self) -> bool {
         matches!(self.task.state, TaskState::Starting { .. })
     }
 
-    /// What a finding means; none when it is too early to tell.
+    /// The step that follows from a finding; none when it is too early to tell.
     async fn judge(&mut self, found: &Found, finding: &Finding, sure: bool) -> Result<Option<Step>, Left> {
         let restarted = self.task.state.incarnation().is_some_and(|incarnation| *incarnation != found.incarnation);
         self.output_is(finding.output_bytes, finding.incomplete, finding.gap);
         self.task.usage = finding.usage.or(self.task.usage);
         self.oom_kills_told = finding.oom_kills;
         let made = finding.process.map(|(_, made)| made);
-        // It is no older than its task, whatever the sandbox says.
+        // The command is not older than its task, whatever the sandbox reports.
         let made = made.map(|made| made.max(self.task.created_at));
         if let Some(age) = made.and_then(|made| SystemTime::now().duration_since(made).ok()) {
             self.began_at = self.began_at.or(Instant::now().checked_sub(age));
@@ -231,12 +232,12 @@ impl Supervisor {
     }
 }
 
-/// Why nothing is known of what ran in a sandbox that does not run.
+/// The reason why a task in a stopped sandbox is lost.
 fn stopped(found: &Found) -> LossReason {
     if found.out_of_memory { LossReason::SandboxOutOfMemory } else { LossReason::SandboxStopped }
 }
 
-/// The end of a task for whose sandbox there is no hope.
+/// The end of a task that is lost.
 pub(crate) fn lost(reason: LossReason) -> Step {
     Step::End(Ending::lost(reason), None)
 }

@@ -1,19 +1,19 @@
-//! Whether the sandbox's memory ran out while a command ran.
+//! Finds out whether the sandbox ran out of memory while a command ran.
 
 use super::Supervisor;
 use errand_task::{Ending, LossReason};
 
 impl Supervisor {
-    /// Takes note, before a launch, of what was killed until then.
+    /// Records, before a launch, how many processes were killed for lack of memory so far.
     pub(super) fn count_memory_kills(&mut self) {
         self.task.memory_kills.before = self.inner.runtime.memory_kills(&self.sandbox);
     }
 
-    /// Takes note, at the end, of what was killed since the launch. Where the runtime counts from outside, that count goes before what the
-    /// sandbox says, which can only adorn the outcome of its own task.
+    /// Records, at the end, how many processes were killed for lack of memory since the launch. A count that the runtime makes outside the
+    /// sandbox takes precedence. The sandbox's own count can be forged, but it affects only the outcome of the sandbox's own task.
     pub(super) async fn note_memory_kills(&mut self, ending: &Ending) {
         match ending {
-            // Memory is no cause of a success, nothing ran that could be killed, or the counts are of another life of the sandbox.
+            // The command succeeded, nothing ran, or the counts are those of another incarnation of the sandbox.
             Ending::Exited(0) | Ending::FailedToStart { .. } => return,
             Ending::Lost { reason: LossReason::SandboxRestarted | LossReason::SandboxRemoved, .. } => return,
             Ending::Exited(_) | Ending::Signaled(_) | Ending::TimedOut { .. } | Ending::Lost { .. } => {}

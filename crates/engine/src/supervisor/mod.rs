@@ -1,7 +1,7 @@
-//! One unfinished task, from its acceptance or its recovery to its end.
+//! Supervises one unfinished task, from its acceptance or its recovery to its end.
 //!
-//! A supervisor alone changes its task's record. It goes from step to step: launch, look into the sandbox, follow, end. Every change goes
-//! through the state machine and is committed, with its notification, before anybody hears of it.
+//! Only a task's supervisor changes the task's record. It moves from step to step: launch, reconcile with the sandbox, follow, end. Every
+//! change goes through the state machine and is committed, together with its notification, before any caller sees it.
 
 mod follow;
 mod launch;
@@ -36,11 +36,11 @@ use errand_task::{Ending, Event, Gap, LossReason, NewNotification, NotificationK
 pub(super) use look::lost;
 use stopping::Stopping;
 
-/// How long to wait before the first repetition of something that failed; doubled each time.
+/// How long to wait before the first retry of something that failed. Doubled with each retry.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest such wait.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// How often the rest of a log is asked for before it is left unread, and how long each attempt may take.
+/// How often to try reading the rest of a log before leaving it unread, and how long each attempt may take.
 const READ_ATTEMPTS: u32 = 3;
 const READ_LIMIT: Duration = Duration::from_secs(10);
 /// How long a sandbox may take to answer a question about a task.
@@ -49,31 +49,31 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// Why a supervisor ends before its task does.
 #[derive(Debug)]
 pub(super) enum Left {
-    /// The server ends. The command runs on and the record stays as it is.
+    /// The server is shutting down. The command keeps running and its record stays as it is.
     Ending,
-    /// The record was changed by another writer, which is a defect: only the supervisor writes it.
+    /// Another writer changed the record. This is a defect: only the supervisor may write it.
     Conflict,
 }
 
-/// What to do next.
+/// The supervisor's next step.
 pub(super) enum Step {
     /// Launch the command.
     Launch,
-    /// Find out what became of it.
+    /// Reconcile: find out what became of the command.
     Look,
-    /// Decide by what was found in its sandbox at the start.
+    /// Decide by what recovery found in the task's sandbox.
     Judge(Box<Found>, Box<Finding>),
-    /// Follow a running command from the outside.
+    /// Attach to a running command, then follow it.
     Attach,
-    /// Follow it through this attachment.
+    /// Follow the command through this attachment.
     Follow(Box<Attachment>),
-    /// Commit how it ended, and when it was started if only that tells.
+    /// Commit how the command ended. The time is its start, if the record does not have it yet.
     End(Ending, Option<SystemTime>),
-    /// Nothing: its end is committed.
+    /// Nothing: the end is committed.
     Over,
 }
 
-/// When to try again to store a record.
+/// When to retry storing a record.
 #[derive(Debug, Clone, Copy)]
 struct Unsaved {
     retry_at: Instant,
@@ -81,7 +81,7 @@ struct Unsaved {
 }
 
 impl Unsaved {
-    /// After the first failure.
+    /// The first retry, after the first failure.
     fn now() -> Self {
         Self { retry_at: Instant::now() + FIRST_PAUSE, pause: FIRST_PAUSE }
     }
@@ -96,38 +96,38 @@ pub(super) struct Supervisor {
     sandbox: String,
     orders: watch::Receiver<Option<StopOrder>>,
     stopping: Option<Stopping>,
-    /// Set while the store fails: the record may be ahead of what is stored.
+    /// Set while the store fails: the record may be newer than what is stored.
     unsaved: Option<Unsaved>,
-    /// Where to launch, while that was seen just now.
+    /// Where to launch, if the sandbox was seen running just now.
     place: Option<Place>,
-    /// Held until a launched command has shown a sign of life.
+    /// Held until the launched command has shown a sign of life.
     permit: Option<LaunchPermit>,
     /// When the launch was begun, if this server began it.
     launched_at: Option<Instant>,
-    /// When the command was started, by this server's monotonic clock.
+    /// When the command was started, on this server's monotonic clock.
     began_at: Option<Instant>,
-    /// Keeps the bot's callers waiting until this task is reconciled.
+    /// Keeps calls about the bot waiting until this task is reconciled.
     hold: Option<Arc<Hold>>,
-    /// For how long its sandbox has not answered although the task has to end.
+    /// How long the sandbox has not answered although the task has to end.
     deaf_for: Duration,
-    /// Bytes of all output, where more is known of it than what was read.
+    /// Size of all output in bytes, where more is known to exist than was read.
     log_bytes: u64,
-    /// True once that is the size of the log at the command's end.
+    /// True once `log_bytes` is the size of the log at the command's end.
     whole_log: bool,
-    /// How many processes the sandbox says were killed for want of memory.
+    /// How many processes were killed for lack of memory, as the sandbox reports.
     oom_kills_told: u32,
 }
 
 impl Supervisor {
-    /// Makes a task known as unfinished. Its output is known from byte `output_start` on.
+    /// Registers a task as unfinished. Its output is known from byte `output_start` on.
     pub(super) fn new(inner: &Arc<Inner>, task: Task, sandbox: String, output_start: u64) -> Self {
         let live = Arc::new(LiveTask::new(task.clone(), output_start));
         inner.enter(task.id, &live);
         Self::of(inner, live, task, sandbox)
     }
 
-    /// The supervisor of a task that is about to be accepted, with the permit to launch it if there is one. Made before the task is
-    /// committed: a caller that learns of the task finds it here.
+    /// Makes the supervisor of a task that is about to be accepted, with its launch permit if there is one. It must be made before the task
+    /// is committed, so that a caller that learns of the task finds the supervisor.
     pub(super) fn of_new(inner: &Arc<Inner>, task: Task, place: Place, permit: Option<LaunchPermit>) -> Self {
         let mut supervisor = Self::new(inner, task, place.runtime_id.clone(), 0);
         supervisor.place = permit.is_some().then_some(place);
@@ -135,18 +135,18 @@ impl Supervisor {
         supervisor
     }
 
-    /// Forgets a task that was not accepted.
+    /// Unregisters a task that was not accepted.
     pub(super) fn withdraw(self) {
         self.inner.remove_live(self.task.id);
     }
 
-    /// Keeps the bot's callers waiting until it is known what became of this task.
+    /// Keeps calls about the bot waiting until this task is reconciled.
     pub(super) fn holding(mut self, hold: &Arc<Hold>) -> Self {
         self.hold = Some(Arc::clone(hold));
         self
     }
 
-    /// Supervises a task that is known as unfinished.
+    /// Makes the supervisor of a task that is already registered.
     fn of(inner: &Arc<Inner>, live: Arc<LiveTask>, task: Task, sandbox: String) -> Self {
         let output_start = live.output.end();
         Self {
@@ -169,7 +169,7 @@ impl Supervisor {
         }
     }
 
-    /// Goes on from `step`, to the end or until the server ends.
+    /// Continues from `step` until the task has ended or the server shuts down.
     async fn drive(mut self, mut step: Step) -> Result<(), Left> {
         loop {
             step = match step {
@@ -195,8 +195,8 @@ impl Supervisor {
 
     /// Applies an event to the record and commits it. A terminal state is announced in the same transaction.
     ///
-    /// What shall happen in the sandbox next, and the end, are tried until they are committed. What has happened there, and that a stop was
-    /// asked for, is true whether it can be stored or not: where the store fails, it is known here alone until it can be.
+    /// An intent and the end of a task are retried until they are committed. An event that reports what has already happened in the
+    /// sandbox, or that a stop was asked for, is true even if it cannot be stored: while the store fails, only this supervisor knows of it.
     async fn commit(&mut self, event: Event) -> Result<(), Left> {
         let mut task = self.task.clone();
         if !task.apply(event) {
@@ -214,7 +214,7 @@ impl Supervisor {
         }
     }
 
-    /// Commits a changed record and a notification about it. Tries until it is done: what is not committed has not happened.
+    /// Commits a changed record and a notification about it. Retries until it succeeds: a change that is not committed has not happened.
     async fn commit_record(&mut self, task: Task, kind: Option<NotificationKind>) -> Result<(), Left> {
         let mut pause = FIRST_PAUSE;
         let notification = self.notification(&task, kind);
@@ -228,8 +228,8 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Commits a changed record and a notification about it, if that works now: else everything stays as it was. Not tried while the store
-    /// is known to fail.
+    /// Tries once to commit a changed record and a notification about it. On failure, everything stays as it was. Does not try while the
+    /// store is known to fail.
     async fn try_commit_record(&mut self, task: Task, kind: NotificationKind) -> Result<(), Left> {
         if self.unsaved.is_some() {
             return Ok(());
@@ -246,7 +246,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Commits what is known here alone, if that works by now.
+    /// Tries to commit a record that is newer than what is stored.
     async fn commit_unsaved(&mut self) -> Result<(), Left> {
         let Some(unsaved) = self.unsaved else { return Ok(()) };
         let task = self.task.clone();
@@ -258,7 +258,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Goes on from a record that could not be stored.
+    /// Continues with a record that could not be stored.
     fn keep_unsaved(&mut self, mut task: Task, error: &StoreError) {
         tracing::error!(
             error = error as &dyn std::error::Error,
@@ -271,7 +271,7 @@ impl Supervisor {
         self.unsaved.get_or_insert(Unsaved::now());
     }
 
-    /// Puts into a record what is known of the output.
+    /// Fills in what is known of the output.
     fn summarize(&self, task: &mut Task) {
         task.output = self.live.output.summary(task.output.incomplete, task.output.gap);
         task.output.bytes = task.output.bytes.max(self.log_bytes);
@@ -284,7 +284,7 @@ impl Supervisor {
         Some(NewNotification::new(kind, &task, &self.live.output.tail(TAIL_LIMIT), SystemTime::now()))
     }
 
-    /// Stores a record and a notification about it, once. Returns what was in the way, if it may pass.
+    /// Tries once to store a record and a notification about it. Returns the error if it may be transient.
     async fn store(&mut self, task: &Task, notification: Option<NewNotification>) -> Result<Option<StoreError>, Left> {
         let mut task = task.clone();
         self.summarize(&mut task);
@@ -302,7 +302,7 @@ impl Supervisor {
         }
     }
 
-    /// Waits before trying something again, longer each time.
+    /// Waits before a retry, longer each time.
     async fn pause(&mut self, pause: &mut Duration) -> Result<(), Left> {
         let now = *pause;
         *pause = (now * 2).min(LONGEST_PAUSE);
@@ -316,7 +316,7 @@ impl Supervisor {
         }
     }
 
-    /// Commits the end of the command, once all of its output was read and, if it was stopped, nothing of it is left.
+    /// Commits the end of the command, once all of its output was read and, if it was stopped, none of its processes is left.
     async fn end(&mut self, ending: Ending, started_at: Option<SystemTime>) -> Result<Step, Left> {
         let answers = !matches!(ending, Ending::Lost { reason: LossReason::SandboxUnresponsive, .. });
         if answers && self.task.state.started_at().or(started_at).is_some() && !self.all_read() {
@@ -324,12 +324,12 @@ impl Supervisor {
         }
         let mut signalled = true;
         if answers && matches!(self.task.state, TaskState::Stopping { .. }) {
-            // Ending what is left may take as long as the grace: the bot's callers do not wait for it.
+            // Stopping the remaining processes can take as long as the grace; calls about the bot do not wait for it.
             self.hold = None;
             signalled = self.clear_tree().await?;
         }
         if let Some(gap) = self.task.output.gap {
-            // The end of the output may be what was not kept of it.
+            // The end of the output may lie in a gap.
             self.live.output.skip_to(gap.past(self.live.output.end()));
         }
         self.note_memory_kills(&ending).await;
@@ -338,20 +338,20 @@ impl Supervisor {
         Ok(Step::Over)
     }
 
-    /// True when it is known how much was printed, and all of that was read which was kept.
+    /// True when the size of the output is known, and everything that was kept of it was read.
     fn all_read(&self) -> bool {
         let end = self.live.output.end();
         self.whole_log && self.task.output.gap.map_or(end, |gap| gap.past(end)) >= self.log_bytes
     }
 
-    /// What a bridge says of the output as a whole.
+    /// Takes over what the bridge reports of the output as a whole.
     fn output_is(&mut self, bytes: u64, incomplete: bool, gap: Option<Gap>) {
         self.log_bytes = self.log_bytes.max(bytes);
         self.task.output.incomplete |= incomplete;
         self.task.output.gap = gap.or(self.task.output.gap);
     }
 
-    /// Reads the end of what the log holds and was not seen yet, as much as memory keeps of it.
+    /// Reads the unread end of the log, as much of it as memory can hold.
     async fn read_rest(&mut self) -> Result<(), Left> {
         for _ in 0..READ_ATTEMPTS {
             let leave = self.inner.leave.clone();
@@ -360,7 +360,7 @@ impl Supervisor {
                 read = timeout(READ_LIMIT, self.read_unseen()) => read,
             };
             match read {
-                // Without a log its size is still known.
+                // Even without a log, its size is known.
                 Ok(Ok(()) | Err(ReadError::Gone)) => return Ok(()),
                 Ok(Err(ReadError::Runtime(RuntimeError::Unavailable { detail }))) => {
                     tracing::debug!(detail, "the rest of the output could not be read; trying again");

@@ -1,4 +1,4 @@
-//! A supervisor that breaks down is replaced: its task is read from the store again and goes on from a look into the sandbox.
+//! Replaces a supervisor that panics: reads its task from the store again and reconciles it with the sandbox.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -15,7 +15,7 @@ use errand_store::StoreError;
 use errand_task::{Ending, Event, LossReason, Task, TaskState};
 
 impl Supervisor {
-    /// Goes on from `step` in the background, to the end or until the server ends.
+    /// Continues from `step` in the background, until the task has ended or the server shuts down.
     pub(crate) fn spawn(self, step: Step) {
         let span = tracing::info_span!("task", id = %self.task.id, bot = %self.task.owner.bot);
         let tracker = self.inner.tracker.clone();
@@ -40,7 +40,7 @@ async fn supervise(mut supervisor: Supervisor, mut step: Step) {
     }
 }
 
-/// The next supervisor of a task, by what the store says of it now. None when there is nothing left to supervise, or the server ends.
+/// The replacement supervisor, made from the stored record. None when there is nothing left to supervise, or the server is shutting down.
 async fn replacement(inner: &Arc<Inner>, live: &Arc<LiveTask>, pause: &mut Duration) -> Option<(Supervisor, Step)> {
     let known = live.snapshot();
     loop {
@@ -78,14 +78,14 @@ async fn replacement(inner: &Arc<Inner>, live: &Arc<LiveTask>, pause: &mut Durat
     }
 }
 
-/// Tells all who wait for a task that it is over.
+/// Tells every caller that waits for a task that the task has finished.
 fn settle(inner: &Inner, live: &LiveTask, task: Task) {
     inner.remove_live(task.id);
     live.publish(task);
     live.output.finish();
 }
 
-/// A task whose record was removed while it ran, as its callers see it: nothing else can be known of it.
+/// The outcome shown to callers of a task whose record was removed while it ran: nothing else is known of it.
 fn without_record(mut task: Task) -> Task {
     let ending = Ending::lost(LossReason::SupervisorKilled);
     task.apply(Event::Ended { ending, started_at: None, signalled: true, at: SystemTime::now() });

@@ -1,8 +1,8 @@
-//! When a silent command counts as stalled, and when it has moved on.
+//! Decides when a silent command counts as stalled, and when it has moved on.
 //!
-//! What a bridge says of a command's processes is a claim: a sandbox can forge it. How long the command has been silent is therefore measured
-//! here, by the server's own clock, from the last output that came. A stall needs a whole `stall_after` since that, and since the last
-//! resumption: a task gets one stall and one resumption in that time, whatever is claimed.
+//! What the guest reports about a command's processes is only a claim: code in the sandbox can forge it. So the server measures the silence
+//! by its own clock, from the last output that arrived. A stall needs a full `stall_after` since that output and since the last resumption.
+//! A task therefore gets at most one stall and one resumption in that time, whatever is claimed.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,18 +12,18 @@ use super::{Left, Supervisor};
 use errand_bridge::Activity;
 use errand_task::{NotificationKind, Stall, TaskState, Waiting, prompt};
 
-/// How much of the end of the output is looked at for a prompt, in bytes.
+/// How many bytes at the end of the output are searched for a prompt.
 const PROMPT_BYTES: usize = 4096;
-/// The shortest time between two stalls of a task, where `stall_after` is shorter.
+/// The shortest time between two stalls of a task, if `stall_after` is shorter.
 const LEAST_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The silence of one command, as the server hears it.
+/// How long one command has been silent, as measured by the server.
 pub(super) struct Silence {
-    /// The last output, or the start of following.
+    /// When the last output arrived, or following began.
     since: Instant,
-    /// From when on a stall must be waited for: the same, or the last resumption.
+    /// The start of the `stall_after` period: the last output or the last resumption, whichever is later.
     calm_since: Instant,
-    /// What the bridge claims of the processes since then.
+    /// What the guest has claimed about the processes since then.
     claim: Option<Claim>,
 }
 
@@ -32,10 +32,10 @@ struct Claim {
     waiting: Option<Waiting>,
 }
 
-/// What a claim leads to.
+/// What follows from a claim.
 #[derive(Debug, PartialEq, Eq)]
 enum Claimed {
-    /// Nothing: it is no news.
+    /// Nothing: the claim changes nothing.
     Nothing,
     /// The stalled command moved on.
     Resumption,
@@ -48,18 +48,19 @@ impl Silence {
         Self { since: now, calm_since: now, claim: None }
     }
 
-    /// There was output, or a start. What was claimed before is out of date.
+    /// Resets the silence: there was output, or the command started. Earlier claims are out of date.
     pub(super) fn broken(&mut self) {
         *self = Self::new(Instant::now());
     }
 
-    /// Takes a claim about a command that is or is not stalled. Its own measure of the silence is left alone.
+    /// Takes in a claim about the command's processes. `stall` is the current stall, if any. Ignores how long the guest says the command
+    /// was silent.
     fn claimed(&mut self, stall: Option<&Stall>, activity: Activity) -> Claimed {
         let Activity { busy, waiting, .. } = activity;
         match stall {
-            // A process that waited and does not any more has its answer, whatever it does with it.
+            // A process that waited for input and no longer does has received some, whatever it does with it.
             Some(stall) if busy || (stall.waiting.is_some() && waiting.is_none()) => {
-                // Only another claim makes another stall: the prompt that was just answered still stands in the last line.
+                // Requires a new claim before the next stall: the prompt that was just answered is still the last line.
                 (self.calm_since, self.claim) = (Instant::now(), None);
                 Claimed::Resumption
             }
@@ -71,7 +72,7 @@ impl Silence {
         }
     }
 
-    /// When a stall may be announced; never while the command is said to work.
+    /// When a stall may be announced; none while the guest claims that the command is busy.
     fn due(&self, stall_after: Duration) -> Option<Instant> {
         let busy = self.claim.as_ref().is_some_and(|claim| claim.busy);
         (!busy).then(|| self.calm_since + stall_after.max(LEAST_INTERVAL))
@@ -79,8 +80,8 @@ impl Silence {
 }
 
 impl Supervisor {
-    /// What the bridge claims of a silent command's processes. Returns when to look again, if a stall may be due then: the bridge makes the
-    /// same claim only once.
+    /// Handles a claim about a silent command's processes. Returns when to check again if a stall may be due then, because the guest makes
+    /// the same claim only once.
     pub(super) async fn check_activity(
         &mut self,
         silence: &mut Silence,
@@ -93,8 +94,8 @@ impl Supervisor {
         }
     }
 
-    /// Announces a stall when the command has been silent for long enough, and either a process waits for input or the last line looks
-    /// like a prompt. Where it was not long enough yet, returns when it will be.
+    /// Announces a stall if the command has been silent long enough, and either a process waits for input or the last line looks like a
+    /// prompt. If the silence is still too short, returns when to check again.
     pub(super) async fn check_stall(&mut self, silence: &mut Silence) -> Result<Option<Instant>, Left> {
         if self.task.stall.is_some() || !matches!(self.task.state, TaskState::Running { .. }) {
             return Ok(None);
@@ -115,15 +116,15 @@ impl Supervisor {
         tracing::info!(?silent_for, last_line = ?stall.last_line, waiting = ?stall.waiting, "stalled");
         let mut task = self.task.clone();
         task.stall = Some(stall);
-        // Not until it is done: a command that cannot be told of must still be stopped when that is asked for.
+        // Tried once only: while the store fails, the supervisor must still be able to stop the command.
         self.try_commit_record(task, NotificationKind::Stalled).await?;
         let again = Instant::now() + self.inner.settings.stall_check_interval;
         Ok(self.task.stall.is_none().then_some(again))
     }
 
-    /// Announces that a stalled command has printed something it had not printed before.
+    /// Announces that a stalled command has printed something new.
     pub(super) async fn check_resumed(&mut self) -> Result<(), Left> {
-        // The record holds the size as of the stall: output that is only read again after a restart is no news.
+        // The record holds the output size at the stall: output that is merely read again after a restart is not new.
         if self.task.stall.is_none() || self.live.output.end() <= self.task.output.bytes {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! Stopping a command with everything that it has started: SIGTERM, the grace, SIGKILL.
+//! Stops a command and every process that it started: SIGTERM, the grace, SIGKILL.
 
 use std::{
     sync::Arc,
@@ -12,60 +12,61 @@ use super::{FIRST_PAUSE, Left, Supervisor};
 use errand_runtime::RuntimeError;
 use errand_task::{Event, Signal, StopCause, TaskState};
 
-/// How often SIGTERM is sent at most while it may not have arrived.
+/// How often SIGTERM is sent at most, as long as it may not have arrived.
 const TERMS: u32 = 3;
-/// How often a sandbox may refuse to be looked into before what a stopped command left in it is given up.
+/// How often a sandbox may refuse to be examined before the remaining processes of a stopped command are given up.
 const REFUSALS: u32 = 5;
-/// How long beyond its grace a command may take to end that is being stopped. The kernel ends a killed process within moments, unless it
-/// waits for a device; a sandbox that tells no end for so long does not tell the truth, or nobody can know it.
+/// How long beyond its grace a command that is being stopped may take to end. The kernel ends a killed process within moments, unless the
+/// process waits for a device. If a sandbox reports no end for this long, it is lying or the end cannot be known.
 const END_LIMIT: Duration = Duration::from_secs(30);
 
-/// A stop under way.
+/// A stop in progress.
 pub(super) struct Stopping {
     /// The next signal, and when to send it.
     next: (Signal, Instant),
     grace: Duration,
     /// How often SIGTERM may still be sent.
     terms: u32,
-    /// When the command ought to have ended.
+    /// When the command should have ended.
     overdue_at: Instant,
     /// Whether a signal may have reached a process of the command.
     reached: bool,
-    /// A signal that is being sent.
+    /// The signal that is being sent.
     sending: Option<Sending>,
 }
 
-/// A signal on its way, and how many processes got it.
+/// A signal that is being sent, and the future count of processes that received it.
 struct Sending {
     signal: Signal,
     sent: BoxFuture<'static, Result<u32, RuntimeError>>,
 }
 
 impl Stopping {
-    /// When the command ought to have ended.
+    /// When the command should have ended.
     pub(super) fn overdue_at(&self) -> Instant {
         self.overdue_at
     }
 
-    /// Gives the command more time, for a while in which the runtime did not answer.
+    /// Extends the deadline by a period in which the runtime did not answer.
     pub(super) fn excuse(&mut self, outage: Duration) {
         self.overdue_at += outage;
     }
 
-    /// When there is something to do.
+    /// When the next signal is due; none while one is being sent.
     pub(super) fn due(&self) -> Option<Instant> {
         self.sending.is_none().then_some(self.next.1)
     }
 
-    /// Waits for a signal to be sent. Never, when none is being sent. Cancel safe.
+    /// Waits for the current signal to be sent. Never returns if none is being sent. Cancel safe.
     ///
-    /// SIGTERM that may not have arrived is sent again, and the grace begins again with it: a command shall have all of it. Not without end,
-    /// since what did arrive may have been answered too late.
+    /// A SIGTERM that may not have arrived is sent again, and the grace starts over, so that the command gets all of it. The number of
+    /// repetitions is limited, because an earlier SIGTERM may have arrived with only its answer lost.
     pub(super) async fn sent(&mut self) -> Result<u32, RuntimeError> {
         let Some(sending) = &mut self.sending else { return std::future::pending().await };
         let (signal, result) = (sending.signal, (&mut sending.sent).await);
         self.sending = None;
-        // Without an answer it may have arrived all the same; and the count after SIGKILL is of what is left.
+        // A signal without an answer may have arrived all the same. After SIGKILL, the count is of the remaining processes, so zero does
+        // not mean that none was reached.
         self.reached |= signal == Signal::KILL || !matches!(result, Ok(0));
         if result.is_err() && signal == Signal::TERM && self.terms > 0 && !self.grace.is_zero() {
             self.next = (Signal::TERM, Instant::now() + FIRST_PAUSE);
@@ -75,10 +76,9 @@ impl Stopping {
 }
 
 impl Supervisor {
-    /// Begins to stop the command: stores the intent, or goes on without where it cannot be stored now, and lets the first signal be due at
-    /// once.
+    /// Begins to stop the command: stores the intent, or continues without it if the store fails, and makes the first signal due at once.
     pub(super) async fn begin_stop(&mut self, cause: StopCause, grace: Duration) -> Result<(), Left> {
-        // What an earlier server sent is not known.
+        // Which signals an earlier server sent is not known.
         let reached = matches!(self.task.state, TaskState::Stopping { .. });
         self.commit(Event::StopRequested { cause, at: SystemTime::now() }).await?;
         let first = if grace.is_zero() { Signal::KILL } else { Signal::TERM };
@@ -100,7 +100,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Sends the signal that is due.
+    /// Starts sending the signal that is due.
     pub(super) fn send_signal(&mut self) {
         let process = self.process();
         let (bridge, sandbox, id) = (Arc::clone(&self.inner.bridge), self.sandbox.clone(), self.task.id);
@@ -114,14 +114,14 @@ impl Supervisor {
         }
     }
 
-    /// After the command itself has ended: gives what it started the rest of the grace, and kills what is left then. True when a signal may
-    /// have reached the command before its end.
+    /// Stops the processes that the command left behind: gives them the rest of the grace, then kills them. True when a signal may have
+    /// reached the command before it ended.
     pub(super) async fn clear_tree(&mut self) -> Result<bool, Left> {
         let mut pause = FIRST_PAUSE;
         let mut signal = None;
         let mut refusals = 0;
         if let Some(stopping) = self.stopping.as_mut().filter(|stopping| stopping.sending.is_some()) {
-            // What is still on its way reaches what is left.
+            // A signal that is still being sent reaches the remaining processes.
             tokio::select! {
                 () = self.inner.leave.cancelled() => return Err(Left::Ending),
                 _ = stopping.sent() => {}
@@ -148,13 +148,13 @@ impl Supervisor {
                     self.sleep_until(due).await?;
                     signal = Some(next);
                 }
-                // The command ended by itself before it was told to.
+                // The command ended by itself, so its processes get SIGTERM and the full grace now.
                 Ok(_) if signal == Some(Signal::TERM) => {
                     let grace = self.stopping.as_ref().map_or(Duration::ZERO, |stopping| stopping.grace);
                     self.sleep_until(Instant::now() + grace).await?;
                     signal = Some(Signal::KILL);
                 }
-                // Something in it cannot be killed yet, such as a process in an uninterruptible wait.
+                // Some process cannot be killed yet, for example because it is in an uninterruptible wait.
                 Ok(_) => self.pause(&mut pause).await?,
                 Err(RuntimeError::Unavailable { .. } | RuntimeError::Uncertain { .. }) => {
                     let waited_enough = Instant::now() >= give_up_at;
@@ -164,7 +164,7 @@ impl Supervisor {
                     }
                     self.pause(&mut pause).await?
                 }
-                // Without a running sandbox there is nothing left in it.
+                // A sandbox that does not run has no processes left.
                 Err(RuntimeError::NoSuchSandbox { .. } | RuntimeError::NotRunning { .. }) => return Ok(reached),
                 Err(error) => {
                     tracing::warn!(%error, "what a stopped command left could not be looked for");

@@ -1,8 +1,8 @@
-//! Files by shell scripts, for sandboxes in which nothing can be installed.
+//! File operations through shell scripts, for sandboxes in which the guest cannot be installed.
 //!
-//! Below a root a shell resolves name by name and looks where it came out: links that lead out are refused, and so is a file that was
-//! opened elsewhere. A process in the sandbox that swaps a link in at the very moment of a removal or a write can still mislead it. It runs
-//! as the same user and could do the same itself.
+//! Below a root, a script resolves the path name by name and checks where each step leads. It refuses links that lead outside, and files
+//! that were opened outside. A process in the sandbox that swaps in a link during a removal or a write can still mislead the script. That
+//! process runs as the same user and could do the same damage itself.
 
 mod place;
 mod receive;
@@ -34,9 +34,9 @@ const READ: &str = include_str!("../scripts/read_file.sh");
 const WRITE: &str = include_str!("../scripts/write_file.sh");
 const REMOVE: &str = include_str!("../scripts/remove_file.sh");
 
-/// The largest offset that every shell can count with.
+/// The largest offset that every shell can compute with.
 const OFFSET_LIMIT: u64 = 1 << 62;
-/// How long a file may take into its place after its last byte was sent: that byte may still be on its way.
+/// How long a file may take to be moved into place after its last byte was sent: that byte may still be in transit.
 const FINISH_LIMIT: Duration = Duration::from_secs(120);
 
 impl DirectBridge {
@@ -50,7 +50,7 @@ impl DirectBridge {
         Ok(self.runtime.exec(sandbox, &file_script(path, script, more)?).await?)
     }
 
-    /// The same, for a script that is killed in the sandbox after `limit`.
+    /// Like `run_on_files`, for a script that is killed in the sandbox after `limit`.
     async fn run_on_files_within(
         &self,
         limit: Duration,
@@ -62,19 +62,20 @@ impl DirectBridge {
         Ok(self.runtime.exec(sandbox, &limited(limit, file_script(path, script, more)?)).await?)
     }
 
-    /// Why a script did not answer: what it said is in the way, or the engine's words, or nothing that can be understood.
+    /// Why a script did not answer: the problem that the script reported, the container engine's message, or an answer that cannot be
+    /// understood.
     fn failed(&self, path: &FilePath, stdout: &[u8], stderr: &[u8]) -> FileError {
         let said = String::from_utf8_lossy(stderr);
         if let Some((problem, detail)) = refusal(&said) {
             return FileRefusal { path: path.path.clone(), problem, detail }.into();
         }
-        // The engine's own words come on standard output, from which lines that are no records have been put aside.
+        // The container engine writes its message to standard output. Lines there that are not records were put aside.
         let explained = self.runtime.explain(&String::from_utf8_lossy(stdout)).or_else(|| self.runtime.explain(&said));
         let detail = if said.trim().is_empty() { "the sandbox broke off".to_owned() } else { said.trim().to_owned() };
         explained.unwrap_or(RuntimeError::Unavailable { detail }).into()
     }
 
-    /// The entry that a script says.
+    /// The entry in a script's answer.
     fn entry_of(&self, path: &FilePath, stdout: &[u8], stderr: &[u8]) -> Result<FileEntry, FileError> {
         let mut records = Records::default();
         records.push(stdout);
@@ -109,7 +110,7 @@ impl SandboxFiles for DirectBridge {
             Ok::<_, FileError>(Listing { exec, records: Records::default(), complaints: BytesMut::new(), said: false })
         })
         .await?;
-        // The first record tells whether there is a directory at all.
+        // The first record tells whether the directory exists.
         match in_time(listing.next()).await {
             Ok(first) => {
                 let rest = stream::unfold(Some(listing), |listing| async move {
@@ -153,7 +154,7 @@ impl SandboxFiles for DirectBridge {
                     Chunk::Stdout(bytes) => {
                         records.push(&bytes);
                         match records.next() {
-                            // What comes behind the entry is content, whatever it looks like.
+                            // Everything after the entry is content, whatever it looks like.
                             Some(Ok(Record::Entry(entry))) => {
                                 let entry = FileEntry { name: path.name().as_bytes().to_vec(), ..entry };
                                 let limit = limit.unwrap_or(u64::MAX);
@@ -187,7 +188,7 @@ impl SandboxFiles for DirectBridge {
         let (output, mut input) = exec.split();
         let mut saying = Box::pin(listen(output));
         let (stdout, stderr) = tokio::select! {
-            // Before all was sent: something is in the way.
+            // The script ended before everything was sent: it reports a problem.
             said = &mut saying => said?,
             sent = send(&mut input, content) => {
                 match sent {

@@ -1,11 +1,12 @@
-//! A path as the scripts take it.
+//! Converts a path into the arguments that the scripts take.
 
 use errand_task::{FilePath, FileProblem, FileRefusal};
 
-/// The most bytes of a path that a kernel takes.
+/// The most bytes of a path that the kernel accepts.
 const PATH_LIMIT: usize = 4095;
 
-/// The arguments that every script begins with: root, path without needless names, and `directory` where only one can be meant.
+/// The arguments that every script begins with: the root, the path without redundant names, and `directory` if the path can only name a
+/// directory.
 pub(super) fn place(path: &FilePath) -> Result<Vec<String>, FileRefusal> {
     let invalid = |detail: &str| FileRefusal {
         path: path.path.clone(),
@@ -32,7 +33,7 @@ pub(super) fn place(path: &FilePath) -> Result<Vec<String>, FileRefusal> {
     Ok([root, &names.join("/"), word(directory, "directory")].map(str::to_owned).to_vec())
 }
 
-/// An argument that is there or empty.
+/// An argument that is either `word` or empty.
 pub(super) fn word(given: bool, word: &'static str) -> &'static str {
     if given { word } else { "" }
 }

@@ -1,4 +1,4 @@
-//! What the scripts say: lists, contents, complaints.
+//! Receives what the file scripts print: entries, contents, error messages.
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream};
@@ -11,16 +11,17 @@ use crate::FileError;
 use errand_runtime::{Chunk, Exec, ExecOutput, RuntimeError};
 use errand_task::FileEntry;
 
-/// How much of what a script says on standard error is kept.
+/// How many bytes of a script's standard error are kept.
 const COMPLAINT_LIMIT: usize = 16 * 1024;
 
-/// Keeps a bounded part of what a script complains about. The beginning: there it says what is in the way, and `end` comes alone.
+/// Keeps the beginning of what a script prints on standard error, up to a limit. The beginning names the problem; the line `end` comes
+/// alone.
 pub(super) fn complain(complaints: &mut BytesMut, bytes: &[u8]) {
     let room = COMPLAINT_LIMIT.saturating_sub(complaints.len());
     complaints.extend_from_slice(&bytes[..bytes.len().min(room)]);
 }
 
-/// All that a script says, to its end.
+/// Everything that a script prints until it ends.
 pub(super) async fn listen(mut output: ExecOutput) -> Result<(BytesMut, BytesMut), RuntimeError> {
     let (mut stdout, mut stderr) = (BytesMut::new(), BytesMut::new());
     while let Some(chunk) = output.next().await {
@@ -37,12 +38,12 @@ pub(super) struct Listing {
     pub(super) exec: Exec,
     pub(super) records: Records,
     pub(super) complaints: BytesMut,
-    /// Whether a record came.
+    /// Whether a record has arrived.
     pub(super) said: bool,
 }
 
 impl Listing {
-    /// The next entry; none after the last.
+    /// The next entry; none after the last one.
     pub(super) async fn next(&mut self) -> Result<Option<FileEntry>, FileError> {
         loop {
             match self.records.next() {
@@ -70,18 +71,18 @@ pub(super) fn broke_off() -> FileError {
     RuntimeError::Unavailable { detail: "the sandbox broke off in the middle of its answer".to_owned() }.into()
 }
 
-/// How much of a file there should be.
+/// How much of a file should arrive.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Expected {
     pub(super) offset: u64,
     pub(super) limit: u64,
-    /// Its size when it was opened.
+    /// The file's size when it was opened.
     pub(super) size: u64,
 }
 
 impl Expected {
-    /// Whether so many bytes are all of it, `size` being its size at the end. A file may grow or shrink while it is read, and one of the
-    /// kernel's has no size at all.
+    /// Whether `read` bytes are all that was requested; `size` is the file's size at the end. A file may grow or shrink while it is read,
+    /// and a file of the kernel reports no size at all.
     pub(super) fn is_met_by(self, read: u64, size: u64) -> bool {
         read >= self.limit || read >= size.min(self.size).saturating_sub(self.offset)
     }
@@ -90,7 +91,7 @@ impl Expected {
 /// A file that is being read.
 pub(super) struct Content {
     pub(super) exec: Exec,
-    /// What came together with the entry.
+    /// Content that arrived together with the entry.
     pub(super) first: Option<BytesMut>,
     pub(super) complaints: BytesMut,
     pub(super) read: u64,
@@ -127,7 +128,7 @@ impl Content {
         }
     }
 
-    /// The stream's end is the file's end only if the script says so, and if nothing was lost on the way.
+    /// The end of the stream is the end of the file only if the script says so and no byte was lost in transit.
     pub(super) fn end(&self) -> Result<Option<Bytes>, FileError> {
         let said = String::from_utf8_lossy(&self.complaints);
         let size = said.lines().find_map(|line| line.strip_prefix("end ")?.trim().parse().ok());

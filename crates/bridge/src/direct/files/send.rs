@@ -1,4 +1,4 @@
-//! The content of a file on its way into a sandbox.
+//! Sends the content of a file into a sandbox.
 
 use bytes::BytesMut;
 use futures_util::StreamExt as _;
@@ -7,18 +7,19 @@ use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use super::super::ANSWER_LIMIT;
 use crate::{Abandoned, FileSource};
 
-/// How much of a file is handed over at a time. Each piece costs a process in the sandbox; the tool that takes it holds it whole.
+/// How many bytes of a file are sent at a time. Each frame costs a process in the sandbox, and the receiving tool holds the whole frame in
+/// memory.
 const FRAME: usize = 1024 * 1024;
 
-/// Why not all of a file was sent.
+/// Why a file was not sent completely.
 pub(super) enum Unsent {
     Abandoned,
-    /// The sandbox took nothing for [`ANSWER_LIMIT`].
+    /// The sandbox accepted nothing for [`ANSWER_LIMIT`].
     NotTaken,
     Broken(std::io::Error),
 }
 
-/// Waits for the sandbox to take bytes.
+/// Waits for the sandbox to accept bytes.
 async fn taken(writing: impl Future<Output = std::io::Result<()>>) -> Result<(), Unsent> {
     match tokio::time::timeout(ANSWER_LIMIT, writing).await {
         Ok(written) => written.map_err(Unsent::Broken),
@@ -26,7 +27,7 @@ async fn taken(writing: impl Future<Output = std::io::Result<()>>) -> Result<(),
     }
 }
 
-/// Sends a file's content in frames: without `end` behind them, the file never comes into being.
+/// Sends a file's content in frames. Without a final `end`, the file is never created.
 pub(super) async fn send(input: &mut (impl AsyncWrite + Unpin), mut content: FileSource) -> Result<(), Unsent> {
     let mut frame = BytesMut::new();
     loop {
