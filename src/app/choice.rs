@@ -18,6 +18,8 @@ use errand_task::error_chain;
 /// The runtimes' names in records.
 const DOCKER: &str = "docker";
 const EMBEDDED: &str = "embedded";
+/// The directory in the data directory where the Docker runtime notes which networks are fenced.
+const FENCES: &str = "fences";
 /// How many sandboxes are read at a time.
 const PAGE: u32 = 1000;
 
@@ -48,7 +50,8 @@ impl fmt::Display for Hindrance {
 /// Chooses the runtime, and logs which one and why.
 pub(super) async fn choose(config: &Config, store: &dyn TaskStore) -> Result<Chosen, ServeError> {
     let docker = DockerRuntime::new(config.docker_host.as_deref(), crate::guest::program())
-        .allowing(config.allow_addresses.clone());
+        .allowing(config.allow_addresses.clone())
+        .remembering(config.data_dir.join(FENCES));
     match config.runtime {
         RuntimeKind::Docker => Ok(wait_for(docker, "it was asked for").await),
         RuntimeKind::Embedded => {

@@ -1,6 +1,9 @@
 //! Which addresses sandboxes on a Docker engine's bridge network can reach.
 
-use bollard::query_parameters::RestartContainerOptionsBuilder;
+use bollard::{
+    models::ContainerCreateBody,
+    query_parameters::{CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder, RestartContainerOptionsBuilder},
+};
 use errand_runtime::{DockerRuntime, Found, Runtime as _};
 use tokio::{io::AsyncWriteExt as _, net::TcpListener};
 
@@ -134,6 +137,46 @@ async fn each_life_is_fenced_whoever_starts_it() {
     one.runtime.start(&one.found.runtime_id).await.unwrap();
     let past = docker::exec(&docker, &one.found.runtime_id, &format!("nc -w 5 {gateway} {port} </dev/null 2>&1")).await;
     assert!(!past.contains("greetings"), "fenced at the start");
+}
+
+#[tokio::test]
+async fn next_server_puts_up_no_fence_again() {
+    let Some(docker) = engine(Image::Busybox).await else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let server = |allowed: &str| {
+        DockerRuntime::new(host().as_deref(), errand::guest::program())
+            .allowing(vec![allowed.to_owned()])
+            .remembering(directory.path().to_owned())
+    };
+    let mut one = Bridged::new(&[], None).await;
+    let (port, gateway) = (greeter().await, machine(&one).await.pop().unwrap());
+    let steps = [("10.1.0.0/16", true), ("10.1.0.0/16", false), ("10.2.0.0/16", true), ("10.2.0.0/16", false)];
+    for (allowed, is_put_up) in steps {
+        one.runtime = server(allowed);
+        let blocker = occupy_fence(&docker, &one.found.runtime_id).await;
+        assert!(!one.hear(&gateway, port).await.contains("greetings"));
+        assert_ne!(exists(&docker, &blocker).await, is_put_up, "{allowed}");
+    }
+    let options = RestartContainerOptionsBuilder::default().t(0).build();
+    docker.restart_container(&one.found.runtime_id, Some(options)).await.unwrap();
+    one.runtime = server("10.2.0.0/16");
+    let blocker = occupy_fence(&docker, &one.found.runtime_id).await;
+    assert!(!one.hear(&gateway, port).await.contains("greetings"));
+    assert!(!exists(&docker, &blocker).await, "another life needs a fence of its own");
+}
+
+async fn exists(docker: &bollard::Docker, container: &str) -> bool {
+    docker.inspect_container(container, None).await.is_ok()
+}
+
+/// Takes the name of the container that puts up a fence, so that putting one up removes this container. Returns its id.
+async fn occupy_fence(docker: &bollard::Docker, container: &str) -> String {
+    let name = format!("errand-fence-{container}");
+    let options = RemoveContainerOptionsBuilder::default().force(true).build();
+    let _ = docker.remove_container(&name, Some(options)).await;
+    let body = ContainerCreateBody { image: Some(Image::Busybox.name()), ..ContainerCreateBody::default() };
+    let options = CreateContainerOptionsBuilder::default().name(&name).build();
+    docker.create_container(Some(options), body).await.unwrap().id
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use std::{
     collections::BTreeSet,
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::Path,
 };
 
 use bollard::{
@@ -16,22 +17,13 @@ use bollard::{
 };
 use futures_util::StreamExt as _;
 
-use super::{DockerRuntime, error, guest};
+use super::{DockerRuntime, error, fences::Fencing, guest};
 use crate::{LABEL_SANDBOX, RuntimeError};
 
 /// The engine's own network, by its names. Whoever asks for another one has been allowed to, and knows what is there.
 const BRIDGES: [&str; 2] = ["bridge", "default"];
 /// The most lines that an error repeats.
 const LINES: usize = 5;
-
-/// What is known of a container.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Fencing {
-    /// It gets no fence, in any life.
-    Never,
-    /// It has one in the life that began then.
-    Since(String),
-}
 
 /// A container that is to have a fence in this life.
 struct Wanted {
@@ -73,7 +65,7 @@ impl DockerRuntime {
     /// # Errors
     /// [`RuntimeError::Refused`] when it cannot have one: then nothing is to be run in it.
     pub(super) async fn guard(&self, runtime_id: &str) -> Result<(), RuntimeError> {
-        if self.fencing(runtime_id) == Some(Fencing::Never) {
+        if self.fences.known(runtime_id) == Some(Fencing::Never) {
             return Ok(());
         }
         let inspected = self.look(runtime_id).await?;
@@ -86,26 +78,34 @@ impl DockerRuntime {
         let Some(wanted) = Wanted::of(inspected) else {
             // By its id alone: a name can be another's later.
             if inspected.id.as_deref() == Some(asked) {
-                self.set_fencing(asked, Fencing::Never);
+                self.fences.never(asked);
             }
             return Ok(());
         };
         let known = Fencing::Since(wanted.life.clone());
-        if !state.running.unwrap_or(false) || self.fencing(&wanted.id).as_ref() == Some(&known) {
+        if !state.running.unwrap_or(false) || self.fences.known(&wanted.id).as_ref() == Some(&known) {
             return Ok(());
         }
-        self.put_up(&wanted).await?;
-        self.set_fencing(&wanted.id, known);
+        let rules = self.rules();
+        if !self.fences.recall(&wanted.id, &wanted.life, &rules) {
+            self.put_up(&wanted, &rules).await?;
+            self.fences.put_up(&wanted.id, &wanted.life, &rules);
+        }
         Ok(())
     }
 }
 
 impl DockerRuntime {
+    /// What a fence refuses and allows now, as arguments of the guest.
+    fn rules(&self) -> Vec<String> {
+        let refused = own_addresses().into_iter().map(|address| format!("refuse={address}"));
+        refused.chain(self.allowed.iter().map(|range| format!("allow={range}"))).collect()
+    }
+
     /// Puts it up, from a container beside the sandbox's that shares its network and nothing else. It alone has the right to.
-    async fn put_up(&self, wanted: &Wanted) -> Result<(), RuntimeError> {
+    async fn put_up(&self, wanted: &Wanted, rules: &[String]) -> Result<(), RuntimeError> {
         let mut words = vec![wanted.program.clone(), "fence".to_owned()];
-        words.extend(own_addresses().iter().map(|address| format!("refuse={address}")));
-        words.extend(self.allowed.iter().map(|range| format!("allow={range}")));
+        words.extend_from_slice(rules);
         let name = format!("errand-fence-{}", wanted.id);
         let body = ContainerCreateBody {
             image: Some(wanted.image.clone()),
@@ -175,7 +175,12 @@ fn own_addresses() -> BTreeSet<IpAddr> {
         let address: Ipv4Addr = pair[0].strip_prefix("|-- ")?.parse().ok()?;
         Some(IpAddr::from(address))
     });
-    let v6 = new.lines().filter_map(|line| u128::from_str_radix(line.split_whitespace().next()?, 16).ok());
-    let v6 = v6.map(|number| IpAddr::from(Ipv6Addr::from(number)));
+    let v6 = new.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        let address = u128::from_str_radix(words.next()?, 16).ok()?;
+        // A port of a bridge takes no traffic of its own, and each container adds one with an address.
+        let is_port = Path::new("/sys/class/net").join(words.last()?).join("master").exists();
+        (!is_port).then(|| IpAddr::from(Ipv6Addr::from(address)))
+    });
     v4.chain(v6).filter(|address| !address.is_loopback()).collect()
 }

@@ -5,13 +5,10 @@ mod at_rest;
 mod container;
 mod error;
 mod fence;
+mod fences;
 mod guest;
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, OnceLock, PoisonError},
-    time::Duration,
-};
+use std::{path::PathBuf, sync::OnceLock, time::Duration};
 
 use async_trait::async_trait;
 use bollard::{
@@ -26,7 +23,7 @@ use bollard::{
 };
 use futures_util::StreamExt as _;
 
-use fence::Fencing;
+use fences::Fences;
 
 use crate::{Chunk, CreateSandbox, Exec, FileAtRest, Found, GuestProgram, NotStarted, Runtime, RuntimeError};
 
@@ -52,8 +49,7 @@ pub struct DockerRuntime {
     allowed: Vec<String>,
     /// Whether the volume with the bridge's program was seen to be filled.
     prepared: tokio::sync::Mutex<bool>,
-    /// What is known of containers, by their ids.
-    fenced: Mutex<HashMap<String, Fencing>>,
+    fences: Fences,
 }
 
 impl DockerRuntime {
@@ -65,7 +61,7 @@ impl DockerRuntime {
             docker: OnceLock::new(),
             allowed: Vec::new(),
             prepared: tokio::sync::Mutex::default(),
-            fenced: Mutex::default(),
+            fences: Fences::default(),
         }
     }
 
@@ -75,12 +71,10 @@ impl DockerRuntime {
         Self { allowed, ..self }
     }
 
-    fn fencing(&self, id: &str) -> Option<Fencing> {
-        self.fenced.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
-    }
-
-    fn set_fencing(&self, id: &str, fencing: Fencing) {
-        self.fenced.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), fencing);
+    /// The same, and it remembers in this directory which sandboxes have a fence, so that the next server need not put it up again.
+    #[must_use]
+    pub fn remembering(self, directory: PathBuf) -> Self {
+        Self { fences: Fences::in_directory(directory), ..self }
     }
 
     fn docker(&self) -> Result<&Docker, RuntimeError> {
@@ -293,7 +287,7 @@ impl Runtime for DockerRuntime {
     }
 
     async fn remove(&self, runtime_id: &str) -> Result<(), RuntimeError> {
-        self.fenced.lock().unwrap_or_else(PoisonError::into_inner).remove(runtime_id);
+        self.fences.forget(runtime_id);
         self.remove_container(runtime_id).await
     }
 
