@@ -32,7 +32,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_undecodable_request_becomes_the_callers_fault() {
+    fn only_undecodable_requests_become_invalid_argument() {
         assert_eq!(code_of(Status::internal(format!("{OPENING}Foo.bar: invalid varint"))), Code::InvalidArgument);
         assert_eq!(code_of(Status::internal("the server's database failed")), Code::Internal);
         assert_eq!(code_of(Status::not_found(OPENING)), Code::NotFound);

@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_data_directory_is_there_can_be_made_or_cannot_be() {
+    fn data_directory_is_present_creatable_or_missing() {
         let directory = tempfile::tempdir().unwrap();
         let detail = |path: &Path| match data_directory(path) {
             Verdict::Ok { detail } => detail,
@@ -162,13 +162,13 @@ mod tests {
     }
 
     #[test]
-    fn what_to_do_about_an_engine_depends_on_why_it_does_not_answer() {
+    fn engine_remedy_depends_on_the_cause() {
         assert!(engine_remedy(Some("tcp://127.0.0.1:1")).contains("--docker-host"));
         assert!(engine_remedy(Some("unix:///no/such/socket")).contains("install"));
     }
 
     #[tokio::test]
-    async fn a_checkup_agrees_with_itself() {
+    async fn report_is_consistent() {
         let config = Config { docker_host: Some("unix:///no/such/socket".to_owned()), ..Config::default() };
         let checkup = look(&config).await;
         assert_eq!(checkup.checks[0].state, State::Missing);

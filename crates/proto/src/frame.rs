@@ -88,7 +88,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn messages_arrive_whole_however_they_are_cut(data in prop::collection::vec(any::<u8>(), 0..300), cut in 1usize..50) {
+        fn messages_survive_any_split(data in prop::collection::vec(any::<u8>(), 0..300), cut in 1usize..50) {
             let sent = [order(data), order(vec![])];
             let bytes: Vec<u8> = sent.iter().flat_map(encode).collect();
             let mut decoder = Decoder::default();
@@ -103,7 +103,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
             let mut decoder = Decoder::default();
             decoder.push(&bytes);
             while let Ok(Some(_)) = decoder.message::<ShimOrder>() {}
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_size_that_cannot_be_is_refused_at_once() {
+    fn impossible_size_is_refused_at_once() {
         let mut decoder = Decoder::default();
         decoder.push(&u32::MAX.to_le_bytes());
         assert!(matches!(decoder.message::<ShimOrder>(), Err(FrameError::TooLarge { .. })));

@@ -49,7 +49,7 @@ mod tests {
     use super::v1::{OutputPart, output_part::Content};
 
     #[test]
-    fn bytes_are_the_same_however_they_are_carried() {
+    fn every_encoding_yields_the_same_bytes() {
         let lines = b"one of many lines\n".repeat(100);
         let size = i64::try_from(lines.len()).unwrap();
         let part = |content, next_offset| OutputPart { offset: 7, content: Some(content), next_offset, stream: 0 };

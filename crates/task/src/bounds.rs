@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_star_stands_for_any_text() {
+    fn star_matches_any_text() {
         for (pattern, name, fit) in [
             ("*", "", true),
             ("debian:*", "debian:bookworm-slim", true),
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn every_field_outside_is_named_with_the_maximum() {
+    fn broken_bounds_name_field_and_maximum() {
         let broken = bounds().broken_by(&spec());
         let fields: Vec<_> = broken.iter().map(|(field, _)| *field).collect();
         assert_eq!(fields, ["memory_bytes", "cpus", "pids_limit", "image", "network_mode"]);
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_of_patterns_have_no_empty_entry() {
+    fn pattern_lists_have_no_empty_entry() {
         for text in ["", "a,,b", "a b", " "] {
             assert_eq!(Patterns::parse(text), None, "{text:?}");
         }

@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_called_by_the_last_name_of_its_path() {
+    fn file_name_is_the_last_path_component() {
         let name = |path: &str, root: Option<&str>| {
             FilePath { path: path.to_owned(), root: root.map(str::to_owned) }.name().to_owned()
         };
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_the_path_the_cause_and_the_words_that_add_to_it() {
+    fn refusal_names_path_cause_and_detail() {
         let refusal = |problem, detail: &str| {
             FileRefusal { path: "/a".to_owned(), problem, detail: detail.to_owned() }.to_string()
         };

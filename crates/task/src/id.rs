@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_keep_to_their_rule() {
+    fn invalid_names_are_refused() {
         assert_eq!(BotId::new(""), Err(IdError::Empty));
         assert_eq!(BotId::new("a b"), Err(IdError::Character(' ')));
         assert_eq!(BotId::new("é"), Err(IdError::Character('é')));
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn task_ids_read_back_as_written() {
+    fn task_ids_round_trip_through_text() {
         let id = TaskId::new();
         assert_eq!(id.to_string().parse::<TaskId>().unwrap(), id);
         assert_eq!("17".parse::<TaskId>(), Err(IdError::NotAnId));

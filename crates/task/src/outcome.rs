@@ -319,7 +319,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn signals_know_their_names() {
+    fn signals_have_names() {
         assert_eq!(Signal::KILL.name(), "SIGKILL");
         assert_eq!(Signal::TERM.name(), "SIGTERM");
         assert_eq!(Signal::new(31).unwrap().name(), "SIGSYS");
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_task_has_no_exit_code() {
+    fn lost_task_has_no_exit_code() {
         let lost = Outcome::Lost { reason: LossReason::SandboxRemoved, message: String::new() };
         assert_eq!(lost.shell_exit_code(), None);
         assert_eq!(Outcome::Exited { code: 137 }.shell_exit_code(), Some(137));
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn every_start_failure_reads_back_from_its_word() {
+    fn start_failures_round_trip_through_their_word() {
         for failure in StartFailure::ALL {
             assert_eq!(StartFailure::from_word(failure.word()), Some(failure));
         }

@@ -36,7 +36,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn the_beginning_of_a_character_is_kept_back() {
+    fn incomplete_character_is_held_back() {
         let euro = "€".as_bytes();
         assert_eq!(split_whole(&euro[..2], true), (&b""[..], &euro[..2]));
         assert_eq!(split_whole(euro, true), (euro, &b""[..]));
@@ -45,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn binary_output_is_never_held_back_for_long() {
+    fn binary_output_is_not_held_back() {
         assert_eq!(unfinished_suffix(&[0xFF, 0xFF, 0xFF]), 0);
         assert_eq!(unfinished_suffix(&[0x80; 8]), 0);
         assert_eq!(trim_start(&[0x80; 8]).len(), 8);
@@ -53,7 +53,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn text_cut_anywhere_comes_together_again(text in "\\PC{0,40}", cut in 0usize..160) {
+        fn split_text_is_reassembled(text in "\\PC{0,40}", cut in 0usize..160) {
             let bytes = text.as_bytes();
             let cut = cut.min(bytes.len());
             let (whole, kept) = split_whole(&bytes[..cut], true);
@@ -65,7 +65,7 @@ mod tests {
         }
 
         #[test]
-        fn at_most_three_bytes_are_kept(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+        fn at_most_three_bytes_are_held_back(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
             prop_assert!(split_whole(&bytes, true).1.len() <= 3);
             prop_assert!(bytes.len() - trim_start(&bytes).len() <= 3);
         }

@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_was_not_started_before_its_task_was_accepted() {
+    fn start_time_is_never_before_acceptance() {
         let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
         let queued = queued(at(100));
         let process = ProcessIdentity { pid: 7, start_ticks: 8 };

@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn absent_complete_corrupt_and_foreign_are_told_apart() {
+    fn absent_complete_corrupt_and_foreign_files_differ() {
         let nonce = Nonce::new();
         assert_eq!(read(None, nonce), Sentinel::Absent);
         assert_eq!(read(Some(&line(nonce, "exited 0")), nonce), Sentinel::Complete(Ending::Exited(0)));
@@ -150,12 +150,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic_or_invent_a_result(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn arbitrary_bytes_never_panic_or_invent_a_result(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             prop_assert_eq!(read(Some(&bytes), Nonce::new()) == Sentinel::Corrupt, true);
         }
 
         #[test]
-        fn a_file_cut_short_is_never_a_result(code in any::<u8>(), cut in 0usize..60) {
+        fn truncated_file_is_never_a_result(code in any::<u8>(), cut in 0usize..60) {
             let nonce = Nonce::new();
             let whole = line(nonce, &format!("exited {code}"));
             let cut = cut.min(whole.len() - 1);

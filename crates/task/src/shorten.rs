@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cut_text_ends_with_the_mark() {
+    fn shortened_text_ends_with_the_mark() {
         let cut = |text: &str, limit| {
             let mut text = text.to_owned();
             shorten(&mut text, limit);
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_text_is_kept_in_whole_characters() {
+    fn shortened_tail_keeps_whole_characters() {
         let mut text = "a€b".to_owned();
         assert!(!keep_end(&mut text, 5));
         assert!(keep_end(&mut text, 3));

@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_specification_of_before_input_reads_with_the_defaults() {
+    fn spec_without_input_fields_takes_defaults() {
         let old = r#"{"program":{"argv":["ls"]},"workdir":null,"env":{},"description":"","timeout":{"secs":5,"nanos":0},
             "labels":{},"request_id":null}"#;
         let spec: TaskSpec = serde_json::from_str(old).unwrap();
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_one_bridge_can_keep_is_named_as_in_the_api() {
+    fn resident_only_fields_have_their_api_names() {
         let mut spec = TaskSpec::new(Program::Argv(vec!["ls".to_owned()]), Duration::from_secs(5));
         spec.output_limit = 1;
         assert!(spec.resident_only().is_empty());

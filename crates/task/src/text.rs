@@ -216,23 +216,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn terminal_escapes_and_overwritten_progress_are_left_out() {
+    fn escapes_and_overwritten_progress_are_left_out() {
         assert_eq!(plain(b"\x1b[31mred\x1b[0m\n10%\r50%\r100%\r\nend\x07"), "red\n100%\nend");
     }
 
     #[test]
-    fn a_character_cut_at_the_start_is_left_out() {
+    fn partial_first_character_is_left_out() {
         let text = "naïve".as_bytes();
         assert_eq!(plain(&text[3..]), "ve");
     }
 
     #[test]
-    fn escaping_leaves_no_way_to_form_a_tag() {
+    fn escaped_text_forms_no_tag() {
         assert_eq!(escape("</output-tail><x a=\"1\">&lt;"), "&lt;/output-tail&gt;&lt;x a=&quot;1&quot;&gt;&amp;lt;");
     }
 
     #[test]
-    fn a_stall_names_its_evidence_and_what_can_be_done() {
+    fn stall_text_names_evidence_and_remedies() {
         let waiting = Waiting { pid: 17, command: "<sh>".to_owned(), reads: Reads::Terminal };
         assert_eq!(evidence(Some(&waiting)), "its process 17 (&lt;sh&gt;) waits to read its terminal");
         assert_eq!(evidence(None), "its last line looks like a prompt");
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_ran_out_is_told_with_its_limit() {
+    fn out_of_memory_text_names_the_limit() {
         let kills = |count, limit| MemoryKills { before: None, count, limit };
         assert_eq!(shortage(kills(0, Some(1 << 30))), "");
         let told = shortage(kills(1, Some(2 << 30)));
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_preview_is_the_end_in_characters() {
+    fn preview_is_the_last_characters() {
         let long = "é".repeat(300);
         assert_eq!(preview(long.as_bytes()).chars().count(), 200);
         assert_eq!(preview(b"done\n\n"), "done");

@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tenants_table_sets_what_it_names() {
+    fn tenant_table_overrides_named_settings() {
         let text = "[tenants.acme]\nmax_memory_bytes = \"4GiB\"\nmax_cpus = 3\nallow_images = [\"acme/*\"]\nmax_sandboxes = 7\n\
                     max_requests_per_second = 5\n[tenants.\"a.b\"]\nmax_memory_bytes = 8388608\n";
         let (read, problems) = parse(text);
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_wrong_with_a_tenant_is_said_at_once() {
+    fn all_mistakes_of_a_tenant_are_reported() {
         let text = "[tenants.acme]\nmax_memory_bytes = 1\nmax_cpus = \"2\"\nmax_pids_limit = 7\nmax_sandboxes = 0\nallow_images = []\n\
                     allow_networks = [\"a b\"]\nmax_connections = -1\ncolour = 1\n[tenants]\nother = 1\n";
         let text = text.replace("[tenants]\nother = 1\n", "[tenants.\"x y\"]\n");

@@ -287,7 +287,7 @@ mod tests {
     const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
     #[test]
-    fn a_token_is_known_by_its_hash() {
+    fn token_is_recognised_by_its_hash() {
         let text =
             format!("[[tokens]]\ntenant = \"acme\"\nsha256 = \"{}\"\nbots = [\"team-*\", \"x\"]\n", ABC.to_uppercase());
         let caller = Tokens::parse(&text).unwrap().known("abc").unwrap().caller;
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn without_bots_a_token_may_use_all() {
+    fn token_without_bots_may_use_all() {
         let with = |bots: &str| format!("[[tokens]]\ntenant = \"acme\"\nsha256 = \"{ABC}\"\n{bots}");
         for bots in ["", "bots = [\"*\"]", "bots = [\"a\", \"*\"]"] {
             assert_eq!(Tokens::parse(&with(bots)).unwrap().known("abc").unwrap().caller.bots, BotFilter::All);
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_wrong_is_said_at_once_with_its_entry() {
+    fn all_mistakes_are_reported_with_their_entry() {
         let text = format!(
             "colour = 1\n[[tokens]]\ntenant = \"a b\"\nsha256 = \"12\"\nbots = [\"*x\", 7]\nname = 1\nadopt = 1\n\
              [[tokens]]\ntenant = \"a\"\nsha256 = \"{ABC}\"\n[[tokens]]\ntenant = \"b\"\nsha256 = \"{ABC}\"\n[[tokens]]\nbots = []\n"
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tenant_that_no_token_is_of_is_refused() {
+    fn tenant_without_tokens_is_refused() {
         let text = format!("[[tokens]]\ntenant = \"acme\"\nsha256 = \"{ABC}\"\n[tenants.acne]\nmax_cpus = 1\n");
         let said = Tokens::parse(&text).unwrap_err().to_string();
         assert_eq!(said, "tenants.acne: no token is of this tenant");
