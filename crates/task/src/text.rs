@@ -1,4 +1,4 @@
-//! Texts that are put before a model. Everything from a command or its output is escaped, so that it cannot forge structure.
+//! Texts for a model. Everything from a command or its output is escaped, so that it cannot forge structure.
 
 use std::{fmt::Write as _, time::SystemTime};
 
@@ -7,27 +7,27 @@ use super::{
     shorten::{DESCRIPTION_LIMIT, shorten},
 };
 
-/// The most characters of output in a list.
+/// The most characters of output in a task's preview.
 const PREVIEW_LIMIT: usize = 200;
-/// The most tasks that a summary describes.
+/// The most tasks in a summary.
 const SUMMARY_LIMIT: usize = 50;
-/// The size in bytes from which on a summary describes no further task.
+/// The size in bytes at which a summary stops describing tasks.
 const SUMMARY_BYTES: usize = 48 * 1024;
 
-/// Bytes of output as plain text: whole characters, no terminal escapes, no control characters but newline and tab, and only what a
-/// carriage return left standing of a line.
+/// Converts output to plain text: whole characters, no terminal escapes, no control characters but newline and tab, and of each line only
+/// the text that carriage returns did not overwrite.
 pub(super) fn plain(bytes: &[u8]) -> String {
     let standing: Vec<&[u8]> = output::trim_start(bytes).split(|byte| *byte == b'\n').map(standing_part).collect();
     let stripped = strip_ansi_escapes::strip(standing.join(&b'\n'));
     String::from_utf8_lossy(&stripped).chars().filter(|c| matches!(c, '\n' | '\t') || !c.is_control()).collect()
 }
 
-/// What is left of a line that carriage returns wrote over.
+/// The part of a line that carriage returns did not overwrite.
 fn standing_part(line: &[u8]) -> &[u8] {
     line.split(|byte| *byte == b'\r').rfind(|part| !part.is_empty()).unwrap_or_default()
 }
 
-/// The last 200 characters of output as plain text.
+/// The last 200 characters of output as plain text, for previews.
 pub fn preview(tail: &[u8]) -> String {
     let text = plain(tail);
     let text = text.trim_end();
@@ -35,7 +35,7 @@ pub fn preview(tail: &[u8]) -> String {
     text.chars().skip(skip).collect()
 }
 
-/// Makes text safe to stand inside an element or a quoted attribute.
+/// Escapes text for use inside an element or a quoted attribute.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
@@ -102,7 +102,7 @@ fn headline(notification: &NewNotification) -> String {
     }
 }
 
-/// A sentence about memory that ran out, if it did.
+/// A sentence about processes killed for lack of memory; empty if there were none.
 fn shortage(kills: MemoryKills) -> String {
     if kills.count == 0 {
         return String::new();
@@ -115,7 +115,7 @@ fn shortage(kills: MemoryKills) -> String {
     )
 }
 
-/// The limit in brackets, where it is known.
+/// The memory limit in brackets, if it is known.
 fn limit(kills: MemoryKills) -> String {
     const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     let Some(bytes) = kills.limit else { return String::new() };
@@ -147,7 +147,7 @@ fn advice(takes_input: bool) -> &'static str {
     }
 }
 
-/// A notification as one element.
+/// Renders a notification as one element.
 pub(super) fn notification(notification: &NewNotification) -> String {
     let mut text = format!(
         "<task-notification kind=\"{}\" task_id=\"{}\" status=\"{}\">\n{}\n",
@@ -180,7 +180,7 @@ pub(super) fn notification(notification: &NewNotification) -> String {
     text
 }
 
-/// The unfinished tasks as text for a system prompt, at most 64 KiB; empty when there are none.
+/// Renders the unfinished tasks as text for a system prompt, at most 64 KiB; empty if there are none.
 pub fn summarize(tasks: &[Task], now: SystemTime) -> String {
     if tasks.is_empty() {
         return String::new();

@@ -56,7 +56,7 @@ fn build_log_lines_are_no_prompts() {
     for (path, log) in corpus() {
         for line in log.split(|byte| *byte == b'\n') {
             lines += 1;
-            // A log may pause after each state of a progress bar, before its carriage return or after it.
+            // Output may pause after each state of a progress bar, before or after its carriage return.
             let ends = line.iter().enumerate().filter(|(_, byte)| **byte == b'\r').flat_map(|(at, _)| [at, at + 1]);
             for end in ends.chain([line.len()]) {
                 if let Some(prompt) = waiting_line(&line[..end]) {

@@ -1,4 +1,4 @@
-//! The state machine, pair by pair and under random histories.
+//! Tests the state machine pair by pair and with random sequences of events.
 #![allow(clippy::unwrap_used)]
 
 use std::time::{Duration, SystemTime};
