@@ -15,8 +15,8 @@ pub(super) fn answer(response: Response<Body>) -> Response<Body> {
         .and_then(|status| status.message().strip_prefix(OPENING).map(str::to_owned));
     match undecodable {
         Some(detail) => {
-            tracing::debug!(%detail, "a request is no message of the protocol");
-            Status::invalid_argument(format!("the request is no message of the protocol: {detail}")).into_http()
+            tracing::debug!(%detail, "malformed request");
+            Status::invalid_argument(format!("malformed request: {detail}")).into_http()
         }
         None => response,
     }

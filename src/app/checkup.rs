@@ -110,7 +110,7 @@ pub(super) fn engine_remedy(host: Option<&str>) -> String {
         Some(host) => host.strip_prefix("unix://").unwrap_or_default(),
     };
     if path.is_empty() {
-        return "start the engine at that address, or say another with --docker-host".to_owned();
+        return "start the engine at that address, or set another one with --docker-host".to_owned();
     }
     match UnixStream::connect(path).map_err(|error| error.kind()) {
         Err(io::ErrorKind::PermissionDenied) => "sudo usermod -aG docker \"$USER\", then log in again".to_owned(),
@@ -128,7 +128,7 @@ fn data_directory(directory: &Path) -> Verdict {
     let there = absolute.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     let remedy = || "choose another directory with --data-dir".to_owned();
     if !there.is_dir() {
-        return Verdict::Missing { why: format!("{} is no directory", there.display()), remedy: remedy() };
+        return Verdict::Missing { why: format!("{} is not a directory", there.display()), remedy: remedy() };
     }
     match access(there, Access::WRITE_OK | Access::EXEC_OK) {
         Ok(()) if there == absolute => Verdict::Ok { detail: format!("{} can be written", there.display()) },
@@ -157,7 +157,7 @@ mod tests {
         let file = directory.path().join("file");
         std::fs::write(&file, "").unwrap();
         assert!(
-            matches!(data_directory(&file.join("a")), Verdict::Missing { why, .. } if why.ends_with("is no directory"))
+            matches!(data_directory(&file.join("a")), Verdict::Missing { why, .. } if why.ends_with("is not a directory"))
         );
     }
 

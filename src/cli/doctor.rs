@@ -46,8 +46,8 @@ fn json_line(check: &Check) -> String {
 fn end(checkup: &Checkup) -> String {
     match (checkup.runtime, checkup.works) {
         (Some(runtime), _) => format!("errand serve makes its sandboxes with the runtime {runtime}"),
-        (None, true) => "the runtime that is asked for does not work; another one does".to_owned(),
-        (None, false) => "no runtime works: do what is said of docker or of the first thing that is missing".to_owned(),
+        (None, true) => "the configured runtime does not work; another one does".to_owned(),
+        (None, false) => "no runtime works: fix docker or the first missing item as shown above".to_owned(),
     }
 }
 

@@ -49,7 +49,7 @@ named!(
 /// When the server sent a value that JSON cannot represent, such as a time outside its range.
 pub(super) fn line<M: Named>(message: &M) -> Result<String, CliError> {
     let unfit =
-        |error: &dyn std::fmt::Display| CliError::Unexpected(format!("{} is not fit for JSON: {error}", M::NAME));
+        |error: &dyn std::fmt::Display| CliError::Unexpected(format!("cannot print {} as JSON: {error}", M::NAME));
     let descriptor = POOL
         .get_message_by_name(&format!("errand.v1.{}", M::NAME))
         .ok_or_else(|| unfit(&"the protocol has no such message"))?;

@@ -199,7 +199,7 @@ fn shell_text(words: &[String]) -> Result<String, CliError> {
     match words {
         [text] => Ok(text.clone()),
         words => shlex::try_join(words.iter().map(String::as_str))
-            .map_err(|_| CliError::Usage("the command must not hold a NUL character".to_owned())),
+            .map_err(|_| CliError::Usage("the command must not contain a NUL character".to_owned())),
     }
 }
 

@@ -58,7 +58,7 @@ pub(super) fn read(tables: Option<&Value>, problems: &mut Vec<String>) -> HashMa
             continue;
         };
         for key in table.keys().filter(|key| !KEYS.contains(&key.as_str())) {
-            wrong(format!("{key}: there is no such key; {} are", KEYS.join(", ")));
+            wrong(format!("{key}: unknown key; a tenant has {}", KEYS.join(", ")));
         }
         let entry = entry(table, &mut wrong);
         read.extend(tenant.map(|tenant| (tenant, entry)));
@@ -74,7 +74,7 @@ fn entry(table: &Table, wrong: &mut impl FnMut(String)) -> TenantEntry {
     let [sandboxes, requests, connections] = ["max_sandboxes", "max_requests_per_second", "max_connections"]
         .map(|key| field(key, "a whole number, at least 1"));
     let [images, networks] = ["allow_images", "allow_networks"]
-        .map(|key| field(key, "a list of names, in which * stands for any text, and not empty"));
+        .map(|key| field(key, "a list of names that is not empty; * matches any text"));
     TenantEntry {
         rules: TenantRules {
             max_memory_bytes: checked(size, |value| bytes(value).filter(|size| *size >= 6 << 20), wrong),
@@ -170,7 +170,7 @@ mod tests {
             "tenants.acme: allow_images: must be a list of names",
             "tenants.acme: allow_networks: must be a list of names",
             "tenants.acme: max_connections: must be",
-            "tenants.acme: colour: there is no such key",
+            "tenants.acme: colour: unknown key",
             "tenants.x y: the name must hold only",
         ] {
             assert!(said.contains(part), "{part} is not in:\n{said}");

@@ -53,7 +53,7 @@ impl FromStr for Place {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match (text, remote(text)) {
-            ("", _) => Err("expected BOT:/PATH, a file here, or -".to_owned()),
+            ("", _) => Err("expected BOT:/PATH, a local file, or -".to_owned()),
             ("-", _) => Ok(Self::Standard),
             (_, Some(remote)) => Ok(Self::Sandbox(remote)),
             (here, None) => Ok(Self::Here(here.into())),
