@@ -80,7 +80,7 @@ pub enum ServeError {
     #[error(transparent)]
     Store(StoreError),
     /// No permitted runtime works on this machine.
-    #[error("no runtime works on this machine\n{}", lines(hindrances))]
+    #[error("sandboxes cannot be made on this machine\n{}", lines(hindrances))]
     NoRuntime {
         /// The obstacle of each runtime that was tried.
         hindrances: Vec<Hindrance>,

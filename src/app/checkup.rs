@@ -110,7 +110,7 @@ pub(super) fn engine_remedy(host: Option<&str>) -> String {
         Some(host) => host.strip_prefix("unix://").unwrap_or_default(),
     };
     if path.is_empty() {
-        return "start the engine at that address, or set another one with --docker-host".to_owned();
+        return "start the engine at that address, or say another with --docker-host".to_owned();
     }
     match UnixStream::connect(path).map_err(|error| error.kind()) {
         Err(io::ErrorKind::PermissionDenied) => "sudo usermod -aG docker \"$USER\", then log in again".to_owned(),
@@ -128,7 +128,7 @@ fn data_directory(directory: &Path) -> Verdict {
     let there = absolute.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     let remedy = || "choose another directory with --data-dir".to_owned();
     if !there.is_dir() {
-        return Verdict::Missing { why: format!("{} is not a directory", there.display()), remedy: remedy() };
+        return Verdict::Missing { why: format!("{} is no directory", there.display()), remedy: remedy() };
     }
     match access(there, Access::WRITE_OK | Access::EXEC_OK) {
         Ok(()) if there == absolute => Verdict::Ok { detail: format!("{} can be written", there.display()) },
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn data_directory_is_present_creatable_or_missing() {
+    fn a_data_directory_is_there_can_be_made_or_cannot_be() {
         let directory = tempfile::tempdir().unwrap();
         let detail = |path: &Path| match data_directory(path) {
             Verdict::Ok { detail } => detail,
@@ -157,18 +157,18 @@ mod tests {
         let file = directory.path().join("file");
         std::fs::write(&file, "").unwrap();
         assert!(
-            matches!(data_directory(&file.join("a")), Verdict::Missing { why, .. } if why.ends_with("is not a directory"))
+            matches!(data_directory(&file.join("a")), Verdict::Missing { why, .. } if why.ends_with("is no directory"))
         );
     }
 
     #[test]
-    fn engine_remedy_depends_on_the_cause() {
+    fn what_to_do_about_an_engine_depends_on_why_it_does_not_answer() {
         assert!(engine_remedy(Some("tcp://127.0.0.1:1")).contains("--docker-host"));
         assert!(engine_remedy(Some("unix:///no/such/socket")).contains("install"));
     }
 
     #[tokio::test]
-    async fn report_is_consistent() {
+    async fn a_checkup_agrees_with_itself() {
         let config = Config { docker_host: Some("unix:///no/such/socket".to_owned()), ..Config::default() };
         let checkup = look(&config).await;
         assert_eq!(checkup.checks[0].state, State::Missing);

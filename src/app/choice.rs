@@ -140,14 +140,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_single_runtime_is_chosen() {
+    fn only_one_is_the_only_one() {
         assert_eq!(only(&BTreeSet::from([DOCKER])), Some(DOCKER));
         assert_eq!(only(&BTreeSet::from([DOCKER, EMBEDDED])), None);
         assert_eq!(only(&BTreeSet::new()), None);
     }
 
     #[test]
-    fn unusable_runtime_is_named_with_its_remedy() {
+    fn a_hindrance_is_said_with_what_to_do() {
         let hindrance = Hindrance { runtime: EMBEDDED, why: "no bwrap".to_owned(), remedy: "get it".to_owned() };
         assert_eq!(hindrance.to_string(), "embedded: no bwrap\nembedded: to use it: get it");
     }
