@@ -7,7 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 image=${ERRAND_IMAGE:-debian:bookworm-slim}
 runtime=${ERRAND_DEMO_RUNTIME:-auto}
-# Nothing of the caller's own settings is heard here.
+# Ignore the caller's own settings.
 for variable in ${!ERRAND_@}; do unset "$variable"; done
 
 work=$(mktemp -d)
@@ -50,8 +50,8 @@ clean_up() {
   trap - EXIT
   trap '' INT TERM
   if [ -n "$server" ]; then
-    # On a failure the sandbox must go as well. After a good end it is gone, and there is nothing to say.
-    # One that is being made this moment is waited for by asking for it.
+    # After a failure, remove the sandbox too. After success it is already removed, so errors are ignored. Requesting the sandbox waits for
+    # one that is being made at this moment.
     if errand sandbox ensure --bot demo >/dev/null 2>&1; then errand sandbox rm --bot demo >/dev/null 2>&1 || true; fi
     kill "$server" 2>/dev/null || true
     wait "$server" 2>/dev/null || true
@@ -81,7 +81,7 @@ install_bubblewrap() { # where it may be done
 
 start_server() { # on a free port, which its first line names
   : >"$work/address"
-  # In a process group of its own: Ctrl-C must leave it alive until the sandbox is removed.
+  # The server has its own process group: Ctrl-C must not end it before the sandbox is removed.
   set -m
   errand "${serve[@]}" >>"$work/address" 2>>"$work/server.log" &
   server=$!
@@ -106,9 +106,9 @@ if [ "$runtime" != docker ] && [ -z "$(usable)" ] && ! command -v bwrap >/dev/nu
 fi
 show errand doctor --runtime "$runtime" --data-dir "$work/data" || true
 runtime=$(usable)
-[ -n "$runtime" ] || fail "sandboxes cannot be made here: see above for what to do"
+[ -n "$runtime" ] || fail "no sandboxes can be made here: see above for the remedy"
 
-# A question that nobody answers is told after two seconds here; that is 45 otherwise.
+# Report an unanswered question after 2 s instead of the default of 45 s.
 serve=(serve --listen 127.0.0.1:0 --data-dir "$work/data" --runtime "$runtime" --network-mode none
   --stall-after 2s --stall-check-interval 200ms)
 if [ "$runtime" = docker ]; then

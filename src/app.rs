@@ -59,7 +59,7 @@ pub enum ServeError {
     #[error("{0}")]
     Tokens(TokensError),
     /// The log filter is invalid.
-    #[error("log-level {filter:?} is no filter")]
+    #[error("invalid log filter {filter:?}")]
     LogLevel {
         /// The configured filter.
         filter: String,
@@ -68,7 +68,7 @@ pub enum ServeError {
         source: tracing_subscriber::filter::ParseError,
     },
     /// The data directory cannot be created.
-    #[error("the data directory {} cannot be made", path.display())]
+    #[error("cannot create the data directory {}", path.display())]
     DataDir {
         /// The configured path.
         path: PathBuf,
@@ -98,13 +98,13 @@ pub enum ServeError {
     #[error("cannot listen for signals")]
     Signals(#[source] io::Error),
     /// Tasks cannot be reconciled.
-    #[error("the tasks cannot be reconciled")]
+    #[error("cannot reconcile the tasks")]
     Recover(#[source] EngineError),
     /// The API failed.
     #[error(transparent)]
     Api(ApiError),
     /// The API panicked.
-    #[error("the API broke down")]
+    #[error("the API panicked")]
     Broken(#[source] JoinError),
 }
 

@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_harmful_is_written() {
+    fn control_characters_are_escaped_in_logs() {
         assert_eq!(harmless("a b\tc é 漢"), "a b\\tc é 漢");
         assert_eq!(harmless("x\n\u{1b}[2J\r\u{9b}\u{202e}"), "x\\n\\u{1b}[2J\\r\\u{9b}\\u{202e}");
         assert_eq!(escaped("{\"a\":\"\u{9b}\u{202e}\"}\n"), "{\"a\":\"\\u009b\\u202e\"}\n");
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_value_is_cut() {
+    fn long_value_is_cut() {
         assert_eq!(harmless(&"x".repeat(LONGEST + 1)).len(), LONGEST);
         assert!(harmless(&"\n".repeat(LONGEST)).len() <= LONGEST);
     }

@@ -28,7 +28,7 @@ fn compile_public(out: &Path) -> Result<(), Box<dyn Error>> {
     compiler.include_imports(true).include_source_info(true).open_files(&files)?;
     // The encoded set keeps comments and options: reflection serves it and the command line renders JSON from it.
     fs::write(out.join("errand.v1.binpb"), compiler.encode_file_descriptor_set())?;
-    // Output and files go through without being copied.
+    // `Bytes` avoids copying output and file content.
     tonic_prost_build::configure().bytes(".errand.v1").compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! Messages between bridge and shim: the same ones come out however the bytes arrive, and what came out can be sent again.
+//! Messages between a bridge process and a shim: splitting the bytes differently decodes the same messages, and decoded messages can be
+//! encoded again.
 
 #![no_main]
 
@@ -31,7 +32,7 @@ fn decode<'a, M: Message>(pieces: impl Iterator<Item = &'a [u8]>) -> Decoded<M> 
     Decoded { messages, broken: false }
 }
 
-/// What is sent one way or the other.
+/// A message in either direction.
 trait Message: Sized + PartialEq + std::fmt::Debug {
     /// The next one, if it is whole; none at all when there is no way on.
     fn next(decoder: &mut Decoder) -> Option<Option<Self>>;

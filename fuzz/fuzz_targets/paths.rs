@@ -18,14 +18,14 @@ fuzz_target!(|input: (&[u8], &[u8])| {
     if let Some((above, name)) = parsed.split() {
         assert!(!above.is_empty() && !above.starts_with(b"/"));
         assert!(!name.is_empty() && name != b"." && name != b".." && !name.contains(&b'/'));
-        // Put together again it is the same.
+        // Joining the parts yields the same path.
         let joined = if above == b"." { name.to_vec() } else { [&above[..], b"/", name].concat() };
         assert_eq!(joined, relative);
     }
     for above in parsed.above() {
         assert!(relative.starts_with(&above) && above.len() < relative.len());
     }
-    // Reading what was read changes nothing.
+    // Parsing is idempotent.
     let again = if root.is_empty() { [b"/", &relative[..]].concat() } else { relative.clone() };
     assert_eq!(parse(&again, root).map(|again| again.relative()), Ok(relative));
 });

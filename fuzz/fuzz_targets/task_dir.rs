@@ -13,7 +13,7 @@ fuzz_target!(|id: &str| {
     if let Some(directory) = TaskDir::new(root, id) {
         let below: Vec<_> = directory.path().strip_prefix(root).expect("below the root").components().collect();
         assert_eq!(below, [Component::Normal(id.as_ref())]);
-        // The bridge's own directory is beside those of the tasks.
+        // The bridge's own directory lies beside the task directories.
         assert!(!id.starts_with('.') && !id.contains('\0'));
     }
     if let Ok(task) = id.parse::<TaskId>() {

@@ -15,8 +15,8 @@ pub(super) fn answer(response: Response<Body>) -> Response<Body> {
         .and_then(|status| status.message().strip_prefix(OPENING).map(str::to_owned));
     match undecodable {
         Some(detail) => {
-            tracing::debug!(%detail, "a request is no message of the protocol");
-            Status::invalid_argument(format!("the request is no message of the protocol: {detail}")).into_http()
+            tracing::debug!(%detail, "malformed request");
+            Status::invalid_argument(format!("malformed request: {detail}")).into_http()
         }
         None => response,
     }
@@ -32,7 +32,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_undecodable_request_becomes_the_callers_fault() {
+    fn only_undecodable_requests_become_invalid_argument() {
         assert_eq!(code_of(Status::internal(format!("{OPENING}Foo.bar: invalid varint"))), Code::InvalidArgument);
         assert_eq!(code_of(Status::internal("the server's database failed")), Code::Internal);
         assert_eq!(code_of(Status::not_found(OPENING)), Code::NotFound);

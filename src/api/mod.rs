@@ -69,10 +69,10 @@ const METADATA_LIMIT: u32 = 16 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
     /// The protocol's descriptors cannot be served.
-    #[error("the protocol's descriptors are damaged")]
+    #[error("the built-in protocol descriptors are damaged")]
     Descriptors(#[source] tonic_reflection::server::Error),
     /// The connections cannot be served.
-    #[error("the connections cannot be served")]
+    #[error("cannot serve connections")]
     Transport(#[source] tonic::transport::Error),
 }
 

@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_output_comes_in_parts_of_bounded_size() {
+    fn long_output_is_split_into_bounded_parts() {
         let bytes = vec![b'x'; PART_LIMIT * 2 + 5];
         let parts = Parts::new(Format::Bytes).push(&OutputPiece::both(10, bytes));
         let spans: Vec<_> = parts.iter().map(|part| (part.offset, part.next_offset)).collect();
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_character_at_the_limit_goes_whole_into_the_next_part() {
+    fn character_at_the_limit_moves_to_next_part() {
         let text = format!("{}€", "x".repeat(PART_LIMIT - 1));
         let parts = Parts::new(Format::Text).push(&OutputPiece::both(0, text));
         assert_eq!(parts.len(), 2);
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_running_log_waits_for_its_character() {
+    fn running_log_holds_back_an_incomplete_character() {
         let tail = ReadSelection::Tail { limit: 100 };
         let read_now = read(b"ab\xE2\x82", 0, 4, false, tail);
         assert_eq!(
@@ -308,20 +308,20 @@ mod tests {
     }
 
     #[test]
-    fn the_cut_beginning_of_a_tail_is_left_out() {
+    fn tail_drops_its_partial_first_character() {
         let tail = read(b"\x82\xACb", 1, 4, true, ReadSelection::Tail { limit: 3 });
         assert_eq!((tail.parts[0].offset, text_of(&tail.parts[0])), (3, "b".to_owned()));
         assert_eq!(tail.omitted_bytes, 3);
     }
 
     #[test]
-    fn a_range_smaller_than_its_character_still_moves_on() {
+    fn range_below_one_character_still_advances() {
         let range = read(b"\xE2", 0, 3, true, ReadSelection::Range { offset: 0, limit: 1 });
         assert_eq!(range.parts[0].next_offset, 1);
     }
 
     #[test]
-    fn pieces_that_touch_are_one_part() {
+    fn adjacent_pieces_merge_into_one_part() {
         let pieces = OutputSlice {
             parts: vec![OutputPiece::both(0, "ab"), OutputPiece::both(2, "cd")],
             total: 4,
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn the_other_stream_and_a_gap_end_a_character_and_nothing_else_does() {
+    fn only_stream_change_or_gap_cuts_a_character() {
         let piece = |offset, stream, bytes: &'static [u8]| OutputPiece { offset, stream, bytes: bytes.into() };
         let mut parts = Parts::new(Format::Text);
         let mut made = Vec::new();
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_keeps_streams_apart_and_holds_back_only_what_may_still_come() {
+    fn read_holds_back_only_the_last_incomplete_character() {
         let piece = |offset, stream, bytes: &'static [u8]| OutputPiece { offset, stream, bytes: bytes.into() };
         let parts = vec![piece(0, Stream::Stdout, b"a\xE2"), piece(2, Stream::Stderr, b"b\xE2")];
         let read = OutputSlice { parts, total: 4, finished: false };
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mebibyte_that_is_no_text_fits_into_an_answer() {
+    fn binary_mebibyte_fits_into_an_answer() {
         for selection in [
             ReadSelection::Range { offset: 0, limit: 1 << 20 },
             ReadSelection::Tail { limit: 1 << 20 },
@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn output_of_many_changes_of_stream_fits_into_an_answer() {
+    fn many_stream_changes_fit_into_an_answer() {
         let size = 400_000_u64;
         let stream = |at| if at % 2 == 0 { Stream::Stdout } else { Stream::Stderr };
         for selection in [
@@ -425,7 +425,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn texts_make_up_the_whole_without_a_gap(
+        fn text_parts_concatenate_without_a_gap(
             pieces in prop::collection::vec(
                 prop_oneof![prop::collection::vec(any::<u8>(), 0..12), "\\PC{0,6}".prop_map(String::into_bytes)], 0..12),
             cut in 1usize..7,
@@ -450,7 +450,7 @@ mod tests {
         }
 
         #[test]
-        fn ranges_read_one_after_another_reach_the_end(whole in "\\PC{0,30}", limit in 4u64..20) {
+        fn consecutive_ranges_reach_the_end(whole in "\\PC{0,30}", limit in 4u64..20) {
             let bytes = whole.as_bytes();
             let (mut position, mut texts) = (0_usize, String::new());
             while position < bytes.len() {

@@ -74,7 +74,7 @@ mod tests {
     use errand_task::TaskId;
 
     #[test]
-    fn a_place_reads_back_from_its_token() {
+    fn page_token_round_trips() {
         let id = TaskId::new();
         assert_eq!(place::<TaskId>(&token(id)), Some(id));
         assert_eq!(place::<i64>(&token(17)), Some(17));
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_bounded_in_entries_and_in_bytes() {
+    fn page_is_bounded_in_entries_and_bytes() {
         let mut small = vec!["a".to_owned(); 5];
         assert!(cut(&mut small, 3));
         assert_eq!(small.len(), 3);

@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_the_way_of_a_file_has_its_code_and_its_reason() {
+    fn file_problems_have_code_and_reason() {
         for (problem, code) in [
             (FileProblem::NotFound, Code::NotFound),
             (FileProblem::NotPermitted, Code::PermissionDenied),
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_bridge_cannot_is_named_with_the_reason() {
+    fn unsupported_requests_name_field_and_reason() {
         let cannot = |why: &str| {
             engine(EngineError::BridgeCannot { fields: vec!["stdin", "nice"], bridge: "direct", why: why.to_owned() })
         };
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_database_is_not_described_to_clients() {
+    fn database_failure_is_hidden_from_clients() {
         let error = StoreError::Database(Arc::new(std::io::Error::other("secret path")));
         assert!(error_chain(&error).contains("secret path"));
         let status = store(error);
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_pass_says_when_to_try_again() {
+    fn temporary_errors_carry_a_retry_delay() {
         let status = engine(RuntimeError::Unavailable { detail: "no answer ".repeat(1000) }.into());
         assert_eq!(status.get_details_retry_info().unwrap().retry_delay, Some(RETRY_DELAY));
         assert_eq!(status.message().chars().count(), MESSAGE_LIMIT);

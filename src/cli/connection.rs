@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_no_header_can_carry_is_a_usage_error_and_is_not_repeated() {
+    fn invalid_token_is_a_usage_error_without_echo() {
         let error = bearer(Some("sec\nret")).err().map(|error| error.to_string());
         assert_eq!(error.as_deref(), Some("--token: expected printable ASCII characters"));
         assert!(bearer(Some("")).is_ok_and(|bearer| bearer.0.is_none()));

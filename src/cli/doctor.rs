@@ -46,8 +46,8 @@ fn json_line(check: &Check) -> String {
 fn end(checkup: &Checkup) -> String {
     match (checkup.runtime, checkup.works) {
         (Some(runtime), _) => format!("errand serve makes its sandboxes with the runtime {runtime}"),
-        (None, true) => "the runtime that is asked for does not work; another one does".to_owned(),
-        (None, false) => "no runtime works: do what is said of docker or of the first thing that is missing".to_owned(),
+        (None, true) => "the configured runtime does not work; another one does".to_owned(),
+        (None, false) => "no runtime works: fix docker or the first missing item as shown above".to_owned(),
     }
 }
 
@@ -61,7 +61,7 @@ mod tests {
     use crate::app::checkup::State;
 
     #[test]
-    fn what_to_do_stands_below_what_is_missing() {
+    fn remedy_is_printed_below_a_missing_item() {
         let mut check = Check {
             name: "bubblewrap",
             state: State::Missing,

@@ -214,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_names_the_fields_that_are_wrong() {
+    fn refusal_names_the_wrong_fields() {
         let details = ErrorDetails::with_bad_request_violation("start.timeout", "must be at most 24h");
         let status = Status::with_error_details(Code::InvalidArgument, "the request is not valid", details);
         let error = CliError::from(status);

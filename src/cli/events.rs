@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_completion_says_when_what_which_how_long_and_how_it_ended() {
+    fn completion_line_shows_time_task_and_outcome() {
         let outcome =
             Outcome { kind: Some(Kind::Exited(Exited { code: 2 })), shell_exit_code: Some(2), out_of_memory: None };
         let kind = NotificationKind::Completed.into();
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stall_shows_the_line_that_the_command_stopped_at() {
+    fn stall_shows_the_last_line_of_output() {
         let stall = Some(Stall { last_line: "Continue? [y/n] ".to_owned(), ..Stall::default() });
         let shown = line(&Notification { kind: NotificationKind::Stalled.into(), stall, ..notification() });
         assert!(shown.ends_with(r#"waits after "Continue? [y/n]"  build it"#), "{shown}");

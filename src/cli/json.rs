@@ -49,7 +49,7 @@ named!(
 /// When the server sent a value that JSON cannot represent, such as a time outside its range.
 pub(super) fn line<M: Named>(message: &M) -> Result<String, CliError> {
     let unfit =
-        |error: &dyn std::fmt::Display| CliError::Unexpected(format!("{} is not fit for JSON: {error}", M::NAME));
+        |error: &dyn std::fmt::Display| CliError::Unexpected(format!("cannot print {} as JSON: {error}", M::NAME));
     let descriptor = POOL
         .get_message_by_name(&format!("errand.v1.{}", M::NAME))
         .ok_or_else(|| unfit(&"the protocol has no such message"))?;
@@ -72,7 +72,7 @@ mod tests {
     use v1::{Exited, Outcome, OutputPart, Task, TaskStatus, outcome, output_part, run_task_response};
 
     #[test]
-    fn a_task_has_the_names_of_the_protocol() {
+    fn task_has_the_field_names_of_protocol() {
         let task = Task {
             task_id: "0192".to_owned(),
             bot_id: "b".to_owned(),
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_message_has_exactly_its_event() {
+    fn stream_message_holds_only_its_event() {
         let part = OutputPart {
             offset: 2,
             content: Some(output_part::Content::Text("hi".to_owned())),
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_outside_its_range_is_an_error_and_no_panic() {
+    fn time_outside_its_range_is_an_error() {
         let created_at = Some(prost_types::Timestamp { seconds: i64::MAX, nanos: -5 });
         assert!(line(&Task { created_at, ..Task::default() }).is_err());
     }

@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_two_keys_one_after_the_other_detach() {
+    fn only_both_keys_in_sequence_detach() {
         assert_eq!(typed(&[b"ab\x10\x11cd"]), (b"ab".to_vec(), true));
         assert_eq!(typed(&[b"a\x10", b"\x11"]), (b"a".to_vec(), true));
         assert_eq!(typed(&[b"\x10", b"\x10", b"\x11"]), (b"\x10".to_vec(), true));

@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn every_outcome_has_its_exit_code_and_its_sentence() {
+    fn every_outcome_has_exit_code_and_sentence() {
         let after = prost_types::Duration { seconds: 5, nanos: 0 };
         let stopped = |signal, reason: &str| {
             Kind::Stopped(Stopped { by: "request".to_owned(), signal, reason: reason.to_owned() })
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_ran_out_is_said_with_every_ending() {
+    fn every_outcome_mentions_exhausted_memory() {
         let said = |kind, limit_bytes| {
             let out_of_memory = Some(OutOfMemory { killed_processes: 1, limit_bytes });
             let outcome = Outcome { kind: Some(kind), shell_exit_code: Some(137), out_of_memory };
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_task_without_an_outcome_is_never_taken_for_a_success() {
+    fn missing_outcome_is_no_success() {
         assert_eq!(exit_code(&Task::default()), exit_code::LOST);
         assert!(sentence(&Task::default()).is_some());
         assert_eq!(exit_code(&task(None, Some(256))), exit_code::LOST);

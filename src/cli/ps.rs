@@ -93,7 +93,7 @@ mod tests {
     use errand_proto::v1::{Exited, Outcome, outcome::Kind};
 
     #[test]
-    fn a_finished_task_shows_its_age_its_time_and_its_outcome() {
+    fn finished_task_shows_age_duration_and_outcome() {
         let at = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
         let task = Task {
             task_id: "0192".to_owned(),

@@ -199,7 +199,7 @@ fn shell_text(words: &[String]) -> Result<String, CliError> {
     match words {
         [text] => Ok(text.clone()),
         words => shlex::try_join(words.iter().map(String::as_str))
-            .map_err(|_| CliError::Usage("the command must not hold a NUL character".to_owned())),
+            .map_err(|_| CliError::Usage("the command must not contain a NUL character".to_owned())),
     }
 }
 
@@ -224,12 +224,12 @@ mod tests {
     }
 
     #[test]
-    fn one_argument_is_shell_text_as_it_is() {
+    fn single_argument_is_unchanged_shell_text() {
         assert_eq!(command(&["--", "echo $HOME | wc -c"]), "echo $HOME | wc -c");
     }
 
     #[test]
-    fn several_arguments_reach_the_shell_as_the_same_words() {
+    fn several_arguments_are_quoted_for_the_shell() {
         assert_eq!(command(&["--", "sh", "-c", "exit 3"]), "sh -c 'exit 3'");
         assert_eq!(command(&["--", "exit", "3"]), "exit 3");
         let words = ["printf", "%s", "it's", "$HOME", "", "a\nb", "ü"];
@@ -237,12 +237,12 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_the_program_belongs_to_it() {
+    fn flags_after_the_program_belong_to_it() {
         assert_eq!(command(&["ls", "-la", "--json"]), "ls -la --json");
     }
 
     #[test]
-    fn without_a_shell_the_words_are_sent_as_they_are() {
+    fn no_shell_sends_arguments_unchanged() {
         let request = request(&["--no-shell", "--", "printf", "a b"]).unwrap();
         assert_eq!(request.argv, ["printf", "a b"]);
         assert_eq!(request.command, "");
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_is_input_enough_and_has_a_size() {
+    fn terminal_implies_input_and_has_a_size() {
         let request = request(&["-it", "--", "sh"]).unwrap();
         assert!(!request.stdin);
         assert!(request.terminal.is_some_and(|size| size.rows > 0 && size.columns > 0));
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_given_twice_is_a_usage_error() {
+    fn name_given_twice_is_a_usage_error() {
         let error = request(&["--limit", "processes=1", "--limit", "processes=2", "true"]).unwrap_err();
         assert_eq!(error.to_string(), "--limit: processes is given more than once");
         let error = request(&["--env", "A=1", "--env", "A=2", "true"]).unwrap_err();

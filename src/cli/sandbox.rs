@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn ensure_sends_what_is_given_and_nothing_else() {
+    fn ensure_sends_only_given_options() {
         let spec = ensure(&["--memory", "512MiB", "--writable-root", "--env", "A=b"]).spec.unwrap();
         let expected = SandboxSpec {
             memory_bytes: 512 << 20,
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn an_adopted_container_without_limits_says_so() {
+    fn adopted_container_without_limits_is_marked() {
         let sandbox = Sandbox { bot_id: "b".to_owned(), adopted: true, state: 1, ..Sandbox::default() };
         let mut table = Table::new(&["BOT", "STATE", "CONTAINER", "MEMORY", "CPUS", "ADOPTED", "AGE", "IMAGE"]);
         table.row(row(&sandbox, SystemTime::now()));

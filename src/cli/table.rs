@@ -114,13 +114,13 @@ mod tests {
     }
 
     #[test]
-    fn without_colours_it_is_plain_padded_text() {
+    fn table_without_colours_is_padded_text() {
         let expected = "TASK       STATUS   COMMAND\n0192       running  sleep 5 echo\n0193-long  lost     é\n";
         assert_eq!(sample().render(false), expected);
     }
 
     #[test]
-    fn colours_change_nothing_but_colours() {
+    fn colours_keep_the_text_unchanged() {
         let coloured = sample().render(true);
         assert!(coloured.contains("\u{1b}[31mlost\u{1b}[0m "));
         assert_eq!(strip_ansi_escapes::strip_str(&coloured), sample().render(false));

@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_need_a_unit_and_some_must_be_more_than_nothing() {
+    fn durations_need_a_unit_and_some_exceed_zero() {
         assert_eq!(parse_duration("1m30s").unwrap(), Duration::from_secs(90));
         assert!(parse_duration("30").unwrap_err().contains("such as 30s"));
         assert!(parse_duration("0s").is_ok());
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_needs_a_name_and_may_have_any_value() {
+    fn pair_needs_a_name_and_takes_any_value() {
         assert_eq!(parse_pair("A=b=c").unwrap(), ("A".to_owned(), "b=c".to_owned()));
         assert_eq!(parse_pair("A=").unwrap().1, "");
         for wrong in ["A", "=b", ""] {
@@ -207,14 +207,14 @@ mod tests {
     }
 
     #[test]
-    fn text_of_others_cannot_steer_the_terminal() {
+    fn foreign_text_cannot_control_the_terminal() {
         assert_eq!(one_line("a\nb\u{1b}[31mc\n", 40), "a b\\u{1b}[31mc");
         assert_eq!(one_line("abcdef", 6), "abcdef");
         assert_eq!(one_line("abcdefg", 6), "abcde…");
     }
 
     #[test]
-    fn names_are_short_and_unknown_numbers_are_shown_as_such() {
+    fn names_are_short_and_unknown_numbers_stay() {
         assert_eq!(status_name(v1::TaskStatus::FailedToStart.into()), "failed_to_start");
         assert_eq!(kind_name(v1::NotificationKind::Stalled.into()), "stalled");
         assert_eq!(state_name(v1::SandboxState::Gone.into()), "gone");

@@ -133,7 +133,7 @@ impl Loading {
             && let (Some(origin), Some(_)) = (self.origin("allow-adopt"), self.origin("tokens-file"))
         {
             self.problems.push(Problem::Contradiction(format!(
-                "{origin}: with a tokens file each token says it: write `adopt = true` to those that may adopt any container"
+                "{origin}: with a tokens file this setting has no effect: set `adopt = true` for each token that may adopt any container"
             )));
         }
         if !config.listen.ip().is_loopback()

@@ -24,13 +24,13 @@ pub enum Problem {
         origin: Origin,
     },
     /// The file has a key that is not a setting.
-    #[error("{origin}: there is no such setting")]
+    #[error("{origin}: unknown setting")]
     UnknownKey {
         /// The key.
         origin: Origin,
     },
     /// The file cannot be read.
-    #[error("{}: cannot be read", path.display())]
+    #[error("cannot read {}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,

@@ -85,7 +85,7 @@ pub static SETTINGS: &[Setting] = &[
         "runtime",
         "NAME",
         Some("auto"),
-        "Where sandboxes live: docker, embedded, or auto, docker where it answers, else embedded",
+        "Where sandboxes live: docker, embedded, or auto: docker if it answers, else embedded",
         runtime,
         |text| {
             let names =
@@ -102,7 +102,7 @@ pub static SETTINGS: &[Setting] = &[
         |text| { value::engine_address(text).map(Some) }
     )
     .or_env("DOCKER_HOST"),
-    setting!("tokens-file", "FILE", None, "File of the tokens that clients must show", tokens_file, |text| {
+    setting!("tokens-file", "FILE", None, "File with the tokens that clients must send", tokens_file, |text| {
         value::path(text).map(Some)
     }),
     setting!(
@@ -122,7 +122,7 @@ pub static SETTINGS: &[Setting] = &[
         "network-mode",
         "NETWORK",
         None,
-        "Network of a new sandbox [default: bridge where it can be made, else none]",
+        "Network of a new sandbox [default: bridge if possible, else none]",
         network_mode,
         |text| { value::network(text).map(Some) }
     ),
@@ -130,7 +130,7 @@ pub static SETTINGS: &[Setting] = &[
         "max-memory-bytes",
         "SIZE",
         None,
-        "The most memory that a sandbox may be asked for with [default: 16GiB, or --memory-bytes where that is more]",
+        "The most memory that a request may ask for [default: 16GiB, or --memory-bytes if that is more]",
         max_memory_bytes,
         |text| { value::memory(text).map(Some) }
     ),
@@ -138,7 +138,7 @@ pub static SETTINGS: &[Setting] = &[
         "max-cpus",
         "CORES",
         None,
-        "The most CPU that a sandbox may be asked for with [default: 16, or --cpus where that is more]",
+        "The most CPU that a request may ask for [default: 16, or --cpus if that is more]",
         max_cpus,
         |text| { value::cores(text).map(Some) }
     ),
@@ -146,18 +146,11 @@ pub static SETTINGS: &[Setting] = &[
         "max-pids-limit",
         "N",
         None,
-        "The most processes that a sandbox may be asked for with [default: 32768, or --pids-limit where that is more]",
+        "The most processes that a request may ask for [default: 32768, or --pids-limit if that is more]",
         max_pids_limit,
         |text| { value::whole(text, 8..=4_194_304).map(Some) }
     ),
-    setting!(
-        "disk-bytes",
-        "SIZE",
-        Some("10GiB"),
-        "What an embedded sandbox can hold on its disk",
-        disk_bytes,
-        value::disk
-    ),
+    setting!("disk-bytes", "SIZE", Some("10GiB"), "Disk size of an embedded sandbox", disk_bytes, value::disk),
     setting!(
         "max-sandboxes-per-tenant",
         "N",
@@ -170,7 +163,7 @@ pub static SETTINGS: &[Setting] = &[
         "allow-images",
         "PATTERNS",
         Some("*"),
-        "Images that a sandbox may be asked for with, separated by commas",
+        "Images that a request may ask for, separated by commas",
         allow_images,
         value::patterns
     ),
@@ -178,7 +171,7 @@ pub static SETTINGS: &[Setting] = &[
         "allow-networks",
         "PATTERNS",
         Some("bridge,none"),
-        "Networks that a sandbox may be asked for with, separated by commas",
+        "Networks that a request may ask for, separated by commas",
         allow_networks,
         value::patterns
     ),
@@ -236,7 +229,7 @@ pub static SETTINGS: &[Setting] = &[
         "max-stored-tasks-per-tenant",
         "N",
         Some("1000000"),
-        "The most stored tasks of a tenant, finished ones among them",
+        "The most stored tasks of a tenant, including finished ones",
         max_stored_tasks_per_tenant,
         |text| value::whole(text, 1..=1_000_000_000)
     ),
@@ -252,7 +245,7 @@ pub static SETTINGS: &[Setting] = &[
         "max-requests-per-second",
         "N",
         Some("20000"),
-        "The most requests of a tenant in a second",
+        "The most requests of a tenant per second",
         max_requests_per_second,
         |text| value::whole(text, 1..=10_000_000)
     ),
@@ -260,7 +253,7 @@ pub static SETTINGS: &[Setting] = &[
         "max-calls-per-tenant",
         "N",
         Some("20000"),
-        "The most calls of a tenant at the same time, streams and waits among them",
+        "The most calls of a tenant at the same time, including streams and waits",
         max_calls_per_tenant,
         |text| value::whole(text, 1..=1_000_000)
     ),
@@ -287,7 +280,7 @@ pub static SETTINGS: &[Setting] = &[
         "default-timeout",
         "DURATION",
         Some("30m"),
-        "How long a command may run when its request does not say",
+        "How long a command may run if its request sets no timeout",
         default_timeout,
         value::some_duration
     ),
@@ -311,7 +304,7 @@ pub static SETTINGS: &[Setting] = &[
         "stall-check-interval",
         "DURATION",
         Some("5s"),
-        "How often running tasks are looked at for a stall",
+        "How often running tasks are checked for a stall",
         stall_check_interval,
         value::some_duration
     ),
@@ -330,7 +323,7 @@ pub static SETTINGS: &[Setting] = &[
         "notification-retention",
         "DURATION",
         Some("7d"),
-        "How long a notification is kept that nobody acknowledges",
+        "How long an unacknowledged notification is kept",
         notification_retention,
         value::some_duration
     ),
@@ -346,7 +339,7 @@ pub static SETTINGS: &[Setting] = &[
         "lease-duration",
         "DURATION",
         Some("60s"),
-        "How long drained notifications are kept from others",
+        "How long drained notifications are withheld from other callers",
         lease_duration,
         |text| value::duration(text, Duration::from_secs(1)..=Duration::from_hours(1))
     ),
@@ -358,7 +351,14 @@ pub static SETTINGS: &[Setting] = &[
         log_format,
         |text| { value::one_of(text, &[("text", LogFormat::Text), ("json", LogFormat::Json)]) }
     ),
-    setting!("log-level", "FILTER", Some("info"), "Which log lines are written", log_level, value::log_filter),
+    setting!(
+        "log-level",
+        "FILTER",
+        Some("info"),
+        "Filter of the log lines, such as errand=debug,info",
+        log_level,
+        value::log_filter
+    ),
 ];
 
 impl Default for Config {

@@ -21,7 +21,7 @@ fn errors(result: Result<Config, ConfigErrors>) -> Vec<String> {
 }
 
 #[test]
-fn without_any_source_every_setting_has_its_documented_default() {
+fn settings_without_source_have_documented_defaults() {
     let config = Config::load(&Flags::default(), [], None).unwrap();
     assert_eq!(
         config,
@@ -72,7 +72,7 @@ fn without_any_source_every_setting_has_its_documented_default() {
 }
 
 #[test]
-fn every_setting_can_be_given_by_flag_by_environment_and_in_the_file() {
+fn every_setting_works_as_flag_variable_and_key() {
     let samples = [
         ("listen", "127.0.0.1:80"),
         ("data-dir", "/data"),
@@ -131,7 +131,7 @@ fn every_setting_can_be_given_by_flag_by_environment_and_in_the_file() {
 }
 
 #[test]
-fn a_flag_wins_over_the_environment_and_that_over_the_file() {
+fn flag_beats_environment_and_environment_beats_file() {
     let text = "image = 'from-file'\ncpus = 4\npids_limit = 300\n";
     let env = || env(&[("ERRAND_IMAGE", "from-env"), ("ERRAND_CPUS", "3"), ("ERRAND_PIDS_LIMIT", "")]);
     let config = Config::load(&flags(&[("image", "from-flag")]), env(), file(text)).unwrap();
@@ -141,7 +141,7 @@ fn a_flag_wins_over_the_environment_and_that_over_the_file() {
 }
 
 #[test]
-fn docker_host_of_the_environment_is_heard_last() {
+fn docker_host_variable_has_lowest_precedence() {
     let env = || env(&[("DOCKER_HOST", "unix:///a")]);
     let host = |flags: &Flags, text| Config::load(flags, env(), file(text)).unwrap().docker_host.unwrap();
     assert_eq!(host(&Flags::default(), ""), "unix:///a");
@@ -150,7 +150,7 @@ fn docker_host_of_the_environment_is_heard_last() {
 }
 
 #[test]
-fn everything_that_is_wrong_is_reported_at_once_with_its_origin_and_rule() {
+fn all_mistakes_are_reported_with_origin_and_rule() {
     let flags = flags(&[("listen", "here"), ("max-running-per-bot", "0"), ("network-mode", "host")]);
     let env = env(&[("ERRAND_CPUS", "many"), ("ERRAND_RETENTION", "24"), ("ERRAND_SERVICE_HOST", "10.0.0.1")]);
     let text = "memory_bytes = 1000\nimagee = 'x'\nstop_grace = '2m'\nlog_level = ['info']\ntask_root = 'tmp'\n";
@@ -165,25 +165,25 @@ fn everything_that_is_wrong_is_reported_at_once_with_its_origin_and_rule() {
         "--max-running-per-bot: \"0\" is not a whole number from 1 to 1000000",
         "stop_grace in errand.toml: \"2m\" is not a duration from 1ms to 1m with its unit, such as 30s",
         "ERRAND_RETENTION: \"24\" is not a duration from 1ms to 365d with its unit, such as 30s",
-        "imagee in errand.toml: there is no such setting",
+        "imagee in errand.toml: unknown setting",
     ];
     assert_eq!(lines, expected);
 }
 
 #[test]
-fn a_bad_value_is_reported_even_where_a_better_source_overrides_it() {
+fn overridden_bad_value_is_still_reported() {
     let lines = errors(Config::load(&flags(&[("cpus", "1")]), env(&[("ERRAND_CPUS", "-1")]), file("cpus = 0")));
     assert_eq!(lines.len(), 2, "{lines:?}");
 }
 
 #[test]
-fn a_file_that_cannot_be_used_is_reported_beside_the_rest() {
+fn unreadable_file_is_reported_with_other_mistakes() {
     let gone = SettingsFile {
         path: PathBuf::from("gone.toml"),
         text: Err(io::Error::new(io::ErrorKind::NotFound, "not there")),
     };
     let lines = errors(Config::load(&flags(&[("cpus", "0")]), [], Some(gone)));
-    assert_eq!(lines[0], "gone.toml: cannot be read: not there");
+    assert_eq!(lines[0], "cannot read gone.toml: not there");
     assert!(lines[1].starts_with("--cpus"), "{lines:?}");
 
     let lines = errors(Config::load(&Flags::default(), [], file("cpus = 1\nimage = = 2\n")));
@@ -211,7 +211,7 @@ fn a_default_limit_must_not_exceed_its_maximum() {
 }
 
 #[test]
-fn adoption_is_allowed_by_the_tokens_file_where_there_is_one() {
+fn tokens_file_replaces_the_adoption_setting() {
     let lines = errors(Config::load(&flags(&[("allow-adopt", "true"), ("tokens-file", "/t")]), [], None));
     assert_eq!(lines.len(), 1);
     assert!(lines[0].starts_with("--allow-adopt: with a tokens file"), "{lines:?}");
@@ -219,7 +219,7 @@ fn adoption_is_allowed_by_the_tokens_file_where_there_is_one() {
 }
 
 #[test]
-fn beyond_loopback_the_server_listens_only_with_a_tokens_file() {
+fn listening_beyond_loopback_requires_a_tokens_file() {
     for open in ["0.0.0.0:7543", "192.168.1.2:7543", "[::]:7543"] {
         let lines = errors(Config::load(&Flags::default(), env(&[("ERRAND_LISTEN", open)]), None));
         let expected =
@@ -234,7 +234,7 @@ fn beyond_loopback_the_server_listens_only_with_a_tokens_file() {
 }
 
 #[test]
-fn sizes_are_plain_bytes_or_carry_a_binary_unit() {
+fn sizes_are_bytes_or_have_binary_units() {
     for (text, bytes) in [("2GiB", 2 << 30), ("512 MiB", 512 << 20), ("6291456", 6 << 20), ("1TiB", 1 << 40)] {
         assert_eq!(value::memory(text).unwrap(), bytes);
     }

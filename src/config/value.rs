@@ -106,8 +106,7 @@ pub(super) fn disk(text: &str) -> Parsed<u64> {
 
 /// Names that are allowed, separated by commas.
 pub(super) fn patterns(text: &str) -> Parsed<Patterns> {
-    Patterns::parse(text)
-        .ok_or_else(|| "a list of names separated by commas, in which * stands for any text".to_owned())
+    Patterns::parse(text).ok_or_else(|| "a list of names separated by commas; * matches any text".to_owned())
 }
 
 /// A network that a sandbox may be on.
@@ -127,7 +126,7 @@ pub(super) fn ranges(text: &str) -> Parsed<Vec<String>> {
         bits.parse().is_ok_and(|bits: u8| bits <= most).then(|| text.to_owned())
     };
     let ranges: Option<Vec<String>> = text.split(',').map(|text| one(text.trim())).collect();
-    ranges.ok_or_else(|| "ranges of addresses apart by commas, such as 10.1.0.0/16,192.168.7.4/32".to_owned())
+    ranges.ok_or_else(|| "address ranges separated by commas, such as 10.1.0.0/16,192.168.7.4/32".to_owned())
 }
 
 /// An absolute path in the sandbox, returned without its trailing slashes.

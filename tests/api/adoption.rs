@@ -44,7 +44,7 @@ fn words(result: Result<Sandbox, Status>, container: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_strangers_container_is_refused_like_a_missing_one() {
+async fn foreign_container_is_refused_like_missing_one() {
     let Some(server) = server().await else { return };
     let Some(docker) = server.ground.docker() else { return };
     let session = server.session_with("red-one", "one", "session");
@@ -90,7 +90,7 @@ async fn adopted(server: &Server, session: &Session, container: &docker::Contain
 }
 
 #[tokio::test]
-async fn a_labelled_container_is_adopted_without_its_environment() {
+async fn labelled_container_is_adopted_without_its_environment() {
     let Some(server) = server().await else { return };
     let Some(docker) = server.ground.docker() else { return };
     let session = server.session_with("red-one", "one", "session");

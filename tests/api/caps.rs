@@ -15,7 +15,7 @@ use crate::support::{
 const GATED: &str = "until [ -e /workspace/go ]; do sleep 1; done; echo run >>/workspace/runs";
 
 #[tokio::test]
-async fn a_bot_has_so_many_unfinished_tasks_and_no_more() {
+async fn unfinished_tasks_of_a_bot_are_capped() {
     let Some(server) = Server::on(Image::Busybox, &["--max-running-per-bot", "3"]).await else { return };
     let session = server.session("bot", "session");
     let mut tasks = Vec::new();
@@ -37,7 +37,7 @@ async fn a_bot_has_so_many_unfinished_tasks_and_no_more() {
 }
 
 #[tokio::test]
-async fn a_tenant_has_so_many_unfinished_tasks_over_all_of_its_bots() {
+async fn unfinished_tasks_of_a_tenant_are_capped() {
     let Some(server) = Server::on(Image::Busybox, &["--max-running-per-tenant", "2"]).await else { return };
     let (one, two) = (server.session("one", "session"), server.session("two", "session"));
     let task = one.start("sleep 300").await;
@@ -52,7 +52,7 @@ async fn a_tenant_has_so_many_unfinished_tasks_over_all_of_its_bots() {
 }
 
 #[tokio::test]
-async fn a_tenant_has_so_many_stored_tasks_and_no_more() {
+async fn stored_tasks_of_a_tenant_are_capped() {
     let flags = ["--max-stored-tasks-per-tenant", "2", "--max-stored-bytes-per-tenant", "6MiB"];
     let Some(server) = Server::on(Image::Busybox, &flags).await else { return };
     let session = server.session("bot", "session");
@@ -69,7 +69,7 @@ async fn a_tenant_has_so_many_stored_tasks_and_no_more() {
 }
 
 #[tokio::test]
-async fn of_ten_thousand_tasks_at_once_as_many_are_accepted_as_may_be_and_each_ends_once() {
+async fn burst_of_ten_thousand_fills_the_cap_exactly() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let session = server.session("bot", "session");
     session.ensure(None).await.unwrap();
@@ -102,7 +102,7 @@ async fn of_ten_thousand_tasks_at_once_as_many_are_accepted_as_may_be_and_each_e
 }
 
 #[tokio::test]
-async fn what_a_stop_frees_can_be_used_at_once() {
+async fn stopped_task_frees_its_place_at_once() {
     let Some(server) = Server::on(Image::Busybox, &["--max-running-per-bot", "8"]).await else { return };
     let session = server.session("bot", "session");
     for _ in 0..3 {

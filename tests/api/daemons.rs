@@ -7,12 +7,9 @@ use crate::{
     support::{client::ended, docker::Image, server::Server},
 };
 
-on_both_images!(
-    a_daemon_that_holds_the_output_does_not_delay_the_end_and_its_words_are_kept,
-    a_log_that_is_deleted_under_the_task_does_not_change_its_outcome,
-);
+on_both_images!(daemon_output_is_kept_without_delaying_the_end, deleted_log_does_not_change_the_outcome,);
 
-async fn a_daemon_that_holds_the_output_does_not_delay_the_end_and_its_words_are_kept(image: Image) {
+async fn daemon_output_is_kept_without_delaying_the_end(image: Image) {
     let Some(server) = Server::on(image, &[]).await else { return };
     let session = server.session("bot", "session");
     session.run("true").await;
@@ -31,7 +28,7 @@ async fn a_daemon_that_holds_the_output_does_not_delay_the_end_and_its_words_are
     assert!(session.processes("sleep 300").await > 0, "what a command left on purpose is left alone");
 }
 
-async fn a_log_that_is_deleted_under_the_task_does_not_change_its_outcome(image: Image) {
+async fn deleted_log_does_not_change_the_outcome(image: Image) {
     let Some(server) = Server::on(image, &[]).await else { return };
     let session = server.session("bot", "session");
     let task = session.start("echo one; until [ -e /workspace/go ]; do sleep 0.1; done; echo two; exit 6").await;
@@ -43,7 +40,7 @@ async fn a_log_that_is_deleted_under_the_task_does_not_change_its_outcome(image:
 }
 
 #[tokio::test]
-async fn who_records_the_end_is_neither_ended_nor_fooled_by_the_command() {
+async fn command_cannot_kill_or_fool_its_recorder() {
     let Some(server) = Server::on(Image::Debian, &[]).await else { return };
     let session = server.session("bot", "session");
     // Signals to every process of the command's own group or session do not reach the process that records the end.

@@ -15,9 +15,9 @@ use crate::{
 };
 
 on_both_images!(
-    nothing_starts_on_a_full_disk_and_the_reason_is_said,
-    a_disk_that_fills_up_does_not_falsify_the_exit_code,
-    nothing_starts_where_nothing_can_be_written,
+    full_disk_prevents_a_start_with_reason,
+    filling_disk_does_not_change_the_exit_code,
+    unwritable_sandbox_prevents_a_start,
     only_tmp_and_workspace_are_writable_by_default,
 );
 
@@ -26,7 +26,7 @@ fn small_tmp(body: &mut ContainerCreateBody) {
     body.host_config = Some(HostConfig { tmpfs: Some(tmpfs), ..docker::host_config() });
 }
 
-async fn nothing_starts_on_a_full_disk_and_the_reason_is_said(image: Image) {
+async fn full_disk_prevents_a_start_with_reason(image: Image) {
     let Some(server) = Server::on(image, &[]).await else { return };
     let Some(docker) = server.ground.docker() else { return };
     let container = docker::container(&docker, image, small_tmp).await;
@@ -46,7 +46,7 @@ async fn nothing_starts_on_a_full_disk_and_the_reason_is_said(image: Image) {
     assert_eq!(ended(&session.run("exit 3").await), "exited 3");
 }
 
-async fn a_disk_that_fills_up_does_not_falsify_the_exit_code(image: Image) {
+async fn filling_disk_does_not_change_the_exit_code(image: Image) {
     let Some(server) = Server::on(image, &[]).await else { return };
     let Some(docker) = server.ground.docker() else { return };
     let container = docker::container(&docker, image, small_tmp).await;
@@ -66,7 +66,7 @@ async fn a_disk_that_fills_up_does_not_falsify_the_exit_code(image: Image) {
     assert!(!task.output_incomplete);
 }
 
-async fn nothing_starts_where_nothing_can_be_written(image: Image) {
+async fn unwritable_sandbox_prevents_a_start(image: Image) {
     let Some(server) = Server::on(image, &[]).await else { return };
     let Some(docker) = server.ground.docker() else { return };
     let read_only = |body: &mut ContainerCreateBody| {

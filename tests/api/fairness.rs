@@ -51,7 +51,7 @@ async fn labelled(session: &Session, number: u32) -> usize {
 }
 
 #[tokio::test]
-async fn scans_of_a_greedy_tenant_hold_up_no_other() {
+async fn greedy_scans_delay_no_other_tenant() {
     let Some(mut server) = server().await else { return };
     let greedy = server.session_with("greedy", "bot", "session");
     let quiet = server.session_with("quiet", "bot", "session");

@@ -20,11 +20,11 @@ use crate::{
 };
 
 on_both_images!(
-    a_large_file_comes_back_as_it_was,
-    a_write_that_is_cut_off_leaves_the_old_file,
+    large_file_is_read_back_unchanged,
+    interrupted_write_keeps_the_old_file,
     a_part_of_a_file_is_read,
-    what_is_in_the_way_has_a_code_and_a_reason,
-    nobody_gets_out_of_a_root,
+    file_errors_have_code_and_reason,
+    paths_never_leave_the_root,
     a_directory_comes_in_pages,
     a_removal_follows_no_link,
     a_full_disk_keeps_the_old_file,
@@ -141,7 +141,7 @@ fn hex(digest: impl AsRef<[u8]>) -> String {
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-async fn a_large_file_comes_back_as_it_was(image: Image) {
+async fn large_file_is_read_back_unchanged(image: Image) {
     use write_file_request::Part;
     const BLOCKS: u64 = 100;
     let Some(server) = Server::on(image, &[]).await else { return };
@@ -176,7 +176,7 @@ async fn a_large_file_comes_back_as_it_was(image: Image) {
     assert_eq!((bytes, hex(came.finalize())), (size, sent));
 }
 
-async fn a_write_that_is_cut_off_leaves_the_old_file(image: Image) {
+async fn interrupted_write_keeps_the_old_file(image: Image) {
     use write_file_request::Part;
     let Some(server) = Server::on(image, &[]).await else { return };
     let session = sandbox(&server).await;
@@ -243,7 +243,7 @@ async fn a_part_of_a_file_is_read(image: Image) {
     drop(slow);
 }
 
-async fn what_is_in_the_way_has_a_code_and_a_reason(image: Image) {
+async fn file_errors_have_code_and_reason(image: Image) {
     let Some(server) = Server::on(image, &[]).await else { return };
     let session = server.session("bot", "session");
     session.ensure(Some(SandboxSpec { user: "1234:5678".to_owned(), ..Default::default() })).await.unwrap();
@@ -293,7 +293,7 @@ async fn names_of(session: &Session, path: &str) -> Result<ListDirectoryResponse
     list(session, ListDirectoryRequest { path: path.to_owned(), ..Default::default() }).await
 }
 
-async fn nobody_gets_out_of_a_root(image: Image) {
+async fn paths_never_leave_the_root(image: Image) {
     let Some(server) = Server::on(image, &[]).await else { return };
     let session = sandbox(&server).await;
     session
@@ -418,7 +418,7 @@ async fn files_need_a_running_sandbox(image: Image) {
 }
 
 #[tokio::test]
-async fn files_that_a_sandbox_does_not_take_hold_up_no_other_call() {
+async fn stuck_file_writes_block_no_other_call() {
     let Some(server) = Server::on(Image::Debian, &[]).await else { return };
     let session = sandbox(&server).await;
     let bridge = "$(grep -lx errand-bridge /proc/[0-9]*/comm | cut -d/ -f3)";

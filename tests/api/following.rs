@@ -15,10 +15,7 @@ use crate::{
     },
 };
 
-on_both_images!(
-    output_is_followed_from_the_moment_it_is_written_by_any_number_and_from_any_offset,
-    a_follower_that_never_reads_does_not_slow_the_command,
-);
+on_both_images!(many_followers_get_live_output_from_any_offset, unread_follower_does_not_slow_the_command,);
 
 /// A log stream, and what it has delivered so far.
 struct Follower {
@@ -64,7 +61,7 @@ impl Follower {
     }
 }
 
-async fn output_is_followed_from_the_moment_it_is_written_by_any_number_and_from_any_offset(image: Image) {
+async fn many_followers_get_live_output_from_any_offset(image: Image) {
     let Some(server) = Server::on(image, &[]).await else { return };
     let session = server.session("bot", "session");
     let command = "for n in 1 2 3; do echo part $n; until [ -e /workspace/$n ]; do sleep 0.05; done; done; exit 5";
@@ -94,7 +91,7 @@ async fn output_is_followed_from_the_moment_it_is_written_by_any_number_and_from
     assert_eq!(late.rest().await, (all[3..].to_vec(), Some(task)));
 }
 
-async fn a_follower_that_never_reads_does_not_slow_the_command(image: Image) {
+async fn unread_follower_does_not_slow_the_command(image: Image) {
     let Some(server) = Server::on(image, &[]).await else { return };
     let session = server.session("bot", "session");
     let size = 30_000_000;
@@ -120,7 +117,7 @@ async fn a_follower_that_never_reads_does_not_slow_the_command(image: Image) {
 }
 
 #[tokio::test]
-async fn followers_that_never_read_hold_up_no_other_call() {
+async fn unread_followers_block_no_other_call() {
     let Some(server) = Server::on(Image::Debian, &[]).await else { return };
     let session = server.session("bot", "session");
     let printed = session.run("head -c 3000000 /dev/urandom").await;
@@ -163,7 +160,7 @@ async fn a_followed_text_never_splits_a_character() {
 }
 
 #[tokio::test]
-async fn without_following_a_stream_ends_with_what_is_there() {
+async fn unfollowed_stream_ends_at_the_current_output() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let session = server.session("bot", "session");
     let task = session.start("echo now; sleep 300").await;
@@ -179,7 +176,7 @@ async fn without_following_a_stream_ends_with_what_is_there() {
 }
 
 #[tokio::test]
-async fn a_follower_who_leaves_in_the_middle_disturbs_nobody() {
+async fn disconnecting_follower_disturbs_no_other() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let session = server.session("bot", "session");
     let task = session.start("yes 0123456789abcde | head -c 20000000; exit 3").await;

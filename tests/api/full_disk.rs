@@ -71,7 +71,7 @@ async fn server_on_small_disk() -> Option<(Server, SmallDisk)> {
 }
 
 #[tokio::test]
-async fn a_stop_acts_at_once_on_a_full_disk() {
+async fn stop_acts_at_once_on_a_full_disk() {
     let Some((mut server, disk)) = server_on_small_disk().await else { return };
     let session = server.session("bot", "session");
     let before = session.run("exit 3").await;
@@ -104,7 +104,7 @@ async fn a_stop_acts_at_once_on_a_full_disk() {
 }
 
 #[tokio::test]
-async fn a_start_that_could_not_be_stored_can_be_stopped() {
+async fn unstored_start_can_be_stopped() {
     let Some((server, disk)) = server_on_small_disk().await else { return };
     let session = server.session("bot", "session");
     session.ensure(None).await.unwrap();

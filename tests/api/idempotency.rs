@@ -9,9 +9,9 @@ use crate::{
     support::{client::refused, docker::Image, server::Server},
 };
 
-on_both_images!(the_same_request_twenty_times_at_once_runs_one_command);
+on_both_images!(twenty_concurrent_identical_requests_run_one_command);
 
-async fn the_same_request_twenty_times_at_once_runs_one_command(image: Image) {
+async fn twenty_concurrent_identical_requests_run_one_command(image: Image) {
     let Some(server) = Server::on(image, &[]).await else { return };
     let session = server.session("bot", "session");
     let request = StartTaskRequest { request_id: "once".to_owned(), ..session.request("echo run >>/workspace/runs") };
@@ -29,7 +29,7 @@ async fn the_same_request_twenty_times_at_once_runs_one_command(image: Image) {
 }
 
 #[tokio::test]
-async fn a_request_id_is_not_taken_for_another_command() {
+async fn request_id_of_another_command_is_refused() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let session = server.session("bot", "session");
     let request = |command| StartTaskRequest { request_id: "id".to_owned(), ..session.request(command) };
@@ -47,7 +47,7 @@ async fn a_request_id_is_not_taken_for_another_command() {
 }
 
 #[tokio::test]
-async fn a_request_id_is_known_after_a_restart() {
+async fn request_id_is_remembered_after_a_restart() {
     let Some(mut server) = Server::on(Image::Busybox, &[]).await else { return };
     let session = server.session("bot", "session");
     let request = StartTaskRequest { request_id: "id".to_owned(), ..session.request("echo run >>/workspace/runs") };

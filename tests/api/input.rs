@@ -17,10 +17,10 @@ use crate::{
 };
 
 on_both_images!(
-    what_is_written_reaches_the_command_and_its_end_too,
-    a_terminal_is_one_and_has_the_size_that_it_is_given,
-    limits_niceness_and_a_clean_environment_are_kept,
-    a_terminal_admits_what_its_line_cannot_hold,
+    input_and_its_end_reach_the_command,
+    terminal_has_the_requested_size,
+    limits_niceness_and_clean_environment_are_applied,
+    terminal_reports_input_that_exceeds_its_line,
 );
 
 /// A server and a session whose sandbox has the resident bridge. None: the sandbox has no resident bridge, and the test is skipped.
@@ -53,7 +53,7 @@ fn taken(bytes: i64, accepted: i64, ended: bool) -> WriteInputResponse {
     WriteInputResponse { taken_bytes: bytes, accepted_bytes: accepted, ended, ..Default::default() }
 }
 
-async fn what_is_written_reaches_the_command_and_its_end_too(image: Image) {
+async fn input_and_its_end_reach_the_command(image: Image) {
     let Some((_server, session)) = resident(image, &[]).await else { return };
     let task = session.start_as(open(&session, "cat; echo over")).await;
     assert!(task.stdin);
@@ -67,7 +67,7 @@ async fn what_is_written_reaches_the_command_and_its_end_too(image: Image) {
 }
 
 #[tokio::test]
-async fn a_repeated_call_with_its_offset_does_no_harm() {
+async fn repeated_write_with_an_offset_is_idempotent() {
     let Some((_server, session)) = resident(Image::Busybox, &[]).await else { return };
     let task = session.start_as(open(&session, "cat")).await;
     assert_eq!(write(&session, &task, Some(0), "abc", false).await, taken(3, 3, false));
@@ -82,7 +82,7 @@ async fn a_repeated_call_with_its_offset_does_no_harm() {
 }
 
 #[tokio::test]
-async fn a_mebibyte_arrives_whole_and_what_nobody_reads_is_taken_in_part() {
+async fn unread_input_is_taken_only_in_part() {
     let Some((_server, session)) = resident(Image::Busybox, &[]).await else { return };
     let data = Bytes::from(vec![b'x'; 1 << 20]);
     let request =
@@ -116,7 +116,7 @@ async fn a_task_without_input_takes_none() {
     session.stop(&task, Some(0.0)).await;
 }
 
-async fn a_terminal_is_one_and_has_the_size_that_it_is_given(image: Image) {
+async fn terminal_has_the_requested_size(image: Image) {
     let Some((_server, session)) = resident(image, &[]).await else { return };
     let command =
         "test -t 0 && test -t 1 && test -t 2 && echo terminal; stty size; read line; stty size; echo \"got $line\"";
@@ -139,7 +139,7 @@ fn line_full(bytes: i64, accepted: i64) -> WriteInputResponse {
     WriteInputResponse { limited_by: InputLimit::TerminalLine.into(), ..taken(bytes, accepted, false) }
 }
 
-async fn a_terminal_admits_what_its_line_cannot_hold(image: Image) {
+async fn terminal_reports_input_that_exceeds_its_line(image: Image) {
     let Some((_server, session)) = resident(image, &[]).await else { return };
     let terminal = Some(TerminalSize { rows: 24, columns: 80 });
     let on_terminal = |command| StartTaskRequest { terminal, ..session.request(command) };
@@ -166,7 +166,7 @@ async fn a_terminal_admits_what_its_line_cannot_hold(image: Image) {
 }
 
 #[tokio::test]
-async fn the_command_line_stops_at_a_line_too_long() {
+async fn cli_stops_at_an_overlong_terminal_line() {
     let Some((server, session)) = resident(Image::Debian, &[]).await else { return };
     let mut command = Command::new(env!("CARGO_BIN_EXE_errand"));
     command.args(["--server", &server.url(), "run", "--bot", &session.bot, "-i", "-t", "--", "cat >/dev/null"]);
@@ -183,7 +183,7 @@ async fn the_command_line_stops_at_a_line_too_long() {
 }
 
 #[tokio::test]
-async fn streams_that_are_told_apart_stay_apart() {
+async fn separate_streams_stay_separate() {
     let Some((_server, session)) = resident(Image::Busybox, &[]).await else { return };
     let command = "echo out; sleep 0.3; echo err >&2; sleep 0.3; echo again";
     let task = session.run_as(StartTaskRequest { separate_stderr: true, ..session.request(command) }).await;
@@ -196,7 +196,7 @@ async fn streams_that_are_told_apart_stay_apart() {
     assert_eq!(parts, expected.map(|(offset, stream, text)| (offset, stream, text.to_owned())));
 }
 
-async fn limits_niceness_and_a_clean_environment_are_kept(image: Image) {
+async fn limits_niceness_and_clean_environment_are_applied(image: Image) {
     let Some((_server, session)) = resident(image, &[]).await else { return };
     let request = StartTaskRequest {
         limits: Some(ResourceLimits { open_files: Some(64), core_bytes: Some(0), ..Default::default() }),
@@ -212,7 +212,7 @@ async fn limits_niceness_and_a_clean_environment_are_kept(image: Image) {
 }
 
 #[tokio::test]
-async fn output_beyond_its_limit_is_counted_and_said_to_be_missing() {
+async fn output_beyond_its_limit_is_counted_as_missing() {
     let Some((_server, session)) = resident(Image::Busybox, &[]).await else { return };
     let request = StartTaskRequest {
         output_limit_bytes: 65_536,
@@ -263,7 +263,7 @@ async fn output_beyond_its_limit_is_counted_and_said_to_be_missing() {
 }
 
 #[tokio::test]
-async fn the_command_line_shows_what_was_kept_of_both_ends() {
+async fn cli_shows_head_and_tail_of_output() {
     let Some((server, session)) = resident(Image::Debian, &[]).await else { return };
     // The kept beginning ends exactly where a read of the command line ends.
     let request = StartTaskRequest {
@@ -287,7 +287,7 @@ async fn the_command_line_shows_what_was_kept_of_both_ends() {
 }
 
 #[tokio::test]
-async fn a_process_that_waits_for_input_is_a_stall_whatever_it_printed() {
+async fn process_waiting_for_input_is_a_stall() {
     let flags = ["--stall-after", "2s", "--stall-check-interval", "1s"];
     let Some((_server, session)) = resident(Image::Busybox, &flags).await else { return };
     let mut live = session.subscribe(Default::default()).await;
@@ -305,7 +305,7 @@ async fn a_process_that_waits_for_input_is_a_stall_whatever_it_printed() {
 }
 
 #[tokio::test]
-async fn a_command_that_works_in_silence_is_not_stalled() {
+async fn silent_busy_command_is_not_stalled() {
     let flags = ["--stall-after", "2s", "--stall-check-interval", "1s"];
     let Some((_server, session)) = resident(Image::Busybox, &flags).await else { return };
     let command = "printf 'Continue? '; end=$(($(date +%s) + 6)); while [ $(date +%s) -lt $end ]; do :; done";
@@ -314,7 +314,7 @@ async fn a_command_that_works_in_silence_is_not_stalled() {
 }
 
 #[tokio::test]
-async fn a_timeout_that_the_sandbox_keeps_is_a_timeout() {
+async fn timeout_enforced_in_the_sandbox_is_reported() {
     let Some((_server, session)) = resident(Image::Busybox, &[]).await else { return };
     let request = StartTaskRequest { timeout: duration(1.0), ..session.request("sleep 60") };
     let task = session.run_as(request).await;

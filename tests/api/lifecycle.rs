@@ -13,13 +13,13 @@ use crate::{
 };
 
 on_both_images!(
-    a_command_runs_in_the_background_and_its_end_is_announced,
+    background_command_announces_its_end,
     workdir_environment_and_arguments_reach_the_command,
-    what_a_launch_must_survive_it_survives,
-    the_shell_is_bash_where_there_is_one_or_as_asked,
+    awkward_commands_have_their_true_outcome,
+    shell_is_bash_if_present_or_as_requested,
 );
 
-async fn a_command_runs_in_the_background_and_its_end_is_announced(image: Image) {
+async fn background_command_announces_its_end(image: Image) {
     let Some(server) = Server::on(image, &[]).await else { return };
     let session = server.session("bot", "session");
     let request =
@@ -71,7 +71,7 @@ async fn workdir_environment_and_arguments_reach_the_command(image: Image) {
 }
 
 /// The bridge has its own suite for these. Here they run through the API.
-async fn what_a_launch_must_survive_it_survives(image: Image) {
+async fn awkward_commands_have_their_true_outcome(image: Image) {
     let Some(server) = Server::on(image, &[]).await else { return };
     let session = server.session("bot", "session");
     let long = format!(": '{}'; echo long", "x".repeat((1 << 20) - 15));
@@ -104,7 +104,7 @@ async fn what_a_launch_must_survive_it_survives(image: Image) {
     }
 }
 
-async fn the_shell_is_bash_where_there_is_one_or_as_asked(image: Image) {
+async fn shell_is_bash_if_present_or_as_requested(image: Image) {
     let Some(server) = Server::on(image, &[]).await else { return };
     let session = server.session("bot", "session");
     let is_bash = if server.ground.has_bash(image) { "yes\n" } else { "no\n" };
@@ -116,7 +116,7 @@ async fn the_shell_is_bash_where_there_is_one_or_as_asked(image: Image) {
 }
 
 #[tokio::test]
-async fn tasks_are_listed_newest_first_by_session_status_and_label_in_pages() {
+async fn tasks_are_filtered_and_paged_newest_first() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let (one, two) = (server.session("bot", "one"), server.session("bot", "two"));
     let mut ids = Vec::new();
@@ -159,7 +159,7 @@ async fn tasks_are_listed_newest_first_by_session_status_and_label_in_pages() {
 }
 
 #[tokio::test]
-async fn a_summary_tells_of_unfinished_tasks_and_cannot_be_forged() {
+async fn summary_of_unfinished_tasks_cannot_be_forged() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let session = server.session("bot", "session");
     let summarize = async || {
@@ -179,7 +179,7 @@ async fn a_summary_tells_of_unfinished_tasks_and_cannot_be_forged() {
 }
 
 #[tokio::test]
-async fn an_unknown_task_is_not_found_by_every_call_that_names_one() {
+async fn every_call_reports_an_unknown_task() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let session = server.session("bot", "session");
     let task_id = errand_task::TaskId::new().to_string();

@@ -30,7 +30,7 @@ fn exhausted(status: &Status, subject: &str) {
 }
 
 #[tokio::test]
-async fn requests_beyond_a_tenants_rate_are_refused() {
+async fn requests_beyond_the_tenant_rate_are_refused() {
     let tokens = |_: &Server| {
         let limit = "[tenants.greedy]\nmax_requests_per_second = 5\n";
         entry("greedy", "greedy", "") + &entry("quiet", "quiet", "") + limit
@@ -50,7 +50,7 @@ async fn requests_beyond_a_tenants_rate_are_refused() {
 }
 
 #[tokio::test]
-async fn calls_and_subscriptions_have_places_that_become_free() {
+async fn ended_calls_and_subscriptions_free_their_permits() {
     let flags = ["--max-calls-per-tenant", "6", "--max-subscriptions-per-bot", "2"];
     let Some(server) = Server::on(Image::Busybox, &flags).await else { return };
     let (one, two) = (server.session("one", "session"), server.session("two", "session"));
@@ -152,7 +152,7 @@ async fn metadata_beyond_its_limit_is_refused() {
 }
 
 #[tokio::test]
-async fn uploads_nobody_takes_leave_room_on_the_connection() {
+async fn stuck_uploads_leave_room_on_the_connection() {
     let Some(server) = Server::on(Image::Debian, &[]).await else { return };
     let session = server.session("bot", "session");
     session.ensure(None).await.unwrap();
@@ -191,7 +191,7 @@ async fn uploads_nobody_takes_leave_room_on_the_connection() {
 }
 
 #[tokio::test]
-async fn many_sandboxes_of_one_tenant_leave_room_to_others() {
+async fn sandboxes_of_one_tenant_leave_room_for_others() {
     let tokens = |_: &Server| entry("greedy", "greedy", "") + &entry("quiet", "quiet", "");
     let Some(server) = server_with(tokens).await else { return };
     let quiet = server.session_with("quiet", "quiet", "session");

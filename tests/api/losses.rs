@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-on_both_images!(each_loss_while_no_server_ran_has_its_own_reason);
+on_both_images!(each_loss_without_a_server_has_its_reason);
 
 /// A command that leaves a mark each time it runs, and the container that it runs in.
 async fn begun(server: &Server, bot: &str) -> (Session, Task, String) {
@@ -36,7 +36,7 @@ async fn check(session: &Session, task: &Task, reason: &str) {
     assert_eq!(session.get(&task).await, task);
 }
 
-async fn each_loss_while_no_server_ran_has_its_own_reason(image: Image) {
+async fn each_loss_without_a_server_has_its_reason(image: Image) {
     let Some(mut server) = Server::on(image, &[]).await else { return };
     let restarted = begun(&server, "restarted").await;
     let removed = begun(&server, "removed").await;
@@ -76,7 +76,7 @@ async fn each_loss_while_no_server_ran_has_its_own_reason(image: Image) {
 }
 
 #[tokio::test]
-async fn each_loss_under_a_running_server_has_its_own_reason() {
+async fn each_loss_while_running_has_its_reason() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let restarted = begun(&server, "restarted").await;
     let removed = begun(&server, "removed").await;
@@ -90,7 +90,7 @@ async fn each_loss_under_a_running_server_has_its_own_reason() {
 }
 
 #[tokio::test]
-async fn a_command_that_ended_before_its_sandbox_was_restarted_keeps_its_exit_code() {
+async fn restarted_sandbox_keeps_an_earlier_exit_code() {
     let Some(mut server) = Server::on(Image::Debian, &[]).await else { return };
     let session = server.session("bot", "session");
     let task = session.running("until [ -e /workspace/go ]; do sleep 0.1; done; exit 8").await;

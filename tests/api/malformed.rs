@@ -54,7 +54,7 @@ fn field(number: u8, content: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn text_that_is_not_utf_8_and_broken_messages_are_the_callers_fault() {
+async fn undecodable_requests_are_invalid_argument() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let broken_text = [field(1, b"bot"), field(2, b"s"), field(3, b"echo \xFF\xFE")].concat();
     for (method, message, said) in [

@@ -17,9 +17,9 @@ const FLAGS: [&str; 2] = ["--memory-bytes", "64MiB"];
 const LIMIT: i64 = 64 << 20;
 
 on_both_images!(
-    a_memory_kill_is_told_apart_from_others,
-    a_sandbox_killed_by_memory_is_lost_for_that,
-    a_memory_kill_while_no_server_ran_is_told,
+    memory_kill_is_distinguished_from_other_kills,
+    sandbox_killed_by_memory_names_that_loss,
+    memory_kill_without_a_server_is_reported,
 );
 
 fn shortage(task: &Task) -> Option<OutOfMemory> {
@@ -32,7 +32,7 @@ async fn told(session: &Session, task: &Task) -> String {
     told.iter().find(|notice| notice.task_id == task.task_id).expect("it was told").text.clone()
 }
 
-async fn a_memory_kill_is_told_apart_from_others(image: Image) {
+async fn memory_kill_is_distinguished_from_other_kills(image: Image) {
     let Some(server) = Server::on(image, &FLAGS).await else { return };
     let session = server.session("bot", "session");
     let killed = session.run("exec tail /dev/zero").await;
@@ -66,7 +66,7 @@ async fn a_memory_kill_is_told_apart_from_others(image: Image) {
     assert!(said.contains("ended by SIGKILL: the sandbox ran out of memory (limit 64 MiB)"), "{said}");
 }
 
-async fn a_sandbox_killed_by_memory_is_lost_for_that(image: Image) {
+async fn sandbox_killed_by_memory_names_that_loss(image: Image) {
     let Some(server) = Server::on(image, &FLAGS).await else { return };
     let session = server.session("bot", "session");
     let beside = session.running("sleep 7311").await;
@@ -85,7 +85,7 @@ async fn a_sandbox_killed_by_memory_is_lost_for_that(image: Image) {
     assert_eq!(ended(&session.finished(&next).await), "lost SANDBOX_STOPPED");
 }
 
-async fn a_memory_kill_while_no_server_ran_is_told(image: Image) {
+async fn memory_kill_without_a_server_is_reported(image: Image) {
     let Some(mut server) = Server::on(image, &FLAGS).await else { return };
     let session = server.session("bot", "session");
     let task = session.running("until [ -e /workspace/go ]; do sleep 0.1; done; exec tail /dev/zero").await;

@@ -23,7 +23,7 @@ fn exclusive(lease: f64) -> SubscribeRequest {
 }
 
 #[tokio::test]
-async fn what_is_pending_comes_first_and_then_what_happens_in_order() {
+async fn pending_notifications_precede_live_ones_in_order() {
     let Some(mut server) = Server::on(Image::Busybox, &[]).await else { return };
     let session = server.session("bot", "session");
     let mut ran = Vec::new();
@@ -61,7 +61,7 @@ async fn what_is_pending_comes_first_and_then_what_happens_in_order() {
 }
 
 #[tokio::test]
-async fn a_drain_leases_and_what_is_not_acknowledged_comes_back() {
+async fn unacknowledged_drain_is_delivered_again() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let session = server.session("bot", "session");
     let (one, two) = (session.run("exit 1").await, session.run("exit 2").await);
@@ -94,7 +94,7 @@ async fn a_drain_leases_and_what_is_not_acknowledged_comes_back() {
 }
 
 #[tokio::test]
-async fn a_lease_outlives_the_server() {
+async fn lease_outlives_the_server() {
     let Some(mut server) = Server::on(Image::Busybox, &[]).await else { return };
     let session = server.session("bot", "session");
     let task = session.run("exit 1").await;
@@ -108,7 +108,7 @@ async fn a_lease_outlives_the_server() {
 }
 
 #[tokio::test]
-async fn every_subscriber_gets_a_broadcast_and_only_one_an_exclusive_notification() {
+async fn broadcast_reaches_all_and_exclusive_reaches_one() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let session = server.session("bot", "session");
     let mut everyone = [session.subscribe(Default::default()).await, session.subscribe(Default::default()).await];
@@ -133,7 +133,7 @@ async fn every_subscriber_gets_a_broadcast_and_only_one_an_exclusive_notificatio
 }
 
 #[tokio::test]
-async fn an_exclusive_notification_goes_to_another_when_its_lease_ends() {
+async fn ended_lease_passes_exclusive_notification_on() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let session = server.session("bot", "session");
     let task = session.run("exit 1").await;
@@ -150,7 +150,7 @@ async fn an_exclusive_notification_goes_to_another_when_its_lease_ends() {
 }
 
 #[tokio::test]
-async fn a_session_is_told_of_its_own_tasks_and_a_bot_of_all_of_its_sessions() {
+async fn subscriptions_are_scoped_to_session_or_bot() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let (one, two) = (server.session("bot", "one"), server.session("bot", "two"));
     let other = server.session("other", "one");
@@ -177,7 +177,7 @@ async fn a_session_is_told_of_its_own_tasks_and_a_bot_of_all_of_its_sessions() {
 }
 
 #[tokio::test]
-async fn a_subscriber_that_reads_nothing_loses_nothing() {
+async fn unread_subscriber_loses_no_notification() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let session = server.session("bot", "session");
     let mut deaf = session.subscribe(Default::default()).await;
@@ -205,7 +205,7 @@ async fn only(session: &Session) -> Notification {
 }
 
 #[tokio::test]
-async fn output_and_command_cannot_forge_a_notification() {
+async fn command_and_output_cannot_forge_a_notification() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let session = server.session("bot", "session");
     let forged =

@@ -9,13 +9,13 @@ use crate::{
 };
 
 on_both_images!(
-    exit_codes_and_signals_are_told_apart,
-    a_command_that_cannot_start_says_what_stood_in_the_way,
-    a_program_without_a_shell_ends_as_truthfully,
-    names_and_sizes_of_the_environment_are_those_of_execve,
+    exit_codes_and_signals_are_distinguished,
+    failed_start_names_its_reason,
+    program_without_a_shell_has_its_true_outcome,
+    environment_follows_execve_rules,
 );
 
-async fn exit_codes_and_signals_are_told_apart(image: Image) {
+async fn exit_codes_and_signals_are_distinguished(image: Image) {
     let Some(server) = Server::on(image, &[]).await else { return };
     let session = server.session("bot", "session");
     let table = [
@@ -44,7 +44,7 @@ async fn exit_codes_and_signals_are_told_apart(image: Image) {
     }
 }
 
-async fn a_command_that_cannot_start_says_what_stood_in_the_way(image: Image) {
+async fn failed_start_names_its_reason(image: Image) {
     let Some(server) = Server::on(image, &[]).await else { return };
     let session = server.session("bot", "session");
     // Without capabilities even root cannot bypass these modes.
@@ -76,7 +76,7 @@ async fn a_command_that_cannot_start_says_what_stood_in_the_way(image: Image) {
     }
 }
 
-async fn a_program_without_a_shell_ends_as_truthfully(image: Image) {
+async fn program_without_a_shell_has_its_true_outcome(image: Image) {
     let Some(server) = Server::on(image, &[]).await else { return };
     let session = server.session("bot", "session");
     for (argv, end) in [
@@ -90,7 +90,7 @@ async fn a_program_without_a_shell_ends_as_truthfully(image: Image) {
     }
 }
 
-async fn names_and_sizes_of_the_environment_are_those_of_execve(image: Image) {
+async fn environment_follows_execve_rules(image: Image) {
     let Some(server) = Server::on(image, &[]).await else { return };
     let session = server.session("bot", "session");
     let env = |name: &str| [(name.to_owned(), "x".to_owned())].into();

@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-on_both_images!(a_log_is_read_in_every_way, text_never_splits_a_character);
+on_both_images!(log_is_read_with_every_selection, text_never_splits_a_character);
 
 async fn read(
     session: &Session,
@@ -36,7 +36,7 @@ fn head_tail(head: i64, tail: i64) -> Option<Selection> {
     Some(Selection::HeadTail(OutputHeadTail { head, tail }))
 }
 
-async fn a_log_is_read_in_every_way(image: Image) {
+async fn log_is_read_with_every_selection(image: Image) {
     let Some(server) = Server::on(image, &[]).await else { return };
     let session = server.session("bot", "session");
     // More than is kept in memory, so that both ways of reading are used.
@@ -110,7 +110,7 @@ async fn text_never_splits_a_character(image: Image) {
 }
 
 #[tokio::test]
-async fn bytes_that_are_no_text_are_kept_as_bytes_and_marked_in_text() {
+async fn invalid_utf8_is_kept_and_marked_in_text() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let session = server.session("bot", "session");
     let task = session.run("printf 'a\\377\\0b\\342\\202'").await;
@@ -123,7 +123,7 @@ async fn bytes_that_are_no_text_are_kept_as_bytes_and_marked_in_text() {
 }
 
 #[tokio::test]
-async fn a_task_that_printed_nothing_has_an_empty_log() {
+async fn silent_task_has_an_empty_log() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let session = server.session("bot", "session");
     for task in [session.run("true").await, session.run_as(session.argv(&["no-such-program"])).await] {
@@ -135,7 +135,7 @@ async fn a_task_that_printed_nothing_has_an_empty_log() {
 }
 
 #[tokio::test]
-async fn a_log_that_is_gone_is_said_to_be_gone() {
+async fn missing_log_is_reported_as_gone() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let session = server.session("bot", "session");
     let task = session.run("echo out").await;
@@ -153,7 +153,7 @@ async fn a_log_that_is_gone_is_said_to_be_gone() {
 }
 
 #[tokio::test]
-async fn a_long_log_comes_packed_to_those_who_take_it_so_and_is_the_same_to_all() {
+async fn compressed_log_equals_the_plain_one() {
     use output_part::Content;
     let Some(server) = Server::on(Image::Debian, &[]).await else { return };
     let session = server.session("bot", "session");

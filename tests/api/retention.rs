@@ -38,7 +38,7 @@ async fn gone(session: &Session, name: &str) {
 }
 
 #[tokio::test]
-async fn directories_in_a_stopped_sandbox_go_when_it_runs_again() {
+async fn old_directories_go_when_sandbox_starts_again() {
     let Some(mut server) = Server::on(Image::Busybox, &["--retention", "1ms", "--task-root", ROOT]).await else {
         return;
     };
@@ -55,7 +55,7 @@ async fn directories_in_a_stopped_sandbox_go_when_it_runs_again() {
 }
 
 #[tokio::test]
-async fn directories_that_no_record_names_are_removed() {
+async fn directories_without_a_record_are_removed() {
     let Some(mut server) = Server::on(Image::Busybox, &["--task-root", ROOT]).await else { return };
     let session = server.session("bot", "session");
     let known = session.run("echo words").await;
@@ -78,7 +78,7 @@ async fn directories_that_no_record_names_are_removed() {
 }
 
 #[tokio::test]
-async fn a_clock_that_leapt_makes_nothing_old() {
+async fn clock_leap_makes_nothing_old() {
     let Some(mut server) = Server::on(Image::Busybox, &["--task-root", ROOT]).await else { return };
     let session = server.session("bot", "session");
     let task = session.run("exit 3").await;

@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-on_both_images!(a_command_is_shown_from_its_acceptance_to_its_end);
+on_both_images!(run_streams_from_acceptance_to_end);
 
 async fn run(session: &Session, request: RunTaskRequest) -> (Task, Streaming<RunTaskResponse>) {
     let mut stream = session.tasks().run_task(request).await.unwrap().into_inner();
@@ -29,7 +29,7 @@ async fn next(stream: &mut Streaming<RunTaskResponse>) -> Option<Event> {
     soon("more of a stream comes", stream.message()).await.unwrap().map(|response| response.event.unwrap())
 }
 
-async fn a_command_is_shown_from_its_acceptance_to_its_end(image: Image) {
+async fn run_streams_from_acceptance_to_end(image: Image) {
     let Some(server) = Server::on(image, &[]).await else { return };
     let session = server.session("bot", "session");
     let request = RunTaskRequest {
@@ -60,7 +60,7 @@ async fn a_command_is_shown_from_its_acceptance_to_its_end(image: Image) {
 }
 
 #[tokio::test]
-async fn a_command_that_takes_too_long_moves_to_the_background() {
+async fn slow_command_moves_to_the_background() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let session = server.session("bot", "session");
     session.ensure(None).await.unwrap();
@@ -94,7 +94,7 @@ async fn a_command_that_takes_too_long_moves_to_the_background() {
 }
 
 #[tokio::test]
-async fn a_command_that_never_pauses_moves_to_the_background_as_well() {
+async fn noisy_command_moves_to_the_background() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let session = server.session("bot", "session");
     session.ensure(None).await.unwrap();
@@ -112,7 +112,7 @@ async fn a_command_that_never_pauses_moves_to_the_background_as_well() {
 }
 
 #[tokio::test]
-async fn a_task_runs_on_when_its_client_goes() {
+async fn task_continues_when_its_client_disconnects() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let session = server.session("bot", "session");
     for on_disconnect in [DisconnectAction::Unspecified, DisconnectAction::Continue] {
@@ -133,7 +133,7 @@ async fn a_task_runs_on_when_its_client_goes() {
 }
 
 #[tokio::test]
-async fn a_task_is_stopped_when_its_client_goes_where_that_was_asked() {
+async fn task_stops_on_disconnect_if_requested() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let session = server.session("bot", "session");
     let request = RunTaskRequest {
@@ -171,7 +171,7 @@ async fn a_task_is_stopped_when_its_client_goes_where_that_was_asked() {
 }
 
 #[tokio::test]
-async fn a_finish_that_was_shown_is_not_told_again_where_that_was_asked() {
+async fn acknowledged_run_sends_no_completion() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let session = server.session("bot", "session");
     let request = RunTaskRequest { start: Some(session.request("exit 1")), acknowledge: true, ..Default::default() };

@@ -27,7 +27,7 @@ async fn again(server: &mut Server, runtime: &str) {
 }
 
 #[tokio::test]
-async fn sandboxes_of_another_runtime_are_told_of_and_not_touched() {
+async fn sandboxes_of_another_runtime_are_left_alone() {
     let Some(mut server) = on_docker().await else { return };
     assert_eq!(server.runtime, "docker");
     server.session("bot", "session").run("echo kept > /workspace/file").await;
@@ -57,7 +57,7 @@ async fn sandboxes_of_another_runtime_are_told_of_and_not_touched() {
 }
 
 #[tokio::test]
-async fn tasks_in_sandboxes_of_another_runtime_are_never_judged_by_this_one() {
+async fn tasks_of_another_runtime_get_no_verdict() {
     let Some(mut server) = on_docker().await else { return };
     let task = server.session("bot", "session").running("sleep 1000").await;
     server.kill();
@@ -84,7 +84,7 @@ async fn tasks_in_sandboxes_of_another_runtime_are_never_judged_by_this_one() {
 }
 
 #[tokio::test]
-async fn without_an_engine_the_server_makes_sandboxes_itself() {
+async fn server_without_an_engine_makes_embedded_sandboxes() {
     let Some(mut server) = on_docker().await else { return };
     server.set("--docker-host", NOWHERE);
     server.set("--image", "host");

@@ -100,7 +100,7 @@ async fn a_writable_root_is_writable_where_asked() {
 }
 
 #[tokio::test]
-async fn a_sandbox_is_made_once_however_many_ask() {
+async fn concurrent_requests_make_one_sandbox() {
     let Some(mut server) = Server::on(Image::Busybox, &[]).await else { return };
     let session = server.session("bot", "session");
     let all = join_all((0..20).map(|number| {
@@ -126,7 +126,7 @@ async fn a_sandbox_is_made_once_however_many_ask() {
 }
 
 #[tokio::test]
-async fn a_sandbox_is_not_changed_by_asking_for_another() {
+async fn conflicting_request_does_not_change_a_sandbox() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let session = server.session("bot", "session");
     let sandbox = session.ensure(None).await.unwrap();
@@ -140,7 +140,7 @@ async fn a_sandbox_is_not_changed_by_asking_for_another() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_made_is_refused_with_the_reason_and_leaves_nothing() {
+async fn failed_sandbox_gives_reason_and_leaves_nothing() {
     let networks = ["--allow-networks", "none, no-such-*"];
     let Some(server) = Server::on(Image::Busybox, &networks).await else { return };
     let session = server.session("bot", "session");
@@ -162,7 +162,7 @@ async fn what_cannot_be_made_is_refused_with_the_reason_and_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_sandbox_beyond_the_maxima_is_refused() {
+async fn sandbox_beyond_the_maxima_is_refused() {
     let flags = ["--max-cpus", "4", "--allow-images", "acme/*"];
     let Some(server) = Server::on(Image::Busybox, &flags).await else { return };
     let session = server.session("bot", "session");
@@ -199,7 +199,7 @@ async fn a_sandbox_beyond_the_maxima_is_refused() {
 }
 
 #[tokio::test]
-async fn a_tenant_has_so_many_sandboxes_and_no_more() {
+async fn sandboxes_of_a_tenant_are_capped() {
     let Some(server) = Server::on(Image::Busybox, &["--max-sandboxes-per-tenant", "2"]).await else { return };
     let sessions: Vec<_> = (0..6).map(|number| server.session(&format!("bot-{number}"), "session")).collect();
     let made = join_all(sessions.iter().map(|session| session.ensure(None))).await;
@@ -221,7 +221,7 @@ async fn a_tenant_has_so_many_sandboxes_and_no_more() {
 }
 
 #[tokio::test]
-async fn a_slow_create_holds_other_callers_a_bounded_time() {
+async fn waiting_for_a_slow_create_is_bounded() {
     let Some(mut server) = Server::prepare(Image::Busybox).await else { return };
     let Some(_) = server.ground.docker() else { return };
     let proxy = Proxy::open();
@@ -239,7 +239,7 @@ async fn a_slow_create_holds_other_callers_a_bounded_time() {
 }
 
 #[tokio::test]
-async fn a_running_container_is_adopted_by_name_or_id_and_never_removed() {
+async fn adopted_container_is_never_removed() {
     let Some(mut server) = Server::on(Image::Debian, &[]).await else { return };
     let Some(docker) = server.ground.docker() else { return };
     let (by_name, by_id) = (server.session("by-name", "session"), server.session("by-id", "session"));
@@ -271,7 +271,7 @@ async fn a_running_container_is_adopted_by_name_or_id_and_never_removed() {
 }
 
 #[tokio::test]
-async fn what_is_no_running_container_of_nobody_is_not_adopted() {
+async fn only_running_unowned_containers_are_adopted() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let Some(docker) = server.ground.docker() else { return };
     let (session, other) = (server.session("bot", "session"), server.session("other", "session"));
@@ -295,7 +295,7 @@ async fn what_is_no_running_container_of_nobody_is_not_adopted() {
 }
 
 #[tokio::test]
-async fn an_adopted_container_that_stopped_is_not_started_and_that_is_said() {
+async fn stopped_adopted_container_is_not_started() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let Some(docker) = server.ground.docker() else { return };
     let session = server.session("bot", "session");
@@ -309,7 +309,7 @@ async fn an_adopted_container_that_stopped_is_not_started_and_that_is_said() {
 }
 
 #[tokio::test]
-async fn stopping_or_deleting_a_sandbox_stops_its_tasks_first() {
+async fn sandbox_stop_and_delete_stop_tasks_first() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let (session, other) = (server.session("bot", "session"), server.session("other", "session"));
     let bystander = other.running("sleep 300").await;
@@ -339,7 +339,7 @@ async fn stopping_or_deleting_a_sandbox_stops_its_tasks_first() {
 }
 
 #[tokio::test]
-async fn a_sandbox_that_vanished_is_made_anew_for_the_next_task() {
+async fn vanished_sandbox_is_recreated_for_next_task() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let session = server.session("bot", "session");
     let first = session.ensure(None).await.unwrap();

@@ -40,7 +40,7 @@ async fn health_and_reflection_answer_for_every_service() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_database_is_refused_and_left_alone() {
+async fn foreign_database_file_is_refused_and_unchanged() {
     let Some(server) = Server::prepare(Image::Busybox).await else { return };
     std::fs::create_dir_all(server.database().parent().unwrap()).unwrap();
     let content = "these are somebody's notes, and no database\n".repeat(100);
@@ -63,7 +63,7 @@ async fn a_data_directory_has_one_server() {
 }
 
 #[tokio::test]
-async fn all_bad_settings_are_said_at_once() {
+async fn all_bad_settings_are_reported_at_once() {
     let Some(server) = Server::prepare(Image::Busybox).await else { return };
     let config = server.file("errand.toml", "colour = \"red\"\nstall_after = \"soon\"\n");
     let ended = server
@@ -83,14 +83,14 @@ async fn all_bad_settings_are_said_at_once() {
 }
 
 #[tokio::test]
-async fn without_tokens_nobody_but_this_machine_is_listened_to() {
+async fn without_tokens_server_listens_on_loopback_only() {
     let Some(server) = Server::prepare(Image::Busybox).await else { return };
     let ended = server.fails(&["--listen", "0.0.0.0:0"]).await;
     assert_ne!(ended.status.code(), Some(0));
 }
 
 #[tokio::test]
-async fn a_server_that_is_told_to_end_leaves_its_commands_running_and_finds_them_again() {
+async fn commands_survive_a_graceful_server_restart() {
     let Some(mut server) = Server::on(Image::Debian, &[]).await else { return };
     let session = server.session("bot", "session");
     let task = session
@@ -125,7 +125,7 @@ async fn a_server_that_is_told_to_end_leaves_its_commands_running_and_finds_them
 }
 
 #[tokio::test]
-async fn a_server_that_was_told_to_stops_its_commands_when_it_ends() {
+async fn server_stops_commands_at_exit_if_configured() {
     let Some(mut server) = Server::on(Image::Busybox, &["--stop-tasks-on-exit"]).await else { return };
     let session = server.session("bot", "session");
     let polite = session.running("sleep 7400").await;
@@ -144,7 +144,7 @@ async fn a_server_that_was_told_to_stops_its_commands_when_it_ends() {
 }
 
 #[tokio::test]
-async fn a_server_starts_without_an_engine_and_says_what_is_wrong() {
+async fn server_starts_without_engine_and_reports_it() {
     let Some(mut server) = Server::prepare(Image::Busybox).await else { return };
     let Some(_) = server.ground.docker() else { return };
     let proxy = crate::support::proxy::Proxy::open();

@@ -77,7 +77,7 @@ async fn large_commands_are_listed_and_stopped_whole() {
 }
 
 #[tokio::test]
-async fn an_oversized_stored_notice_blocks_nobody() {
+async fn oversized_stored_notification_blocks_no_delivery() {
     let Some(mut server) = Server::on(Image::Busybox, &[]).await else { return };
     let session = server.session("bot", "session");
     let (huge, next) = (session.run("exit 1").await, session.run("exit 2").await);
@@ -113,7 +113,7 @@ async fn an_oversized_stored_notice_blocks_nobody() {
 }
 
 #[tokio::test]
-async fn bytes_that_are_no_text_are_read_in_bounded_answers() {
+async fn binary_output_is_read_in_bounded_answers() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let session = server.session("bot", "session");
     let task = session.run("head -c 2097152 /dev/zero | tr '\\0' '\\377'").await;

@@ -10,7 +10,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn one_spoiled_record_spoils_itself_alone() {
+async fn undecodable_record_affects_only_itself() {
     let Some(mut server) = Server::on(Image::Busybox, &[]).await else { return };
     let (session, other) = (server.session("bot", "session"), server.session("other", "session"));
     let sound = session.run("exit 3").await;

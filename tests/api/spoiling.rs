@@ -51,7 +51,7 @@ async fn is_harmless(session: &Session, what: &str, task: &str) {
 }
 
 #[tokio::test]
-async fn spoilt_task_files_block_no_call() {
+async fn corrupt_task_files_block_no_call() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let session = server.session("bot", "session");
     for (what, impostor) in IMPOSTORS {
@@ -63,7 +63,7 @@ async fn spoilt_task_files_block_no_call() {
 }
 
 #[tokio::test]
-async fn spoilt_task_files_block_no_restart() {
+async fn corrupt_task_files_block_no_restart() {
     let Some(mut server) = Server::on(Image::Busybox, &[]).await else { return };
     for (what, impostor) in IMPOSTORS {
         let session = server.session(&format!("bot-{}", &what[..2]), "session");
@@ -81,7 +81,7 @@ async fn spoilt_task_files_block_no_restart() {
 }
 
 #[tokio::test]
-async fn spoilt_files_of_the_bridge_block_no_launch() {
+async fn corrupt_bridge_files_block_no_launch() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let session = server.session("bot", "session");
     session.run("true").await;

@@ -14,7 +14,7 @@ use crate::{
 
 const FLAGS: [&str; 4] = ["--stall-after", "2s", "--stall-check-interval", "1s"];
 
-on_both_images!(a_prompt_in_silence_is_a_stall_and_never_replaces_the_end);
+on_both_images!(stall_notice_never_replaces_the_completion);
 
 async fn kinds(session: &Session) -> Vec<&'static str> {
     session.told().await.iter().map(|notification| kind(notification.kind())).collect()
@@ -30,7 +30,7 @@ async fn pass(session: &Session, name: &str) {
     session.exec(&format!("echo go >/workspace/{name}")).await;
 }
 
-async fn a_prompt_in_silence_is_a_stall_and_never_replaces_the_end(image: Image) {
+async fn stall_notice_never_replaces_the_completion(image: Image) {
     let Some(server) = Server::on(image, &FLAGS).await else { return };
     let session = server.session("bot", "session");
     let mut live = session.subscribe(Default::default()).await;
@@ -59,7 +59,7 @@ async fn a_prompt_in_silence_is_a_stall_and_never_replaces_the_end(image: Image)
 }
 
 #[tokio::test]
-async fn a_stalled_command_that_is_stopped_is_announced_as_stopped() {
+async fn stopped_stalled_command_is_announced_as_stopped() {
     let Some(server) = Server::on(Image::Busybox, &FLAGS).await else { return };
     let session = server.session("bot", "session");
     let task = session.start("printf 'Continue? '; sleep 300").await;
@@ -70,7 +70,7 @@ async fn a_stalled_command_that_is_stopped_is_announced_as_stopped() {
 }
 
 #[tokio::test]
-async fn a_command_stalls_again_at_its_next_prompt() {
+async fn command_stalls_again_at_its_next_prompt() {
     let Some(server) = Server::on(Image::Busybox, &FLAGS).await else { return };
     let session = server.session("bot", "session");
     let command = format!("printf 'user> '; {}; printf 'Password: '; {}", gate("1"), gate("2"));
@@ -90,7 +90,7 @@ async fn a_command_stalls_again_at_its_next_prompt() {
 }
 
 #[tokio::test]
-async fn silence_and_prompts_that_were_answered_are_no_stalls() {
+async fn silence_and_answered_prompts_are_no_stalls() {
     let Some(server) = Server::on(Image::Busybox, &FLAGS).await else { return };
     let session = server.session("bot", "session");
     let mut tasks = Vec::new();
@@ -111,7 +111,7 @@ async fn silence_and_prompts_that_were_answered_are_no_stalls() {
 }
 
 #[tokio::test]
-async fn an_event_loop_on_a_terminal_is_a_stall() {
+async fn terminal_event_loop_is_a_stall() {
     let Some(server) = Server::on(Image::Debian, &FLAGS).await else { return };
     let session = server.session("bot", "session");
     if session.ensure(None).await.unwrap().bridge != "resident" {

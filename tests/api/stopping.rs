@@ -15,16 +15,16 @@ use crate::{
 };
 
 on_both_images!(
-    the_whole_tree_is_gone_when_a_stop_returns,
-    a_command_that_heeds_sigterm_is_not_killed,
-    what_an_obedient_command_leaves_behind_is_killed_as_well,
-    a_command_that_ignores_sigterm_is_killed_after_the_grace,
+    stop_returns_after_the_whole_tree_ended,
+    command_that_obeys_sigterm_is_not_killed,
+    processes_left_after_sigterm_are_killed,
+    ignored_sigterm_leads_to_kill_after_grace,
     a_stopped_process_handles_sigterm_at_once,
     a_stopped_process_handles_its_timeout,
     a_command_gets_one_sigterm_in_its_grace,
 );
 
-async fn the_whole_tree_is_gone_when_a_stop_returns(image: Image) {
+async fn stop_returns_after_the_whole_tree_ended(image: Image) {
     let Some(server) = Server::on(image, &[]).await else { return };
     let session = server.session("bot", "session");
     let bystander = session.running("sleep 7000").await;
@@ -63,7 +63,7 @@ async fn the_whole_tree_is_gone_when_a_stop_returns(image: Image) {
     session.stop(&bystander, Some(0.0)).await;
 }
 
-async fn a_command_that_heeds_sigterm_is_not_killed(image: Image) {
+async fn command_that_obeys_sigterm_is_not_killed(image: Image) {
     let Some(server) = Server::on(image, &[]).await else { return };
     let session = server.session("bot", "session");
     let task = session.start("trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.1; done").await;
@@ -86,7 +86,7 @@ async fn a_command_that_heeds_sigterm_is_not_killed(image: Image) {
     assert!(output.starts_with("ready\n") && output.ends_with("bye\n"), "{output}");
 }
 
-async fn what_an_obedient_command_leaves_behind_is_killed_as_well(image: Image) {
+async fn processes_left_after_sigterm_are_killed(image: Image) {
     let Some(server) = Server::on(image, &[]).await else { return };
     let session = server.session("bot", "session");
     let task = session
@@ -98,7 +98,7 @@ async fn what_an_obedient_command_leaves_behind_is_killed_as_well(image: Image) 
     assert!(ended(&stopped).starts_with("stopped request"), "{stopped:?}");
 }
 
-async fn a_command_that_ignores_sigterm_is_killed_after_the_grace(image: Image) {
+async fn ignored_sigterm_leads_to_kill_after_grace(image: Image) {
     let Some(server) = Server::on(image, &[]).await else { return };
     let session = server.session("bot", "session");
     let deaf = "trap '' TERM; echo ready; while :; do sleep 0.1; done";
@@ -116,7 +116,7 @@ async fn a_command_that_ignores_sigterm_is_killed_after_the_grace(image: Image) 
 }
 
 #[tokio::test]
-async fn a_second_stop_shortens_the_grace_of_the_first() {
+async fn second_stop_shortens_the_grace() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let session = server.session("bot", "session");
     let task = session.start("trap '' TERM; echo ready; while :; do sleep 0.1; done").await;
@@ -135,7 +135,7 @@ async fn a_second_stop_shortens_the_grace_of_the_first() {
 }
 
 #[tokio::test]
-async fn stopping_a_finished_task_returns_it_as_it_is() {
+async fn stopping_a_finished_task_changes_nothing() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let session = server.session("bot", "session");
     for command in ["exit 3", "kill -9 $$"] {
@@ -149,7 +149,7 @@ async fn stopping_a_finished_task_returns_it_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_task_that_waits_for_its_launch_is_stopped_without_one() {
+async fn stopped_queued_task_never_launches() {
     let Some(server) = Server::on(Image::Busybox, &["--launch-concurrency", "1"]).await else { return };
     let session = server.session("bot", "session");
     session.run("true").await;
@@ -169,7 +169,7 @@ async fn a_task_that_waits_for_its_launch_is_stopped_without_one() {
 }
 
 #[tokio::test]
-async fn a_session_is_stopped_whole_and_no_other() {
+async fn stopping_a_session_stops_only_its_tasks() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let (ours, theirs) = (server.session("bot", "ours"), server.session("bot", "theirs"));
     let mut tasks = Vec::new();

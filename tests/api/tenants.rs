@@ -37,7 +37,7 @@ pub async fn server_with(tokens: impl FnOnce(&Server) -> String) -> Option<Serve
 }
 
 #[tokio::test]
-async fn without_a_known_token_nothing_is_answered() {
+async fn calls_without_a_known_token_are_refused() {
     let Some(server) = server().await else { return };
     for session in [server.session("a", "session"), server.session_with("wrong", "a", "session")] {
         let (mut tasks, mut notifications, mut sandboxes) =
@@ -110,7 +110,7 @@ async fn codes(session: &Session, task: &Task) -> Vec<(&'static str, Code)> {
 }
 
 #[tokio::test]
-async fn a_running_task_is_unknown_to_other_tenants_and_bots_and_runs_on() {
+async fn other_tenants_and_bots_cannot_touch_a_task() {
     let Some(server) = server().await else { return };
     let red_a = server.session_with("red-a", "a1", "session");
     let red_b = server.session_with("red-all", "b1", "session");
@@ -131,7 +131,7 @@ async fn a_running_task_is_unknown_to_other_tenants_and_bots_and_runs_on() {
 }
 
 #[tokio::test]
-async fn tenants_and_bots_see_nothing_of_each_other() {
+async fn tenants_and_bots_are_isolated() {
     let Some(server) = server().await else { return };
     let red_a = server.session_with("red-a", "a1", "session");
     let red_all = server.session_with("red-all", "b1", "session");
@@ -205,7 +205,7 @@ async fn tenants_and_bots_see_nothing_of_each_other() {
 }
 
 #[tokio::test]
-async fn health_and_reflection_ask_for_no_token() {
+async fn health_and_reflection_need_no_token() {
     let Some(server) = server().await else { return };
     assert_eq!(server.health("").await, Some(tonic_health::pb::health_check_response::ServingStatus::Serving));
 }

@@ -13,9 +13,9 @@ use crate::{
     },
 };
 
-on_both_images!(a_command_that_runs_too_long_is_stopped_with_all_it_started);
+on_both_images!(timeout_stops_the_whole_process_tree);
 
-async fn a_command_that_runs_too_long_is_stopped_with_all_it_started(image: Image) {
+async fn timeout_stops_the_whole_process_tree(image: Image) {
     let Some(server) = Server::on(image, &["--stop-grace", "500ms"]).await else { return };
     let session = server.session("bot", "session");
     for command in ["sleep 7101", "trap '' TERM; setsid sleep 7102 & sleep 7103; sleep 7103"] {
@@ -35,7 +35,7 @@ async fn a_command_that_runs_too_long_is_stopped_with_all_it_started(image: Imag
 }
 
 #[tokio::test]
-async fn the_clock_goes_on_while_no_server_runs() {
+async fn timeout_runs_while_the_server_is_down() {
     let Some(mut server) = Server::on(Image::Busybox, &["--stop-grace", "500ms"]).await else { return };
     let session = server.session("bot", "session");
     let request = StartTaskRequest { timeout: duration(4.0), ..session.request("sleep 300") };
@@ -51,7 +51,7 @@ async fn the_clock_goes_on_while_no_server_runs() {
 }
 
 #[tokio::test]
-async fn time_that_ran_out_while_no_server_ran_is_out_at_once() {
+async fn elapsed_timeout_applies_at_server_start() {
     let Some(mut server) = Server::on(Image::Busybox, &["--stop-grace", "500ms"]).await else { return };
     let session = server.session("bot", "session");
     let gate = "until [ -e /workspace/passed ]; do sleep 0.1; done; sleep 300";

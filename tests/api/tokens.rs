@@ -58,7 +58,7 @@ async fn lasting(session: &Session) -> Vec<(&'static str, tokio::task::JoinHandl
 }
 
 #[tokio::test]
-async fn a_revoked_token_ends_with_its_streams() {
+async fn revoked_token_ends_its_streams() {
     let Some(server) = two_tokens().await else { return };
     let (goes, stays) = (server.session_with("goes", "a", "session"), server.session_with("stays", "b", "session"));
     let (ending, lasting) = (lasting(&goes).await, lasting(&stays).await);
@@ -81,7 +81,7 @@ async fn a_revoked_token_ends_with_its_streams() {
 }
 
 #[tokio::test]
-async fn a_bad_tokens_file_changes_nothing() {
+async fn bad_tokens_file_is_ignored() {
     let Some(server) = two_tokens().await else { return };
     let session = server.session_with("goes", "a", "session");
     for text in ["[[tokens]\n", "", "[[tokens]]\ntenant = \"red\"\nsha256 = \"abc\"\n"] {
@@ -101,7 +101,7 @@ async fn a_bad_tokens_file_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_hangup_reads_the_tokens_file_again() {
+async fn sighup_reloads_the_tokens_file() {
     let Some(server) = two_tokens().await else { return };
     let session = server.session_with("new", "a", "session");
     refused(list(&session).await, Code::Unauthenticated);
@@ -113,7 +113,7 @@ async fn a_hangup_reads_the_tokens_file_again() {
 }
 
 #[tokio::test]
-async fn a_swapped_link_counts_as_a_change() {
+async fn replaced_symlink_reloads_the_tokens_file() {
     let mut directory = None;
     let server = server_with(|server| {
         directory = Some(server.directory().to_owned());
@@ -141,7 +141,7 @@ async fn a_swapped_link_counts_as_a_change() {
 }
 
 #[tokio::test]
-async fn changed_rights_apply_without_a_restart() {
+async fn changed_permissions_apply_without_a_restart() {
     let bots = |server: &Server, name: &str| format!("bots = [\"{}\"]", server.bot(name));
     let Some(server) = server_with(|server| entry("red", "token", &bots(server, "a"))).await else { return };
     let (a, b) = (server.session_with("token", "a", "session"), server.session_with("token", "b", "session"));

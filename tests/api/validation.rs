@@ -117,7 +117,7 @@ fn bad_specs() -> Vec<(SandboxSpec, &'static str)> {
 }
 
 #[tokio::test]
-async fn a_command_that_breaks_a_rule_is_refused_with_the_field_and_nothing_is_made() {
+async fn invalid_command_names_field_and_creates_nothing() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let session = server.session("bot", "session");
     for (start, field) in bad_starts(&session) {
@@ -142,7 +142,7 @@ async fn a_command_that_breaks_a_rule_is_refused_with_the_field_and_nothing_is_m
 }
 
 #[tokio::test]
-async fn what_is_just_allowed_is_accepted() {
+async fn values_at_the_limits_are_accepted() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let session = server.session("bot", "session");
     let request = StartTaskRequest {
@@ -163,7 +163,7 @@ async fn what_is_just_allowed_is_accepted() {
 }
 
 #[tokio::test]
-async fn a_question_about_a_task_that_breaks_a_rule_is_refused_with_the_field() {
+async fn invalid_task_query_names_the_field() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let session = server.session("bot", "session");
     let task_id = errand_task::TaskId::new().to_string();
@@ -260,7 +260,7 @@ async fn a_question_about_a_task_that_breaks_a_rule_is_refused_with_the_field() 
 }
 
 #[tokio::test]
-async fn a_request_for_notifications_that_breaks_a_rule_is_refused_with_the_field() {
+async fn invalid_notification_request_names_the_field() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let session = server.session("bot", "session");
     let mut client = session.notifications();
@@ -312,7 +312,7 @@ async fn a_request_for_notifications_that_breaks_a_rule_is_refused_with_the_fiel
 }
 
 #[tokio::test]
-async fn a_request_about_a_sandbox_that_breaks_a_rule_is_refused_with_the_field() {
+async fn invalid_sandbox_request_names_the_field() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let session = server.session("bot", "session");
     let mut client = session.sandboxes();
@@ -338,7 +338,7 @@ async fn a_request_about_a_sandbox_that_breaks_a_rule_is_refused_with_the_field(
 }
 
 #[tokio::test]
-async fn everything_wrong_with_a_request_is_said_at_once() {
+async fn all_mistakes_of_a_request_are_reported() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let session = server.session("bot", "session");
     let request = StartTaskRequest { workdir: "x".to_owned(), timeout: duration(0.0), ..Default::default() };

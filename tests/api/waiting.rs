@@ -21,7 +21,7 @@ fn about(task: &Task) -> WaitTaskRequest {
 }
 
 #[tokio::test]
-async fn a_wait_ends_with_the_task_and_acknowledges_it_where_asked() {
+async fn wait_ends_with_the_task_and_acknowledges() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let session = server.session("bot", "session");
     let task = session.start("sleep 0.3; exit 2").await;
@@ -36,7 +36,7 @@ async fn a_wait_ends_with_the_task_and_acknowledges_it_where_asked() {
 }
 
 #[tokio::test]
-async fn a_wait_gives_up_after_its_own_time_and_the_task_goes_on() {
+async fn wait_timeout_does_not_stop_the_task() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let session = server.session("bot", "session");
     let task = session.running("sleep 300").await;
@@ -52,7 +52,7 @@ async fn a_wait_gives_up_after_its_own_time_and_the_task_goes_on() {
 }
 
 #[tokio::test]
-async fn a_wait_ends_when_a_server_is_ready_and_silent() {
+async fn wait_ends_when_output_becomes_idle() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let session = server.session("bot", "session");
     let task = session.start("for n in 1 2 3 4; do echo starting $n; sleep 0.4; done; echo listening; sleep 300").await;
@@ -70,7 +70,7 @@ async fn a_wait_ends_when_a_server_is_ready_and_silent() {
 }
 
 #[tokio::test]
-async fn a_wait_ends_at_a_stall_where_asked() {
+async fn wait_ends_at_a_stall_if_requested() {
     let flags = ["--stall-after", "1s", "--stall-check-interval", "200ms"];
     let Some(server) = Server::on(Image::Busybox, &flags).await else { return };
     let session = server.session("bot", "session");
@@ -90,7 +90,7 @@ async fn a_wait_ends_at_a_stall_where_asked() {
 }
 
 #[tokio::test]
-async fn many_wait_for_one_task_and_all_are_told() {
+async fn all_waiters_of_a_task_are_answered() {
     let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
     let session = server.session("bot", "session");
     let task = session.start("until [ -e /workspace/go ]; do sleep 0.1; done; exit 6").await;

@@ -70,7 +70,7 @@ impl Place {
     }
 }
 
-pub async fn a_sandbox_is_made_found_stopped_started_and_removed(place: Place) {
+pub async fn sandbox_goes_through_its_whole_life(place: Place) {
     let made = place.make(|_| {}).await;
     let found = place.runtime.inspect(&made.request.name).await.unwrap();
     assert_eq!(found, made.found);
@@ -94,7 +94,7 @@ pub async fn a_sandbox_is_made_found_stopped_started_and_removed(place: Place) {
     assert!(matches!(place.runtime.exec(&found.runtime_id, &argv).await, Err(RuntimeError::NoSuchSandbox { .. })));
 }
 
-pub async fn limits_and_labels_are_those_asked_for(place: Place) {
+pub async fn limits_and_labels_are_as_requested(place: Place) {
     let made = place.make(|_| {}).await;
     let asked = &made.request.spec;
     let has = &made.found.spec;
@@ -137,7 +137,7 @@ pub async fn orphans_are_reaped(place: Place) {
     assert_eq!(place.sh(&made.found, script).await, "0\n");
 }
 
-pub async fn an_image_that_is_not_there_leaves_no_sandbox(place: Place) {
+pub async fn missing_image_leaves_no_sandbox(place: Place) {
     let mut request = place.request();
     request.spec.image = "errand-test/no-such-image:none".to_owned();
     match place.runtime.create(&request).await {
@@ -147,21 +147,21 @@ pub async fn an_image_that_is_not_there_leaves_no_sandbox(place: Place) {
     assert!(matches!(place.runtime.inspect(&request.name).await, Err(RuntimeError::NoSuchSandbox { .. })));
 }
 
-pub async fn a_sandbox_that_cannot_be_started_is_not_left_half_made(place: Place) {
+pub async fn failed_start_leaves_no_sandbox(place: Place) {
     let mut request = place.request();
     request.spec.user = Some("no-such-user".to_owned());
     assert!(matches!(place.runtime.create(&request).await, Err(RuntimeError::Refused { .. })));
     assert!(matches!(place.runtime.inspect(&request.name).await, Err(RuntimeError::NoSuchSandbox { .. })));
 }
 
-pub async fn what_a_crash_left_under_the_name_is_replaced(place: Place) {
+pub async fn leftover_sandbox_of_a_crash_is_replaced(place: Place) {
     let made = place.make(|_| {}).await;
     let again = place.runtime.create(&made.request).await.unwrap();
     assert_ne!(again.runtime_id, made.found.runtime_id);
     assert!(matches!(place.runtime.inspect(&made.found.runtime_id).await, Err(RuntimeError::NoSuchSandbox { .. })));
 }
 
-pub async fn a_process_gets_its_input_and_tells_its_streams_apart(place: Place) {
+pub async fn exec_takes_input_and_separates_streams(place: Place) {
     let made = place.make(|_| {}).await;
     let argv = ["sh", "-c", "read -r line; echo \"out $line\"; echo err >&2"].map(str::to_owned);
     let mut exec = place.runtime.exec(&made.found.runtime_id, &argv).await.unwrap();
@@ -170,7 +170,7 @@ pub async fn a_process_gets_its_input_and_tells_its_streams_apart(place: Place) 
     assert_eq!((&said.stdout[..], &said.stderr[..]), (&b"out hello\n"[..], &b"err\n"[..]));
 }
 
-pub async fn a_program_that_is_not_there_is_explained(place: Place) {
+pub async fn missing_program_is_explained(place: Place) {
     let made = place.make(|_| {}).await;
     let argv = ["no-such-program".to_owned()];
     let error = match place.runtime.exec(&made.found.runtime_id, &argv).await {
@@ -203,10 +203,10 @@ macro_rules! runtime_conformance {
         $(mod $name {
             use super::*;
             $crate::runtime_conformance! { @cases $make;
-                a_sandbox_is_made_found_stopped_started_and_removed limits_and_labels_are_those_asked_for
-                only_tmp_and_workspace_can_be_written orphans_are_reaped an_image_that_is_not_there_leaves_no_sandbox
-                a_sandbox_that_cannot_be_started_is_not_left_half_made what_a_crash_left_under_the_name_is_replaced
-                a_process_gets_its_input_and_tells_its_streams_apart a_program_that_is_not_there_is_explained
+                sandbox_goes_through_its_whole_life limits_and_labels_are_as_requested
+                only_tmp_and_workspace_can_be_written orphans_are_reaped missing_image_leaves_no_sandbox
+                failed_start_leaves_no_sandbox leftover_sandbox_of_a_crash_is_replaced
+                exec_takes_input_and_separates_streams missing_program_is_explained
                 files_are_put_whole_or_refused
             }
         })+

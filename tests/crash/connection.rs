@@ -90,7 +90,7 @@ async fn commands_outlast_connections_that_go_silent() {
 }
 
 #[tokio::test]
-async fn a_start_during_an_outage_is_refused_with_the_reason() {
+async fn start_during_an_outage_is_refused_with_reason() {
     let proxy = Proxy::open();
     let Some(server) = server(&proxy).await else { return };
     let session = server.session("bot", "session");
@@ -111,7 +111,7 @@ async fn a_start_during_an_outage_is_refused_with_the_reason() {
 }
 
 #[tokio::test]
-async fn tasks_that_were_accepted_at_the_edge_of_an_outage_are_launched_once_after_it() {
+async fn tasks_accepted_before_an_outage_launch_once() {
     let proxy = Proxy::open();
     let Some(server) = server(&proxy).await else { return };
     let session = server.session("bot", "session");
@@ -135,7 +135,7 @@ async fn tasks_that_were_accepted_at_the_edge_of_an_outage_are_launched_once_aft
 }
 
 #[tokio::test]
-async fn a_server_that_starts_during_an_outage_reconciles_when_it_is_over() {
+async fn server_started_in_an_outage_reconciles_afterwards() {
     let proxy = Proxy::open();
     let Some(mut server) = server(&proxy).await else { return };
     let session = server.session("bot", "session");
@@ -157,7 +157,7 @@ async fn a_server_that_starts_during_an_outage_reconciles_when_it_is_over() {
 }
 
 #[tokio::test]
-async fn stops_during_an_outage_are_carried_out_when_it_is_over() {
+async fn stops_during_an_outage_act_afterwards() {
     let proxy = Proxy::open();
     let Some(server) = server(&proxy).await else { return };
     let session = server.session("bot", "session");

@@ -14,7 +14,7 @@ const REJUVENATE: &str = "UPDATE tasks SET finished_at = unixepoch() * 1000000 W
     UPDATE notifications SET created_at = unixepoch() * 1000000;";
 
 #[tokio::test]
-async fn data_of_an_earlier_version_is_recovered() {
+async fn data_of_earlier_version_is_recovered() {
     let Some(mut server) = Server::prepare(Image::Busybox).await else { return };
     if server.ground.docker().is_none() {
         // The tasks are of Docker sandboxes, and another runtime knows nothing of those.

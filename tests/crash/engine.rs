@@ -4,7 +4,7 @@ use crate::support::{docker::Image, engine::PrivateEngine, server::Server, wait:
 use errand_proto::v1::TaskStatus;
 
 #[tokio::test]
-async fn commands_and_their_truth_outlive_a_kill_of_the_container_engine() {
+async fn outcomes_survive_a_kill_of_the_engine() {
     let Some(mut server) = Server::prepare(Image::Busybox).await else { return };
     let Some(_) = server.ground.docker() else { return };
     let Some(mut engine) = PrivateEngine::with(Image::Busybox).await else { return };

@@ -150,7 +150,7 @@ async fn forged_exit_file_ends_no_task() {
 }
 
 #[tokio::test]
-async fn exit_file_of_a_stopped_sandbox_is_read() {
+async fn exit_file_of_stopped_sandbox_is_read() {
     let Some(mut server) = Server::on(Image::Debian, &[]).await else { return };
     if server.ground.docker().is_none() {
         // The server does not read the files of an embedded sandbox that does not run.
@@ -190,7 +190,7 @@ async fn task_with_a_foreign_change_is_recovered() {
 }
 
 #[tokio::test]
-async fn launch_that_left_proof_is_never_called_unlaunched() {
+async fn proven_launch_is_never_called_unlaunched() {
     let Some(server) = Server::on(Image::Debian, &[]).await else { return };
     let Some(docker) = server.ground.docker() else { return };
     let session = server.session("bot", "session");

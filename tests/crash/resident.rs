@@ -13,10 +13,7 @@ use crate::{
     },
 };
 
-on_both_images!(
-    a_killed_bridge_loses_no_task_and_no_launch,
-    a_killed_shim_is_a_loss_with_its_reason_and_leaves_nothing,
-);
+on_both_images!(killed_bridge_loses_no_task_or_launch, killed_shim_is_a_loss_with_reason,);
 
 /// Kills every process of this name, as a pattern of grep.
 async fn kill(session: &Session, name: &str) {
@@ -25,7 +22,7 @@ async fn kill(session: &Session, name: &str) {
         .await;
 }
 
-async fn a_killed_bridge_loses_no_task_and_no_launch(image: Image) {
+async fn killed_bridge_loses_no_task_or_launch(image: Image) {
     let Some(server) = Server::on(image, &[]).await else { return };
     let session = server.session("bot", "session");
     session.ensure(None).await.unwrap();
@@ -49,7 +46,7 @@ async fn a_killed_bridge_loses_no_task_and_no_launch(image: Image) {
     assert_eq!(numbers, (1..=numbers.len()).collect::<Vec<_>>());
 }
 
-async fn a_killed_shim_is_a_loss_with_its_reason_and_leaves_nothing(image: Image) {
+async fn killed_shim_is_a_loss_with_reason(image: Image) {
     let Some(server) = Server::on(image, &[]).await else { return };
     let session = server.session("bot", "session");
     let mut tasks = Tasks::of(&session);
@@ -66,7 +63,7 @@ async fn a_killed_shim_is_a_loss_with_its_reason_and_leaves_nothing(image: Image
 }
 
 #[tokio::test]
-async fn the_end_of_the_exec_stream_in_the_middle_of_100_megabytes_loses_no_byte() {
+async fn broken_exec_stream_loses_no_output_byte() {
     let Some(server) = Server::on(Image::Debian, &[]).await else { return };
     let session = server.session("bot", "session");
     let last = 12_500_000;

@@ -16,10 +16,10 @@ use crate::{
 };
 
 on_both_images!(
-    accepted_tasks_that_were_not_launched_are_launched_once,
-    a_running_command_is_followed_again_without_a_gap,
-    a_command_that_ended_while_no_server_ran_has_its_real_end_and_one_notice,
-    a_stop_that_was_begun_goes_on,
+    accepted_unlaunched_tasks_are_launched_once,
+    running_command_is_followed_again_without_gap,
+    end_without_a_server_is_reported_once,
+    interrupted_stop_continues_after_a_restart,
 );
 
 /// A command that waits for [`pass`].
@@ -47,7 +47,7 @@ async fn statuses(session: &Session) -> Vec<TaskStatus> {
     listed.iter().map(Task::status).collect()
 }
 
-async fn accepted_tasks_that_were_not_launched_are_launched_once(image: Image) {
+async fn accepted_unlaunched_tasks_are_launched_once(image: Image) {
     let Some(mut server) = Server::on(image, &["--launch-concurrency", "1"]).await else { return };
     let session = server.session("bot", "session");
     session.ensure(None).await.unwrap();
@@ -69,7 +69,7 @@ async fn accepted_tasks_that_were_not_launched_are_launched_once(image: Image) {
 }
 
 #[tokio::test]
-async fn a_kill_in_the_middle_of_launches_leaves_no_task_lost_or_run_twice() {
+async fn kill_during_launches_loses_or_repeats_no_task() {
     let Some(mut server) = Server::on(Image::Busybox, &["--launch-concurrency", "4"]).await else { return };
     let session = server.session("bot", "session");
     session.ensure(None).await.unwrap();
@@ -90,7 +90,7 @@ async fn a_kill_in_the_middle_of_launches_leaves_no_task_lost_or_run_twice() {
     tasks.check().await;
 }
 
-async fn a_running_command_is_followed_again_without_a_gap(image: Image) {
+async fn running_command_is_followed_again_without_gap(image: Image) {
     let Some(mut server) = Server::on(image, &[]).await else { return };
     let session = server.session("bot", "session");
     let mut tasks = Tasks::of(&session);
@@ -128,7 +128,7 @@ async fn a_running_command_is_followed_again_without_a_gap(image: Image) {
     tasks.check().await;
 }
 
-async fn a_command_that_ended_while_no_server_ran_has_its_real_end_and_one_notice(image: Image) {
+async fn end_without_a_server_is_reported_once(image: Image) {
     let Some(mut server) = Server::on(image, &[]).await else { return };
     let session = server.session("bot", "session");
     let mut tasks = Tasks::of(&session);
@@ -158,7 +158,7 @@ async fn a_command_that_ended_while_no_server_ran_has_its_real_end_and_one_notic
 }
 
 #[tokio::test]
-async fn a_notice_comes_again_after_a_crash_until_it_is_acknowledged() {
+async fn unacknowledged_notification_returns_after_a_crash() {
     let Some(mut server) = Server::on(Image::Busybox, &[]).await else { return };
     let session = server.session("bot", "session");
     let mut tasks = Tasks::of(&session);
@@ -176,7 +176,7 @@ async fn a_notice_comes_again_after_a_crash_until_it_is_acknowledged() {
     tasks.check().await;
 }
 
-async fn a_stop_that_was_begun_goes_on(image: Image) {
+async fn interrupted_stop_continues_after_a_restart(image: Image) {
     let Some(mut server) = Server::on(image, &["--stop-grace", "1s"]).await else { return };
     let session = server.session("bot", "session");
     let mut tasks = Tasks::of(&session);
@@ -202,7 +202,7 @@ async fn a_stop_that_was_begun_goes_on(image: Image) {
 }
 
 #[tokio::test]
-async fn a_stall_is_told_once_over_a_crash_and_the_end_after_it() {
+async fn stall_is_announced_once_across_a_crash() {
     let flags = ["--stall-after", "2s", "--stall-check-interval", "500ms"];
     let Some(mut server) = Server::on(Image::Busybox, &flags).await else { return };
     let session = server.session("bot", "session");
@@ -228,7 +228,7 @@ async fn a_stall_is_told_once_over_a_crash_and_the_end_after_it() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_killed_again_and_again_while_it_starts_loses_nothing() {
+async fn repeated_kills_during_startup_lose_nothing() {
     let Some(mut server) = Server::on(Image::Busybox, &[]).await else { return };
     let session = server.session("bot", "session");
     session.ensure(None).await.unwrap();

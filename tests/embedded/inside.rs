@@ -7,7 +7,7 @@ use errand_runtime::{Runtime as _, RuntimeError};
 use crate::support::embedded::{Root, machine, request, sandbox, tuned};
 
 #[tokio::test]
-async fn what_belongs_to_the_machine_cannot_be_seen() {
+async fn files_of_the_machine_are_invisible() {
     let Some(sandbox) = sandbox(Root::Host).await else { return };
     let data = sandbox.machine.data_dir().display().to_string();
     for path in [
@@ -51,7 +51,7 @@ async fn commands_run_as_a_user_that_is_listed() {
 }
 
 #[tokio::test]
-async fn as_root_each_sandbox_is_another_user_outside() {
+async fn each_root_sandbox_has_its_own_user_outside() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
@@ -68,7 +68,7 @@ async fn as_root_each_sandbox_is_another_user_outside() {
 }
 
 #[tokio::test]
-async fn the_environment_is_what_was_asked_for_and_no_secret_to_other_users() {
+async fn environment_is_as_requested_and_private() {
     let name = "secret".to_owned();
     let Some(sandbox) = tuned(Root::Host, |spec| drop(spec.env.insert(name, "do-not-tell".to_owned()))).await else {
         return;
@@ -81,7 +81,7 @@ async fn the_environment_is_what_was_asked_for_and_no_secret_to_other_users() {
 }
 
 #[tokio::test]
-async fn no_image_but_those_that_are_allowed_is_taken() {
+async fn only_allowed_images_are_used() {
     let Some(machine) = machine().await else { return };
     let runtime = machine.runtime();
     let elsewhere = tempfile::tempdir().unwrap();
@@ -94,7 +94,7 @@ async fn no_image_but_those_that_are_allowed_is_taken() {
 }
 
 #[tokio::test]
-async fn an_image_is_a_root_of_its_own() {
+async fn image_becomes_the_root() {
     let Some(sandbox) = sandbox(Root::Busybox).await else { return };
     assert_eq!(sandbox.sh("ls /usr/bin/bash /etc/debian_version 2>/dev/null").await, "");
     assert_eq!(
@@ -104,7 +104,7 @@ async fn an_image_is_a_root_of_its_own() {
 }
 
 #[tokio::test]
-async fn what_a_disk_holds_is_limited_as_root() {
+async fn disk_size_is_limited_as_root() {
     if !rustix::process::geteuid().is_root() || !std::path::Path::new("/dev/loop-control").exists() {
         return;
     }
@@ -121,7 +121,7 @@ async fn what_a_disk_holds_is_limited_as_root() {
 }
 
 #[tokio::test]
-async fn an_unknown_network_and_an_unknown_user_are_refused_by_name() {
+async fn unknown_network_and_user_are_refused_by_name() {
     let Some(machine) = machine().await else { return };
     let runtime = machine.runtime();
     let mut wanted = request("host".to_owned());

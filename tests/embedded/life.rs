@@ -64,7 +64,7 @@ fn life(sandbox: &Sandbox) -> String {
 }
 
 #[tokio::test]
-async fn nothing_of_a_removed_sandbox_is_left() {
+async fn removed_sandbox_leaves_nothing() {
     let Some(sandbox) = sandbox(Root::Host).await else { return };
     let none = BTreeSet::new();
     assert!(!processes(&life(&sandbox)).is_empty());
@@ -85,7 +85,7 @@ async fn nothing_of_a_removed_sandbox_is_left() {
 }
 
 #[tokio::test]
-async fn files_outlive_a_stop_and_processes_do_not() {
+async fn files_but_no_processes_outlive_a_stop() {
     let Some(sandbox) = sandbox(Root::Host).await else { return };
     sandbox.sh("echo kept >/workspace/file; echo kept >/tmp/file; sleep 300 >/dev/null 2>&1 &").await;
     sandbox.runtime.stop(sandbox.id()).await.unwrap();
@@ -95,13 +95,13 @@ async fn files_outlive_a_stop_and_processes_do_not() {
 }
 
 #[tokio::test]
-async fn a_sandbox_outlives_the_kill_of_whoever_made_it() {
+async fn sandbox_outlives_the_kill_of_its_server() {
     if let Some(data) = std::env::var_os(MAKER) {
         return make_and_wait(PathBuf::from(data)).await;
     }
     let Some(machine) = machine().await else { return };
     let mut maker = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "embedded::life::a_sandbox_outlives_the_kill_of_whoever_made_it", "--nocapture"])
+        .args(["--exact", "embedded::life::sandbox_outlives_the_kill_of_its_server", "--nocapture"])
         .env(MAKER, machine.data_dir())
         .stdout(Stdio::null())
         .spawn()
@@ -137,7 +137,7 @@ async fn make_and_wait(data: PathBuf) {
 }
 
 #[tokio::test]
-async fn several_who_make_the_same_sandbox_leave_one() {
+async fn concurrent_creators_leave_one_sandbox() {
     let Some(machine) = machine().await else { return };
     let wanted = request("host".to_owned());
     let runtimes: Vec<_> = (0..5).map(|_| machine.runtime()).collect();
@@ -151,7 +151,7 @@ async fn several_who_make_the_same_sandbox_leave_one() {
 }
 
 #[tokio::test]
-async fn a_data_directory_may_have_a_long_name() {
+async fn data_directory_may_have_a_long_name() {
     let Some(mut machine) = machine().await else { return };
     machine.deepen(&format!("{}/{}", "x".repeat(100), "y".repeat(100)));
     let runtime = machine.runtime();
@@ -161,7 +161,7 @@ async fn a_data_directory_may_have_a_long_name() {
 }
 
 #[tokio::test]
-async fn at_its_limit_of_processes_a_sandbox_says_so_and_recovers() {
+async fn sandbox_recovers_from_its_process_limit() {
     let Some(sandbox) = tuned(Root::Host, |spec| spec.pids_limit = 16).await else { return };
     let sleeper = ["sleep", "300"].map(str::to_owned);
     let mut refused = None;
@@ -183,7 +183,7 @@ async fn at_its_limit_of_processes_a_sandbox_says_so_and_recovers() {
 }
 
 #[tokio::test]
-async fn no_process_inside_ends_or_reads_the_init() {
+async fn sandboxed_process_cannot_end_or_read_init() {
     let Some(sandbox) = sandbox(Root::Host).await else { return };
     sandbox.sh("kill -TERM 1; kill -KILL 1; kill -STOP 1; kill -INT 1").await;
     assert_eq!(sandbox.sh("ls /proc/1/fd /proc/1/root 2>&1 | grep -c 'Permission denied'").await, "2\n");
@@ -191,7 +191,7 @@ async fn no_process_inside_ends_or_reads_the_init() {
 }
 
 #[tokio::test]
-async fn a_half_made_sandbox_is_none_and_is_cleared_away() {
+async fn half_made_sandbox_is_cleared_away() {
     let Some(machine) = machine().await else { return };
     let wanted = request("host".to_owned());
     let directory = machine.data_dir().join("sandboxes").join(&wanted.name);

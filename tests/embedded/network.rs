@@ -12,7 +12,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn without_a_network_there_is_only_its_own_loopback() {
+async fn network_none_has_only_its_own_loopback() {
     let Some(sandbox) = tuned(Root::Host, |spec| spec.network_mode = "none".to_owned()).await else { return };
     assert_eq!(sandbox.sh("tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' '").await, "lo\n");
     assert_eq!(sandbox.sh("cat /proc/net/route | wc -l").await.trim(), "1");
@@ -56,7 +56,7 @@ async fn greeter(address: &str) -> u16 {
 }
 
 #[tokio::test]
-async fn a_bridge_leads_out_and_not_to_the_loopback_of_the_machine() {
+async fn bridge_leads_out_but_not_to_host_loopback() {
     let Some(outside) = other_address() else { return skip("this machine has one address only") };
     let Some(sandbox) = bridged(&[&format!("{outside}/32")]).await else { return };
     assert!(sandbox.sh("tail -n +2 /proc/net/route | cut -f2").await.contains("00000000"), "a default route");
@@ -116,7 +116,7 @@ fn addresses() -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_bridge_reaches_no_private_address() {
+async fn bridge_network_reaches_no_private_address() {
     if !std::path::Path::new("/usr/bin/python3").exists() {
         return skip("no /usr/bin/python3 for what is tried inside");
     }

@@ -10,7 +10,7 @@ use super::pair::{Pair, USERS, pair, pair_as};
 const WRITABLE: &str = "/dev/full\n/dev/null\n/dev/random\n/dev/shm\n/dev/tty\n/dev/urandom\n/dev/zero\n";
 
 #[tokio::test]
-async fn nothing_can_be_written_outside_of_its_own_directories() {
+async fn writes_outside_own_directories_fail() {
     for user in USERS {
         let Some(mut pair) = pair_as(user).await else { return };
         let found = pair
@@ -50,7 +50,7 @@ print('tried')
 ";
 
 #[tokio::test]
-async fn the_program_of_the_init_which_all_sandboxes_share_cannot_be_changed() {
+async fn shared_init_program_cannot_be_changed() {
     for user in USERS {
         let Some(mut pair) = pair_as(user).await else { return };
         let program = program(&pair);
@@ -68,7 +68,7 @@ fn program(pair: &Pair) -> PathBuf {
 }
 
 #[tokio::test]
-async fn links_lead_nowhere_outside() {
+async fn links_never_lead_outside() {
     let Some(mut pair) = pair().await else { return };
     let (directory, file) = (pair.secret_file().parent().unwrap().display().to_string(), pair.secret_file());
     let script = format!(
@@ -89,7 +89,7 @@ async fn links_lead_nowhere_outside() {
 }
 
 #[tokio::test]
-async fn another_sandboxs_files_are_out_of_reach() {
+async fn files_of_another_sandbox_are_unreachable() {
     for user in USERS {
         let Some(mut pair) = pair_as(user).await else { return };
         let script = "for p in /proc/[0-9]*; do for way in root cwd; do cat $p/$way/workspace/kept $p/$way/../*/files/workspace/kept \
@@ -104,7 +104,7 @@ async fn another_sandboxs_files_are_out_of_reach() {
 }
 
 #[tokio::test]
-async fn what_links_lead_to_is_not_removed_with_a_sandbox() {
+async fn removal_of_a_sandbox_spares_link_targets() {
     let Some(mut pair) = pair().await else { return };
     let there = pair.secret_file();
     let directory = there.parent().unwrap().display();

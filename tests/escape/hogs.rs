@@ -41,7 +41,7 @@ fn processes(mark: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn a_fork_bomb_stays_within_its_limit_and_can_be_ended() {
+async fn fork_bomb_stays_within_limit_and_ends() {
     let Some(mut pair) = tuned(|spec| spec.pids_limit = PIDS).await else { return };
     let mark = format!("bomb-{}", pair.secret());
     pair.inside.runtime.put_file(pair.inside.id(), "/workspace/bomb.py", BOMB.as_bytes(), 0o644).await.unwrap();
@@ -108,7 +108,7 @@ for way in (anonymous, shared, file, pages):
 ";
 
 #[tokio::test]
-async fn whoever_takes_too_much_memory_is_killed_and_nobody_else() {
+async fn memory_hog_alone_is_killed() {
     let Some(mut pair) = tuned(|spec| spec.memory_bytes = MEMORY).await else { return };
     if !is_limited("memory-limit") {
         return;
@@ -121,7 +121,7 @@ async fn whoever_takes_too_much_memory_is_killed_and_nobody_else() {
 }
 
 #[tokio::test]
-async fn memory_that_is_a_file_system_is_limited_too() {
+async fn tmpfs_memory_is_limited_too() {
     let Some(mut pair) = pair().await else { return };
     let said = pair.sh("head -c 1G /dev/zero >/dev/shm/x 2>/dev/null; wc -c </dev/shm/x; rm /dev/shm/x").await;
     assert!(said.trim().parse::<u64>().unwrap() <= 64 << 20, "{said}");
@@ -135,7 +135,7 @@ async fn memory_that_is_a_file_system_is_limited_too() {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_that_sandboxs_alone() {
+async fn full_disk_affects_only_its_sandbox() {
     let Some(mut pair) = pair().await else { return };
     if !is_limited("disk-limit") {
         return one_file_is_limited(pair).await;

@@ -14,7 +14,7 @@ const NEW_MOUNTS: &str = "0x00020000";
 const BLOCK_DEVICE: (u32, u32) = (7, 0);
 
 #[tokio::test]
-async fn nothing_can_be_mounted_unmounted_or_made_the_root() {
+async fn mounts_and_root_cannot_be_changed() {
     let calls: &[Call<'_>] = &[
         ("mount", libc::SYS_mount, "b'none', b'/workspace', b'tmpfs', 0, 0"),
         ("remount", libc::SYS_mount, "b'none', b'/usr', b'none', 0x1020, 0"),
@@ -62,7 +62,7 @@ async fn no_namespace_can_be_made_or_entered() {
 }
 
 #[tokio::test]
-async fn what_reaches_into_the_kernel_is_refused() {
+async fn kernel_interfaces_are_refused() {
     let calls: &[Call<'_>] = &[
         ("init_module", libc::SYS_init_module, "b'x', 1, b''"),
         ("finit_module", libc::SYS_finit_module, "0, b'', 0"),
@@ -112,7 +112,7 @@ for request in (0x5412, 0xdead00005412, 0x541c):
 ";
 
 #[tokio::test]
-async fn nobody_types_on_a_terminal_but_its_user() {
+async fn terminal_input_cannot_be_injected() {
     let Some(mut pair) = pair().await else { return };
     let script = TYPING.replace("IOCTL", &libc::SYS_ioctl.to_string());
     assert_eq!(pair.calling(&script).await, "False\nENXIO\ntype EPERM\ntype EPERM\ntype EPERM\n");
@@ -120,7 +120,7 @@ async fn nobody_types_on_a_terminal_but_its_user() {
 }
 
 #[tokio::test]
-async fn there_are_no_devices_but_harmless_ones_and_none_can_be_made() {
+async fn only_harmless_devices_exist() {
     let (major, minor) = BLOCK_DEVICE;
     for user in USERS {
         let Some(mut pair) = pair_as(user).await else { return };
@@ -140,7 +140,7 @@ async fn there_are_no_devices_but_harmless_ones_and_none_can_be_made() {
 }
 
 #[tokio::test]
-async fn a_device_that_is_there_all_the_same_cannot_be_opened() {
+async fn planted_device_cannot_be_opened() {
     if !can_as_root("put a device into a sandbox") {
         return;
     }

@@ -33,7 +33,7 @@ connect('hypervisor', socket.AF_VSOCK, (2, 1024))
 ";
 
 #[tokio::test]
-async fn nothing_that_listens_on_the_machine_is_heard_inside() {
+async fn listeners_of_the_machine_are_unreachable() {
     for user in USERS {
         let Some(mut pair) = pair_as(user).await else { return };
         let (name, path) = (format!("errand-{}", pair.secret()), pair.inside.machine.data_dir().join("named.sock"));
@@ -60,7 +60,7 @@ async fn nothing_that_listens_on_the_machine_is_heard_inside() {
 }
 
 #[tokio::test]
-async fn there_is_no_interface_but_its_own_loopback_and_none_can_be_made() {
+async fn only_the_own_loopback_interface_exists() {
     for user in USERS {
         let Some(mut pair) = pair_as(user).await else { return };
         let said = pair.sh("tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' '; wc -l </proc/net/route; ls /sys/class/net 2>/dev/null").await;
@@ -81,7 +81,7 @@ async fn there_is_no_interface_but_its_own_loopback_and_none_can_be_made() {
 const FAMILIES: [u32; 13] = [9, 21, 26, 29, 30, 31, 38, 39, 40, 41, 42, 43, 44];
 
 #[tokio::test]
-async fn sockets_are_those_of_networks_and_of_this_machine_alone() {
+async fn only_network_and_unix_sockets_are_allowed() {
     let Some(mut pair) = pair().await else { return };
     let arguments = FAMILIES.map(|family| [1, 2, 3, 5].map(|kind| format!("{family}, {kind}, 0")));
     let calls: Vec<_> =
@@ -99,7 +99,7 @@ async fn sockets_are_those_of_networks_and_of_this_machine_alone() {
 }
 
 #[tokio::test]
-async fn what_is_sent_to_all_inside_is_not_heard_outside() {
+async fn broadcasts_inside_are_not_received_outside() {
     let Some(mut pair) = pair().await else { return };
     let heard = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
     let port = heard.local_addr().unwrap().port();

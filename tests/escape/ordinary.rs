@@ -14,7 +14,7 @@ const NOBODY: u32 = 65534;
 const THESE: &str = "escape::ordinary";
 
 #[test]
-fn nobody_leaves_the_sandbox_of_an_ordinary_user_either() {
+fn unprivileged_sandbox_prevents_escapes_too() {
     if !rustix::process::geteuid().is_root() {
         // Then all other tests already run as such a user.
         return;

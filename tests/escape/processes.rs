@@ -3,7 +3,7 @@
 use super::pair::{USERS, pair, pair_as};
 
 #[tokio::test]
-async fn only_its_own_processes_are_to_be_seen() {
+async fn only_own_processes_are_visible() {
     for user in USERS {
         let Some(mut pair) = pair_as(user).await else { return };
         let said = pair.sh("cat /proc/[0-9]*/comm; cat /proc/[0-9]*/comm").await;
@@ -39,7 +39,7 @@ print('tried')
 ";
 
 #[tokio::test]
-async fn no_process_outside_can_be_signalled_and_the_init_does_not_mind() {
+async fn outside_processes_and_init_survive_signals() {
     for user in USERS {
         let Some(mut pair) = pair_as(user).await else { return };
         let script = KILLING.replace("TARGET", &pair.process().to_string()).replace("INIT", &pair.init().to_string());
@@ -52,7 +52,7 @@ async fn no_process_outside_can_be_signalled_and_the_init_does_not_mind() {
 }
 
 #[tokio::test]
-async fn no_process_outside_can_be_traced_read_or_limited() {
+async fn outside_processes_cannot_be_traced_or_limited() {
     let Some(mut pair) = pair().await else { return };
     for pid in [pair.process(), pair.init()] {
         let (attach, seize, pid) = (format!("16, {pid}, 0, 0"), format!("0x4206, {pid}, 0, 0"), pid.to_string());
@@ -73,7 +73,7 @@ async fn no_process_outside_can_be_traced_read_or_limited() {
 }
 
 #[tokio::test]
-async fn the_init_cannot_be_traced_read_changed_or_robbed() {
+async fn init_cannot_be_traced_read_or_changed() {
     for user in USERS {
         let Some(mut pair) = pair_as(user).await else { return };
         let vector = "1, vector, 1, vector, 1, 0";

@@ -15,7 +15,7 @@ use super::{
 use crate::support::embedded;
 
 #[tokio::test]
-async fn there_are_no_capabilities_and_none_can_be_had() {
+async fn capabilities_are_absent_and_unobtainable() {
     let calls: &[Call<'_>] = &[
         ("setgroups", libc::SYS_setgroups, "0, 0"),
         ("capset", libc::SYS_capset, "b'\\x22\\x05\\x08\\x20\\0\\0\\0\\0', b'\\xff' * 24"),
@@ -52,7 +52,7 @@ async fn there_are_no_capabilities_and_none_can_be_had() {
 }
 
 #[tokio::test]
-async fn no_program_gives_another_user() {
+async fn setuid_programs_change_no_user() {
     for user in USERS {
         let Some(mut pair) = pair_as(user).await else { return };
         let script = "cp /usr/bin/id /workspace/own; chmod 6755 /workspace/own; \
@@ -67,7 +67,7 @@ async fn no_program_gives_another_user() {
 }
 
 #[tokio::test]
-async fn a_program_of_the_machines_root_that_is_there_all_the_same_gives_nothing() {
+async fn planted_setuid_program_gives_no_rights() {
     if !can_as_root("put a program of root into a sandbox") {
         return;
     }
@@ -109,7 +109,7 @@ print('tried')
 ";
 
 #[tokio::test]
-async fn limits_of_processes_are_not_raised() {
+async fn process_limits_cannot_be_raised() {
     for user in USERS {
         let Some(mut pair) = pair_as(user).await else { return };
         assert_eq!(pair.python(RAISING).await, "tried\n", "as {user:?}");
@@ -121,7 +121,7 @@ async fn limits_of_processes_are_not_raised() {
 }
 
 #[tokio::test]
-async fn limits_of_the_sandbox_and_settings_of_the_kernel_are_out_of_reach() {
+async fn sandbox_limits_and_kernel_settings_are_unreachable() {
     for user in USERS {
         let Some(mut pair) = pair_as(user).await else { return };
         let before = settings();
@@ -146,7 +146,7 @@ fn settings() -> [String; 3] {
 }
 
 #[tokio::test]
-async fn an_asked_limit_is_enforced_or_refused_by_name() {
+async fn requested_limit_is_enforced_or_refused() {
     let Some(machine) = embedded::machine().await else { return };
     let is_kept = |name: &str| {
         let found = Machine::look();

@@ -12,7 +12,7 @@ const HIDDEN: &str = "/root/* /root/.[a-z]* /home/* /etc/shadow /etc/shadow- /et
                       /dev/fuse /dev/kvm /dev/vhost* /dev/input /lost+found";
 
 #[tokio::test]
-async fn the_places_of_secrets_are_not_there() {
+async fn secret_paths_are_absent() {
     for user in USERS {
         let Some(mut pair) = pair_as(user).await else { return };
         assert_eq!(pair.sh(&format!("ls -d {HIDDEN} 2>/dev/null")).await, "", "as {user:?}");
@@ -23,7 +23,7 @@ async fn the_places_of_secrets_are_not_there() {
 }
 
 #[tokio::test]
-async fn a_secret_of_the_machine_is_found_nowhere() {
+async fn machine_secret_is_found_nowhere() {
     for user in USERS {
         let Some(mut pair) = pair_as(user).await else { return };
         // The secret is in a world-readable file, in another sandbox, and in the environment of a process.
@@ -49,7 +49,7 @@ async fn a_secret_of_the_machine_is_found_nowhere() {
 }
 
 #[tokio::test]
-async fn memory_and_messages_of_the_kernel_cannot_be_read() {
+async fn kernel_memory_and_messages_are_unreadable() {
     for user in USERS {
         let Some(mut pair) = pair_as(user).await else { return };
         let script = "for f in /proc/kcore /proc/kmsg /proc/kpagecount /proc/kpageflags /proc/vmallocinfo /proc/slabinfo \

@@ -96,7 +96,7 @@ async fn no_daemon_outlives_a_stop() {
 }
 
 #[tokio::test]
-async fn no_daemon_outlives_the_kill_of_the_init() {
+async fn no_daemon_outlives_its_init() {
     let Some((mut pair, mark)) = haunted().await else { return };
     let init = rustix::process::Pid::from_raw(pair.init().try_into().unwrap()).unwrap();
     rustix::process::kill_process(init, rustix::process::Signal::KILL).unwrap();

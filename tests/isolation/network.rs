@@ -77,7 +77,7 @@ async fn machine(sandbox: &Bridged) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_bridge_reaches_neither_neighbours_nor_the_machine() {
+async fn bridge_network_reaches_neither_neighbours_nor_machine() {
     if engine(Image::Busybox).await.is_none() {
         return;
     }
@@ -122,7 +122,7 @@ async fn an_allowed_range_is_reached() {
 }
 
 #[tokio::test]
-async fn each_life_is_fenced_whoever_starts_it() {
+async fn every_start_of_a_sandbox_is_fenced() {
     let Some(docker) = engine(Image::Busybox).await else { return };
     let one = Bridged::new(&[], None).await;
     let port = greeter().await;
@@ -180,7 +180,7 @@ async fn occupy_fence(docker: &bollard::Docker, container: &str) -> String {
 }
 
 #[tokio::test]
-async fn no_command_takes_the_fence_down() {
+async fn commands_cannot_remove_the_fence() {
     if engine(Image::Busybox).await.is_none() {
         return;
     }

@@ -16,7 +16,7 @@ use crate::support::{
 const GATE: &str = "until [ -e /tmp/end ]; do sleep 0.05; done";
 
 #[tokio::test]
-async fn two_servers_that_arrive_at_once_share_one_bridge() {
+async fn two_concurrent_servers_share_one_bridge() {
     for place in [Where::Docker(Image::Debian), Where::Embedded(Root::Host)] {
         let Some(place) = Place::on(place).await else { continue };
         let others: Vec<_> = (0..4).map(|_| place.another()).collect();
@@ -31,7 +31,7 @@ async fn two_servers_that_arrive_at_once_share_one_bridge() {
 }
 
 #[tokio::test]
-async fn a_caller_that_is_not_polled_holds_up_no_other() {
+async fn unpolled_caller_blocks_no_other() {
     for place in [Where::Docker(Image::Debian), Where::Embedded(Root::Host)] {
         let Some(place) = Place::on(place).await else { continue };
         let mut left = place.bridge.prepare(&place.sandbox);
@@ -42,7 +42,7 @@ async fn a_caller_that_is_not_polled_holds_up_no_other() {
 }
 
 #[tokio::test]
-async fn a_killed_bridge_disturbs_no_command() {
+async fn killed_bridge_disturbs_no_command() {
     for place in EVERYWHERE {
         let Some(place) = Place::on(place).await else { continue };
         let mut launched = place.launch(&text(&format!("echo before; {GATE}; echo after; exit 4"))).await;
@@ -68,7 +68,7 @@ async fn a_killed_bridge_disturbs_no_command() {
 }
 
 #[tokio::test]
-async fn commands_that_end_without_any_bridge_are_found_with_their_results() {
+async fn results_without_a_bridge_are_found() {
     for place in [Where::Docker(Image::Debian), Where::Embedded(Root::Host)] {
         let Some(place) = Place::on(place).await else { continue };
         let launched = place.launch(&text(&format!("{GATE}; kill -15 $$"))).await;
@@ -88,7 +88,7 @@ async fn commands_that_end_without_any_bridge_are_found_with_their_results() {
 }
 
 #[tokio::test]
-async fn a_killed_shim_takes_its_whole_tree_along_and_invents_no_result() {
+async fn killed_shim_ends_its_tree_without_result() {
     for place in EVERYWHERE {
         let Some(place) = Place::on(place).await else { continue };
         // A child in a session of its own, without the task's marker and without a waiting parent.
@@ -104,7 +104,7 @@ async fn a_killed_shim_takes_its_whole_tree_along_and_invents_no_result() {
 }
 
 #[tokio::test]
-async fn a_newer_bridge_replaces_an_older_one_under_load() {
+async fn newer_bridge_replaces_an_older_under_load() {
     for place in [Where::Docker(Image::Debian), Where::Embedded(Root::Host)] {
         let Some(place) = Place::on(place).await else { continue };
         let command = "i=0; until [ -e /tmp/end ]; do i=$((i+1)); echo $i; done; echo last; exit 6";
@@ -156,7 +156,7 @@ async fn a_newer_bridge_replaces_an_older_one_under_load() {
 }
 
 #[tokio::test]
-async fn each_bridge_reads_what_the_other_launched() {
+async fn bridges_read_tasks_of_each_other() {
     for place in EVERYWHERE {
         let Some(place) = Place::on(place).await else { continue };
         let sandbox = &place.sandbox;
@@ -190,7 +190,7 @@ async fn each_bridge_reads_what_the_other_launched() {
 }
 
 #[tokio::test]
-async fn where_nothing_may_be_executed_the_direct_bridge_is_taken_and_says_why() {
+async fn noexec_sandbox_gets_the_direct_bridge() {
     let tune = |body: &mut bollard::models::ContainerCreateBody| {
         body.host_config = Some(HostConfig {
             readonly_rootfs: Some(true),
@@ -228,7 +228,7 @@ async fn a_restarted_sandbox_gets_a_new_bridge() {
 }
 
 #[tokio::test]
-async fn a_sandbox_without_shell_or_any_tool_has_the_resident_bridge() {
+async fn sandbox_without_shell_gets_the_resident_bridge() {
     let bare = |body: &mut bollard::models::ContainerCreateBody| {
         let strip = "cd /bin; for f in *; do [ $f = busybox ] || rm -f $f; done; rm -rf /sbin /usr; exec /bin/busybox sleep 86400";
         body.entrypoint = Some(["/bin/busybox", "sh", "-c", strip].map(str::to_owned).to_vec());
@@ -246,7 +246,7 @@ async fn a_sandbox_without_shell_or_any_tool_has_the_resident_bridge() {
 }
 
 #[tokio::test]
-async fn a_spawner_without_its_bridge_waits_in_silence() {
+async fn spawner_without_bridge_stays_idle() {
     for place in [Where::Docker(Image::Debian), Where::Embedded(Root::Host)] {
         let Some(place) = Place::on(place).await else { continue };
         let launched = place.launch(&text("sleep 600")).await;

@@ -24,7 +24,7 @@ async fn failure(place: &Place, spec: &TaskSpec) -> (StartFailure, Option<i32>) 
 }
 
 #[tokio::test]
-async fn failures_to_start_are_told_apart_with_their_errno() {
+async fn start_failures_are_distinguished_with_errno() {
     for place in EVERYWHERE {
         let embedded = matches!(place, Where::Embedded(_));
         let Some(place) = Place::on(place).await else { continue };
@@ -58,7 +58,7 @@ async fn failures_to_start_are_told_apart_with_their_errno() {
 }
 
 #[tokio::test]
-async fn a_refused_fork_is_a_failure_to_start() {
+async fn refused_fork_is_a_start_failure() {
     let tune = |body: &mut bollard::models::ContainerCreateBody| {
         body.host_config.as_mut().unwrap().pids_limit = Some(40);
     };
@@ -91,7 +91,7 @@ async fn a_refused_fork_is_a_failure_to_start() {
 }
 
 #[tokio::test]
-async fn a_command_runs_as_the_user_asked_for() {
+async fn command_runs_as_the_requested_user() {
     for place in [Image::Busybox, Image::Debian] {
         let Some(place) = Place::on(place).await else { continue };
         let spec = TaskSpec {
@@ -106,7 +106,7 @@ async fn a_command_runs_as_the_user_asked_for() {
 }
 
 #[tokio::test]
-async fn a_clean_environment_holds_what_was_asked_for_and_the_mark() {
+async fn clean_environment_holds_requested_variables_and_mark() {
     for place in [Where::Docker(Image::Debian), Where::Embedded(Root::Host)] {
         let Some(place) = Place::on(place).await else { continue };
         let spec =
@@ -121,7 +121,7 @@ async fn a_clean_environment_holds_what_was_asked_for_and_the_mark() {
 }
 
 #[tokio::test]
-async fn limits_and_niceness_are_those_asked_for() {
+async fn limits_and_niceness_are_as_requested() {
     for place in EVERYWHERE {
         let Some(place) = Place::on(place).await else { continue };
         let limits =
@@ -143,7 +143,7 @@ async fn limits_and_niceness_are_those_asked_for() {
 }
 
 #[tokio::test]
-async fn usage_is_that_of_the_whole_tree() {
+async fn usage_covers_the_whole_tree() {
     for place in [Where::Docker(Image::Debian), Where::Embedded(Root::Host)] {
         let Some(place) = Place::on(place).await else { continue };
         // One grandchild burns half a second of CPU time, and another allocates 50 MB.
@@ -157,7 +157,7 @@ async fn usage_is_that_of_the_whole_tree() {
 }
 
 #[tokio::test]
-async fn the_timeout_is_kept_without_a_server() {
+async fn timeout_is_enforced_without_a_server() {
     for place in EVERYWHERE {
         let Some(place) = Place::on(place).await else { continue };
         let command = "trap '' TERM; (setsid sleep 555 &) ; while :; do sleep 1; done";

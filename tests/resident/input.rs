@@ -16,7 +16,7 @@ fn on_terminal(command: &str) -> TaskSpec {
 }
 
 #[tokio::test]
-async fn input_reaches_the_command_and_so_does_its_end() {
+async fn command_receives_input_and_its_end() {
     for place in EVERYWHERE {
         let Some(place) = Place::on(place).await else { continue };
         let mut launched = place.launch(&open("while read -r line; do echo \"got $line\"; done; exit 3")).await;
@@ -50,7 +50,7 @@ async fn input_survives_the_server_and_the_bridge() {
 }
 
 #[tokio::test]
-async fn what_a_command_does_not_read_is_not_taken() {
+async fn unread_input_is_not_taken() {
     for place in [Where::Docker(Image::Debian), Where::Embedded(Root::Host)] {
         let Some(place) = Place::on(place).await else { continue };
         let launched = place.launch(&open("until [ -e /tmp/go ]; do sleep 0.05; done; wc -c")).await;
@@ -82,7 +82,7 @@ async fn a_command_without_input_refuses_it() {
 }
 
 #[tokio::test]
-async fn a_terminal_is_one_and_takes_another_size() {
+async fn terminal_can_be_resized() {
     for place in EVERYWHERE {
         let Some(place) = Place::on(place).await else { continue };
         let command = "test -t 0 && test -t 1 && test -t 2 && echo terminal; stty size; \
@@ -99,7 +99,7 @@ async fn a_terminal_is_one_and_takes_another_size() {
 }
 
 #[tokio::test]
-async fn control_c_on_a_terminal_interrupts() {
+async fn control_c_on_a_terminal_interrupts_the_command() {
     for place in [Where::Docker(Image::Debian), Where::Embedded(Root::Host)] {
         let Some(place) = Place::on(place).await else { continue };
         let mut launched = place.launch(&on_terminal("echo ready; exec sleep 600")).await;
@@ -111,7 +111,7 @@ async fn control_c_on_a_terminal_interrupts() {
 }
 
 #[tokio::test]
-async fn the_end_of_input_on_a_terminal_is_the_command_s_to_see() {
+async fn end_of_input_reaches_a_terminal_command() {
     for place in [Where::Docker(Image::Debian), Where::Embedded(Root::Host)] {
         let Some(place) = Place::on(place).await else { continue };
         let mut launched = place.launch(&on_terminal("echo ready; cat; exit 4")).await;

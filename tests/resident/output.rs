@@ -7,7 +7,7 @@ use super::place::{EVERYWHERE, Place, Where, text};
 use crate::support::{docker::Image, embedded::Root};
 
 #[tokio::test]
-async fn streams_are_told_apart_live_and_in_the_log() {
+async fn streams_are_separate_live_and_in_logs() {
     for place in EVERYWHERE {
         let Some(place) = Place::on(place).await else { continue };
         // Each output waits until the previous one was read.
@@ -32,7 +32,7 @@ async fn streams_are_told_apart_live_and_in_the_log() {
 }
 
 #[tokio::test]
-async fn a_prompt_after_much_output_is_seen() {
+async fn prompt_after_much_output_is_seen() {
     for place in [Where::Docker(Image::Debian), Where::Embedded(Root::Host)] {
         let Some(place) = Place::on(place).await else { continue };
         let mut launched = place.launch(&text("seq 1 300000; printf 'Go on? '; sleep 600")).await;
@@ -42,7 +42,7 @@ async fn a_prompt_after_much_output_is_seen() {
 }
 
 #[tokio::test]
-async fn merged_output_keeps_the_order_of_every_write() {
+async fn merged_output_keeps_the_write_order() {
     for place in [Where::Docker(Image::Debian), Where::Embedded(Root::Host)] {
         let Some(place) = Place::on(place).await else { continue };
         let command = "i=0; while [ $i -lt 1000 ]; do echo o$i; echo e$i >&2; i=$((i+1)); done";
@@ -53,7 +53,7 @@ async fn merged_output_keeps_the_order_of_every_write() {
 }
 
 #[tokio::test]
-async fn the_output_limit_keeps_head_and_tail_and_says_what_is_missing() {
+async fn output_limit_keeps_head_tail_and_gap() {
     for place in EVERYWHERE {
         let Some(place) = Place::on(place).await else { continue };
         let limit = 1 << 20;
@@ -111,7 +111,7 @@ fn check_numbers(pieces: &[OutputPiece]) -> (u64, u64) {
 }
 
 #[tokio::test]
-async fn a_whole_log_passes_unchanged_however_large() {
+async fn large_log_passes_unchanged() {
     for place in [Where::Docker(Image::Debian), Where::Embedded(Root::Host)] {
         let Some(place) = Place::on(place).await else { continue };
         let launched = place.launch(&TaskSpec { output_limit: 0, ..text("seq 1 3000000") }).await;
@@ -124,7 +124,7 @@ async fn a_whole_log_passes_unchanged_however_large() {
 }
 
 #[tokio::test]
-async fn whoever_falls_far_behind_gets_the_end_at_once_and_the_tail_before_it() {
+async fn slow_follower_gets_tail_and_end_at_once() {
     for place in [Where::Docker(Image::Debian), Where::Embedded(Root::Host)] {
         let Some(place) = Place::on(place).await else { continue };
         let launched = place.launch(&TaskSpec { output_limit: 0, ..text("seq 1 3000000") }).await;

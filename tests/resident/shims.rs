@@ -25,7 +25,7 @@ async fn one_after_the_other(place: &Place, first: &TaskSpec, second: &TaskSpec)
 }
 
 #[tokio::test]
-async fn what_a_task_used_and_printed_is_its_own() {
+async fn reused_shim_counts_each_task_separately() {
     for place in EVERYWHERE {
         let Some(place) = Place::on(place).await else { continue };
         let much =
@@ -42,7 +42,7 @@ async fn what_a_task_used_and_printed_is_its_own() {
 }
 
 #[tokio::test]
-async fn a_directory_waits_for_the_first_task_and_after_a_short_one_and_during_a_long_one() {
+async fn spare_directory_is_ready_before_each_task() {
     for place in EVERYWHERE {
         let Some(place) = Place::on(place).await else { continue };
         place.bridge.prepare(&place.sandbox).await.unwrap();
@@ -60,7 +60,7 @@ async fn a_directory_waits_for_the_first_task_and_after_a_short_one_and_during_a
 }
 
 #[tokio::test]
-async fn a_signal_to_a_task_that_is_over_does_not_reach_the_next_of_its_shim() {
+async fn late_signal_misses_the_next_task() {
     for place in EVERYWHERE {
         let Some(place) = Place::on(place).await else { continue };
         let (over, _, next) = one_after_the_other(&place, &text("true"), &text("exec sleep 60")).await;
@@ -73,7 +73,7 @@ async fn a_signal_to_a_task_that_is_over_does_not_reach_the_next_of_its_shim() {
 }
 
 #[tokio::test]
-async fn the_shim_of_a_task_that_left_a_process_keeps_no_other() {
+async fn shim_with_leftover_processes_is_not_reused() {
     for place in EVERYWHERE {
         let Some(place) = Place::on(place).await else { continue };
         let launched = place.launch(&text("sleep 70 >/dev/null 2>&1 & exit 0")).await;
@@ -89,7 +89,7 @@ async fn the_shim_of_a_task_that_left_a_process_keeps_no_other() {
 }
 
 #[tokio::test]
-async fn a_free_shim_that_is_killed_is_missed_by_nobody_and_one_that_is_not_needed_goes() {
+async fn killed_free_shim_is_replaced_and_surplus_ends() {
     for place in EVERYWHERE {
         let Some(place) = Place::on(place).await else { continue };
         assert_eq!(place.run(&text("true")).await.ending, Some(Ending::Exited(0)));
@@ -102,7 +102,7 @@ async fn a_free_shim_that_is_killed_is_missed_by_nobody_and_one_that_is_not_need
 }
 
 #[tokio::test]
-async fn a_command_that_ran_is_not_said_to_have_failed_to_start_however_little_is_left_of_it() {
+async fn command_that_ran_never_reports_failed_start() {
     for place in EVERYWHERE {
         let Some(place) = Place::on(place).await else { continue };
         // Within the time for which the report of a start may be delayed.
@@ -114,7 +114,7 @@ async fn a_command_that_ran_is_not_said_to_have_failed_to_start_however_little_i
 }
 
 #[tokio::test]
-async fn a_shim_keeps_many_tasks_and_not_too_many_and_none_is_lost_where_one_follows_another() {
+async fn shim_reuse_is_bounded_and_loses_nothing() {
     for place in EVERYWHERE {
         let Some(place) = Place::on(place).await else { continue };
         for number in 0..250 {

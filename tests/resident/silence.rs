@@ -16,7 +16,7 @@ async fn activity(launched: &mut Launched, what: &str, wanted: impl Fn(&Activity
 }
 
 #[tokio::test]
-async fn a_process_that_reads_its_input_is_named() {
+async fn process_reading_its_input_is_named() {
     for place in EVERYWHERE {
         let Some(place) = Place::on(place).await else { continue };
         let spec = TaskSpec { stdin: Stdin::Open, ..text("printf 'go on? '; read -r answer; sleep 600") };
@@ -32,7 +32,7 @@ async fn a_process_that_reads_its_input_is_named() {
 }
 
 #[tokio::test]
-async fn a_process_that_reads_its_terminal_is_named() {
+async fn process_reading_its_terminal_is_named() {
     for place in EVERYWHERE {
         let Some(place) = Place::on(place).await else { continue };
         let terminal = Some(TerminalSize { rows: 24, columns: 80 });
@@ -76,7 +76,7 @@ fn inputs() -> [(TaskSpec, Reads); 2] {
 }
 
 #[tokio::test]
-async fn event_loops_that_wait_for_input_are_named() {
+async fn event_loops_waiting_for_input_are_named() {
     let Some(place) = Place::on(Image::Debian).await else { return };
     for (spec, reads) in inputs() {
         for waits in LOOPS {
@@ -90,7 +90,7 @@ async fn event_loops_that_wait_for_input_are_named() {
 }
 
 #[tokio::test]
-async fn event_loops_that_wait_for_others_are_not_named() {
+async fn event_loops_waiting_elsewhere_are_not_named() {
     let Some(place) = Place::on(Image::Debian).await else { return };
     for (spec, _) in inputs() {
         for waits in NO_READERS {
@@ -102,7 +102,7 @@ async fn event_loops_that_wait_for_others_are_not_named() {
 }
 
 #[tokio::test]
-async fn node_that_waits_for_input_is_named() {
+async fn node_waiting_for_input_is_named() {
     let Some(place) = Place::on(Where::Embedded(Root::Host)).await else { return };
     if place.sh("command -v node").await.trim().is_empty() {
         println!("SKIPPED: no node in the sandbox");
@@ -124,7 +124,7 @@ async fn node_that_waits_for_input_is_named() {
 }
 
 #[tokio::test]
-async fn a_silent_worker_is_busy_and_a_sleeper_is_not() {
+async fn silent_worker_is_busy_but_sleeper_is_not() {
     for place in [Where::Docker(Image::Debian), Where::Embedded(Root::Host)] {
         let Some(place) = Place::on(place).await else { continue };
         let mut worker = place.launch(&TaskSpec { stdin: Stdin::Open, ..text("while :; do :; done") }).await;

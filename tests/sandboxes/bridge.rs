@@ -51,7 +51,7 @@ crate::bridge_conformance! {
 
 /// Both bridges report kills for lack of memory, also to a server that attaches later, and only those that happened while the command ran.
 #[tokio::test]
-async fn memory_kills_are_counted_by_both_bridges() {
+async fn both_bridges_count_memory_kills() {
     use crate::conformance::bridge::bench::{is_end, text, until};
     use errand_bridge::Report;
     for image in [Image::Busybox, Image::Debian] {

@@ -69,7 +69,7 @@ impl Shell for Inside {
 }
 
 #[tokio::test]
-async fn a_sandbox_without_a_shell_says_so() {
+async fn sandbox_without_a_shell_is_reported() {
     let Some(docker) = engine(Image::Busybox).await else { return };
     let container = container(&docker, Image::Busybox, |_| {}).await;
     docker::exec(&docker, &container.id, "rm /bin/sh").await;

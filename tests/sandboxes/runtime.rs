@@ -39,7 +39,7 @@ crate::runtime_conformance! {
 }
 
 #[tokio::test]
-async fn an_engine_that_is_not_there_is_unavailable() {
+async fn missing_engine_is_unavailable() {
     use errand_runtime::{DockerRuntime, Runtime as _, RuntimeError};
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("none.sock");

@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_launch_without_a_trace_is_lost_and_never_repeated() {
+    fn traceless_launch_is_lost_and_never_repeated() {
         let found = Finding { directory: false, started: false, ..finding() };
         assert_eq!(reason(verdict(&starting(), false, &found, false)), Some(LossReason::LaunchInterrupted));
     }

@@ -1,40 +1,40 @@
-//! Messages on a byte stream, between a bridge and a shim and between the server and an init: the size in four bytes, the lowest first, then
-//! the message.
+//! Length-prefixed messages on a byte stream, between a bridge process and a shim and between the server and an init. The length is a
+//! little-endian `u32`.
 
 use prost::Message;
 
-/// The largest message. A launch carries a command of 1 MiB and an environment.
+/// The largest message, in bytes: a launch carries a command of 1 MiB and an environment.
 pub const LIMIT: usize = 4 * 1024 * 1024;
-/// The bytes before a message.
+/// Size of the length prefix, in bytes.
 pub const HEAD: usize = 4;
 
-/// Bytes that are not a message.
+/// Why received bytes are not a valid message.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
-    /// Larger than it may be.
-    #[error("a message of {size} bytes, more than {limit}")]
+    /// The announced size exceeds the limit.
+    #[error("message too large: {size} bytes, the limit is {limit}")]
     TooLarge {
-        /// Its size.
+        /// Announced size, in bytes.
         size: usize,
-        /// What it may have.
+        /// The limit, in bytes.
         limit: usize,
     },
-    /// Not one that is known.
-    #[error("a message that cannot be decoded")]
+    /// The bytes do not decode as the expected message type.
+    #[error("malformed message")]
     Malformed(#[from] prost::DecodeError),
 }
 
-/// A message as it travels.
+/// Encodes a message with its length prefix.
 pub fn encode(message: &impl Message) -> Vec<u8> {
     let size = message.encoded_len();
     let mut frame = Vec::with_capacity(HEAD + size);
     frame.extend_from_slice(&u32::try_from(size).unwrap_or(u32::MAX).to_le_bytes());
-    // A vector has room for everything.
+    // Encoding into a vector cannot run out of room.
     let _ = message.encode(&mut frame);
     frame
 }
 
-/// The size of the message that a head announces, at most `limit`.
+/// The message size that a length prefix announces, at most `limit`.
 ///
 /// # Errors
 /// [`FrameError::TooLarge`].
@@ -43,22 +43,22 @@ pub fn size(head: [u8; HEAD], limit: usize) -> Result<usize, FrameError> {
     if size > limit { Err(FrameError::TooLarge { size, limit }) } else { Ok(size) }
 }
 
-/// Puts together what arrives in pieces.
+/// Reassembles messages from chunks of any size.
 #[derive(Debug, Default)]
 pub struct Decoder {
     bytes: Vec<u8>,
 }
 
 impl Decoder {
-    /// Adds what has arrived.
+    /// Appends received bytes.
     pub fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// The next whole message.
+    /// Takes the next complete message; `None` until all of its bytes have arrived.
     ///
     /// # Errors
-    /// When what arrived is no message. Nothing after it can be understood.
+    /// When the received bytes are not a valid message. The stream cannot be decoded from there on.
     pub fn message<M: Message + Default>(&mut self) -> Result<Option<M>, FrameError> {
         let Some(head) = self.bytes.first_chunk::<HEAD>() else { return Ok(None) };
         let size = size(*head, LIMIT)?;
@@ -66,7 +66,7 @@ impl Decoder {
         let message = M::decode(body)?;
         self.bytes.drain(..HEAD + size);
         if self.bytes.is_empty() {
-            // One large message must not be paid for as long as the task runs.
+            // Release the memory of one large message: the connection lives as long as the task.
             self.bytes = Vec::new();
         }
         Ok(Some(message))
@@ -88,7 +88,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn messages_arrive_whole_however_they_are_cut(data in prop::collection::vec(any::<u8>(), 0..300), cut in 1usize..50) {
+        fn messages_survive_any_split(data in prop::collection::vec(any::<u8>(), 0..300), cut in 1usize..50) {
             let sent = [order(data), order(vec![])];
             let bytes: Vec<u8> = sent.iter().flat_map(encode).collect();
             let mut decoder = Decoder::default();
@@ -103,7 +103,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
             let mut decoder = Decoder::default();
             decoder.push(&bytes);
             while let Ok(Some(_)) = decoder.message::<ShimOrder>() {}
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_size_that_cannot_be_is_refused_at_once() {
+    fn impossible_size_is_refused_at_once() {
         let mut decoder = Decoder::default();
         decoder.push(&u32::MAX.to_le_bytes());
         assert!(matches!(decoder.message::<ShimOrder>(), Err(FrameError::TooLarge { .. })));

@@ -1,6 +1,6 @@
-//! The generated types of Errand's protocols: of the public one, with the feature `public`, and of those between the server and the guest.
+//! The generated types of Errand's protocols: the internal ones between server and guest and, with the feature `public`, the public one.
 //!
-//! Nothing but the edges uses them: inside the server the types of `errand-task` speak.
+//! Only the code at the edges uses them. Inside the server, values have the types of `errand-task`.
 
 pub mod frame;
 #[cfg(feature = "public")]
@@ -9,7 +9,7 @@ mod public;
 #[cfg(feature = "public")]
 pub use public::{DESCRIPTORS, Malformed, v1};
 
-/// Package `errand.bridge.v1`: between the server and the bridge in a sandbox.
+/// Package `errand.bridge.v1`: between the server and the bridge process, and between the bridge process and a shim.
 #[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated code; the comments are in proto/")]
 pub mod bridge {
     tonic::include_proto!("errand.bridge.v1");

@@ -8,22 +8,22 @@ pub mod v1 {
     tonic::include_proto!("errand.v1");
 }
 
-/// The most bytes that one LZ4 block of output holds.
+/// The most bytes of output in one LZ4 block, uncompressed.
 const LZ4_LIMIT: usize = 1024 * 1024;
 
-/// A part of output that is not what it says.
+/// An output part whose content does not match its offsets.
 #[derive(Debug, thiserror::Error)]
-#[error("the output at offset {offset} cannot be unpacked")]
+#[error("malformed output at offset {offset}: decompression failed")]
 pub struct Malformed {
     /// Position of its first byte in all output.
     pub offset: i64,
 }
 
 impl v1::OutputPart {
-    /// The bytes, in whichever form they are carried; those of its text, where it is text.
+    /// The bytes of this part, decompressed if necessary. For text: its UTF-8 bytes.
     ///
     /// # Errors
-    /// [`Malformed`] when it is no LZ4 block of the size that its offsets say.
+    /// [`Malformed`] when the content is not an LZ4 block of the size that the offsets announce.
     pub fn bytes(&self) -> Result<Cow<'_, [u8]>, Malformed> {
         use v1::output_part::Content;
         match &self.content {
@@ -49,7 +49,7 @@ mod tests {
     use super::v1::{OutputPart, output_part::Content};
 
     #[test]
-    fn bytes_are_the_same_however_they_are_carried() {
+    fn every_encoding_yields_the_same_bytes() {
         let lines = b"one of many lines\n".repeat(100);
         let size = i64::try_from(lines.len()).unwrap();
         let part = |content, next_offset| OutputPart { offset: 7, content: Some(content), next_offset, stream: 0 };

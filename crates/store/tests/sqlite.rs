@@ -195,7 +195,7 @@ async fn the_database_itself_keeps_a_terminal_status() {
 }
 
 #[tokio::test]
-async fn a_change_that_fails_midway_is_undone_and_harms_no_neighbour() {
+async fn failed_change_is_undone_without_harming_neighbours() {
     let place = SqlitePlace::new();
     let store = place.store().await;
     place
@@ -360,7 +360,7 @@ async fn a_page_looks_at_few_tasks_and_goes_on() {
 }
 
 #[tokio::test]
-async fn a_flood_of_changes_holds_up_no_other_tenant() {
+async fn flood_of_changes_delays_no_other_tenant() {
     let place = SqlitePlace::new();
     let store = place.store().await;
     let lock = rusqlite::Connection::open(place.file()).unwrap();

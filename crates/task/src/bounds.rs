@@ -1,26 +1,26 @@
-//! What a sandbox may be at most: its limits, and the images and networks that it may have.
+//! The maxima of a sandbox, and the images and networks that it may use.
 
 use std::fmt;
 
 use super::SandboxSpec;
 
-/// What a tenant's sandboxes may be. A specification outside of it is refused, never cut down silently.
+/// The bounds of a tenant's sandboxes. A specification beyond them is refused, never reduced silently.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SandboxBounds {
     /// The most memory, in bytes.
     pub memory_bytes: u64,
     /// The most CPU, in cores.
     pub cpus: f64,
-    /// The most processes at a time.
+    /// The most processes at the same time.
     pub pids_limit: u64,
-    /// The images that may be asked for.
+    /// The allowed images.
     pub images: Patterns,
-    /// The networks that may be asked for.
+    /// The allowed networks.
     pub networks: Patterns,
 }
 
 impl SandboxBounds {
-    /// Every field of a specification that is outside, with a rule that follows the field's name in a sentence: `must …`.
+    /// Every field that breaks a bound, with the rule as text that follows the field's name: `must …`.
     pub fn broken_by(&self, spec: &SandboxSpec) -> Vec<(&'static str, String)> {
         let mut broken = Vec::new();
         let Self { memory_bytes, cpus, pids_limit, images, networks } = self;
@@ -44,8 +44,8 @@ impl SandboxBounds {
         broken
     }
 
-    /// The defaults for a tenant with these bounds: no more than the maxima, and an image and a network that are allowed where one is
-    /// named in full.
+    /// Fits the server's defaults to these bounds: lowers the limits to the maxima, and replaces a forbidden image or network by the first
+    /// allowed pattern without `*`, if there is one.
     pub fn fit(&self, defaults: &SandboxSpec) -> SandboxSpec {
         SandboxSpec {
             image: self.images.instead_of(&defaults.image),
@@ -58,17 +58,17 @@ impl SandboxBounds {
     }
 }
 
-/// Names, in which `*` stands for any text, also for none.
+/// Patterns of names, in which `*` matches any text, including none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Patterns(Vec<String>);
 
 impl Patterns {
-    /// Everything.
+    /// Patterns that match every name.
     pub fn all() -> Self {
         Self(vec!["*".to_owned()])
     }
 
-    /// These. None: a pattern is empty or holds a blank, a comma or a control character, or there is no pattern.
+    /// `None` if there is no pattern, or one is empty or holds a blank, a comma or a control character.
     pub fn new(patterns: impl IntoIterator<Item = impl Into<String>>) -> Option<Self> {
         let patterns: Vec<String> = patterns.into_iter().map(Into::into).collect();
         let is_right = |pattern: &String| {
@@ -77,17 +77,17 @@ impl Patterns {
         (!patterns.is_empty() && patterns.iter().all(is_right)).then_some(Self(patterns))
     }
 
-    /// These, separated by commas. None as for [`Patterns::new`].
+    /// Parses patterns separated by commas. `None` as for [`Patterns::new`].
     pub fn parse(text: &str) -> Option<Self> {
         Self::new(text.split(',').map(str::trim))
     }
 
-    /// True when a pattern fits the name.
+    /// True if a pattern matches the name.
     pub fn admit(&self, name: &str) -> bool {
         self.0.iter().any(|pattern| fits(pattern, name))
     }
 
-    /// The same and this name.
+    /// Adds one name.
     pub fn and(mut self, name: &str) -> Self {
         if !self.admit(name) {
             self.0.push(name.to_owned());
@@ -95,7 +95,7 @@ impl Patterns {
         self
     }
 
-    /// The name, or, where it is not allowed, the first that is allowed and written in full.
+    /// The name if it is allowed, else the first pattern without `*`.
     fn instead_of(&self, name: &str) -> String {
         let other = || self.0.iter().find(|pattern| !pattern.contains('*')).cloned();
         if self.admit(name) { name.to_owned() } else { other().unwrap_or_else(|| name.to_owned()) }
@@ -108,7 +108,7 @@ impl fmt::Display for Patterns {
     }
 }
 
-/// Whether a pattern fits a name as a whole. Linear in both for each `*`: the first place where a part fits is as good as any.
+/// Whether a pattern matches a whole name. Takes linear time for each `*`: matching a part at its first place is always sufficient.
 fn fits(pattern: &str, name: &str) -> bool {
     let Some((head, rest)) = pattern.split_once('*') else { return pattern == name };
     let Some(mut name) = name.strip_prefix(head) else { return false };
@@ -123,7 +123,7 @@ fn fits(pattern: &str, name: &str) -> bool {
     name.ends_with(last)
 }
 
-/// A number of bytes, or of KiB, MiB, GiB or TiB.
+/// Parses a size: a number of bytes, or a number with the unit KiB, MiB, GiB or TiB.
 pub fn byte_size(text: &str) -> Option<u64> {
     let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40)];
     let (digits, shift) = units
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_star_stands_for_any_text() {
+    fn star_matches_any_text() {
         for (pattern, name, fit) in [
             ("*", "", true),
             ("debian:*", "debian:bookworm-slim", true),
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn every_field_outside_is_named_with_the_maximum() {
+    fn broken_bounds_name_field_and_maximum() {
         let broken = bounds().broken_by(&spec());
         let fields: Vec<_> = broken.iter().map(|(field, _)| *field).collect();
         assert_eq!(fields, ["memory_bytes", "cpus", "pids_limit", "image", "network_mode"]);
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_of_patterns_have_no_empty_entry() {
+    fn pattern_lists_have_no_empty_entry() {
         for text in ["", "a,,b", "a b", " "] {
             assert_eq!(Patterns::parse(text), None, "{text:?}");
         }

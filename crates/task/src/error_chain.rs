@@ -1,8 +1,8 @@
-//! An error with everything that caused it, as a text.
+//! Formats an error together with its sources.
 
 use std::{error::Error, fmt::Write as _};
 
-/// An error and its sources, in one line, with colons between.
+/// An error and its sources in one line, separated by `: `.
 pub fn error_chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

@@ -1,42 +1,42 @@
-//! Files of a sandbox: how they are named and described, and what can be in the way of using them.
+//! Files of a sandbox: paths, entries, write options, and the problems that file operations report.
 
 use std::{fmt, time::SystemTime};
 
-/// Which file.
+/// The path of a file, optionally confined to a root directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FilePath {
-    /// Absolute without a root; with one, relative to it, and `.` is the root itself.
+    /// Absolute if there is no root. Otherwise relative to the root; `.` is the root itself.
     pub path: String,
     /// Absolute path of a directory that the path must not lead out of, by `..` or by symbolic links.
     pub root: Option<String>,
 }
 
 impl FilePath {
-    /// The last name in it, for showing; `/` or `.` where there is none.
+    /// The last component of the path, for display; `/` or `.` if there is none.
     pub fn name(&self) -> &str {
         let name = self.path.rsplit('/').find(|name| !matches!(*name, "" | "."));
         name.unwrap_or(if self.root.is_some() { "." } else { "/" })
     }
 }
 
-/// What is known of a file.
+/// The metadata of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileEntry {
-    /// Its name within its directory; of a file that was asked for, the last name of the path. Not necessarily UTF-8.
+    /// Name within its directory; for a requested file, the last component of the path. Not necessarily UTF-8.
     pub name: Vec<u8>,
-    /// What kind it is.
+    /// Its kind.
     pub kind: FileKind,
     /// Size in bytes.
     pub size: u64,
-    /// Permissions, the lower twelve bits.
+    /// Permissions: the lower 12 bits of the mode.
     pub mode: u32,
-    /// Owner.
+    /// User id of the owner.
     pub uid: u32,
-    /// Group.
+    /// Group id.
     pub gid: u32,
     /// When its content was last changed.
     pub modified: SystemTime,
-    /// Where a symbolic link leads to; empty for all else. Not necessarily UTF-8.
+    /// Target of a symbolic link; empty for every other kind. Not necessarily UTF-8.
     pub link_target: Vec<u8>,
 }
 
@@ -49,33 +49,33 @@ pub enum FileKind {
     Directory,
     /// A symbolic link.
     Symlink,
-    /// A device, a socket, a pipe.
+    /// Any other kind: a device, a socket, a pipe.
     Other,
 }
 
-/// How a file is written.
+/// Options for writing a file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct WriteOptions {
-    /// Its permissions; none: those of the file that it takes the place of, else 0644.
+    /// Permissions of the new file. Default: those of the file that it replaces, else 0644.
     pub mode: Option<u32>,
-    /// Whether directories above it are made.
+    /// Whether to make missing parent directories.
     pub make_parents: bool,
-    /// Whether it is an error when anything is there.
+    /// Whether an existing path is an error.
     pub must_not_exist: bool,
 }
 
-/// What can be in the way of using a file.
+/// Why a file operation failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileProblem {
-    /// There is no such file, or no such directory above it.
+    /// The file or one of its parent directories does not exist.
     NotFound,
-    /// The sandbox's user may not, or the file system is read-only.
+    /// The sandbox's user lacks the permission, or the file system is read-only.
     NotPermitted,
-    /// It is a directory.
+    /// The path is a directory.
     IsADirectory,
-    /// It, or what should be a directory above it, is none.
+    /// The path or one of its parents is not a directory.
     NotADirectory,
-    /// It is neither a regular file nor a directory.
+    /// The path is neither a regular file nor a directory.
     NotAFile,
     /// The directory is not empty.
     NotEmpty,
@@ -83,13 +83,13 @@ pub enum FileProblem {
     OutsideRoot,
     /// Too many symbolic links.
     TooManyLinks,
-    /// It is there already.
+    /// The path exists already.
     AlreadyExists,
-    /// No space, or no quota, is left.
+    /// The disk or the quota is full.
     NoSpace,
-    /// Something is mounted there, or it is in use otherwise.
+    /// The path is a mount point or otherwise in use.
     Busy,
-    /// No file can have this path.
+    /// The path cannot name a file, for example because a component is too long.
     InvalidPath,
     /// The file system failed.
     Failed,
@@ -115,26 +115,26 @@ impl FileProblem {
         }
     }
 
-    /// What people are told.
+    /// The text for people.
     fn cause(self) -> &'static str {
         match self {
-            Self::NotFound => "there is no such file or directory",
+            Self::NotFound => "no such file or directory",
             Self::NotPermitted => "not permitted",
             Self::IsADirectory => "is a directory",
-            Self::NotADirectory => "is not a directory, or something above it is none",
-            Self::NotAFile => "is neither a file nor a directory",
-            Self::NotEmpty => "the directory is not empty",
+            Self::NotADirectory => "it or one of its parents is not a directory",
+            Self::NotAFile => "neither a regular file nor a directory",
+            Self::NotEmpty => "directory not empty",
             Self::OutsideRoot => "leads out of its root",
             Self::TooManyLinks => "too many symbolic links",
-            Self::AlreadyExists => "is there already",
-            Self::NoSpace => "no space is left",
-            Self::Busy => "is in use",
-            Self::InvalidPath => "no file can have this path",
-            Self::Failed => "the file system failed",
+            Self::AlreadyExists => "already exists",
+            Self::NoSpace => "no space left",
+            Self::Busy => "in use",
+            Self::InvalidPath => "invalid path",
+            Self::Failed => "file system error",
         }
     }
 
-    /// True where the sandbox's own words say more than ours.
+    /// True if the kernel's message tells more than ours.
     fn needs_detail(self) -> bool {
         match self {
             Self::NotPermitted | Self::Busy | Self::InvalidPath | Self::Failed => true,
@@ -151,14 +151,14 @@ impl FileProblem {
     }
 }
 
-/// Why a file could not be used.
+/// A refused file operation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct FileRefusal {
-    /// Which file, as it was asked for.
+    /// The path as the caller gave it.
     pub path: String,
-    /// What is in the way.
+    /// The problem.
     pub problem: FileProblem,
-    /// The sandbox's own words, such as `Read-only file system`; may be empty.
+    /// The kernel's message, such as `Read-only file system`; may be empty.
     pub detail: String,
 }
 
@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_called_by_the_last_name_of_its_path() {
+    fn file_name_is_the_last_path_component() {
         let name = |path: &str, root: Option<&str>| {
             FilePath { path: path.to_owned(), root: root.map(str::to_owned) }.name().to_owned()
         };
@@ -188,11 +188,11 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_the_path_the_cause_and_the_words_that_add_to_it() {
+    fn refusal_names_path_cause_and_detail() {
         let refusal = |problem, detail: &str| {
             FileRefusal { path: "/a".to_owned(), problem, detail: detail.to_owned() }.to_string()
         };
-        assert_eq!(refusal(FileProblem::NotFound, "No such file"), "\"/a\": there is no such file or directory");
+        assert_eq!(refusal(FileProblem::NotFound, "No such file"), "\"/a\": no such file or directory");
         assert_eq!(
             refusal(FileProblem::NotPermitted, "Read-only file system"),
             "\"/a\": not permitted (Read-only file system)"

@@ -1,23 +1,23 @@
-//! Names of things: who owns a task, and which one it is.
+//! Newtype ids and names: tenants, bots, sessions, tasks, sandboxes, nonces and leases.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// The longest name a caller may choose, in characters.
+/// The most characters of a name that a caller chooses.
 pub const NAME_LIMIT: usize = 128;
 
-/// Why a name or id is not one.
+/// Why a text is not a valid name or id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
-    /// Nothing was given.
+    /// The text is empty.
     #[error("must not be empty")]
     Empty,
     /// More than [`NAME_LIMIT`] characters.
     #[error("must be at most {NAME_LIMIT} characters, has {0}")]
     TooLong(usize),
-    /// A character outside the allowed ones.
+    /// A character that is not allowed.
     #[error("must hold only A-Z a-z 0-9 . _ - : @, has {0:?}")]
     Character(char),
     /// Not a UUID.
@@ -46,7 +46,7 @@ macro_rules! name {
         pub struct $type(Arc<str>);
 
         impl $type {
-            /// Takes a caller's name.
+            /// Checks a name that a caller chose.
             ///
             /// # Errors
             /// When it is empty, longer than [`NAME_LIMIT`] or has a character outside `A-Z a-z 0-9 . _ - : @`.
@@ -77,7 +77,7 @@ macro_rules! name {
 }
 
 name! {
-    /// A platform that uses this server. Tenants never see each other.
+    /// A platform that uses this server. Tenants are isolated from each other.
     TenantId
 }
 name! {
@@ -90,7 +90,7 @@ name! {
 }
 
 impl TenantId {
-    /// The tenant that everything belongs to where no tokens are configured.
+    /// The tenant of every call to a server without tokens.
     pub fn local() -> Self {
         Self("local".into())
     }
@@ -103,13 +103,13 @@ macro_rules! id {
         pub struct $type(Uuid);
 
         impl $type {
-            /// Makes a new one.
+            /// Makes a new id.
             #[allow(clippy::new_without_default, reason = "an id is never a default value")]
             pub fn new() -> Self {
                 Self(Uuid::$make())
             }
 
-            /// The UUID behind it.
+            /// The UUID itself.
             pub fn uuid(&self) -> Uuid {
                 self.0
             }
@@ -131,28 +131,28 @@ macro_rules! id {
 }
 
 id! {
-    /// One task. Version 7: ids sort by creation time.
+    /// Identifies a task. UUID version 7: ids sort by creation time.
     TaskId, now_v7
 }
 id! {
-    /// One sandbox.
+    /// Identifies a sandbox.
     SandboxId, now_v7
 }
 id! {
-    /// Marks one launch, so that an exit file left by another is told apart.
+    /// Identifies one launch, so that the exit file of another launch is not mistaken for its own.
     Nonce, new_v4
 }
 id! {
-    /// One lease of notifications.
+    /// Identifies a lease of notifications.
     LeaseId, new_v4
 }
 
-/// Whose task it is.
+/// The owner of a task.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Owner {
-    /// The platform.
+    /// The tenant.
     pub tenant: TenantId,
-    /// Its bot.
+    /// The tenant's bot.
     pub bot: BotId,
     /// The bot's session.
     pub session: SessionId,
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_keep_to_their_rule() {
+    fn invalid_names_are_refused() {
         assert_eq!(BotId::new(""), Err(IdError::Empty));
         assert_eq!(BotId::new("a b"), Err(IdError::Character(' ')));
         assert_eq!(BotId::new("é"), Err(IdError::Character('é')));
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn task_ids_read_back_as_written() {
+    fn task_ids_round_trip_through_text() {
         let id = TaskId::new();
         assert_eq!(id.to_string().parse::<TaskId>().unwrap(), id);
         assert_eq!("17".parse::<TaskId>(), Err(IdError::NotAnId));

@@ -1,6 +1,6 @@
-//! The domain: what a task, its outcome, its sandbox and its notifications are, and the rules between them.
+//! The domain: tasks, outcomes, sandboxes and notifications, the rules between them, and the formats that server and guest share.
 //!
-//! Pure: no I/O, no clock, no async. Everything else in the crate may use it; it uses nothing else of the crate.
+//! Pure: no I/O, no clock, no async. It imports no other package of the workspace.
 
 mod bounds;
 mod error_chain;

@@ -1,4 +1,4 @@
-//! What a session is told about one of its tasks.
+//! Notifications: the messages to a session about its tasks.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,14 +10,14 @@ use super::{
     text,
 };
 
-/// The most output that a notification carries, in bytes.
+/// The most bytes of output in a notification.
 pub const TAIL_LIMIT: usize = 4096;
-/// The most of a command that a notification carries, in characters.
+/// The most characters of the command in a notification.
 const COMMAND_LIMIT: usize = 1000;
-/// The most of a path that a notification carries, in characters.
+/// The most characters of the log's path in a notification.
 const PATH_LIMIT: usize = 512;
 
-/// What happened.
+/// What happened to the task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NotificationKind {
@@ -25,14 +25,14 @@ pub enum NotificationKind {
     Completed,
     /// The command is silent and seems to wait for input.
     Stalled,
-    /// A stalled command moved on.
+    /// A stalled command continued.
     Resumed,
-    /// How a command ended was found after its task had ended otherwise.
+    /// The command's result was found after its task had ended with another outcome.
     LateOutcome,
 }
 
 impl NotificationKind {
-    /// The word for it in the store and in texts.
+    /// Its name in the store and in texts.
     pub fn word(self) -> &'static str {
         match self {
             Self::Completed => "completed",
@@ -43,42 +43,42 @@ impl NotificationKind {
     }
 }
 
-/// A notification before it is committed. It is complete in itself: it outlives its task's record.
+/// A notification before it is committed. It refers to no record, so that it can outlive its task's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewNotification {
     /// The task.
     pub task: TaskId,
     /// Its owner.
     pub owner: Owner,
-    /// What happened.
+    /// What happened to the task.
     pub kind: NotificationKind,
-    /// The task's status then.
+    /// The task's status when it happened.
     pub status: Status,
     /// How the command ended, for [`NotificationKind::Completed`]; the late result for [`NotificationKind::LateOutcome`].
     pub outcome: Option<Outcome>,
-    /// What was killed for want of memory while the command ran.
+    /// Processes that the kernel killed because memory had run out while the command ran.
     #[serde(default, skip_serializing_if = "MemoryKills::is_none")]
     pub memory_kills: MemoryKills,
     /// The task's title.
     pub description: String,
     /// The beginning of the command.
     pub command: String,
-    /// True when there is more of the command.
+    /// True if the command is longer.
     #[serde(default)]
     pub command_truncated: bool,
     /// The end of the output, without terminal escapes.
     pub output_tail: String,
-    /// True when there was more output.
+    /// True if there was more output.
     pub output_truncated: bool,
-    /// Bytes of output.
+    /// Bytes of output at that time.
     pub output_bytes: u64,
-    /// The whole log.
+    /// Path of the whole log in the sandbox.
     pub output_file: String,
-    /// From the command's start until then.
+    /// Time from the command's start until this happened.
     pub duration: Duration,
-    /// What was seen, for [`NotificationKind::Stalled`].
+    /// The stall, for [`NotificationKind::Stalled`].
     pub stall: Option<Stall>,
-    /// Whether the command takes input, so that a stall can be answered.
+    /// Whether the command takes input, so that a caller can answer a stall.
     #[serde(default)]
     pub takes_input: bool,
     /// When it happened.
@@ -86,7 +86,7 @@ pub struct NewNotification {
 }
 
 impl NewNotification {
-    /// A notification about `task` as it stands at `now`, bounded. `tail` holds the last bytes of its output.
+    /// Makes a notification about `task` in its state at `now`, with texts of bounded size. `tail` holds the last bytes of output.
     pub fn new(kind: NotificationKind, task: &Task, tail: &[u8], now: SystemTime) -> Self {
         let kept = &tail[tail.len().saturating_sub(TAIL_LIMIT)..];
         let notification = Self {
@@ -116,15 +116,15 @@ impl NewNotification {
         notification.bounded()
     }
 
-    /// The same with every text of bounded size, so that it takes at most 64 KiB on its way to a client, whatever the sandbox claimed. One
-    /// that is too large would block every later one of its session.
+    /// Shortens every text, so that the encoded notification has at most 64 KiB whatever the sandbox claimed. A notification that exceeds
+    /// the size of a message would block all later ones of its session.
     pub fn bounded(mut self) -> Self {
         shorten(&mut self.description, DESCRIPTION_LIMIT);
         if let Some((end, _)) = self.command.char_indices().nth(COMMAND_LIMIT) {
             self.command = self.command[..end].to_owned();
             self.command_truncated = true;
         }
-        // Bytes that are no text take three each as text.
+        // Each invalid byte becomes U+FFFD, which takes three bytes.
         self.output_truncated |= keep_end(&mut self.output_tail, TAIL_LIMIT);
         shorten(&mut self.output_file, PATH_LIMIT);
         self.outcome = self.outcome.map(Outcome::bounded);
@@ -132,12 +132,12 @@ impl NewNotification {
         self
     }
 
-    /// Bytes of its large texts: never more than it takes on its way to a client.
+    /// Bytes of its large texts: a lower bound of its encoded size.
     pub fn weight(&self) -> usize {
         self.description.len() + self.command.len() + self.output_tail.len()
     }
 
-    /// The same ready to be put before a model. Nothing that the command or its output holds can end or add an element.
+    /// The notification as text for a model. Command and output are escaped: they cannot close or add an element.
     pub fn text(&self) -> String {
         text::notification(self)
     }
@@ -146,12 +146,12 @@ impl NewNotification {
 /// A committed notification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notification {
-    /// Its place in the order of all notifications.
+    /// Its number in the order of all notifications.
     pub sequence: i64,
-    /// What it says.
+    /// Its content.
     pub body: NewNotification,
-    /// When its delivery was ended.
+    /// When it was acknowledged.
     pub acknowledged_at: Option<SystemTime>,
-    /// How often it was leased out.
+    /// How often it has been leased.
     pub deliveries: u32,
 }

@@ -1,14 +1,14 @@
-//! What was seen of a command from the outside: what it printed, what it used, whether it waits.
+//! What the server and the guest observe of a command: its output, its resource usage, and whether it waits for input.
 
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-/// Where output comes from.
+/// The stream that output was written to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stream {
-    /// Standard output and standard error, not told apart, or a terminal.
+    /// Standard output and standard error recorded together, or a terminal.
     #[default]
     Both,
     /// Standard output.
@@ -17,46 +17,46 @@ pub enum Stream {
     Stderr,
 }
 
-/// What a command has printed.
+/// Summary of a command's output.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutputSummary {
-    /// Bytes that were printed, whether they were kept or not.
+    /// Bytes of output, kept or not.
     pub bytes: u64,
-    /// True when the log lacks output because it could not be written.
+    /// True if the log lacks output because writing it failed.
     pub incomplete: bool,
     /// The last 200 characters, without terminal escapes.
     pub preview: String,
-    /// What was not kept because of the output limit.
+    /// Output that was not kept because of the output limit.
     #[serde(default)]
     pub gap: Option<Gap>,
 }
 
-/// Output that was not kept. Positions count all output.
+/// A range of output that was not kept. Positions count all output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
-    /// The first byte that is missing.
+    /// Position of the first byte that was not kept.
     pub start: u64,
-    /// The first byte after it that is there, or the end of all output.
+    /// Position of the next byte that was kept, or the end of all output.
     pub end: u64,
 }
 
 impl Gap {
-    /// Where to go on from `position`: past the gap for a position in it, else there.
+    /// Moves a position inside the gap to the gap's end; returns any other position unchanged.
     pub fn past(&self, position: u64) -> u64 {
         if (self.start..self.end).contains(&position) { self.end } else { position }
     }
 }
 
-/// A silent command that seems to want input.
+/// A command that is silent and seems to wait for input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stall {
-    /// When it was found.
+    /// When the stall was found.
     pub since: SystemTime,
-    /// How long there had been no output by then.
+    /// How long the command had printed nothing by then.
     pub silent_for: Duration,
-    /// The last line of output. It looks like a prompt, unless a process was seen waiting.
+    /// The last line of output. It looks like a prompt, unless `waiting` is set.
     pub last_line: String,
-    /// The process that was seen waiting for input.
+    /// The process that waits for input; `None` if none was found.
     #[serde(default)]
     pub waiting: Option<Waiting>,
 }
@@ -64,46 +64,46 @@ pub struct Stall {
 /// A process that is blocked until its terminal or its standard input can be read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Waiting {
-    /// Process id inside the sandbox.
+    /// Its process id inside the sandbox.
     pub pid: u32,
     /// Its name, as in `/proc/PID/comm`.
     pub command: String,
-    /// What it reads.
+    /// The input that it reads.
     pub reads: Reads,
 }
 
-/// What a waiting process reads.
+/// The input that a process waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reads {
-    /// Its terminal.
+    /// The command's terminal.
     Terminal,
-    /// Its standard input.
+    /// Standard input.
     Stdin,
 }
 
-/// Processes of the sandbox that the kernel killed because its memory ran out. They are counted for the sandbox: it happened while the
-/// command ran, to the command itself or to another.
+/// Processes that the kernel killed because the sandbox ran out of memory. The kernel counts them for the sandbox: a killed process may
+/// belong to this command or to another one that ran at the same time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryKills {
-    /// What the runtime had counted when the command was launched; none where it does not count.
+    /// The runtime's count when the command was launched; `None` if the runtime does not count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<u64>,
-    /// How many were killed from then on until the command's end.
+    /// How many processes were killed between the launch and the end of the command.
     pub count: u32,
-    /// The sandbox's memory limit in bytes; none: there is none, or it is not known.
+    /// The sandbox's memory limit in bytes; `None`: unlimited or unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u64>,
 }
 
 impl MemoryKills {
-    /// True when there is nothing to be said.
+    /// True if nothing was counted or killed.
     pub fn is_none(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// What a command used, with every process that it started and that was over by then.
+/// Resources that a command used, including the processes it started that had ended by then.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResourceUsage {
     /// CPU time in user mode.

@@ -1,10 +1,10 @@
-//! How a command ended: six different things that are never folded into one number.
+//! How a command ended: one of six kinds, never reduced to one number.
 
 use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-/// How a task ended. Final.
+/// How a task ended. It never changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
@@ -15,45 +15,45 @@ pub enum Outcome {
     },
     /// A signal that Errand did not send ended the command.
     Signaled {
-        /// Which one.
+        /// The signal.
         signal: Signal,
     },
     /// The command ran longer than its timeout and was stopped.
     TimedOut {
-        /// The timeout.
+        /// The timeout that was exceeded.
         after: Duration,
     },
     /// The task was stopped on purpose.
     Stopped {
         /// Who asked, and why.
         cause: StopCause,
-        /// The last signal that was needed; none when the command had not been launched.
+        /// The last signal that Errand sent; `None` if the command had not been launched.
         signal: Option<Signal>,
     },
     /// The command never ran.
     FailedToStart {
-        /// What stood in the way.
+        /// The reason.
         failure: StartFailure,
-        /// The kernel's number for it, where there is one.
+        /// The kernel's error number, if there is one.
         #[serde(default)]
         errno: Option<i32>,
-        /// The same for people.
+        /// The reason as text for people.
         message: String,
     },
-    /// Nobody can know how the command ended.
+    /// How the command ended cannot be known.
     Lost {
-        /// Why not.
+        /// The reason.
         reason: LossReason,
-        /// The same for people.
+        /// The reason as text for people.
         message: String,
     },
 }
 
 impl Outcome {
-    /// The one number a shell would show; none for a lost task, for which any number would be a lie.
+    /// The exit code that a shell would report; `None` for a lost task, for which any number would be false.
     ///
-    /// 128 + signal as POSIX shells do, 124 as `timeout(1)` does, 127 and 126 as POSIX shells do for a command that is not found
-    /// or cannot be executed.
+    /// 128 + signal, as in POSIX shells; 124 for a timeout, as `timeout(1)` does; 127 and 126 for a command that is not found or cannot be
+    /// executed, as in POSIX shells.
     pub fn shell_exit_code(&self) -> Option<i32> {
         match self {
             Self::Exited { code } => Some(i32::from(*code)),
@@ -83,69 +83,69 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// What the sandbox, or the lack of it, says about the end of a command, before it is known whether Errand caused it.
+/// The end of a command as found in the sandbox, before the state machine decides whether Errand caused it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
     /// The command exited with this code.
     Exited(u8),
-    /// The command was ended by this signal, whoever sent it.
+    /// A signal ended the command. It may have been sent by Errand.
     Signaled(Signal),
-    /// The command's time was up, and what watches it in the sandbox stopped it by itself.
+    /// The guest enforced the timeout and stopped the command.
     TimedOut {
-        /// The timeout.
+        /// The timeout that was exceeded.
         after: Duration,
     },
     /// The command never ran.
     FailedToStart {
-        /// What stood in the way.
+        /// The reason.
         failure: StartFailure,
-        /// The kernel's number for it, where there is one.
+        /// The kernel's error number, if there is one.
         errno: Option<i32>,
-        /// The same for people.
+        /// The reason as text for people.
         message: String,
     },
-    /// It cannot be known.
+    /// How the command ended cannot be known.
     Lost {
-        /// Why not.
+        /// The reason.
         reason: LossReason,
-        /// The same for people.
+        /// The reason as text for people.
         message: String,
     },
 }
 
 impl Ending {
-    /// A loss with the standard text of its reason.
+    /// A loss with the default text of its reason.
     pub fn lost(reason: LossReason) -> Self {
         Self::Lost { reason, message: reason.text().to_owned() }
     }
 }
 
-/// Who asked for a running command to be stopped.
+/// The origin of a stop.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StopCause {
-    /// A caller, with the reason as given, or empty.
+    /// A caller's request, with the caller's reason; the reason may be empty.
     Request {
-        /// The caller's words.
+        /// The caller's reason.
         reason: String,
     },
-    /// The client of a foreground run went away and had asked for this.
+    /// The client of RunTask disconnected and had requested a stop in this case.
     Disconnect,
-    /// Its sandbox is being stopped.
+    /// The sandbox is being stopped.
     SandboxStopped,
-    /// Its sandbox is being deleted.
+    /// The sandbox is being deleted.
     SandboxDeleted,
-    /// The server shuts down and was told to stop its tasks.
+    /// The server shuts down and is configured to stop its tasks.
     ServerShutdown,
-    /// The task's time is up. Leads to [`Outcome::TimedOut`].
+    /// The task's timeout has passed. Leads to [`Outcome::TimedOut`].
     Timeout {
-        /// The timeout.
+        /// The timeout that was exceeded.
         after: Duration,
     },
 }
 
 impl StopCause {
-    /// The word for it in the API.
+    /// Its name in the API.
     pub fn by(&self) -> &'static str {
         match self {
             Self::Request { .. } => "request",
@@ -158,17 +158,17 @@ impl StopCause {
     }
 }
 
-/// What kept a command from starting.
+/// Why a command did not start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StartFailure {
-    /// The shell or program is not there.
+    /// The shell or program was not found.
     NotFound,
-    /// The program is there and cannot be executed.
+    /// The program exists and cannot be executed.
     NotExecutable,
-    /// The program is there, and what its first line names to run it is not.
+    /// The program exists, and the interpreter that its first line names does not.
     BadInterpreter,
-    /// The working directory is not there, or is not a directory.
+    /// The working directory does not exist, or is not a directory.
     NoSuchDirectory,
     /// The sandbox's permissions do not allow it.
     NotPermitted,
@@ -176,20 +176,20 @@ pub enum StartFailure {
     NoSuchUser,
     /// The task directory cannot be written.
     NoSpace,
-    /// The sandbox stopped or vanished first.
+    /// The sandbox stopped or vanished before the launch.
     SandboxGone,
     /// The launch was cut short before the command ran.
     LaunchInterrupted,
-    /// The sandbox's kernel made no further process.
+    /// The kernel could not make another process.
     ForkRefused,
-    /// The arguments and the environment are larger than the kernel takes.
+    /// The arguments and the environment are larger than the kernel accepts.
     ArgumentsTooLarge,
-    /// The engine refused.
+    /// The container engine refused the launch.
     Refused,
 }
 
 impl StartFailure {
-    /// All of them, for tables and tests.
+    /// All failures, for tables and tests.
     pub const ALL: [Self; 12] = [
         Self::NotFound,
         Self::NotExecutable,
@@ -205,7 +205,7 @@ impl StartFailure {
         Self::Refused,
     ];
 
-    /// The word for it in the exit file.
+    /// Its name in the exit file.
     pub fn word(self) -> &'static str {
         match self {
             Self::NotFound => "not_found",
@@ -223,13 +223,13 @@ impl StartFailure {
         }
     }
 
-    /// The failure with this word.
+    /// The failure with this name in the exit file.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|failure| failure.word() == word)
     }
 }
 
-/// Why an outcome cannot be known.
+/// Why the outcome of a task cannot be known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LossReason {
@@ -241,30 +241,30 @@ pub enum LossReason {
     SandboxStopped,
     /// The task directory was removed.
     LogDirectoryGone,
-    /// The exit file cannot be understood, or belongs to another launch.
+    /// The exit file cannot be parsed, or belongs to another launch.
     ExitFileUnreadable,
     /// The command and the process that records its end are both gone.
     SupervisorKilled,
-    /// The launch was cut short: the server ended, or nothing was heard of it.
+    /// The launch was cut short: the server ended, or the launch was never confirmed.
     LaunchInterrupted,
-    /// The sandbox runs and does not answer.
+    /// The sandbox runs but does not answer.
     SandboxUnresponsive,
-    /// The sandbox was killed, and its memory had run out.
+    /// The sandbox was killed after it had run out of memory.
     SandboxOutOfMemory,
 }
 
 impl LossReason {
-    /// What people are told.
+    /// The default text for people.
     pub fn text(self) -> &'static str {
         match self {
             Self::SandboxRestarted => "the sandbox was restarted while the command ran",
             Self::SandboxRemoved => "the sandbox was removed while the command ran",
             Self::SandboxStopped => "the sandbox was stopped while the command ran",
             Self::LogDirectoryGone => "the task directory with the log and the exit file was removed",
-            Self::ExitFileUnreadable => "the exit file cannot be understood, or belongs to another launch",
+            Self::ExitFileUnreadable => "the exit file cannot be parsed, or belongs to another launch",
             Self::SupervisorKilled => "the process that records the command's end was killed",
             Self::LaunchInterrupted => "the launch was cut short; whether the command ran is not known",
-            Self::SandboxUnresponsive => "the sandbox runs and does not tell how the command ended",
+            Self::SandboxUnresponsive => "the sandbox runs but does not report how the command ended",
             Self::SandboxOutOfMemory => "the sandbox ran out of memory and was killed while the command ran",
         }
     }
@@ -275,7 +275,7 @@ impl LossReason {
 #[serde(transparent)]
 pub struct Signal(i32);
 
-/// Linux on every architecture but MIPS and Alpha, from signal(7); the index is the number less one.
+/// Signal names of Linux, from signal(7): valid on every architecture but MIPS and Alpha. The index is the number minus 1.
 const SIGNAL_NAMES: [&str; 31] = [
     "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM",
     "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO",
@@ -283,12 +283,12 @@ const SIGNAL_NAMES: [&str; 31] = [
 ];
 
 impl Signal {
-    /// Asks a process to end.
+    /// The request to end.
     pub const TERM: Self = Self(15);
-    /// Ends a process.
+    /// The signal that a process cannot handle.
     pub const KILL: Self = Self(9);
 
-    /// The signal with this number, 1 to 64.
+    /// The signal with this number; `None` outside 1 to 64.
     pub fn new(number: i32) -> Option<Self> {
         (1..=64).contains(&number).then_some(Self(number))
     }
@@ -298,7 +298,7 @@ impl Signal {
         self.0
     }
 
-    /// Its name, such as `SIGKILL`, or `SIG34` for one without.
+    /// Its name, such as `SIGKILL`; `SIG34` for a signal without a name.
     pub fn name(self) -> String {
         match usize::try_from(self.0 - 1).ok().and_then(|index| SIGNAL_NAMES.get(index)) {
             Some(name) => format!("SIG{name}"),
@@ -319,7 +319,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn signals_know_their_names() {
+    fn signals_have_names() {
         assert_eq!(Signal::KILL.name(), "SIGKILL");
         assert_eq!(Signal::TERM.name(), "SIGTERM");
         assert_eq!(Signal::new(31).unwrap().name(), "SIGSYS");
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_task_has_no_exit_code() {
+    fn lost_task_has_no_exit_code() {
         let lost = Outcome::Lost { reason: LossReason::SandboxRemoved, message: String::new() };
         assert_eq!(lost.shell_exit_code(), None);
         assert_eq!(Outcome::Exited { code: 137 }.shell_exit_code(), Some(137));
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn every_start_failure_reads_back_from_its_word() {
+    fn start_failures_round_trip_through_their_word() {
         for failure in StartFailure::ALL {
             assert_eq!(StartFailure::from_word(failure.word()), Some(failure));
         }

@@ -1,13 +1,13 @@
-//! Bytes of output and the characters in them: never split one between two pieces of text.
+//! UTF-8 boundaries in output, so that two pieces of text never share a character.
 
-/// The bytes from the first one that can begin a character on. At most three are left out.
+/// Drops up to three leading bytes that belong to a character that began earlier.
 pub fn trim_start(bytes: &[u8]) -> &[u8] {
     let skip = bytes.iter().take(3).take_while(|byte| (0x80..0xC0).contains(*byte)).count();
-    // Four continuation bytes in a row belong to no character: binary output is left as it is.
+    // Four continuation bytes in a row belong to no character: this is binary output, which stays unchanged.
     if skip == 3 && bytes.get(3).is_some_and(|byte| (0x80..0xC0).contains(byte)) { bytes } else { &bytes[skip..] }
 }
 
-/// How many bytes at the end are the beginning of a character whose rest has not come yet: 0 to 3.
+/// How many bytes at the end begin a character whose remaining bytes have not arrived: 0 to 3.
 pub fn unfinished_suffix(bytes: &[u8]) -> usize {
     for length in 1..=bytes.len().min(3) {
         let byte = bytes[bytes.len() - length];
@@ -23,8 +23,8 @@ pub fn unfinished_suffix(bytes: &[u8]) -> usize {
     0
 }
 
-/// Splits what was read into the bytes that make whole characters and those to be kept for the next piece.
-/// When nothing more will come, nothing is kept.
+/// Splits bytes into complete characters and the incomplete rest, which the caller holds back for the next piece. At the end of output
+/// nothing is held back.
 pub fn split_whole(bytes: &[u8], more_to_come: bool) -> (&[u8], &[u8]) {
     let keep = if more_to_come { unfinished_suffix(bytes) } else { 0 };
     bytes.split_at(bytes.len() - keep)
@@ -36,7 +36,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn the_beginning_of_a_character_is_kept_back() {
+    fn incomplete_character_is_held_back() {
         let euro = "€".as_bytes();
         assert_eq!(split_whole(&euro[..2], true), (&b""[..], &euro[..2]));
         assert_eq!(split_whole(euro, true), (euro, &b""[..]));
@@ -45,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn binary_output_is_never_held_back_for_long() {
+    fn binary_output_is_not_held_back() {
         assert_eq!(unfinished_suffix(&[0xFF, 0xFF, 0xFF]), 0);
         assert_eq!(unfinished_suffix(&[0x80; 8]), 0);
         assert_eq!(trim_start(&[0x80; 8]).len(), 8);
@@ -53,7 +53,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn text_cut_anywhere_comes_together_again(text in "\\PC{0,40}", cut in 0usize..160) {
+        fn split_text_is_reassembled(text in "\\PC{0,40}", cut in 0usize..160) {
             let bytes = text.as_bytes();
             let cut = cut.min(bytes.len());
             let (whole, kept) = split_whole(&bytes[..cut], true);
@@ -65,7 +65,7 @@ mod tests {
         }
 
         #[test]
-        fn at_most_three_bytes_are_kept(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+        fn at_most_three_bytes_are_held_back(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
             prop_assert!(split_whole(&bytes, true).1.len() <= 3);
             prop_assert!(bytes.len() - trim_start(&bytes).len() <= 3);
         }

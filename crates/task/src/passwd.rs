@@ -1,20 +1,20 @@
-//! Who a name is, by the texts of `/etc/passwd` and `/etc/group`.
+//! Looks users and groups up in the texts of `/etc/passwd` and `/etc/group`.
 
-/// A user with all groups.
+/// A user with its groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// The user's number.
+    /// User id.
     pub uid: u32,
-    /// The number of the main group.
+    /// Id of the primary group.
     pub gid: u32,
-    /// The numbers of all groups, the main one first.
+    /// Ids of all groups, the primary one first.
     pub groups: Vec<u32>,
-    /// Name and home directory, where the user is listed.
+    /// Name and home directory; `None` if the user is not listed.
     pub entry: Option<(String, String)>,
 }
 
-/// Finds `USER[:GROUP]`, each a name or a number, in the texts of `/etc/passwd` and `/etc/group`; none when a name is not listed. The kernel
-/// keeps the last number for *none*: nobody has it.
+/// Looks up `USER[:GROUP]`, each a name or a number. `None` if a name is not listed, or if a number is the last one, which the kernel
+/// reserves for "no id".
 pub fn find(wanted: &str, passwd: &str, group: &str) -> Option<Identity> {
     let (user, wanted_group) = match wanted.split_once(':') {
         Some((user, group)) => (user, Some(group)),
@@ -29,7 +29,7 @@ pub fn find(wanted: &str, passwd: &str, group: &str) -> Option<Identity> {
     let name = listed.as_ref().map(|fields| field(fields, 0).to_owned());
     let gid = match wanted_group {
         Some(wanted) => group_id(wanted, group)?,
-        // As container engines do for a number that is not listed.
+        // Container engines give an unlisted number the group 0.
         None => listed.as_ref().and_then(|fields| field(fields, 3).parse().ok()).unwrap_or(0),
     };
     let mut groups = vec![gid];

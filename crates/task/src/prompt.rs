@@ -1,7 +1,7 @@
-//! The signs that a silent command waits for input.
+//! Recognises from its output that a silent command waits for input.
 //!
-//! Only the last line counts, and only how it ends: a question further up has been answered, or was none. Which endings are prompts is a
-//! table, [`rules::RULES`], with the tools that they were seen in.
+//! Only the end of the last line counts: a question further up has been answered already, or was no question. The table [`rules::RULES`]
+//! lists the endings that are prompts, with the tools that print them.
 
 mod line;
 mod matches;
@@ -13,24 +13,24 @@ use super::{shorten::LINE_LIMIT, text};
 use line::Line;
 use rules::RULES;
 
-/// The most bytes of a line that are looked at.
+/// The most bytes of a line that are examined.
 const LOOKED_AT: usize = 1024;
 
-/// The last line of the output that says something, whatever it says.
+/// The last line of the output that is not blank.
 pub fn last_line(tail: &[u8]) -> String {
     let text = text::plain(tail);
     evidence(text.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default())
 }
 
-/// The end of a line.
+/// The last bytes of a line, at most the limit.
 fn evidence(line: &str) -> String {
     let skip = line.chars().count().saturating_sub(LINE_LIMIT);
     line.chars().skip(skip).collect()
 }
 
-/// The last line of the output, if the command left the cursor in it and it ends like a prompt.
+/// The last line of the output if it is unfinished and ends like a prompt.
 pub fn waiting_line(tail: &[u8]) -> Option<String> {
-    // A line that was ended is a statement, not a question.
+    // A line with a newline is a statement, not a question.
     let start = tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
     let open = &tail[start.max(tail.len().saturating_sub(LOOKED_AT))..];
     let text = text::plain(open);

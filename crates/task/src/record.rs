@@ -1,4 +1,4 @@
-//! The whole of what is known about one task.
+//! The record of a task.
 
 use std::{
     sync::Arc,
@@ -12,57 +12,57 @@ use super::{
     TaskId, TaskSpec, TaskState, Transition, transition,
 };
 
-/// One task.
+/// Everything that is known about one task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Task {
     /// Its id.
     pub id: TaskId,
-    /// Whose it is.
+    /// Its owner.
     pub owner: Owner,
-    /// Where it runs.
+    /// The sandbox that it runs in.
     pub sandbox: SandboxId,
-    /// What was asked for.
+    /// What the caller requested.
     pub spec: Arc<TaskSpec>,
-    /// Marks its one launch.
+    /// Identifies its only launch.
     pub nonce: Nonce,
-    /// Where it stands.
+    /// Its state.
     pub state: TaskState,
-    /// The first result that came after it had ended otherwise.
+    /// The first result that arrived after the task had ended with another outcome.
     pub late_outcome: Option<Outcome>,
     /// Path of its log in the sandbox.
     pub output_file: String,
-    /// What it has printed, as of the last change of this record.
+    /// Its output as of the last change of this record.
     pub output: OutputSummary,
     /// Set while the command is silent and seems to wait for input.
     pub stall: Option<Stall>,
-    /// What the command used, once it is over and where the bridge tells.
+    /// Resources that the command used. Set once it has ended, if the bridge reports them.
     #[serde(default)]
     pub usage: Option<ResourceUsage>,
-    /// Who asked for a stop that came too late: the command had ended by itself before any signal reached it, and its outcome is its own.
+    /// A stop that came too late: the command had ended by itself before any signal reached it, and the outcome is the command's own.
     #[serde(default)]
     pub stop_requested: Option<StopCause>,
-    /// What was killed for want of memory while the command ran.
+    /// Processes that the kernel killed because memory had run out while the command ran.
     #[serde(default, skip_serializing_if = "MemoryKills::is_none")]
     pub memory_kills: MemoryKills,
     /// When it was accepted.
     pub created_at: SystemTime,
-    /// Counts the stored changes; the store refuses a change that was made from an older one.
+    /// Number of stored changes. The store refuses a change that is based on an older revision.
     pub revision: i64,
 }
 
 impl Task {
-    /// Its state in one word.
+    /// Its status.
     pub fn status(&self) -> Status {
         self.state.status()
     }
 
-    /// From the command's start until `now`, or until its end when it is over; zero when it never started.
+    /// Time from the command's start until its end, or until `now` while it runs; zero if it never started.
     pub fn duration(&self, now: SystemTime) -> Duration {
         let end = self.state.finished_at().unwrap_or(now);
         self.state.started_at().and_then(|start| end.duration_since(start).ok()).unwrap_or_default()
     }
 
-    /// Bytes of its large fields: never more than it takes on its way to a client.
+    /// Bytes of its large fields: a lower bound of its encoded size.
     pub fn weight(&self) -> usize {
         let pairs = self.spec.env.iter().chain(&self.spec.labels);
         self.spec.program.len()
@@ -70,8 +70,8 @@ impl Task {
             + pairs.map(|(name, value)| name.len() + value.len()).sum::<usize>()
     }
 
-    /// Applies an event. True when the record changed and has to be stored. When a command was started is for its sandbox to say: that was
-    /// not before the task was accepted.
+    /// Applies an event. True if the record changed and must be stored. A start time that the sandbox reports is never taken as earlier
+    /// than the task's acceptance.
     pub fn apply(&mut self, mut event: Event) -> bool {
         match &mut event {
             Event::Started { at, .. } | Event::Ended { started_at: Some(at), .. } => *at = self.created_at.max(*at),
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_was_not_started_before_its_task_was_accepted() {
+    fn start_time_is_never_before_acceptance() {
         let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
         let queued = queued(at(100));
         let process = ProcessIdentity { pid: 7, start_ticks: 8 };

@@ -1,4 +1,4 @@
-//! What a sandbox is, as Errand remembers it.
+//! The record of a sandbox.
 
 use std::{collections::BTreeMap, time::SystemTime};
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{BotId, SandboxId, TenantId};
 
-/// How a sandbox is made. Complete: the server's defaults are filled in.
+/// How to make a sandbox. The server's defaults are already filled in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SandboxSpec {
     /// Container image.
@@ -15,15 +15,15 @@ pub struct SandboxSpec {
     pub memory_bytes: u64,
     /// CPU limit in cores.
     pub cpus: f64,
-    /// The most processes at a time.
+    /// The most processes at the same time.
     pub pids_limit: u64,
     /// `bridge`, `none`, or a network of the engine.
     pub network_mode: String,
-    /// Whether more than `/tmp` and `/workspace` can be written.
+    /// Whether the root file system is writable. Otherwise only `/tmp` and `/workspace` are.
     pub writable_root: bool,
-    /// Name, uid or uid:gid; none: the image's.
+    /// User to run as: name, uid or uid:gid. Default: the image's.
     pub user: Option<String>,
-    /// Environment of every command in it.
+    /// Environment of every command in the sandbox.
     pub env: BTreeMap<String, String>,
 }
 
@@ -32,19 +32,19 @@ pub struct SandboxSpec {
 pub struct SandboxRecord {
     /// Its id.
     pub id: SandboxId,
-    /// The owner's tenant.
+    /// The tenant that it belongs to.
     pub tenant: TenantId,
-    /// The owner.
+    /// The bot that it belongs to.
     pub bot: BotId,
     /// How it was made.
     pub spec: SandboxSpec,
-    /// The runtime that keeps it, such as `docker`.
+    /// The runtime that it lives on, such as `docker`.
     pub runtime: String,
-    /// The runtime's own id for it.
+    /// The runtime's own id: the container's full id.
     pub runtime_id: String,
-    /// The runtime's own name for it.
+    /// The runtime's own name: the container's name.
     pub runtime_name: String,
-    /// True when Errand found it and did not make it.
+    /// True if Errand adopted the container and did not make it.
     pub adopted: bool,
     /// When it was made or adopted.
     pub created_at: SystemTime,

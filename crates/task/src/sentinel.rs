@@ -1,44 +1,44 @@
-//! The exit file of a task, written through fd 3 and renamed into place: how to read it.
+//! Parses the exit file of a task. The writer fills a temporary file and renames it into place.
 //!
 //! One line: `errand 1 NONCE RESULT` and a newline, where RESULT is `exited CODE`, `signaled NUMBER`,
-//! `timed_out MILLISECONDS` or `failed WORD ERRNO MESSAGE`. ERRNO is the kernel's number for the failure, 0 where there is none.
-//! The line's own newline marks it whole, so that a file cut short by a full disk is never taken for a result.
+//! `timed_out MILLISECONDS` or `failed WORD ERRNO MESSAGE`. ERRNO is the kernel's number for the failure, 0 where there is none. The newline marks the line as complete, so
+//! that a file truncated by a full disk is never taken for a result.
 
 use std::time::Duration;
 
 use super::{Ending, Nonce, Signal, StartFailure};
 
-/// Its name in the task directory.
+/// Name of the exit file in the task directory.
 pub const NAME: &str = "exit";
-/// The version that is written and read.
+/// The format's version, for writing and reading.
 pub const VERSION: u32 = 1;
-/// No whole exit file is longer, in bytes. The rest of a larger one is never read.
+/// The most bytes of a valid exit file. Readers stop there.
 pub const SIZE_LIMIT: usize = 1024;
 
-/// What an exit file says.
+/// The result of reading an exit file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sentinel {
-    /// There is none yet.
+    /// The file does not exist.
     Absent,
-    /// This is how the command ended.
+    /// The file is complete; this is how the command ended.
     Complete(Ending),
-    /// There is one and it cannot be understood.
+    /// The file exists and cannot be parsed.
     Corrupt,
-    /// There is one of another launch, or of a newer version.
+    /// The file belongs to another launch, or has a newer version.
     Foreign,
 }
 
-/// What comes before the result in the exit file of a launch.
+/// The text before the result in the exit file of a launch.
 pub fn head(nonce: impl std::fmt::Display) -> String {
     format!("errand {VERSION} {nonce} ")
 }
 
-/// The RESULT of a whole exit file of this launch, whatever it says; none of any other. For whoever passes it on.
+/// The unparsed RESULT of a complete exit file of this launch, for code that only passes it on. `None` for every other content.
 pub fn result(content: &str, nonce: impl std::fmt::Display) -> Option<&str> {
     content.strip_prefix(&head(nonce))?.strip_suffix('\n')
 }
 
-/// Reads the content of an exit file; none where there is no file.
+/// Parses the content of an exit file; `content` is `None` if the file does not exist.
 pub fn read(content: Option<&[u8]>, nonce: Nonce) -> Sentinel {
     match content {
         None => Sentinel::Absent,
@@ -63,7 +63,7 @@ fn parse(bytes: &[u8], nonce: Nonce) -> Option<Sentinel> {
     parse_result(words.next()?).map(Sentinel::Complete)
 }
 
-/// Reads the RESULT part. None when it cannot be understood.
+/// Parses RESULT. `None` if it is malformed.
 pub fn parse_result(result: &str) -> Option<Ending> {
     let (word, rest) = result.split_once(' ')?;
     match word {
@@ -77,7 +77,7 @@ pub fn parse_result(result: &str) -> Option<Ending> {
     }
 }
 
-/// Reads what stands after `failed`, as a whole. None when it cannot be understood.
+/// Parses the text after `failed`. `None` if it is malformed.
 pub fn parse_failure(failure: &str) -> Option<Ending> {
     let (word, rest) = failure.split_once(' ')?;
     let (errno, message) = rest.split_once(' ')?;
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn absent_complete_corrupt_and_foreign_are_told_apart() {
+    fn absent_complete_corrupt_and_foreign_files_differ() {
         let nonce = Nonce::new();
         assert_eq!(read(None, nonce), Sentinel::Absent);
         assert_eq!(read(Some(&line(nonce, "exited 0")), nonce), Sentinel::Complete(Ending::Exited(0)));
@@ -150,12 +150,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic_or_invent_a_result(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn arbitrary_bytes_never_panic_or_invent_a_result(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             prop_assert_eq!(read(Some(&bytes), Nonce::new()) == Sentinel::Corrupt, true);
         }
 
         #[test]
-        fn a_file_cut_short_is_never_a_result(code in any::<u8>(), cut in 0usize..60) {
+        fn truncated_file_is_never_a_result(code in any::<u8>(), cut in 0usize..60) {
             let nonce = Nonce::new();
             let whole = line(nonce, &format!("exited {code}"));
             let cut = cut.min(whole.len() - 1);

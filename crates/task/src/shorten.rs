@@ -1,23 +1,23 @@
-//! Bounds of texts that a caller or a sandbox wrote, where they are kept beyond their task or sent to somebody.
+//! Shortens texts of callers and sandboxes before they are stored in notifications or sent to clients.
 //!
-//! A sandbox may claim anything of any size. What is cut here ends with [`MARK`].
+//! A sandbox may send texts of any size. A shortened text ends with [`MARK`].
 
 use super::{Outcome, Stall, StopCause};
 
-/// Stands at the end of a text that was cut.
+/// The end of every shortened text.
 const MARK: char = '…';
 /// The most characters of a task's description.
 pub(super) const DESCRIPTION_LIMIT: usize = 1000;
-/// The most characters of what an outcome says for people, and of the reason for a stop.
+/// The most characters of an outcome's text for people, and of the reason for a stop.
 const MESSAGE_LIMIT: usize = 1000;
 /// The most characters of the last line of a stalled command.
 pub(super) const LINE_LIMIT: usize = 200;
 /// The most characters of a process's name. The kernel keeps 15 bytes.
 const NAME_LIMIT: usize = 64;
 
-/// Cuts a text to at most `limit` characters, the mark among them.
+/// Cuts a text to at most `limit` characters, including the mark.
 pub(super) fn shorten(text: &mut String, limit: usize) {
-    // A text of few bytes has few characters: most are not counted.
+    // Skip counting: a text has at most as many characters as bytes.
     if text.len() > limit && text.char_indices().nth(limit).is_some() {
         let end = text.char_indices().nth(limit.saturating_sub(1)).map_or(0, |(end, _)| end);
         text.truncate(end);
@@ -25,7 +25,7 @@ pub(super) fn shorten(text: &mut String, limit: usize) {
     }
 }
 
-/// Cuts a text to its last characters, at most `limit` bytes of them. True when something was cut.
+/// Cuts a text to its last whole characters, at most `limit` bytes. True if something was cut.
 pub(super) fn keep_end(text: &mut String, limit: usize) -> bool {
     let Some(excess) = text.len().checked_sub(limit).filter(|excess| *excess > 0) else { return false };
     let start = (excess..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
@@ -34,7 +34,7 @@ pub(super) fn keep_end(text: &mut String, limit: usize) -> bool {
 }
 
 impl Outcome {
-    /// The same with texts of bounded size: 1000 characters.
+    /// Shortens its texts to 1000 characters.
     pub fn bounded(mut self) -> Self {
         match &mut self {
             Self::FailedToStart { message, .. } | Self::Lost { message, .. } => shorten(message, MESSAGE_LIMIT),
@@ -46,7 +46,7 @@ impl Outcome {
 }
 
 impl Stall {
-    /// The same with texts of bounded size: 200 characters of the last line, 64 of the name of a process.
+    /// Shortens the last line to 200 characters and the process name to 64.
     pub fn bounded(mut self) -> Self {
         shorten(&mut self.last_line, LINE_LIMIT);
         if let Some(waiting) = &mut self.waiting {
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cut_text_ends_with_the_mark() {
+    fn shortened_text_ends_with_the_mark() {
         let cut = |text: &str, limit| {
             let mut text = text.to_owned();
             shorten(&mut text, limit);
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_text_is_kept_in_whole_characters() {
+    fn shortened_tail_keeps_whole_characters() {
         let mut text = "a€b".to_owned();
         assert!(!keep_end(&mut text, 5));
         assert!(keep_end(&mut text, 3));

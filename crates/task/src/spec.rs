@@ -1,39 +1,39 @@
-//! What a caller asks to be run.
+//! The specification of a task: what a caller asks to run.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-/// The most output that is kept of a task where its request does not say, in bytes.
+/// Default of the most bytes of output that are kept of a task.
 pub const DEFAULT_OUTPUT_LIMIT: u64 = 100 * 1024 * 1024;
 
-/// What to run, how, and for how long.
+/// What to run, how, and for how long. Complete: defaults are filled in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskSpec {
     /// The command.
     pub program: Program,
-    /// Absolute path in the sandbox; none: the sandbox's own.
+    /// Working directory, an absolute path in the sandbox. Default: the sandbox's own.
     pub workdir: Option<String>,
-    /// Set for the command beside the sandbox's own environment.
+    /// Variables added to the sandbox's environment.
     pub env: BTreeMap<String, String>,
-    /// What the command is for, or empty.
+    /// What the command is for, in the caller's words; may be empty.
     pub description: String,
-    /// How long the command may run, from its real start.
+    /// How long the command may run, measured from its real start.
     pub timeout: Duration,
-    /// The caller's marks.
+    /// Labels of the caller's own.
     pub labels: BTreeMap<String, String>,
     /// The caller's idempotency key, unique within the bot.
     pub request_id: Option<String>,
-    /// What the command reads as its standard input, where it has no terminal.
+    /// The command's standard input if it has no terminal.
     #[serde(default)]
     pub stdin: Stdin,
-    /// Size of the terminal that the command gets as its three standard streams; none: it gets no terminal. Takes input.
+    /// Size of the terminal that the command gets as its three standard streams; `None`: no terminal. A terminal takes input.
     #[serde(default)]
     pub terminal: Option<TerminalSize>,
-    /// Name, uid, or either with `:` and a group's name or gid; none: the sandbox's own.
+    /// User to run as: name, uid, or either with `:` and a group's name or gid. Default: the sandbox's own.
     #[serde(default)]
     pub user: Option<String>,
-    /// True when the command shall have `env` instead of the sandbox's environment, not beside it.
+    /// True if `env` replaces the sandbox's environment.
     #[serde(default)]
     pub clean_env: bool,
     /// Limits of each of its processes.
@@ -45,7 +45,7 @@ pub struct TaskSpec {
     /// The most bytes of output that are kept.
     #[serde(default = "default_output_limit")]
     pub output_limit: u64,
-    /// True when standard output and standard error are told apart.
+    /// True if standard output and standard error are recorded separately.
     #[serde(default)]
     pub separate_stderr: bool,
 }
@@ -54,14 +54,14 @@ fn default_output_limit() -> u64 {
     DEFAULT_OUTPUT_LIMIT
 }
 
-/// What a command reads as its standard input.
+/// The source of a command's standard input.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stdin {
-    /// Nothing: it is at its end from the beginning, so that nothing waits for ever.
+    /// Empty: a read returns end of file at once, so that no command waits for ever.
     #[default]
     Closed,
-    /// What callers write, until one of them ends it.
+    /// Open: callers write to it until one of them ends it.
     Open,
 }
 
@@ -74,7 +74,7 @@ pub struct TerminalSize {
     pub columns: u16,
 }
 
-/// Limits of each process of a command, see setrlimit(2). What is not set is as the sandbox has it.
+/// Limits of each process of a command, see setrlimit(2). An unset limit is the sandbox's own.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ResourceLimits {
@@ -82,7 +82,7 @@ pub struct ResourceLimits {
     pub open_files: Option<u64>,
     /// Processes of the user.
     pub processes: Option<u64>,
-    /// Size of a file that is written, in bytes.
+    /// Size of each file that a process writes, in bytes.
     pub file_bytes: Option<u64>,
     /// CPU time in seconds.
     pub cpu_seconds: Option<u64>,
@@ -94,7 +94,7 @@ pub struct ResourceLimits {
     pub stack_bytes: Option<u64>,
 }
 
-/// A command: data, never pasted into a script.
+/// The command. It is passed as data and never pasted into a script.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Program {
@@ -102,7 +102,7 @@ pub enum Program {
     Shell {
         /// The text.
         text: String,
-        /// The shell; none: `bash` where the sandbox has it, else `sh`.
+        /// The shell; `None`: `bash` if the sandbox has it, else `sh`.
         shell: Option<String>,
     },
     /// A program and its arguments. Never empty.
@@ -110,7 +110,7 @@ pub enum Program {
 }
 
 impl Program {
-    /// One line for people: the text, or the arguments joined by blanks.
+    /// The command as one text for people: the shell text, or the arguments joined by blanks.
     pub fn display(&self) -> String {
         match self {
             Self::Shell { text, .. } => text.clone(),
@@ -118,7 +118,7 @@ impl Program {
         }
     }
 
-    /// Size in bytes, as it counts against the limit.
+    /// Size in bytes, as counted against the limit of 1 MiB.
     pub fn len(&self) -> usize {
         match self {
             Self::Shell { text, .. } => text.len(),
@@ -126,7 +126,7 @@ impl Program {
         }
     }
 
-    /// True when there is nothing to run.
+    /// True if the text or the program's name is empty.
     pub fn is_empty(&self) -> bool {
         match self {
             Self::Shell { text, .. } => text.trim().is_empty(),
@@ -136,7 +136,7 @@ impl Program {
 }
 
 impl TaskSpec {
-    /// A command with nothing set but what must be.
+    /// A specification with defaults for everything but the program and the timeout.
     pub fn new(program: Program, timeout: Duration) -> Self {
         Self {
             program,
@@ -157,12 +157,12 @@ impl TaskSpec {
         }
     }
 
-    /// True when the command takes input.
+    /// True if the command takes input.
     pub fn takes_input(&self) -> bool {
         self.terminal.is_some() || self.stdin == Stdin::Open
     }
 
-    /// The fields, as the API names them, that only the resident bridge can keep. `output_limit` is not among them: both keep it.
+    /// API names of the set fields that only the resident bridge supports. Both bridges support `output_limit`.
     pub fn resident_only(&self) -> Vec<&'static str> {
         [
             ("stdin", self.stdin == Stdin::Open),
@@ -178,7 +178,7 @@ impl TaskSpec {
         .collect()
     }
 
-    /// What lists and notices call the task: its description, or the first 80 characters of its command.
+    /// The task's title in lists and notifications: its description, or the first 80 characters of its command.
     pub fn title(&self) -> String {
         if self.description.is_empty() {
             self.program.display().chars().take(80).collect()
@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_specification_of_before_input_reads_with_the_defaults() {
+    fn spec_without_input_fields_takes_defaults() {
         let old = r#"{"program":{"argv":["ls"]},"workdir":null,"env":{},"description":"","timeout":{"secs":5,"nanos":0},
             "labels":{},"request_id":null}"#;
         let spec: TaskSpec = serde_json::from_str(old).unwrap();
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_one_bridge_can_keep_is_named_as_in_the_api() {
+    fn resident_only_fields_have_their_api_names() {
         let mut spec = TaskSpec::new(Program::Argv(vec!["ls".to_owned()]), Duration::from_secs(5));
         spec.output_limit = 1;
         assert!(spec.resident_only().is_empty());

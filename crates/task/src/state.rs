@@ -1,4 +1,4 @@
-//! The one state machine of a task. Live operation and recovery both go through [`transition`].
+//! The state machine of a task. Live operation and recovery both change states only through [`transition`].
 
 use std::time::SystemTime;
 
@@ -6,54 +6,55 @@ use serde::{Deserialize, Serialize};
 
 use super::{Ending, Outcome, Signal, StopCause};
 
-/// Where a task stands.
+/// The state of a task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskState {
-    /// Accepted; certainly not launched.
+    /// Accepted, and certainly not launched.
     Queued,
-    /// A launch was begun, and nothing more is known of it.
+    /// A launch has begun and is not confirmed yet.
     Starting {
-        /// The sandbox's life in which it was begun.
+        /// The sandbox's incarnation at the launch.
         incarnation: Incarnation,
     },
     /// The command runs.
     Running {
-        /// The sandbox's life in which it runs.
+        /// The sandbox's incarnation that it runs in.
         incarnation: Incarnation,
         /// The command's first process.
         process: ProcessIdentity,
-        /// When that process was made.
+        /// When that process started.
         started_at: SystemTime,
     },
     /// The command is being stopped.
     Stopping {
-        /// The sandbox's life in which it runs.
+        /// The sandbox's incarnation that it runs in.
         incarnation: Incarnation,
         /// The command's first process.
         process: ProcessIdentity,
-        /// When that process was made.
+        /// When that process started.
         started_at: SystemTime,
-        /// Who asked.
+        /// The origin of the stop.
         cause: StopCause,
     },
-    /// Over. Final.
+    /// The task has ended. It never changes again.
     Finished {
-        /// How.
+        /// How it ended.
         outcome: Outcome,
-        /// When the command was started, if it was.
+        /// When the command started; `None` if it never did or the time is unknown.
         started_at: Option<SystemTime>,
-        /// When this was found.
+        /// When the end was found.
         finished_at: SystemTime,
     },
 }
 
-/// One life of a sandbox: it changes when the sandbox is restarted, because that ends every process in it. Opaque; a runtime makes it.
+/// Identifies the time between a start and a stop of a sandbox. A restart ends every process in the sandbox and makes a new incarnation.
+/// Opaque: the runtime chooses the text.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Incarnation(pub String);
 
-/// A process that cannot be taken for a later one with the same number.
+/// A process, identified by more than its number, because the kernel reuses numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessIdentity {
     /// Process id inside the sandbox.
@@ -62,34 +63,34 @@ pub struct ProcessIdentity {
     pub start_ticks: u64,
 }
 
-/// A state in one word, as the API shows it.
+/// The status of a task, as the API shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// Accepted, not launched.
+    /// Accepted, not launched yet.
     Queued,
-    /// Being launched.
+    /// Being launched in the sandbox.
     Starting,
-    /// Runs.
+    /// The command runs.
     Running,
-    /// Being stopped.
+    /// The command is being stopped.
     Stopping,
-    /// Exited with code 0.
+    /// The command exited with code 0.
     Succeeded,
-    /// Exited with another code, or ended by a signal.
+    /// The command exited with another code, or a signal ended it.
     Failed,
-    /// Stopped on purpose.
+    /// The task was stopped on purpose.
     Stopped,
-    /// Ran out of time.
+    /// The task ran longer than its timeout and was stopped.
     TimedOut,
-    /// Never ran.
+    /// The command never ran.
     FailedToStart,
-    /// Nobody can know.
+    /// How the command ended cannot be known.
     Lost,
 }
 
 impl Status {
-    /// All of them, in the order of a task's life.
+    /// All statuses, in the order of a task's life.
     pub const ALL: [Self; 10] = [
         Self::Queued,
         Self::Starting,
@@ -103,7 +104,7 @@ impl Status {
         Self::Lost,
     ];
 
-    /// The word for it in the store and in texts.
+    /// Its name in the store and in texts.
     pub fn word(self) -> &'static str {
         match self {
             Self::Queued => "queued",
@@ -119,12 +120,12 @@ impl Status {
         }
     }
 
-    /// The status with this word.
+    /// The status with this name.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.word() == word)
     }
 
-    /// True for a status that never changes again.
+    /// True if the task has ended: its status never changes again.
     pub fn is_terminal(self) -> bool {
         match self {
             Self::Queued | Self::Starting | Self::Running | Self::Stopping => false,
@@ -134,7 +135,7 @@ impl Status {
 }
 
 impl Outcome {
-    /// The terminal status that this outcome leads to.
+    /// The terminal status of this outcome.
     pub fn status(&self) -> Status {
         match self {
             Self::Exited { code: 0 } => Status::Succeeded,
@@ -148,7 +149,7 @@ impl Outcome {
 }
 
 impl TaskState {
-    /// The state in one word.
+    /// The status of this state.
     pub fn status(&self) -> Status {
         match self {
             Self::Queued => Status::Queued,
@@ -167,7 +168,7 @@ impl TaskState {
         }
     }
 
-    /// When the command was started, if that is known.
+    /// When the command started; `None` if it did not or the time is unknown.
     pub fn started_at(&self) -> Option<SystemTime> {
         match self {
             Self::Queued | Self::Starting { .. } => None,
@@ -176,7 +177,7 @@ impl TaskState {
         }
     }
 
-    /// When the task was found to be over.
+    /// When the task ended.
     pub fn finished_at(&self) -> Option<SystemTime> {
         match self {
             Self::Finished { finished_at, .. } => Some(*finished_at),
@@ -184,7 +185,7 @@ impl TaskState {
         }
     }
 
-    /// The sandbox's life in which the command was launched, while it is unfinished.
+    /// The sandbox's incarnation at the launch, while the task is unfinished.
     pub fn incarnation(&self) -> Option<&Incarnation> {
         match self {
             Self::Starting { incarnation } | Self::Running { incarnation, .. } | Self::Stopping { incarnation, .. } => {
@@ -194,7 +195,7 @@ impl TaskState {
         }
     }
 
-    /// The command's first process, while it is unfinished.
+    /// The command's first process, while the task is unfinished.
     pub fn process(&self) -> Option<ProcessIdentity> {
         match self {
             Self::Running { process, .. } | Self::Stopping { process, .. } => Some(*process),
@@ -203,58 +204,58 @@ impl TaskState {
     }
 }
 
-/// What can happen to a task.
+/// An event in the life of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// From here on the command may run at any moment.
+    /// The launch begins: from now on the command may run at any moment.
     LaunchBegan {
-        /// The sandbox's life.
+        /// The sandbox's incarnation.
         incarnation: Incarnation,
     },
     /// The command's first process exists.
     Started {
-        /// That process.
+        /// The first process.
         process: ProcessIdentity,
-        /// When it was made.
+        /// When it started.
         at: SystemTime,
     },
-    /// Somebody wants the command stopped, or its time is up.
+    /// A stop was requested, or the timeout has passed.
     StopRequested {
-        /// Who, and why.
+        /// The origin and the reason.
         cause: StopCause,
-        /// When.
+        /// When the stop was requested.
         at: SystemTime,
     },
-    /// The command is over, or never was, or nobody can know.
+    /// The command has ended, or never ran, or its end cannot be known.
     Ended {
-        /// What was found.
+        /// The end as found.
         ending: Ending,
-        /// When the command was started, where the finding tells.
+        /// When the command started, if the finding tells.
         started_at: Option<SystemTime>,
-        /// Whether a signal of a stop may have reached the command before. Counts for a task that is being stopped.
+        /// Whether a signal may have reached the command before it ended. Relevant only for a task that is being stopped.
         signalled: bool,
-        /// When it was found.
+        /// When the end was found.
         at: SystemTime,
     },
 }
 
-/// What an event does to a state.
+/// The effect of an event on a state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Transition {
-    /// The task moves.
+    /// The task changes to this state.
     To(TaskState),
-    /// The event says nothing new, or comes too late or too early to matter.
+    /// The event is no news, or comes too early or too late.
     Unchanged,
-    /// A result for a task that already ended otherwise. Recorded beside its outcome, never in its place.
+    /// A result for a task that has already ended with another outcome. It is recorded beside the outcome and never replaces it.
     Late(Outcome),
 }
 
-/// What `event` makes of `state`. Total: every pair is decided here and nowhere else.
+/// The effect of `event` on `state`. Every pair of state and event is decided here and nowhere else.
 pub fn transition(state: &TaskState, event: Event) -> Transition {
     use Transition::{Late, To, Unchanged};
     match (state, event) {
         (TaskState::Queued, Event::LaunchBegan { incarnation }) => To(TaskState::Starting { incarnation }),
-        // Only a launch can bring a process about.
+        // A process can exist only after a launch has begun.
         (TaskState::Queued, Event::Started { .. }) => Unchanged,
         (TaskState::Queued, Event::StopRequested { cause, at }) => {
             To(TaskState::Finished { outcome: stopped(cause, None), started_at: None, finished_at: at })
@@ -267,7 +268,7 @@ pub fn transition(state: &TaskState, event: Event) -> Transition {
         (TaskState::Starting { incarnation }, Event::Started { process, at }) => {
             To(TaskState::Running { incarnation: incarnation.clone(), process, started_at: at })
         }
-        // A launch cannot be called back: the supervisor keeps the order until it is known what came of the launch.
+        // A launch in flight cannot be cancelled: the supervisor remembers the stop until the launch has an answer.
         (TaskState::Starting { .. }, Event::StopRequested { .. }) => Unchanged,
         (TaskState::Starting { .. }, Event::Ended { ending, started_at, at, .. }) => {
             To(TaskState::Finished { outcome: unasked(ending), started_at, finished_at: at })
@@ -286,13 +287,13 @@ pub fn transition(state: &TaskState, event: Event) -> Transition {
             To(TaskState::Finished { outcome: unasked(ending), started_at: Some(*started_at), finished_at: at })
         }
 
-        // The first cause stands: a timeout that strikes during a stop is still that stop.
+        // The first cause counts: a timeout that passes during a stop does not change the outcome.
         (
             TaskState::Stopping { .. },
             Event::LaunchBegan { .. } | Event::Started { .. } | Event::StopRequested { .. },
         ) => Unchanged,
         (TaskState::Stopping { cause, started_at, .. }, Event::Ended { ending, signalled, at, .. }) => {
-            // What ended before any signal went ended by itself.
+            // The command ended before any signal was sent, so it ended by itself.
             let outcome = if signalled { asked(cause.clone(), ending) } else { unasked(ending) };
             To(TaskState::Finished { outcome, started_at: Some(*started_at), finished_at: at })
         }
@@ -311,7 +312,7 @@ pub fn transition(state: &TaskState, event: Event) -> Transition {
     }
 }
 
-/// The outcome of an ending that Errand did not cause.
+/// The outcome of a command that ended by itself.
 fn unasked(ending: Ending) -> Outcome {
     match ending {
         Ending::Exited(code) => Outcome::Exited { code },
@@ -322,13 +323,13 @@ fn unasked(ending: Ending) -> Outcome {
     }
 }
 
-/// The outcome of an ending that came while Errand was stopping the command.
+/// The outcome of a command that ended while Errand was stopping it.
 fn asked(cause: StopCause, ending: Ending) -> Outcome {
     match ending {
-        // A command may answer SIGTERM by exiting with any code: it was stopped all the same.
+        // A command may handle SIGTERM and exit with any code: the outcome is still *stopped*.
         Ending::Exited(_) => stopped(cause, Some(Signal::TERM)),
         Ending::Signaled(signal) => stopped(cause, Some(signal)),
-        // Its time was up while it was being stopped: the stop came first, and the sandbox did not know of it.
+        // The guest enforced the timeout without knowing of the earlier stop: the stop came first.
         Ending::TimedOut { .. } => stopped(cause, Some(Signal::TERM)),
         Ending::FailedToStart { failure, errno, message } => Outcome::FailedToStart { failure, errno, message },
         Ending::Lost { reason, message } => Outcome::Lost { reason, message },
@@ -346,13 +347,13 @@ fn stopped(cause: StopCause, signal: Option<Signal>) -> Outcome {
     }
 }
 
-/// True when `ending` is no news beside `outcome`.
+/// True if `ending` adds nothing to `outcome`.
 fn agrees(outcome: &Outcome, ending: &Ending) -> bool {
     match outcome {
         Outcome::Exited { code } => *ending == Ending::Exited(*code),
         Outcome::Signaled { signal } => *ending == Ending::Signaled(*signal),
         Outcome::TimedOut { .. } => !matches!(ending, Ending::FailedToStart { .. }),
-        // Losing sight of a command that was stopped is no news; a sign of life from one that never ran is.
+        // A loss after a stop is no news. A result of a command that was said to have never run is.
         Outcome::Stopped { cause, signal } => {
             matches!(ending, Ending::Lost { .. })
                 || (signal.is_some() && matches!(ending, Ending::TimedOut { .. }))

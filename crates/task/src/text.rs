@@ -1,4 +1,4 @@
-//! Texts that are put before a model. Everything from a command or its output is escaped, so that it cannot forge structure.
+//! Texts for a model. Everything from a command or its output is escaped, so that it cannot forge structure.
 
 use std::{fmt::Write as _, time::SystemTime};
 
@@ -7,27 +7,27 @@ use super::{
     shorten::{DESCRIPTION_LIMIT, shorten},
 };
 
-/// The most characters of output in a list.
+/// The most characters of output in a task's preview.
 const PREVIEW_LIMIT: usize = 200;
-/// The most tasks that a summary describes.
+/// The most tasks in a summary.
 const SUMMARY_LIMIT: usize = 50;
-/// The size in bytes from which on a summary describes no further task.
+/// The size in bytes at which a summary stops describing tasks.
 const SUMMARY_BYTES: usize = 48 * 1024;
 
-/// Bytes of output as plain text: whole characters, no terminal escapes, no control characters but newline and tab, and only what a
-/// carriage return left standing of a line.
+/// Converts output to plain text: whole characters, no terminal escapes, no control characters but newline and tab, and of each line only
+/// the text that carriage returns did not overwrite.
 pub(super) fn plain(bytes: &[u8]) -> String {
     let standing: Vec<&[u8]> = output::trim_start(bytes).split(|byte| *byte == b'\n').map(standing_part).collect();
     let stripped = strip_ansi_escapes::strip(standing.join(&b'\n'));
     String::from_utf8_lossy(&stripped).chars().filter(|c| matches!(c, '\n' | '\t') || !c.is_control()).collect()
 }
 
-/// What is left of a line that carriage returns wrote over.
+/// The part of a line that carriage returns did not overwrite.
 fn standing_part(line: &[u8]) -> &[u8] {
     line.split(|byte| *byte == b'\r').rfind(|part| !part.is_empty()).unwrap_or_default()
 }
 
-/// The last 200 characters of output as plain text.
+/// The last 200 characters of output as plain text, for previews.
 pub fn preview(tail: &[u8]) -> String {
     let text = plain(tail);
     let text = text.trim_end();
@@ -35,7 +35,7 @@ pub fn preview(tail: &[u8]) -> String {
     text.chars().skip(skip).collect()
 }
 
-/// Makes text safe to stand inside an element or a quoted attribute.
+/// Escapes text for use inside an element or a quoted attribute.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
@@ -102,7 +102,7 @@ fn headline(notification: &NewNotification) -> String {
     }
 }
 
-/// A sentence about memory that ran out, if it did.
+/// A sentence about processes killed for lack of memory; empty if there were none.
 fn shortage(kills: MemoryKills) -> String {
     if kills.count == 0 {
         return String::new();
@@ -115,7 +115,7 @@ fn shortage(kills: MemoryKills) -> String {
     )
 }
 
-/// The limit in brackets, where it is known.
+/// The memory limit in brackets, if it is known.
 fn limit(kills: MemoryKills) -> String {
     const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     let Some(bytes) = kills.limit else { return String::new() };
@@ -147,7 +147,7 @@ fn advice(takes_input: bool) -> &'static str {
     }
 }
 
-/// A notification as one element.
+/// Renders a notification as one element.
 pub(super) fn notification(notification: &NewNotification) -> String {
     let mut text = format!(
         "<task-notification kind=\"{}\" task_id=\"{}\" status=\"{}\">\n{}\n",
@@ -180,7 +180,7 @@ pub(super) fn notification(notification: &NewNotification) -> String {
     text
 }
 
-/// The unfinished tasks as text for a system prompt, at most 64 KiB; empty when there are none.
+/// Renders the unfinished tasks as text for a system prompt, at most 64 KiB; empty if there are none.
 pub fn summarize(tasks: &[Task], now: SystemTime) -> String {
     if tasks.is_empty() {
         return String::new();
@@ -216,23 +216,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn terminal_escapes_and_overwritten_progress_are_left_out() {
+    fn escapes_and_overwritten_progress_are_left_out() {
         assert_eq!(plain(b"\x1b[31mred\x1b[0m\n10%\r50%\r100%\r\nend\x07"), "red\n100%\nend");
     }
 
     #[test]
-    fn a_character_cut_at_the_start_is_left_out() {
+    fn partial_first_character_is_left_out() {
         let text = "naïve".as_bytes();
         assert_eq!(plain(&text[3..]), "ve");
     }
 
     #[test]
-    fn escaping_leaves_no_way_to_form_a_tag() {
+    fn escaped_text_forms_no_tag() {
         assert_eq!(escape("</output-tail><x a=\"1\">&lt;"), "&lt;/output-tail&gt;&lt;x a=&quot;1&quot;&gt;&amp;lt;");
     }
 
     #[test]
-    fn a_stall_names_its_evidence_and_what_can_be_done() {
+    fn stall_text_names_evidence_and_remedies() {
         let waiting = Waiting { pid: 17, command: "<sh>".to_owned(), reads: Reads::Terminal };
         assert_eq!(evidence(Some(&waiting)), "its process 17 (&lt;sh&gt;) waits to read its terminal");
         assert_eq!(evidence(None), "its last line looks like a prompt");
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_ran_out_is_told_with_its_limit() {
+    fn out_of_memory_text_names_the_limit() {
         let kills = |count, limit| MemoryKills { before: None, count, limit };
         assert_eq!(shortage(kills(0, Some(1 << 30))), "");
         let told = shortage(kills(1, Some(2 << 30)));
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_preview_is_the_end_in_characters() {
+    fn preview_is_the_last_characters() {
         let long = "é".repeat(300);
         assert_eq!(preview(long.as_bytes()).chars().count(), 200);
         assert_eq!(preview(b"done\n\n"), "done");

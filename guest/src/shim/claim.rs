@@ -265,7 +265,7 @@ mod tests {
     use errand_proto::bridge::{Argv, launch_request::Program};
 
     #[test]
-    fn whoever_finds_a_fence_after_its_line_gives_up_and_whoever_fences_after_it_finds_the_line() {
+    fn launch_and_fence_never_both_win() {
         let root = tempfile::tempdir().expect("a directory");
         let shim = Process { pid: 1, start_ticks: 2 };
         let place = Place { root: root.path(), umask: 0o022, shim, memory: MemoryKills::open() };

@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn streaming_calls_are_known_by_the_protocol() {
+    fn streaming_calls_match_the_protocol() {
         let kind = |uploads, streams| Kind { uploads, streams };
         for (path, expected) in [
             ("/errand.v1.NotificationService/Subscribe", kind(false, true)),

@@ -107,9 +107,8 @@ impl Gate {
         let (caller, revoked, limits) = match tokens {
             None => (local.clone(), None, usage.usual()),
             Some(tokens) => {
-                let known = tokens
-                    .known(bearer(request.headers())?)
-                    .ok_or_else(|| Status::unauthenticated("the token is not known to this server"))?;
+                let known =
+                    tokens.known(bearer(request.headers())?).ok_or_else(|| Status::unauthenticated("unknown token"))?;
                 let limits = known.tenant.over(usage.usual());
                 (known.caller, Some(known.revoked), limits)
             }

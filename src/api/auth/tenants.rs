@@ -58,7 +58,7 @@ pub(super) fn read(tables: Option<&Value>, problems: &mut Vec<String>) -> HashMa
             continue;
         };
         for key in table.keys().filter(|key| !KEYS.contains(&key.as_str())) {
-            wrong(format!("{key}: there is no such key; {} are", KEYS.join(", ")));
+            wrong(format!("{key}: unknown key; a tenant has {}", KEYS.join(", ")));
         }
         let entry = entry(table, &mut wrong);
         read.extend(tenant.map(|tenant| (tenant, entry)));
@@ -74,7 +74,7 @@ fn entry(table: &Table, wrong: &mut impl FnMut(String)) -> TenantEntry {
     let [sandboxes, requests, connections] = ["max_sandboxes", "max_requests_per_second", "max_connections"]
         .map(|key| field(key, "a whole number, at least 1"));
     let [images, networks] = ["allow_images", "allow_networks"]
-        .map(|key| field(key, "a list of names, in which * stands for any text, and not empty"));
+        .map(|key| field(key, "a list of names that is not empty; * matches any text"));
     TenantEntry {
         rules: TenantRules {
             max_memory_bytes: checked(size, |value| bytes(value).filter(|size| *size >= 6 << 20), wrong),
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tenants_table_sets_what_it_names() {
+    fn tenant_table_overrides_named_settings() {
         let text = "[tenants.acme]\nmax_memory_bytes = \"4GiB\"\nmax_cpus = 3\nallow_images = [\"acme/*\"]\nmax_sandboxes = 7\n\
                     max_requests_per_second = 5\n[tenants.\"a.b\"]\nmax_memory_bytes = 8388608\n";
         let (read, problems) = parse(text);
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_wrong_with_a_tenant_is_said_at_once() {
+    fn all_mistakes_of_a_tenant_are_reported() {
         let text = "[tenants.acme]\nmax_memory_bytes = 1\nmax_cpus = \"2\"\nmax_pids_limit = 7\nmax_sandboxes = 0\nallow_images = []\n\
                     allow_networks = [\"a b\"]\nmax_connections = -1\ncolour = 1\n[tenants]\nother = 1\n";
         let text = text.replace("[tenants]\nother = 1\n", "[tenants.\"x y\"]\n");
@@ -170,7 +170,7 @@ mod tests {
             "tenants.acme: allow_images: must be a list of names",
             "tenants.acme: allow_networks: must be a list of names",
             "tenants.acme: max_connections: must be",
-            "tenants.acme: colour: there is no such key",
+            "tenants.acme: colour: unknown key",
             "tenants.x y: the name must hold only",
         ] {
             assert!(said.contains(part), "{part} is not in:\n{said}");

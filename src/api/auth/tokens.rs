@@ -107,7 +107,7 @@ impl Tokens {
         let tenants = tenants::read(table.get("tenants"), &mut problems);
         for tenant in tenants.keys() {
             if problems.is_empty() && !entries.iter().any(|(_, entry)| entry.caller.tenant == *tenant) {
-                problems.push(format!("tenants.{tenant}: no token is of this tenant"));
+                problems.push(format!("tenants.{tenant}: no token belongs to this tenant"));
             }
         }
         if problems.is_empty() {
@@ -171,7 +171,7 @@ impl Tokens {
 /// The entries of `[[tokens]]`.
 fn token_tables<'a>(table: &'a Table, problems: &mut Vec<String>) -> Vec<&'a Value> {
     for key in table.keys().filter(|key| !matches!(key.as_str(), "tokens" | "tenants")) {
-        problems.push(format!("{key}: there is no such key; the file holds [[tokens]] and [tenants.NAME]"));
+        problems.push(format!("{key}: unknown key; the file holds [[tokens]] and [tenants.NAME]"));
     }
     match table.get("tokens") {
         Some(Value::Array(entries)) if !entries.is_empty() => entries.iter().collect(),
@@ -194,7 +194,7 @@ fn read_entry(number: usize, entry: &Value, problems: &mut Vec<String>) -> Optio
     };
     let mut wrong = |problem: String| problems.push(format!("token {number}: {problem}"));
     for key in entry.keys().filter(|key| !matches!(key.as_str(), "tenant" | "sha256" | "bots" | "adopt")) {
-        wrong(format!("{key}: there is no such key; tenant, sha256, bots and adopt are"));
+        wrong(format!("{key}: unknown key; a token has tenant, sha256, bots and adopt"));
     }
     let tenant = match entry.get("tenant") {
         Some(Value::String(name)) => {
@@ -287,7 +287,7 @@ mod tests {
     const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
     #[test]
-    fn a_token_is_known_by_its_hash() {
+    fn token_is_recognised_by_its_hash() {
         let text =
             format!("[[tokens]]\ntenant = \"acme\"\nsha256 = \"{}\"\nbots = [\"team-*\", \"x\"]\n", ABC.to_uppercase());
         let caller = Tokens::parse(&text).unwrap().known("abc").unwrap().caller;
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn without_bots_a_token_may_use_all() {
+    fn token_without_bots_may_use_all() {
         let with = |bots: &str| format!("[[tokens]]\ntenant = \"acme\"\nsha256 = \"{ABC}\"\n{bots}");
         for bots in ["", "bots = [\"*\"]", "bots = [\"a\", \"*\"]"] {
             assert_eq!(Tokens::parse(&with(bots)).unwrap().known("abc").unwrap().caller.bots, BotFilter::All);
@@ -306,15 +306,15 @@ mod tests {
     }
 
     #[test]
-    fn everything_wrong_is_said_at_once_with_its_entry() {
+    fn all_mistakes_are_reported_with_their_entry() {
         let text = format!(
             "colour = 1\n[[tokens]]\ntenant = \"a b\"\nsha256 = \"12\"\nbots = [\"*x\", 7]\nname = 1\nadopt = 1\n\
              [[tokens]]\ntenant = \"a\"\nsha256 = \"{ABC}\"\n[[tokens]]\ntenant = \"b\"\nsha256 = \"{ABC}\"\n[[tokens]]\nbots = []\n"
         );
         let said = Tokens::parse(&text).unwrap_err().to_string();
         for part in [
-            "colour: there is no such key",
-            "token 1: name: there is no such key",
+            "colour: unknown key",
+            "token 1: name: unknown key",
             "token 1: tenant: must hold only",
             "token 1: sha256: must be the 64",
             "token 1: bots: \"*x\"",
@@ -365,10 +365,10 @@ mod tests {
     }
 
     #[test]
-    fn a_tenant_that_no_token_is_of_is_refused() {
+    fn tenant_without_tokens_is_refused() {
         let text = format!("[[tokens]]\ntenant = \"acme\"\nsha256 = \"{ABC}\"\n[tenants.acne]\nmax_cpus = 1\n");
         let said = Tokens::parse(&text).unwrap_err().to_string();
-        assert_eq!(said, "tenants.acne: no token is of this tenant");
+        assert_eq!(said, "tenants.acne: no token belongs to this tenant");
         let tokens = Tokens::parse(&text.replace("acne", "acme")).unwrap();
         assert_eq!(tokens.known("abc").unwrap().tenant.rules.max_cpus, Some(1.0));
     }

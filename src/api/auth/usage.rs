@@ -167,7 +167,7 @@ mod tests {
         RequestLimits { requests_per_second: 10, calls: 2, subscriptions_per_bot: 1, connections: 1 };
 
     #[test]
-    fn requests_beyond_the_rate_wait_for_it() {
+    fn requests_beyond_the_rate_must_wait() {
         let (usage, start) = (TenantUse::default(), Instant::now());
         let passed = |at| (0..100).take_while(|_| usage.count_request(&LIMITS, at).is_ok()).count();
         assert_eq!(passed(start), 20);
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_place_is_free_again() {
+    fn dropped_permit_is_free_again() {
         let usage = TenantUse::default();
         let held = [usage.begin_call(&LIMITS).unwrap(), usage.begin_call(&LIMITS).unwrap()];
         assert!(usage.begin_call(&LIMITS).unwrap_err().message().contains('2'));

@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_is_no_text_says_so() {
+    fn non_utf8_name_is_marked() {
         let entry = |name: &[u8]| {
             file(FileEntry {
                 name: name.to_vec(),

@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_status_can_be_asked_for() {
+    fn every_status_can_be_filtered_by() {
         for known in Status::ALL {
             assert_eq!(wanted_status(status(known)), Some(known));
         }

@@ -89,7 +89,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_task_makes_a_notification_of_over_64_kib(
+    fn notifications_never_exceed_64_kib(
         task in task(),
         kind in select(vec![NotificationKind::Completed, NotificationKind::Stalled, NotificationKind::Resumed, NotificationKind::LateOutcome]),
         tail in prop_oneof![prop::collection::vec(any::<u8>(), 0..9000), (any::<u8>(), 0..9000_usize).prop_map(|(byte, count)| vec![byte; count])],
@@ -106,7 +106,7 @@ proptest! {
     }
 
     #[test]
-    fn a_task_weighs_no_more_than_it_takes(made in task()) {
+    fn task_weight_never_exceeds_encoded_size(made in task()) {
         let weight = made.weight();
         let sent = super::task(made).encoded_len();
         prop_assert!(weight <= sent, "{weight} of {sent}");
@@ -114,7 +114,7 @@ proptest! {
 }
 
 #[test]
-fn the_worst_of_every_text_fits_into_64_kib() {
+fn longest_notification_texts_fit_into_64_kib() {
     for character in ['"', '\u{10ffff}', '\u{fffd}'] {
         let huge = character.to_string().repeat(3_000_000);
         let made: NewNotification = serde_json::from_value(serde_json::json!({
@@ -138,7 +138,7 @@ fn the_worst_of_every_text_fits_into_64_kib() {
 }
 
 #[test]
-fn numbers_that_the_wire_cannot_hold_become_its_greatest() {
+fn oversized_numbers_saturate() {
     assert_eq!(count(u64::MAX), i64::MAX);
     assert_eq!(count(7), 7);
     assert_eq!(duration(Duration::MAX).seconds, i64::MAX);

@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_begins_where_it_is_said_to() {
+    fn paths_are_absolute_or_below_a_root() {
         let stat = |path: &str, root: &str| {
             let (path, root) = (path.to_owned(), root.to_owned());
             let request = StatFileRequest { bot_id: "b".to_owned(), path, root, follow: false };
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn the_head_comes_first_and_its_fields_are_named() {
+    fn write_head_comes_first_with_named_fields() {
         let message = |part| Some(WriteFileRequest { part: Some(part) });
         let refused = |first| fields(&write(first, &Caller::local()).err().unwrap());
         assert_eq!(refused(None), ["head"]);

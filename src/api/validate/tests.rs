@@ -86,14 +86,14 @@ fn a_plain_request_takes_the_defaults() {
 }
 
 #[test]
-fn names_are_required_and_keep_to_their_rule() {
+fn names_are_required_and_checked() {
     assert_eq!(refused(|request| request.bot_id.clear()), ["bot_id"]);
     assert_eq!(refused(|request| request.session_id = "a b".to_owned()), ["session_id"]);
     assert_eq!(refused(|request| request.bot_id = "x".repeat(129)), ["bot_id"]);
 }
 
 #[test]
-fn a_command_is_text_or_arguments_and_not_empty() {
+fn command_is_text_or_arguments_and_not_empty() {
     assert_eq!(refused(|request| request.command.clear()), ["command"]);
     assert_eq!(refused(|request| request.command = " \n".to_owned()), ["command"]);
     assert_eq!(refused(|request| request.argv = vec!["ls".to_owned()]), ["command"]);
@@ -131,7 +131,7 @@ fn environment_workdir_and_shell_have_limits() {
 }
 
 #[test]
-fn marks_and_words_have_limits_in_characters() {
+fn labels_and_descriptions_have_character_limits() {
     assert!(refused(|request| request.description = "é".repeat(1000)).is_empty());
     assert_eq!(refused(|request| request.description = "é".repeat(1001)), ["description"]);
     assert_eq!(refused(|request| request.request_id = "x".repeat(129)), ["request_id"]);
@@ -143,7 +143,7 @@ fn marks_and_words_have_limits_in_characters() {
 }
 
 #[test]
-fn no_duration_of_the_wire_is_a_panic() {
+fn invalid_durations_are_refused_without_panic() {
     for (seconds, nanos) in
         [(-1, 0), (0, -1), (0, 0), (i64::MAX, 0), (i64::MIN, i32::MIN), (1, 1_000_000_000), (86_401, 0)]
     {
@@ -155,7 +155,7 @@ fn no_duration_of_the_wire_is_a_panic() {
 }
 
 #[test]
-fn a_sandbox_keeps_apart_and_takes_the_defaults() {
+fn sandbox_spec_is_checked_and_takes_defaults() {
     let spec = |change: &dyn Fn(&mut SandboxSpec)| {
         let mut spec = SandboxSpec::default();
         change(&mut spec);
@@ -179,7 +179,7 @@ fn a_sandbox_keeps_apart_and_takes_the_defaults() {
 }
 
 #[test]
-fn a_sandbox_beyond_the_maxima_is_refused_with_each_field() {
+fn sandbox_beyond_the_maxima_names_each_field() {
     let asked = |spec: SandboxSpec, settings: &Settings| {
         let request = EnsureSandboxRequest { bot_id: "bot".to_owned(), spec: Some(spec) };
         ensure(request, &Caller::local(), settings).map(|(_, spec)| spec)
@@ -210,7 +210,7 @@ fn a_sandbox_beyond_the_maxima_is_refused_with_each_field() {
 }
 
 #[test]
-fn everything_wrong_is_said_at_once_and_the_first_thing_plainly() {
+fn all_mistakes_are_listed_after_the_first() {
     let start =
         StartTaskRequest { command: "x".repeat(1024 * 1024 + 1), workdir: "src".to_owned(), ..Default::default() };
     let request = RunTaskRequest {
@@ -238,7 +238,7 @@ fn everything_wrong_is_said_at_once_and_the_first_thing_plainly() {
 }
 
 #[test]
-fn a_refusal_stays_small_however_much_is_wrong() {
+fn refusal_with_many_mistakes_stays_small() {
     let env = (0..250).map(|index| (format!("={index}{}", "é".repeat(500)), "\0".to_owned())).collect();
     let status = start(StartTaskRequest { env, ..request() }, &Caller::local(), &settings()).map(drop).unwrap_err();
     assert_eq!(fields(&status).len(), DESCRIBED_LIMIT);
@@ -333,7 +333,7 @@ fn deliveries_have_limits() {
 }
 
 #[test]
-fn notifications_are_chosen_by_sequences_or_by_lease() {
+fn notifications_are_chosen_by_sequence_or_lease() {
     let choose = |sequences: Vec<i64>, lease: &str| {
         chosen("bot", "", sequences, lease, &Caller::local()).map_or_else(|status| fields(&status), |_| Vec::new())
     };
@@ -346,7 +346,7 @@ fn notifications_are_chosen_by_sequences_or_by_lease() {
 }
 
 #[test]
-fn what_kind_of_process_it_becomes_keeps_to_its_rules() {
+fn process_options_are_checked() {
     assert_eq!(refused(|start| start.terminal = Some(TerminalSize { rows: 0, columns: 80 })), ["terminal.rows"]);
     assert_eq!(refused(|start| start.terminal = Some(TerminalSize { rows: 1, columns: 65_536 })), ["terminal.columns"]);
     for user in ["a b", ":1", "1:", "a:b:c", "-u", "a:-g", &"x".repeat(129)] {
@@ -373,7 +373,7 @@ fn what_kind_of_process_it_becomes_keeps_to_its_rules() {
 }
 
 #[test]
-fn what_kind_of_process_was_asked_for_reaches_the_specification() {
+fn process_options_reach_the_specification() {
     let request = StartTaskRequest {
         stdin: true,
         terminal: Some(TerminalSize { rows: 65_535, columns: 1 }),
@@ -391,7 +391,7 @@ fn what_kind_of_process_was_asked_for_reaches_the_specification() {
 }
 
 #[test]
-fn input_keeps_to_its_rules() {
+fn input_is_checked() {
     let id = TaskId::new().to_string();
     let good = || WriteInputRequest { task_id: id.clone(), ..Default::default() };
     let (_, input) = write_input(good(), &Caller::local()).unwrap();

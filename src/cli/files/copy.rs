@@ -42,10 +42,10 @@ pub(super) async fn copy(args: CopyArgs, connection: &Connection, console: &mut 
             upload(from, to, head, connection).await?
         }
         (Place::Sandbox(_), Place::Sandbox(_)) => {
-            return Err(CliError::Usage("cp: one of the two must be a file here, or -".to_owned()));
+            return Err(CliError::Usage("cp: one of the paths must be a local file or -".to_owned()));
         }
         (Place::Here(_) | Place::Standard, Place::Here(_) | Place::Standard) => {
-            return Err(CliError::Usage("cp: one of the two must be BOT:/PATH".to_owned()));
+            return Err(CliError::Usage("cp: one of the paths must be BOT:/PATH".to_owned()));
         }
     };
     // Success is silent, as with cp.
@@ -100,7 +100,7 @@ async fn download(from: Remote, to: PathBuf, no_clobber: bool, connection: &Conn
     }
     file.flush().await.map_err(at(&to))?;
     fs::rename(&part.0, &to).await.map_err(at(&to))?;
-    entry.ok_or_else(|| CliError::Unexpected("the server did not say what the file is".to_owned()))
+    entry.ok_or_else(|| CliError::Unexpected("the server's answer does not describe the file".to_owned()))
 }
 
 /// An incomplete file. Removed when dropped, unless it was renamed.
@@ -140,7 +140,7 @@ async fn upload(
         return Err(at(&path)(source));
     }
     let entry = answer?.into_inner().entry;
-    entry.ok_or_else(|| CliError::Unexpected("the server did not say what the file is".to_owned()))
+    entry.ok_or_else(|| CliError::Unexpected("the server's answer does not describe the file".to_owned()))
 }
 
 /// Why a local file could not be read to its end.

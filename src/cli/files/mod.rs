@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_entry_is_shown_as_ls_does() {
+    fn entry_is_printed_like_ls() {
         let entry = FileEntry {
             name: "run\n".to_owned(),
             kind: FileKind::Symlink.into(),

@@ -53,7 +53,7 @@ impl FromStr for Place {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match (text, remote(text)) {
-            ("", _) => Err("expected BOT:/PATH, a file here, or -".to_owned()),
+            ("", _) => Err("expected BOT:/PATH, a local file, or -".to_owned()),
             ("-", _) => Ok(Self::Standard),
             (_, Some(remote)) => Ok(Self::Sandbox(remote)),
             (here, None) => Ok(Self::Here(here.into())),
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_colon_before_the_first_slash_makes_it_a_sandbox() {
+    fn colon_before_first_slash_means_a_sandbox() {
         let remote = |bot: &str, path: &str| Place::Sandbox(Remote { bot: bot.to_owned(), path: path.to_owned() });
         assert_eq!("bot:/a/b:/c".parse(), Ok(remote("bot", "/a/b:/c")));
         assert_eq!("a:b@c:/".parse(), Ok(remote("a:b@c", "/")));

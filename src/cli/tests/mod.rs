@@ -70,7 +70,7 @@ impl AsyncWrite for Sink {
 }
 
 #[tokio::test]
-async fn run_goes_on_over_the_background_and_exits_as_the_command_did() {
+async fn run_follows_background_and_exits_like_the_command() {
     let fixture = Fixture::start().await;
     let ran = fixture.run(&["run", "--", "work", "a b"]).await;
     assert_eq!(ran.stdout, LOG, "every byte once, as it was");
@@ -80,7 +80,7 @@ async fn run_goes_on_over_the_background_and_exits_as_the_command_did() {
 }
 
 #[tokio::test]
-async fn run_of_a_success_prints_nothing_of_its_own() {
+async fn successful_run_prints_only_output() {
     let ran = Fixture::start().await.run(&["run", "true"]).await;
     assert_eq!((ran.code, ran.text().as_str(), ran.stderr.as_str()), (0, "", ""));
 }
@@ -93,7 +93,7 @@ async fn run_with_background_after_leaves_the_task_running() {
 }
 
 #[tokio::test]
-async fn the_first_ctrl_c_stops_the_task_once_it_is_known_and_the_second_leaves_at_once() {
+async fn first_ctrl_c_stops_and_second_quits() {
     let fixture = Fixture::start().await;
     let tasks = fixture.tasks().await;
     let (accepted, accepted_id) = watch::channel(None);
@@ -118,7 +118,7 @@ async fn the_first_ctrl_c_stops_the_task_once_it_is_known_and_the_second_leaves_
 }
 
 #[tokio::test]
-async fn input_arrives_in_order_and_whole_however_little_is_taken_at_a_time() {
+async fn partly_taken_input_arrives_whole_in_order() {
     let fixture = Fixture::start().await;
     for (order, expected) in [
         (keyboard::Order::Alone, ["Some(0) \"abcdefg\"", "Some(3) \"defg\"", "Some(6) \"g\"", "Some(7) \"\""]),
@@ -135,7 +135,7 @@ async fn input_arrives_in_order_and_whole_however_little_is_taken_at_a_time() {
 }
 
 #[tokio::test]
-async fn the_keys_that_detach_are_not_written() {
+async fn detach_keys_are_not_sent() {
     let fixture = Fixture::start().await;
     let tasks = fixture.tasks().await;
     let left = keyboard::forward(&b"\x10\x11"[..], true, keyboard::Order::AmongOthers, tasks, ID.to_owned()).await;
@@ -144,7 +144,7 @@ async fn the_keys_that_detach_are_not_written() {
 }
 
 #[tokio::test]
-async fn run_with_json_prints_every_message_of_the_streams() {
+async fn json_run_prints_every_stream_message() {
     let ran = Fixture::start().await.run(&["--json", "run", "work"]).await;
     let lines: Vec<serde_json::Value> = ran.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let events: Vec<&str> =
@@ -155,7 +155,7 @@ async fn run_with_json_prints_every_message_of_the_streams() {
 }
 
 #[tokio::test]
-async fn a_detached_run_prints_the_id_alone_and_shows_the_token() {
+async fn detached_run_prints_only_the_id() {
     let fixture = Fixture::start().await;
     let ran = fixture.run(&["run", "-d", "--token", "secret", "--", "work"]).await;
     assert_eq!((ran.code, ran.text()), (0, format!("{ID}\n")));
@@ -163,7 +163,7 @@ async fn a_detached_run_prints_the_id_alone_and_shows_the_token() {
 }
 
 #[tokio::test]
-async fn logs_shows_the_whole_log_or_its_end_and_can_follow() {
+async fn logs_shows_whole_tail_or_followed_log() {
     let fixture = Fixture::start().await;
     assert_eq!(fixture.run(&["logs", ID]).await.stdout, LOG);
     assert_eq!(fixture.run(&["logs", "--tail", "6", ID]).await.stdout, &LOG[LOG.len() - 6..]);
@@ -173,7 +173,7 @@ async fn logs_shows_the_whole_log_or_its_end_and_can_follow() {
 }
 
 #[tokio::test]
-async fn wait_exits_as_the_command_did_or_with_124() {
+async fn wait_exits_like_the_command_or_124() {
     let fixture = Fixture::start().await;
     let ran = fixture.run(&["wait", ID]).await;
     assert_eq!((ran.code, ran.text().as_str()), (137, ""));
@@ -197,14 +197,14 @@ async fn ps_reads_every_page_until_its_limit() {
 }
 
 #[tokio::test]
-async fn stop_reports_what_it_could_not_stop_and_stops_the_rest() {
+async fn stop_reports_failures_and_stops_the_rest() {
     let ran = Fixture::start().await.run(&["stop", "gone", ID]).await;
     assert_eq!((ran.code, ran.text()), (1, format!("{ID}  failed\n")));
     assert_eq!(ran.stderr, "errand: there is no such task\n");
 }
 
 #[tokio::test]
-async fn health_tells_a_serving_server_from_none() {
+async fn health_exit_code_shows_whether_server_serves() {
     let fixture = Fixture::start().await;
     let ran = fixture.run(&["health"]).await;
     assert_eq!((ran.code, ran.text().as_str()), (0, "serving\n"));
@@ -212,7 +212,7 @@ async fn health_tells_a_serving_server_from_none() {
 }
 
 #[tokio::test]
-async fn without_a_server_the_error_says_where_it_was_looked_for() {
+async fn unreachable_server_error_names_the_address() {
     let ran = run_with(&["errand", "--server", "http://127.0.0.1:1", "ps"]).await;
     assert_eq!(ran.code, 69);
     assert_eq!(ran.stderr, "errand: no server answers at http://127.0.0.1:1 (is `errand serve` running?)\n");
@@ -222,7 +222,7 @@ async fn without_a_server_the_error_says_where_it_was_looked_for() {
 }
 
 #[tokio::test]
-async fn doctor_looks_without_a_server_and_its_exit_code_says_whether_anything_works() {
+async fn doctor_needs_no_server_and_exits_accordingly() {
     let ran = run_with(&["errand", "--json", "doctor", "--docker-host", "unix:///no/engine/here.sock"]).await;
     let lines: Vec<serde_json::Value> = ran.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let (end, checks) = lines.split_last().unwrap();
@@ -235,7 +235,7 @@ async fn doctor_looks_without_a_server_and_its_exit_code_says_whether_anything_w
 }
 
 #[tokio::test]
-async fn serve_reports_wrong_settings_with_64_before_anything_starts() {
+async fn serve_refuses_wrong_settings_with_exit_64() {
     let words = ["errand", "serve", "--cpus", "-1", "--listen=0.0.0.0:1", "--stop-tasks-on-exit"];
     let ran = run_with(&words).await;
     assert_eq!(ran.code, 64);
@@ -251,7 +251,7 @@ fn the_arguments_are_consistent() {
 }
 
 #[test]
-fn what_cannot_be_meant_is_refused() {
+fn contradictory_arguments_are_refused() {
     let refused = |line: &str| {
         let error = Cli::try_parse_from(line.split_whitespace()).expect_err(line);
         assert!(error.use_stderr(), "{line}");

@@ -5,7 +5,7 @@ use errand_task::{Ending, Nonce, Program, Signal, StartFailure, TaskId, TaskSpec
 
 use super::bench::{Bench, SETTINGS, read, spec, text};
 
-pub async fn output_and_exit_code_are_those_of_the_command(bench: Bench) {
+pub async fn output_and_exit_code_match_the_command(bench: Bench) {
     let ran = bench.run(&text("echo out; echo err >&2; printf '%s' \"$GREETING\"; exit 3")).await;
     assert_eq!(ran.text(), "out\nerr\nhello \"world\"\n$HOME");
     assert_eq!(ran.ending, Some(Ending::Exited(3)));
@@ -14,7 +14,7 @@ pub async fn output_and_exit_code_are_those_of_the_command(bench: Bench) {
     assert_eq!(bench.log(ran.id.unwrap()).await, ran.output);
 }
 
-pub async fn every_exit_code_and_signal_is_told_apart(bench: Bench) {
+pub async fn exit_codes_and_signals_are_distinct(bench: Bench) {
     let signal = |number| Some(Ending::Signaled(Signal::new(number).unwrap()));
     for (command, ending) in [
         ("exit 0", Some(Ending::Exited(0))),
@@ -75,7 +75,7 @@ pub async fn arguments_reach_the_program_unchanged(bench: Bench) {
     assert_eq!(ran.ending, Some(Ending::Exited(0)));
 }
 
-pub async fn failures_to_start_are_told_apart(bench: Bench) {
+pub async fn start_failures_are_distinguished(bench: Bench) {
     bench.sh("mkdir -p /tmp/d; echo x >/tmp/plain; chmod 644 /tmp/plain").await;
     let argv = |program: &str| spec(Program::Argv(vec![program.to_owned()]));
     let shell = |shell: &str| spec(Program::Shell { text: "true".to_owned(), shell: Some(shell.to_owned()) });
@@ -99,7 +99,7 @@ pub async fn failures_to_start_are_told_apart(bench: Bench) {
     }
 }
 
-pub async fn arguments_too_large_have_their_own_word(bench: Bench) {
+pub async fn oversized_arguments_have_their_own_failure(bench: Bench) {
     // The kernel accepts 128 KiB per string; the second string is too long only together with its name.
     for (length, env) in [(200 * 1024, false), (128 * 1024, false), (128 * 1024, true)] {
         let long = "x".repeat(length);
@@ -124,7 +124,7 @@ pub async fn arguments_too_large_have_their_own_word(bench: Bench) {
     assert_eq!(bench.run(&spec(Program::Argv(argv))).await.text().len(), 120 * 1024);
 }
 
-pub async fn every_name_that_execve_takes_is_a_variable(bench: Bench) {
+pub async fn any_execve_name_is_a_valid_variable(bench: Bench) {
     let names = ["a.b-c", "1st", "É x", "-u", "%s", "A\nB", "$(exit 3)", "'", "--"];
     let env = names.into_iter().map(|name| (name.to_owned(), format!("value of {name}"))).collect();
     // Not through a shell: a shell may drop entries whose names it considers invalid.
@@ -135,7 +135,7 @@ pub async fn every_name_that_execve_takes_is_a_variable(bench: Bench) {
     }
 }
 
-pub async fn workdir_and_shell_are_those_asked_for(bench: Bench) {
+pub async fn workdir_and_shell_are_as_requested(bench: Bench) {
     bench.sh("mkdir -p '/tmp/a b'").await;
     let ran = bench.run(&TaskSpec { workdir: Some("/tmp/a b".to_owned()), ..text("pwd") }).await;
     assert_eq!(ran.text(), "/tmp/a b\n");
@@ -146,7 +146,7 @@ pub async fn workdir_and_shell_are_those_asked_for(bench: Bench) {
     assert_eq!(bench.run(&sh).await.text(), "\n");
 }
 
-pub async fn a_command_that_kills_by_its_own_words_spares_its_supervisor(bench: Bench) {
+pub async fn pkill_by_own_arguments_spares_the_supervisor(bench: Bench) {
     let script = "for p in /proc/[0-9]*; do p=${p#/proc/}; if [ $p != $$ ] && grep -q need[l]e /proc/$p/cmdline; then kill -9 $p; fi; done; \
                   : needle; exit 5";
     let (id, nonce, _attachment) = bench.launch(&text(script)).await;
@@ -154,7 +154,7 @@ pub async fn a_command_that_kills_by_its_own_words_spares_its_supervisor(bench: 
     assert_eq!(finding.sentinel, Sentinel::Complete(Ending::Exited(5)));
 }
 
-pub async fn the_command_finds_the_sandbox_as_it_would_alone(bench: Bench) {
+pub async fn command_sees_an_unmodified_sandbox(bench: Bench) {
     let alone = bench.sh("umask; ulimit -n; trap; env | cut -d= -f1 | grep -v -e PWD -e SHLVL -e _ | sort").await;
     let spec = TaskSpec { env: Default::default(), ..spec(Program::Argv(
         ["sh", "-c", "umask; ulimit -n; trap; env | cut -d= -f1 | grep -v -e PWD -e SHLVL -e _ | sort; ls /proc/self/fd | sort -n | tr '\\n' ' '; env | grep ERRAND | cut -d= -f1"].map(str::to_owned).to_vec())) };

@@ -6,7 +6,7 @@ use tokio::time::{Instant, timeout};
 
 use super::bench::{Bench, DEADLINE, bytes_of, ending_of, is_end, read, text, until};
 
-pub async fn a_dead_stream_disturbs_neither_command_nor_log(bench: Bench) {
+pub async fn dead_stream_disturbs_neither_command_nor_log(bench: Bench) {
     let script = "i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i + 1)); done; sleep 0.5; echo last; exit 6";
     let (id, nonce, mut attachment) = bench.launch(&text(script)).await;
     until(&mut attachment, "the start", |report| matches!(report, Report::Started { .. })).await;
@@ -18,7 +18,7 @@ pub async fn a_dead_stream_disturbs_neither_command_nor_log(bench: Bench) {
     assert!(log.ends_with("line 1999\nlast\n"));
 }
 
-pub async fn a_reader_that_does_not_read_does_not_hold_the_command_up(bench: Bench) {
+pub async fn unread_attachment_does_not_slow_the_command(bench: Bench) {
     // More bytes than all pipes between the command and the reader hold.
     let (id, nonce, attachment) = bench.launch(&text("head -c 20000000 /dev/zero; exit 2")).await;
     let finding = bench.probe_until(id, nonce, "the exit file", |finding| finding.sentinel != Sentinel::Absent).await;
@@ -30,7 +30,7 @@ pub async fn a_reader_that_does_not_read_does_not_hold_the_command_up(bench: Ben
     assert_eq!((output.len(), ran.over), (20_000_000, Some((20_000_000, false))));
 }
 
-pub async fn an_attachment_takes_up_at_any_byte(bench: Bench) {
+pub async fn attachment_starts_at_any_byte(bench: Bench) {
     let script = "echo 0123456789; until [ -e /tmp/go ]; do sleep 0.1; done; echo more; exit 8";
     let (id, nonce, mut attachment) = bench.launch(&text(script)).await;
     until(&mut attachment, "output", |report| matches!(report, Report::Output(_))).await;
@@ -55,7 +55,7 @@ pub async fn output_is_seen_while_the_command_runs(bench: Bench) {
     assert_eq!(bytes_of(report), (6, b"second\n".to_vec()));
 }
 
-pub async fn a_daemon_that_holds_the_output_does_not_delay_the_end(bench: Bench) {
+pub async fn daemon_holding_output_does_not_delay_the_end(bench: Bench) {
     let script = "(until [ -e /tmp/later ]; do sleep 0.1; done; echo from the daemon) & echo done; exit 1";
     let (id, _, mut attachment) = bench.launch(&text(script)).await;
     let report = until(&mut attachment, "the end", is_end).await;
@@ -67,7 +67,7 @@ pub async fn a_daemon_that_holds_the_output_does_not_delay_the_end(bench: Bench)
     }
 }
 
-pub async fn a_removed_log_is_reported_and_the_result_still_comes(bench: Bench) {
+pub async fn removed_log_is_reported_beside_the_result(bench: Bench) {
     let (id, nonce, mut attachment) =
         bench.launch(&text("echo a; until [ -e /tmp/gone ]; do sleep 0.1; done; exit 5")).await;
     until(&mut attachment, "output", |report| matches!(report, Report::Output(_))).await;
@@ -79,7 +79,7 @@ pub async fn a_removed_log_is_reported_and_the_result_still_comes(bench: Bench) 
     assert!(!bench.probe(id, nonce).await.directory);
 }
 
-pub async fn pieces_of_a_log_are_read_by_range_and_tail(bench: Bench) {
+pub async fn log_is_read_by_range_and_tail(bench: Bench) {
     let id = bench.run(&text("printf 0123456789")).await.id.unwrap();
     for (piece, start, expected) in [
         (Piece::From { offset: 0, limit: 4 }, 0, "0123"),

@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 
 use super::bench::{Bench, DEADLINE, SETTINGS, read, text, until};
 
-pub async fn a_task_is_launched_at_most_once(bench: Bench) {
+pub async fn task_is_launched_at_most_once(bench: Bench) {
     let (id, nonce) = (TaskId::new(), Nonce::new());
     let spec = text("echo once >>/tmp/count; sleep 0.2");
     let launches = (0..8)
@@ -18,7 +18,7 @@ pub async fn a_task_is_launched_at_most_once(bench: Bench) {
     assert_eq!(bench.sh("cat /tmp/count").await, "once\n");
 }
 
-pub async fn a_fenced_launch_never_happens(bench: Bench) {
+pub async fn fenced_launch_never_happens(bench: Bench) {
     let (id, nonce) = (TaskId::new(), Nonce::new());
     let finding = bench.bridge.probe(&bench.sandbox, &[(id, nonce)], true).await.unwrap().remove(0);
     assert!(!finding.directory && !finding.started, "{finding:?}");
@@ -28,7 +28,7 @@ pub async fn a_fenced_launch_never_happens(bench: Bench) {
     assert_eq!(bench.sh("cat /tmp/ran 2>/dev/null").await, "");
 }
 
-pub async fn a_fence_that_cannot_be_made_forbids_nothing(bench: Bench) {
+pub async fn failed_fence_forbids_no_launch(bench: Bench) {
     let (id, nonce) = (TaskId::new(), Nonce::new());
     bench.sh(&format!("mkdir -p {}/{id}/fenced", bench.root)).await;
     // The probe fails, or answers that the result is unknown.
@@ -37,7 +37,7 @@ pub async fn a_fence_that_cannot_be_made_forbids_nothing(bench: Bench) {
     }
 }
 
-pub async fn a_signal_reaches_the_whole_tree(bench: Bench) {
+pub async fn signal_reaches_the_whole_tree(bench: Bench) {
     // A child in another session, a child with another parent, and one that ignores SIGTERM.
     let script = "setsid sh -c 'sleep 1001' & (sh -c 'sleep 1002 & sleep 1003' &) ; trap '' TERM; sh -c 'sleep 1004; :'; sleep 1005";
     let (id, nonce, mut attachment) = bench.launch(&text(script)).await;
@@ -69,7 +69,7 @@ pub async fn a_recycled_pid_is_never_signalled(bench: Bench) {
     assert!(bench.probe(id, nonce).await.alive);
 }
 
-pub async fn a_killed_supervisor_is_noticed_and_no_result_is_invented(bench: Bench) {
+pub async fn killed_supervisor_leaves_no_invented_result(bench: Bench) {
     let (id, nonce, attachment) = bench.launch(&text("sleep 60")).await;
     bench.probe_until(id, nonce, "the process", |finding| finding.alive && finding.supervised).await;
     bench.sh(&bench.to_supervisors(id, "KILL")).await;
@@ -79,7 +79,7 @@ pub async fn a_killed_supervisor_is_noticed_and_no_result_is_invented(bench: Ben
     assert!(!finding.supervised && finding.sentinel == Sentinel::Absent, "{finding:?}");
 }
 
-pub async fn a_signal_to_the_supervisor_is_no_result(bench: Bench) {
+pub async fn signal_to_the_supervisor_is_no_result(bench: Bench) {
     let (id, nonce, _attachment) = bench.launch(&text("until [ -e /tmp/end ]; do sleep 0.1; done; exit 7")).await;
     bench.probe_until(id, nonce, "the process", |finding| finding.alive && finding.supervised).await;
     for signal in ["TERM", "HUP", "INT", "QUIT", "USR1", "USR2", "ALRM", "PIPE"] {
@@ -92,7 +92,7 @@ pub async fn a_signal_to_the_supervisor_is_no_result(bench: Bench) {
     assert_eq!(finding.sentinel, Sentinel::Complete(Ending::Exited(7)));
 }
 
-pub async fn an_exit_file_that_is_garbage_or_foreign_is_no_result(bench: Bench) {
+pub async fn corrupt_or_foreign_exit_file_is_no_result(bench: Bench) {
     let ran = bench.run(&text("true")).await;
     let id = ran.id.unwrap();
     let exit = format!("{}/{id}/exit", bench.root);
@@ -109,7 +109,7 @@ pub async fn an_exit_file_that_is_garbage_or_foreign_is_no_result(bench: Bench) 
     }
 }
 
-pub async fn spoilt_task_files_block_no_answer(bench: Bench) {
+pub async fn corrupt_task_files_block_no_answer(bench: Bench) {
     let files = "exit exit.part output.log processes streams gap gap.part fenced incomplete jobs";
     for impostor in ["mkfifo $f", "mkdir -p $f/d", "ln -s /dev/zero $f", "truncate -s 1024G $f"] {
         let script = format!(

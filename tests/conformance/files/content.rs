@@ -10,7 +10,7 @@ use futures_util::{StreamExt as _, stream};
 use super::bench::{Bench, content, problem};
 use crate::support::wait::eventually;
 
-pub async fn content_of_any_size_comes_back_as_it_was(bench: Bench) {
+pub async fn content_of_any_size_is_unchanged(bench: Bench) {
     for size in [0, 1, 65_536, (1 << 20) - 1, 1 << 20, (3 << 20) + 7] {
         let path = bench.at("file");
         let content = content(size);
@@ -27,7 +27,7 @@ pub async fn content_of_any_size_comes_back_as_it_was(bench: Bench) {
     assert_eq!(bench.names(&bench.at("")).await, ["file"]);
 }
 
-pub async fn a_part_is_read_by_offset_and_limit(bench: Bench) {
+pub async fn part_is_read_by_offset_and_limit(bench: Bench) {
     let path = bench.at("file");
     bench.write(&path, b"0123456789").await.unwrap();
     for (offset, limit, expected) in [
@@ -51,7 +51,7 @@ pub async fn a_file_of_the_kernel_is_read(bench: Bench) {
     assert_eq!(bench.read_part(&path, 6, Some(7)).await.unwrap().1, &version.as_bytes()[6..13]);
 }
 
-pub async fn a_write_takes_the_place_of_the_old_file(bench: Bench) {
+pub async fn write_replaces_the_old_file(bench: Bench) {
     let path = bench.at("file");
     assert_eq!(bench.write(&path, b"one").await.unwrap().mode, 0o644);
     bench.sh("chmod 750 file").await;
@@ -77,7 +77,7 @@ pub async fn a_write_follows_links(bench: Bench) {
     assert_eq!(bench.sh("cat file").await, "newer");
 }
 
-pub async fn an_abandoned_write_leaves_the_old_file_and_nothing_else(bench: Bench) {
+pub async fn abandoned_write_leaves_only_the_old_file(bench: Bench) {
     let path = bench.at("file");
     bench.write(&path, b"old").await.unwrap();
     let half = || stream::iter(vec![Ok(Bytes::from(content(2 << 20)))]);

@@ -42,7 +42,7 @@ pub async fn names_may_hold_anything(bench: Bench) {
     assert_eq!(&listed[0].link_target[..], b"n\xff\nm");
 }
 
-pub async fn an_entry_says_what_a_file_is(bench: Bench) {
+pub async fn entry_describes_the_file(bench: Bench) {
     bench
         .sh("printf 12345 >file; chmod 640 file; mkdir -m 2750 d; ln -s d/none link; mkfifo pipe; ln -s file good")
         .await;
@@ -76,7 +76,7 @@ pub async fn an_entry_says_what_a_file_is(bench: Bench) {
     assert_eq!((top.kind, &top.name[..]), (FileKind::Directory, &b"/"[..]));
 }
 
-pub async fn a_large_directory_is_listed_whole(bench: Bench) {
+pub async fn large_directory_is_listed_completely(bench: Bench) {
     bench.sh("mkdir many empty; cd many; i=0; while [ $i -lt 5000 ]; do : >f$i; i=$((i + 1)); done; ln -s f1 l").await;
     let listed = bench.list(&bench.at("many")).await.unwrap();
     assert_eq!(listed.len(), 5001);
@@ -89,7 +89,7 @@ pub async fn a_large_directory_is_listed_whole(bench: Bench) {
     assert_eq!(bench.names(&bench.at("")).await, ["empty"]);
 }
 
-pub async fn links_below_a_root_do_not_lead_out_of_it(bench: Bench) {
+pub async fn links_below_a_root_never_leave_it(bench: Bench) {
     bench.make_root().await;
     assert_eq!(bench.read(&bench.below("d/e/back")).await.unwrap(), b"file");
     assert_eq!(bench.read(&bench.below("down/g")).await.unwrap(), b"inner");

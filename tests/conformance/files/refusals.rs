@@ -9,7 +9,7 @@ use futures_util::stream;
 use super::bench::{Bench, new, parents, problem};
 use crate::support::wait::soon;
 
-pub async fn nothing_is_overwritten_that_must_not_be_there(bench: Bench) {
+pub async fn existing_file_is_kept_when_overwriting_is_forbidden(bench: Bench) {
     bench.sh("printf old >file; mkdir d; ln -s nowhere dangling").await;
     for name in ["file", "d", "dangling"] {
         let result = bench.write_as(&bench.at(name), new(), b"x").await;
@@ -43,7 +43,7 @@ pub async fn directories_above_are_made_when_asked_for(bench: Bench) {
     assert_eq!(bench.beside().await, "secret\nsecret");
 }
 
-pub async fn what_is_in_the_way_is_told_apart(bench: Bench) {
+pub async fn file_problems_are_distinguished(bench: Bench) {
     bench.sh("printf x >file; mkdir -p d/full/x; mkfifo pipe; ln -s loop loop").await;
     let long = "x".repeat(256);
     let at = |name: &str| bench.at(name);
@@ -104,7 +104,7 @@ pub async fn what_is_in_the_way_is_told_apart(bench: Bench) {
     assert_eq!(bench.names(&at("")).await, ["d", "file", "loop", "pipe"]);
 }
 
-pub async fn a_refusal_does_not_wait_for_the_content(bench: Bench) {
+pub async fn refusal_does_not_wait_for_the_content(bench: Bench) {
     bench.sh("mkdir d").await;
     let endless = || Box::pin(stream::repeat_with(|| Ok(Bytes::from(vec![0; 100_000]))));
     for (path, options, expected) in [

@@ -30,7 +30,7 @@ pub trait Place: Sized {
 macro_rules! store_conformance {
     ($place:ty) => {
         $crate::store_conformance! { $place;
-            tasks: a_task_reads_back_as_created, a_reader_that_is_not_polled_holds_up_no_other, a_request_id_makes_one_task,
+            tasks: a_task_reads_back_as_created, unpolled_reader_blocks_no_other, a_request_id_makes_one_task,
                 concurrent_creates_with_one_request_id_make_one_task, a_bot_cap_holds_under_concurrent_creates,
                 a_tenant_cap_holds_under_concurrent_creates, finished_tasks_do_not_count_against_caps,
                 an_update_from_an_older_revision_conflicts, of_concurrent_updates_one_succeeds,

@@ -22,7 +22,7 @@ pub async fn a_task_reads_back_as_created(place: &impl Place) {
     assert_eq!(store.task_by_request(&tenant("a"), &bot("bot"), "r2").await.unwrap(), None);
 }
 
-pub async fn a_reader_that_is_not_polled_holds_up_no_other(place: &impl Place) {
+pub async fn unpolled_reader_blocks_no_other(place: &impl Place) {
     let store = place.open().await;
     let made = create(&*store, task(&owner("a", "bot", "s"))).await;
     let whose = tenant("a");

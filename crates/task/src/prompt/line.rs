@@ -1,40 +1,40 @@
-//! One line of output, taken apart as the rules need it.
+//! One line of output, prepared for the rules.
 
-/// A line that the command has not ended.
+/// An unfinished line: the command has not written its newline.
 pub(super) struct Line<'a> {
-    /// Without the blanks around it.
+    /// The line without surrounding blanks.
     pub(super) text: &'a str,
-    /// The same in lower case.
+    /// The same text in lower case.
     pub(super) lower: String,
-    /// True when the cursor stands after a blank: so do most prompts, and hardly a log line does.
+    /// True if the line ends with a blank: most prompts do, hardly any log line does.
     pub(super) spaced: bool,
 }
 
 impl<'a> Line<'a> {
-    /// A line; none when it says nothing.
+    /// Prepares a line; `None` if it is blank.
     pub(super) fn new(line: &'a str) -> Option<Self> {
         let text = line.trim();
         let spaced = line.ends_with([' ', '\t']);
         (!text.is_empty()).then(|| Self { text, lower: text.to_lowercase(), spaced })
     }
 
-    /// Whether it ends with one of these, in lower case.
+    /// Whether the lower-case text ends with one of these.
     pub(super) fn ends(&self, endings: &[&str]) -> bool {
         endings.iter().any(|ending| self.lower.ends_with(ending))
     }
 
-    /// Whether it begins with one of these, in lower case.
+    /// Whether the lower-case text begins with one of these.
     pub(super) fn begins(&self, beginnings: &[&str]) -> bool {
         beginnings.iter().any(|beginning| self.lower.starts_with(beginning))
     }
 
-    /// Whether it has this word, in lower case.
+    /// Whether the lower-case text contains this word.
     pub(super) fn has_word(&self, word: &str) -> bool {
         self.lower.split(|c: char| !c.is_alphanumeric()).any(|other| other == word)
     }
 }
 
-/// What is in the brackets at the end of a text, without brackets within them. None where a word is before them, as in code.
+/// The content of the brackets at the end of a text, without nested brackets. `None` if a word stands directly before them, as in code.
 pub(super) fn last_brackets(text: &str) -> Option<String> {
     let open = match text.chars().last()? {
         ')' => '(',

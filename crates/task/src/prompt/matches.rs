@@ -1,11 +1,11 @@
-//! How the rules of the table look at a line.
+//! The match functions of the rules.
 
 use super::line::{Line, last_brackets};
 
 /// `[Y/n]`, `(yes/no)`, and `(y)` after a question. A colon or a question mark may follow.
 pub(super) fn yes_or_no(line: &Line<'_>) -> bool {
     let end = line.lower.trim_end_matches([':', '?', ' ']);
-    // dpkg names its default after the choice.
+    // dpkg prints its default after the choice.
     let end = match end.rsplit_once('[') {
         Some((before, default)) if default.starts_with("default=") => before.trim_end(),
         _ => end,
@@ -44,7 +44,7 @@ pub(super) fn user_name(line: &Line<'_>) -> bool {
         || (matches!(last, Some("username" | "login")) && !line.begins(&["last login"]))
 }
 
-/// `[1-3]:`, `Choose from 1, 2 [1]:`, and the questions of some menus.
+/// `[1-3]:`, `Choose from 1, 2 [1]:`, and the questions of common menus.
 pub(super) fn selection(line: &Line<'_>) -> bool {
     let end = line.lower.trim_end_matches([':', '?', ' ']);
     let asks = line.text.ends_with([':', '?']);
@@ -60,7 +60,7 @@ pub(super) fn selection(line: &Line<'_>) -> bool {
         || line.ends(&["selection number:", "your choice:", "your selection:", "geographic area:", "time zone:"])
 }
 
-/// `Press any key to continue`, with whatever is around it.
+/// `Press any key to continue`, with any text around it.
 pub(super) fn key(line: &Line<'_>) -> bool {
     let end = line.lower.trim_end_matches(['.', '…', ' ', ':', ')', ']', '>', '-', '!']);
     let aims = ["to continue", "to abort", "to exit", "to quit", "to proceed", "to cancel", "any key"];
@@ -75,7 +75,7 @@ pub(super) fn pager(line: &Line<'_>) -> bool {
         || line.ends(&["--more--", "-- more --"])
 }
 
-/// A question whose answers are not named.
+/// A question that does not list its answers.
 pub(super) fn question(line: &Line<'_>) -> bool {
     let words = [
         "are you sure",
@@ -93,8 +93,8 @@ pub(super) fn question(line: &Line<'_>) -> bool {
     line.ends(&words) || (line.text.ends_with('?') && line.begins(&beginnings))
 }
 
-/// What a shell prints before it reads a command: a mark after nothing, after a place or after a version. Markdown, XML and progress bars
-/// end with the same marks.
+/// The prompt of a shell: a mark after nothing, after a directory or after a version. The text before the mark is checked because Markdown,
+/// XML and progress bars end with the same marks.
 pub(super) fn shell(line: &Line<'_>) -> bool {
     let Some(mark) = line.text.chars().last().filter(|mark| matches!(mark, '$' | '#' | '>')) else { return false };
     let body = &line.text[..line.text.len() - 1];
@@ -125,7 +125,7 @@ pub(super) fn shell(line: &Line<'_>) -> bool {
     }
 }
 
-/// `bob@host`, with or without a place.
+/// `bob@host`, with or without a directory.
 fn is_at_host(word: &str) -> bool {
     word.split_once('@').is_some_and(|(user, host)| {
         !user.is_empty()
@@ -156,7 +156,7 @@ fn is_device(word: &str) -> bool {
         && word.chars().all(|c| c.is_ascii_alphanumeric() || "._-()".contains(c))
 }
 
-/// What an interpreter, a debugger or a database client prints before it reads.
+/// The prompt of an interpreter, a debugger or a database client.
 pub(super) fn interpreter(line: &Line<'_>) -> bool {
     let known = [">>>", "(pdb)", "(gdb)", "(lldb)", "(dlv)", "ipdb>", "php >", "node >"];
     let numbered = line.lower.strip_prefix("in [").and_then(|rest| rest.strip_suffix("]:"));

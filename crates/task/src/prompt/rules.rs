@@ -1,7 +1,7 @@
-//! The table of what counts as a prompt.
+//! The table of prompts.
 //!
-//! A rule is added for a prompt of a real tool that no rule knows, with that tool as its source, an example, and the lines most like it that
-//! are none. All examples, and a corpus of build logs in `src/prompt/build-logs`, are tested on the whole table.
+//! A new rule needs a real tool's prompt that no rule matches yet. It names the tool as its source, an example, and counterexamples: the
+//! most similar lines that are no prompts. Tests run all examples and the build logs in `src/prompt/build-logs` against the whole table.
 
 use super::{
     line::Line,
@@ -13,20 +13,20 @@ pub(super) struct Rule {
     /// Its name, for tests.
     #[cfg_attr(not(test), expect(dead_code, reason = "tests name the rule that fails"))]
     pub(super) name: &'static str,
-    /// Where it was seen: tools with their versions, or manuals.
+    /// The tools, with their versions, or the manuals that print it.
     #[cfg_attr(not(test), expect(dead_code, reason = "tests ask for it"))]
     pub(super) source: &'static str,
-    /// Whether a line is such a prompt.
+    /// Whether a line is a prompt of this kind.
     pub(super) matches: fn(&Line<'_>) -> bool,
-    /// Lines that are.
+    /// Prompts of this kind.
     #[cfg_attr(not(test), expect(dead_code, reason = "for tests"))]
     pub(super) examples: &'static [&'static str],
-    /// Lines that are none, to this rule or any other.
+    /// Lines that no rule may match.
     #[cfg_attr(not(test), expect(dead_code, reason = "for tests"))]
     pub(super) counterexamples: &'static [&'static str],
 }
 
-/// Every kind.
+/// All rules.
 pub(super) const RULES: [Rule; 11] = [
     Rule {
         name: "choice of yes or no",

@@ -13,7 +13,7 @@ fn corpus() -> Vec<(PathBuf, Vec<u8>)> {
 }
 
 #[test]
-fn every_example_is_a_prompt() {
+fn examples_are_prompts() {
     for rule in &RULES {
         assert!(
             !rule.source.is_empty() && !rule.examples.is_empty() && !rule.counterexamples.is_empty(),
@@ -34,7 +34,7 @@ fn every_example_is_a_prompt() {
 }
 
 #[test]
-fn no_counterexample_is_a_prompt() {
+fn counterexamples_are_no_prompts() {
     for rule in &RULES {
         for line in rule.counterexamples {
             assert_eq!(waiting_line(line.as_bytes()), None, "{}", rule.name);
@@ -43,7 +43,7 @@ fn no_counterexample_is_a_prompt() {
 }
 
 #[test]
-fn an_answered_prompt_is_none() {
+fn answered_prompt_is_no_prompt() {
     for example in RULES.iter().flat_map(|rule| rule.examples) {
         assert_eq!(waiting_line(format!("{example}\n").as_bytes()), None, "{example:?}");
         assert_eq!(waiting_line(format!("{example}\nok, working").as_bytes()), None, "{example:?}");
@@ -51,12 +51,12 @@ fn an_answered_prompt_is_none() {
 }
 
 #[test]
-fn no_line_of_a_build_log_is_a_prompt() {
+fn build_log_lines_are_no_prompts() {
     let (mut lines, mut wrong) = (0, Vec::new());
     for (path, log) in corpus() {
         for line in log.split(|byte| *byte == b'\n') {
             lines += 1;
-            // A log may pause after each state of a progress bar, before its carriage return or after it.
+            // Output may pause after each state of a progress bar, before or after its carriage return.
             let ends = line.iter().enumerate().filter(|(_, byte)| **byte == b'\r').flat_map(|(at, _)| [at, at + 1]);
             for end in ends.chain([line.len()]) {
                 if let Some(prompt) = waiting_line(&line[..end]) {
@@ -84,7 +84,7 @@ fn evidence_is_bounded() {
 }
 
 #[test]
-fn any_last_line_is_evidence_beside_a_process_that_waits() {
+fn waiting_process_makes_any_last_line_evidence() {
     assert_eq!(last_line(b"one\ntwo \n\n"), "two");
     assert_eq!(last_line(b"\n"), "");
 }

@@ -1,4 +1,4 @@
-//! The state machine, pair by pair and under random histories.
+//! Tests the state machine pair by pair and with random sequences of events.
 #![allow(clippy::unwrap_used)]
 
 use std::time::{Duration, SystemTime};
@@ -40,7 +40,7 @@ fn apply(state: TaskState, event: Event) -> TaskState {
 }
 
 #[test]
-fn a_command_runs_and_exits() {
+fn command_runs_and_exits() {
     let state = apply(TaskState::Queued, Event::LaunchBegan { incarnation: incarnation() });
     let state = apply(state, Event::Started { process: process(), at: at(1) });
     assert_eq!(state, running());
@@ -52,14 +52,14 @@ fn a_command_runs_and_exits() {
 }
 
 #[test]
-fn a_queued_task_is_stopped_without_ever_being_launched() {
+fn stopped_queued_task_is_never_launched() {
     let state = apply(TaskState::Queued, Event::StopRequested { cause: request(), at: at(2) });
     assert_eq!(state.outcome(), Some(&Outcome::Stopped { cause: request(), signal: None }));
     assert_eq!(transition(&state, Event::LaunchBegan { incarnation: incarnation() }), Transition::Unchanged);
 }
 
 #[test]
-fn an_exit_while_stopping_is_a_stop_and_a_timeout_is_a_timeout() {
+fn exit_while_stopping_takes_the_stop_cause() {
     let after = Duration::from_secs(5);
     for (cause, ending, expected) in [
         (request(), Ending::Exited(0), Outcome::Stopped { cause: request(), signal: Some(Signal::TERM) }),
@@ -85,7 +85,7 @@ fn exit_before_any_signal_keeps_its_code() {
 }
 
 #[test]
-fn a_timeout_that_the_sandbox_kept_is_a_timeout_unless_a_stop_came_first() {
+fn sandbox_timeout_counts_unless_stopped_first() {
     let after = Duration::from_secs(7);
     let timed_out = || ended(Ending::TimedOut { after });
     let starting = TaskState::Starting { incarnation: incarnation() };
@@ -103,7 +103,7 @@ fn a_timeout_that_the_sandbox_kept_is_a_timeout_unless_a_stop_came_first() {
 }
 
 #[test]
-fn the_first_cause_of_a_stop_stands() {
+fn first_stop_cause_stands() {
     let state = apply(running(), Event::StopRequested { cause: request(), at: at(2) });
     let late = Event::StopRequested { cause: StopCause::Timeout { after: Duration::from_secs(1) }, at: at(3) };
     assert_eq!(transition(&state, late), Transition::Unchanged);
@@ -130,7 +130,7 @@ fn late_exit_after_stop_keeps_stopped() {
 }
 
 #[test]
-fn every_status_reads_back_from_its_word() {
+fn statuses_round_trip_through_their_word() {
     for status in Status::ALL {
         assert_eq!(Status::from_word(status.word()), Some(status));
     }
@@ -168,7 +168,7 @@ fn rank(state: &TaskState) -> u8 {
 
 proptest! {
     #[test]
-    fn whatever_happens_terminal_is_final_and_no_state_goes_back(events in prop::collection::vec(any_event(), 0..24)) {
+    fn terminal_is_final_and_no_state_goes_back(events in prop::collection::vec(any_event(), 0..24)) {
         let mut state = TaskState::Queued;
         for event in events {
             let next = apply(state.clone(), event.clone());
@@ -184,7 +184,7 @@ proptest! {
     }
 
     #[test]
-    fn an_ending_always_finishes_an_unfinished_task(events in prop::collection::vec(any_event(), 0..8), ending in any_ending()) {
+    fn ending_always_finishes_an_unfinished_task(events in prop::collection::vec(any_event(), 0..8), ending in any_ending()) {
         let state = events.into_iter().fold(TaskState::Queued, apply);
         let state = apply(state, ended(ending));
         prop_assert!(state.status().is_terminal());
