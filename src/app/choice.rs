@@ -142,14 +142,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_needs_exactly_one_element() {
+    fn only_a_single_runtime_is_chosen() {
         assert_eq!(only(&BTreeSet::from([DOCKER])), Some(DOCKER));
         assert_eq!(only(&BTreeSet::from([DOCKER, EMBEDDED])), None);
         assert_eq!(only(&BTreeSet::new()), None);
     }
 
     #[test]
-    fn obstacle_display_includes_the_remedy() {
+    fn unusable_runtime_is_named_with_its_remedy() {
         let obstacle = Obstacle { runtime: EMBEDDED, why: "no bwrap".to_owned(), remedy: "get it".to_owned() };
         assert_eq!(obstacle.to_string(), "embedded: no bwrap\nembedded: to use it: get it");
     }

@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn data_directory_exists_or_can_be_made() {
+    fn data_directory_is_present_creatable_or_missing() {
         let directory = tempfile::tempdir().unwrap();
         let detail = |path: &Path| match data_directory(path) {
             Availability::Ok { detail } => detail,
@@ -162,13 +162,13 @@ mod tests {
     }
 
     #[test]
-    fn engine_remedy_fits_the_connection_error() {
+    fn engine_remedy_depends_on_the_cause() {
         assert!(engine_remedy(Some("tcp://127.0.0.1:1")).contains("--docker-host"));
         assert!(engine_remedy(Some("unix:///no/such/socket")).contains("install"));
     }
 
     #[tokio::test]
-    async fn diagnostics_are_consistent() {
+    async fn report_is_consistent() {
         let config = Config { docker_host: Some("unix:///no/such/socket".to_owned()), ..Config::default() };
         let diagnostics = run(&config).await;
         assert_eq!(diagnostics.checks[0].state, State::Missing);

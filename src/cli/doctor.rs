@@ -61,7 +61,7 @@ mod tests {
     use crate::app::diagnostics::State;
 
     #[test]
-    fn what_to_do_stands_below_what_is_missing() {
+    fn remedy_is_printed_below_a_missing_item() {
         let mut check = Check {
             name: "bubblewrap",
             state: State::Missing,
