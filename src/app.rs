@@ -1,7 +1,7 @@
 //! The composition root: builds the server from its settings, runs it, and shuts it down in order.
 
-pub mod checkup;
 mod choice;
+pub mod diagnostics;
 
 use std::{
     fs,
@@ -32,7 +32,7 @@ use errand_store::{Caps, SqliteStore, StoreError, TaskStore};
 use errand_task::{SandboxBounds, SandboxSpec};
 
 use choice::Chosen;
-pub use choice::Hindrance;
+pub use choice::Obstacle;
 
 /// How many sandboxes of one tenant can launch at their own limit before the tenant's limit is reached.
 const SANDBOXES_LAUNCHING: usize = 4;
@@ -80,10 +80,10 @@ pub enum ServeError {
     #[error(transparent)]
     Store(StoreError),
     /// No permitted runtime works on this machine.
-    #[error("sandboxes cannot be made on this machine\n{}", lines(hindrances))]
+    #[error("sandboxes cannot be made on this machine\n{}", lines(obstacles))]
     NoRuntime {
         /// The obstacle of each runtime that was tried.
-        hindrances: Vec<Hindrance>,
+        obstacles: Vec<Obstacle>,
     },
     /// The address cannot be listened on.
     #[error("cannot listen on {address}")]
@@ -108,8 +108,8 @@ pub enum ServeError {
     Broken(#[source] JoinError),
 }
 
-fn lines(hindrances: &[Hindrance]) -> String {
-    hindrances.iter().map(Hindrance::to_string).collect::<Vec<_>>().join("\n")
+fn lines(obstacles: &[Obstacle]) -> String {
+    obstacles.iter().map(Obstacle::to_string).collect::<Vec<_>>().join("\n")
 }
 
 impl ServeError {

@@ -7,9 +7,9 @@ use std::{
     sync::Arc,
 };
 
-use super::{ServeError, checkup};
+use super::{ServeError, diagnostics};
 use crate::config::{Config, RuntimeKind};
-use errand_embedded::{EmbeddedOptions, EmbeddedRuntime, Machine, Verdict};
+use errand_embedded::{Availability, EmbeddedOptions, EmbeddedRuntime, HostCapabilities};
 use errand_runtime::{DockerRuntime, Runtime};
 use errand_store::TaskStore;
 use errand_task::SandboxId;
@@ -32,7 +32,7 @@ pub(super) struct Chosen {
 
 /// Why a runtime does not work on this machine, and how to fix it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hindrance {
+pub struct Obstacle {
     /// The runtime's name.
     pub runtime: &'static str,
     /// Why the runtime does not work.
@@ -41,7 +41,7 @@ pub struct Hindrance {
     pub remedy: String,
 }
 
-impl fmt::Display for Hindrance {
+impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}\n{0}: to use it: {}", self.runtime, self.why, self.remedy)
     }
@@ -55,14 +55,14 @@ pub(super) async fn choose(config: &Config, store: &dyn TaskStore) -> Result<Cho
     match config.runtime {
         RuntimeKind::Docker => Ok(wait_for(docker, "it was asked for").await),
         RuntimeKind::Embedded => {
-            embedded(config, "it was asked for").await.map_err(|no| ServeError::NoRuntime { hindrances: vec![no] })
+            embedded(config, "it was asked for").await.map_err(|no| ServeError::NoRuntime { obstacles: vec![no] })
         }
         RuntimeKind::Auto => match bound(store).await? {
             // Another runtime would abandon these sandboxes, and could not find out what became of their tasks.
             Some(DOCKER) => Ok(wait_for(docker, "the store has sandboxes of it").await),
             Some(_) => embedded(config, "the store has sandboxes of it")
                 .await
-                .map_err(|no| ServeError::NoRuntime { hindrances: vec![no] }),
+                .map_err(|no| ServeError::NoRuntime { obstacles: vec![no] }),
             None => first_that_works(config, docker).await,
         },
     }
@@ -75,8 +75,8 @@ async fn first_that_works(config: &Config, docker: DockerRuntime) -> Result<Chos
     };
     tracing::info!(error = %error_chain(&error), "no Docker engine answers");
     embedded(config, "no Docker engine answers").await.map_err(|no| {
-        let remedy = checkup::engine_remedy(config.docker_host.as_deref());
-        ServeError::NoRuntime { hindrances: vec![Hindrance { runtime: DOCKER, why: error_chain(&error), remedy }, no] }
+        let remedy = diagnostics::engine_remedy(config.docker_host.as_deref());
+        ServeError::NoRuntime { obstacles: vec![Obstacle { runtime: DOCKER, why: error_chain(&error), remedy }, no] }
     })
 }
 
@@ -93,16 +93,18 @@ async fn wait_for(docker: DockerRuntime, why: &str) -> Chosen {
     with_docker(docker, why)
 }
 
-async fn embedded(config: &Config, why: &str) -> Result<Chosen, Hindrance> {
-    let broken = |why: String| Hindrance { runtime: EMBEDDED, why, remedy: "errand doctor".to_owned() };
-    let machine = tokio::task::spawn_blocking(Machine::look).await.map_err(|error| broken(error.to_string()))?;
-    if let Some(Verdict::Missing { why, remedy }) = machine.missing().map(|part| &part.verdict) {
-        return Err(Hindrance { runtime: EMBEDDED, why: why.clone(), remedy: remedy.clone() });
+async fn embedded(config: &Config, why: &str) -> Result<Chosen, Obstacle> {
+    let broken = |why: String| Obstacle { runtime: EMBEDDED, why, remedy: "errand doctor".to_owned() };
+    let host =
+        tokio::task::spawn_blocking(HostCapabilities::detect).await.map_err(|error| broken(error.to_string()))?;
+    if let Some(Availability::Missing { why, remedy }) = host.first_missing().map(|capability| &capability.availability)
+    {
+        return Err(Obstacle { runtime: EMBEDDED, why: why.clone(), remedy: remedy.clone() });
     }
     tracing::info!(runtime = EMBEDDED, why, "sandboxes are made by this server");
-    for part in machine.parts() {
-        if let Verdict::Degraded { why, remedy } = &part.verdict {
-            tracing::warn!(part = part.name, remedy, "{why}");
+    for capability in host.all() {
+        if let Availability::Degraded { why, remedy } = &capability.availability {
+            tracing::warn!(capability = capability.name, remedy, "{why}");
         }
     }
     let mut options = EmbeddedOptions::new(&config.data_dir, crate::guest::program());
@@ -113,7 +115,7 @@ async fn embedded(config: &Config, why: &str) -> Result<Chosen, Hindrance> {
     Ok(Chosen {
         runtime: Arc::new(EmbeddedRuntime::new(options)),
         image: "host",
-        network_mode: if machine.has_network() { "bridge" } else { "none" },
+        network_mode: if host.has_network() { "bridge" } else { "none" },
     })
 }
 
@@ -143,15 +145,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_one_is_the_only_one() {
+    fn only_a_single_runtime_is_chosen() {
         assert_eq!(only(&BTreeSet::from([DOCKER])), Some(DOCKER));
         assert_eq!(only(&BTreeSet::from([DOCKER, EMBEDDED])), None);
         assert_eq!(only(&BTreeSet::new()), None);
     }
 
     #[test]
-    fn a_hindrance_is_said_with_what_to_do() {
-        let hindrance = Hindrance { runtime: EMBEDDED, why: "no bwrap".to_owned(), remedy: "get it".to_owned() };
-        assert_eq!(hindrance.to_string(), "embedded: no bwrap\nembedded: to use it: get it");
+    fn unusable_runtime_is_named_with_its_remedy() {
+        let obstacle = Obstacle { runtime: EMBEDDED, why: "no bwrap".to_owned(), remedy: "get it".to_owned() };
+        assert_eq!(obstacle.to_string(), "embedded: no bwrap\nembedded: to use it: get it");
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{console::Console, error::CliError, exit_code, serve, serve_args::ServeArgs};
-use crate::app::checkup::{self, Check, Checkup};
+use crate::app::diagnostics::{self, Check, Diagnostics};
 
 /// Width of the state column.
 const STATES: usize = 16;
@@ -13,14 +13,14 @@ const NAMES: usize = 17;
 /// Runs the diagnostics and prints them. Exit code 0 if at least one runtime works, else 1.
 pub(super) async fn doctor(args: ServeArgs, console: &mut Console) -> Result<u8, CliError> {
     let config = serve::settings(&args)?;
-    let checkup = checkup::look(&config).await;
-    for check in &checkup.checks {
+    let diagnostics = diagnostics::run(&config).await;
+    for check in &diagnostics.checks {
         let text = if console.is_json() { json_line(check) } else { lines(check) };
         console.line(&text).await?;
     }
-    let last = if console.is_json() { json_end(&checkup) } else { format!("\n{}", end(&checkup)) };
+    let last = if console.is_json() { json_end(&diagnostics) } else { format!("\n{}", end(&diagnostics)) };
     console.line(&last).await?;
-    Ok(if checkup.works { exit_code::SUCCESS } else { exit_code::FAILURE })
+    Ok(if diagnostics.works { exit_code::SUCCESS } else { exit_code::FAILURE })
 }
 
 /// A check as a line, and a second line for the fix.
@@ -43,22 +43,22 @@ fn json_line(check: &Check) -> String {
 }
 
 /// The conclusion of all checks.
-fn end(checkup: &Checkup) -> String {
-    match (checkup.runtime, checkup.works) {
+fn end(diagnostics: &Diagnostics) -> String {
+    match (diagnostics.runtime, diagnostics.works) {
         (Some(runtime), _) => format!("errand serve makes its sandboxes with the runtime {runtime}"),
         (None, true) => "the configured runtime does not work; another one does".to_owned(),
         (None, false) => "no runtime works: fix docker or the first missing item as shown above".to_owned(),
     }
 }
 
-fn json_end(checkup: &Checkup) -> String {
-    json!({ "runtime": checkup.runtime, "works": checkup.works }).to_string()
+fn json_end(diagnostics: &Diagnostics) -> String {
+    json!({ "runtime": diagnostics.runtime, "works": diagnostics.works }).to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::app::checkup::State;
+    use crate::app::diagnostics::State;
 
     #[test]
     fn remedy_is_printed_below_a_missing_item() {

@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use errand_embedded::{EmbeddedOptions, EmbeddedRuntime, Machine, Verdict};
+use errand_embedded::{Availability, EmbeddedOptions, EmbeddedRuntime, HostCapabilities};
 use errand_runtime::{Found, Runtime as _};
 use errand_task::SandboxSpec;
 use tempfile::TempDir;
@@ -77,9 +77,11 @@ pub async fn tuned(tune: impl Fn(&mut SandboxSpec)) -> Option<Pair> {
 /// Whether this machine limits something, such as `memory-limit`. If not, prints that the test is skipped; as root in CI, that is a
 /// failure.
 pub fn is_limited(what: &str) -> bool {
-    let machine = Machine::look();
-    let Some(part) = machine.parts().iter().find(|part| part.name == what) else { panic!("{what} is not looked at") };
-    let Verdict::Degraded { why, .. } = &part.verdict else { return true };
+    let host = HostCapabilities::detect();
+    let Some(capability) = host.all().iter().find(|capability| capability.name == what) else {
+        panic!("{what} is not probed")
+    };
+    let Availability::Degraded { why, .. } = &capability.availability else { return true };
     match is_root() {
         true => skip(why),
         false => say_skipped(why),

@@ -5,7 +5,7 @@ use std::{
     os::unix::fs::{PermissionsExt as _, chown},
 };
 
-use errand_embedded::{Machine, Verdict};
+use errand_embedded::{Availability, HostCapabilities};
 use errand_runtime::{Asked, CreateSandbox, Runtime as _, RuntimeError};
 
 use super::{
@@ -149,9 +149,9 @@ fn settings() -> [String; 3] {
 async fn requested_limit_is_enforced_or_refused() {
     let Some(machine) = embedded::machine().await else { return };
     let is_kept = |name: &str| {
-        let found = Machine::look();
-        let part = found.parts().iter().find(|part| part.name == name).map(|part| part.verdict.clone());
-        !matches!(part, Some(Verdict::Degraded { .. }))
+        let host = HostCapabilities::detect();
+        let degraded = |availability: &Availability| matches!(availability, Availability::Degraded { .. });
+        !host.all().iter().any(|capability| capability.name == name && degraded(&capability.availability))
     };
     let memory = Asked { memory: true, ..Asked::default() };
     let cpus = Asked { cpus: true, ..Asked::default() };

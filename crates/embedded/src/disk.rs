@@ -1,4 +1,4 @@
-//! Making the disk of a sandbox.
+//! Makes the disk image of a sandbox: an ext4 file system in a sparse file.
 
 use std::{
     fs::File,
@@ -8,26 +8,29 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// The image of the disk.
+/// The file of the disk image.
 pub(super) const IMAGE: &str = "disk.img";
-/// Where the program is that makes file systems. Not every user's search path has it.
-const MAKERS: [&str; 3] = ["/usr/sbin/mkfs.ext4", "/sbin/mkfs.ext4", "/usr/bin/mkfs.ext4"];
-/// What it is told. A small journal, so that the disk is whole after the machine lost its power; no room for root, which a sandbox has no
-/// use for. Tables and journal are written when they are needed: making it takes no time and no space.
+/// Where `mkfs.ext4` can be: the `PATH` of many users lacks its directory.
+const MKFS: [&str; 3] = ["/usr/sbin/mkfs.ext4", "/sbin/mkfs.ext4", "/usr/bin/mkfs.ext4"];
+/// Options of `mkfs.ext4`: a small journal keeps the file system intact over a power loss, and no blocks are reserved for root, because no
+/// process of a sandbox is root. Inode tables and journal are initialized later, so making a disk takes little time and space.
 const OPTIONS: [&str; 7] =
     ["-q", "-F", "-m0", "-O^resize_inode", "-Elazy_itable_init=1,lazy_journal_init=1,nodiscard", "-Jsize=8", "-b4096"];
 
-/// The program that makes disks, if this process can have them at all: as root, and with loop devices.
-pub(super) fn maker() -> Option<PathBuf> {
+/// The path of `mkfs.ext4`; none when it is not installed or this process cannot mount disk images, which needs root and loop devices.
+pub(super) fn mkfs() -> Option<PathBuf> {
     let possible = rustix::process::geteuid().is_root() && Path::new("/dev/loop-control").exists();
-    possible.then(|| MAKERS.into_iter().map(PathBuf::from).find(|path| path.exists())).flatten()
+    possible.then(|| MKFS.into_iter().map(PathBuf::from).find(|path| path.exists())).flatten()
 }
 
-/// Makes an empty disk of that many bytes, which takes no space before something is written to it.
-pub(super) fn make(maker: &Path, directory: &Path, bytes: u64) -> io::Result<()> {
+/// Makes an empty disk image of `bytes` bytes. It occupies only the space that is written to it.
+///
+/// # Errors
+/// The message of `mkfs.ext4`, or the error of the image's file.
+pub(super) fn make(mkfs: &Path, directory: &Path, bytes: u64) -> io::Result<()> {
     let path = directory.join(IMAGE);
     File::options().write(true).create(true).truncate(true).mode(0o600).open(&path)?.set_len(bytes)?;
-    let made = Command::new(maker)
+    let output = Command::new(mkfs)
         .args(OPTIONS)
         .arg(&path)
         .env_clear()
@@ -35,8 +38,8 @@ pub(super) fn make(maker: &Path, directory: &Path, bytes: u64) -> io::Result<()>
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .output()?;
-    if made.status.success() {
+    if output.status.success() {
         return Ok(());
     }
-    Err(io::Error::other(format!("{}: {}", maker.display(), String::from_utf8_lossy(&made.stderr).trim())))
+    Err(io::Error::other(format!("{}: {}", mkfs.display(), String::from_utf8_lossy(&output.stderr).trim())))
 }

@@ -1,4 +1,4 @@
-//! Speaking to the init of a sandbox. Each request is a connection of its own.
+//! The client of a sandbox's init. Each request has a connection of its own.
 
 use std::{
     fs::File,
@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use super::{
-    home::short_path,
+    files::short_path,
     proto::{Failed, Hello, InitRequest, InitResponse, Stage, Start, init_request::Kind, init_response},
 };
 use errand_proto::frame;
@@ -32,15 +32,16 @@ use prost::Message as _;
 
 /// The socket's name in the sandbox's directory.
 const SOCKET: &str = "init.sock";
-/// The largest answer, in bytes.
+/// The largest answer that is accepted, in bytes.
 const ANSWER_LIMIT: usize = 4096;
-/// How long a request may take. The init itself answers at once; the machine may be busy.
+/// How long a request may take. The init answers at once, but the host may be busy.
 const LIMIT: Duration = Duration::from_secs(60);
-/// How long it is tried to be heard when too many ask at once, and how often.
-const CROWDED: Duration = Duration::from_secs(10);
+/// How long to retry a connection while the init's queue of connections is full.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// The pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Listens where the init will.
+/// Binds the socket that the init will accept connections on.
 pub(super) fn listen(directory: &Path) -> io::Result<UnixListener> {
     let opened = File::open(directory)?;
     match std::fs::remove_file(directory.join(SOCKET)) {
@@ -50,11 +51,11 @@ pub(super) fn listen(directory: &Path) -> io::Result<UnixListener> {
     UnixListener::bind(short_path(&opened, SOCKET))
 }
 
-/// Waits until the init of a sandbox that is being made answers.
+/// Waits until the init of a starting sandbox answers.
 ///
 /// # Errors
-/// When it never will, or does not within `limit`.
-pub(super) fn greet(directory: &Path, limit: Duration) -> io::Result<()> {
+/// When the start failed, or there is no answer within `limit`.
+pub(super) fn await_answer(directory: &Path, limit: Duration) -> io::Result<()> {
     let opened = File::open(directory)?;
     let mut socket = std::os::unix::net::UnixStream::connect(short_path(&opened, SOCKET))?;
     socket.set_read_timeout(Some(limit))?;
@@ -65,7 +66,7 @@ pub(super) fn greet(directory: &Path, limit: Duration) -> io::Result<()> {
     socket.read_exact(&mut body)?;
     match InitResponse::decode(&body[..]).map_err(io::Error::other)?.result {
         Some(init_response::Result::Done(_)) => Ok(()),
-        other => Err(io::Error::other(format!("the init does not do its work: {other:?}"))),
+        other => Err(io::Error::other(format!("unexpected answer of the init: {other:?}"))),
     }
 }
 
@@ -106,7 +107,7 @@ pub(super) async fn start(
             Some(init_response::Result::Done(_)) => Ok(()),
             Some(init_response::Result::Failed(failed)) if failed.stage() == Stage::Stopping => Err(not_running()),
             Some(init_response::Result::Failed(failed)) => Err(not_started(&failed, argv)),
-            None => Err(uncertain("an answer that is not known".to_owned())),
+            None => Err(uncertain("it sent an unknown answer".to_owned())),
         },
     }
 }
@@ -114,7 +115,7 @@ pub(super) async fn start(
 async fn connect(directory: &Path) -> io::Result<UnixStream> {
     let opened = File::open(directory)?;
     let path = short_path(&opened, SOCKET);
-    let deadline = Instant::now() + CROWDED;
+    let deadline = Instant::now() + CONNECT_LIMIT;
     loop {
         match UnixStream::connect(&path).await {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline => sleep(PAUSE).await,
@@ -123,7 +124,7 @@ async fn connect(directory: &Path) -> io::Result<UnixStream> {
     }
 }
 
-/// Sends the streams with as much of the request as goes at once.
+/// Sends the streams with the first part of the request, and returns the length of that part.
 async fn send_first(socket: &UnixStream, request: &[u8], streams: &[OwnedFd; 3]) -> io::Result<usize> {
     let descriptors = [streams[0].as_fd(), streams[1].as_fd(), streams[2].as_fd()];
     loop {
@@ -141,21 +142,23 @@ async fn send_first(socket: &UnixStream, request: &[u8], streams: &[OwnedFd; 3])
     }
 }
 
-/// What the init's refusal means.
+/// The error for a process that the init could not start.
 fn not_started(failed: &Failed, argv: &[String]) -> RuntimeError {
     let errno = Errno::from_raw_os_error(failed.errno);
     let program = argv.first().map(String::as_str).unwrap_or_default();
     let (reason, what) = match (failed.stage(), errno) {
-        (Stage::Exec, Errno::NOENT | Errno::NOTDIR) => (NotStarted::NotFound, format!("{program:?} is not there")),
-        (Stage::Interpreter, _) => (NotStarted::NotExecutable, format!("what {program:?} needs to run is not there")),
+        (Stage::Exec, Errno::NOENT | Errno::NOTDIR) => (NotStarted::NotFound, format!("{program:?} does not exist")),
+        (Stage::Interpreter, _) => {
+            (NotStarted::NotExecutable, format!("the interpreter or loader of {program:?} does not exist"))
+        }
         (Stage::Exec, Errno::AGAIN | Errno::NOMEM) => (NotStarted::Other, format!("{program:?} cannot be executed")),
         (Stage::Exec | Stage::Request, Errno::TOOBIG) => {
-            (NotStarted::TooLarge, format!("the arguments of {program:?} are larger than the kernel takes"))
+            (NotStarted::TooLarge, format!("the arguments of {program:?} exceed the kernel's limit"))
         }
         (Stage::Exec, _) => (NotStarted::NotExecutable, format!("{program:?} cannot be executed")),
         (Stage::Fork, Errno::AGAIN) => (NotStarted::Other, "the sandbox is at its limit of processes".to_owned()),
-        (Stage::Fork, _) => (NotStarted::Other, "no process can be made".to_owned()),
-        _ => (NotStarted::Other, format!("the sandbox's init refuses {program:?}")),
+        (Stage::Fork, _) => (NotStarted::Other, "the sandbox's init cannot fork".to_owned()),
+        _ => (NotStarted::Other, format!("the sandbox's init refused {program:?}")),
     };
     RuntimeError::NotStarted { reason, detail: format!("{what}: {errno}") }
 }

@@ -1,31 +1,36 @@
-//! Sandboxes that Errand makes itself, with nothing but this machine's kernel and bubblewrap.
+//! Embedded sandboxes: Errand makes them itself, with the kernel of the *host* (the machine that the server runs on) and bubblewrap.
 //!
-//! A sandbox is a directory below `sandboxes` in the data directory, and while it lives a process: its init, which runs what it is asked to
-//! over a socket in that directory. Nothing about a sandbox is remembered by the server: a new one reads the same directory, asks the
-//! kernel who holds its lock, and finds the init at the same socket.
+//! A sandbox is a directory in `sandboxes` in the data directory. While it runs, it has an *init*, which starts processes on request over a
+//! socket in that directory. The server keeps no state of a sandbox in memory: a new server reads the same directory, checks whether the
+//! sandbox's lock is held, and connects to the same socket.
 //!
-//! The way to a living sandbox: the server (threads, an async runtime) starts the *launcher*, a small program of one thread, which joins the
-//! cgroup, makes a view of the file system, changes to the sandbox's own user and becomes *bubblewrap*, which makes the namespaces and
-//! starts the *init* in them. What is not safe to do in safe Rust is in the launcher and the init, in the crate of the bridge.
+//! To start a sandbox, the server runs the *launcher*, a program with one thread. The launcher joins the cgroup, makes a view of the file
+//! system, changes to the sandbox's host user, and executes *bubblewrap*, which makes the namespaces and starts the init in them. Launcher
+//! and init are parts of the guest, which contains all unsafe code.
+//!
+//! This crate knows nothing of tasks.
 
 mod arguments;
 mod cgroup;
-mod clear;
+mod directories;
 mod disk;
-mod end;
-mod home;
+mod error;
+mod files;
+mod host;
 mod init;
-mod launch;
-mod machine;
+mod layout;
+mod limits;
 mod network;
 mod owner;
-mod places;
 mod processes;
 #[allow(unreachable_pub)]
 mod record;
+mod remove_tree;
 mod root;
+mod sandboxes;
 mod seccomp;
-mod shared;
+mod start;
+mod stop;
 mod streams;
 
 use std::{
@@ -38,34 +43,34 @@ use async_trait::async_trait;
 use arguments::INIT;
 use errand_proto::init as proto;
 use errand_runtime::{CreateSandbox, Exec, FileAtRest, Found, GuestProgram, Runtime, RuntimeError};
-pub use machine::{Machine, Part, Verdict};
-use shared::Shared;
+pub use host::{Availability, HostCapabilities, HostCapability};
+use sandboxes::Sandboxes;
 
-/// What a sandbox can hold unless told otherwise, in bytes.
+/// The default size of a sandbox's disk, in bytes.
 const DISK: u64 = 10 << 30;
-/// The most that the program that writes files says.
+/// The most output of the program that writes a file, in bytes.
 const SAID: usize = 32 * 1024;
-/// What it says when it is done.
+/// Its output when the file is complete.
 const WRITTEN: &[u8] = b"written\n";
 
-/// How sandboxes are made.
+/// Settings of the embedded runtime.
 #[derive(Debug, Clone)]
 pub struct EmbeddedOptions {
-    /// The program that is the first process of each sandbox, and lives in it.
+    /// The guest: the program that is the first process of each sandbox.
     pub guest: GuestProgram,
-    /// The server's data directory: sandboxes are below it.
+    /// The server's data directory, which contains the sandboxes.
     pub data_dir: PathBuf,
-    /// What a sandbox can hold on the disk, in bytes.
+    /// The size of a sandbox's disk, in bytes. Where sandboxes have no disks, the size of each file.
     pub disk_bytes: u64,
-    /// Images: directories and archives that sandboxes may have as their root, or directories of such. No other path of this machine can
-    /// be asked for. A relative path is never asked for.
+    /// Paths of images, which are directories or archives, or of directories that contain images. Callers cannot use other paths of the host.
+    /// All paths must be absolute.
     pub images: Vec<PathBuf>,
     /// Ranges of private addresses that sandboxes on the network `bridge` may reach, such as `10.1.0.0/16`.
     pub allow_addresses: Vec<String>,
 }
 
 impl EmbeddedOptions {
-    /// The usual ones, for a data directory: images are those in its directory `images`.
+    /// The default settings for a data directory: 10 GiB of disk, images from its directory `images`, and no private addresses.
     pub fn new(data_dir: &Path, guest: GuestProgram) -> Self {
         Self {
             guest,
@@ -77,24 +82,24 @@ impl EmbeddedOptions {
     }
 }
 
-/// This machine's kernel.
+/// The runtime that makes embedded sandboxes.
 #[derive(Debug)]
 pub struct EmbeddedRuntime {
-    shared: Arc<Shared>,
+    shared: Arc<Sandboxes>,
 }
 
 impl EmbeddedRuntime {
-    /// Sandboxes of this machine. Nothing is made yet.
+    /// A runtime with these settings. Makes nothing yet.
     pub fn new(options: EmbeddedOptions) -> Self {
-        // What is below it is given to other processes, which have other working directories.
+        // Paths in the data directory are passed to processes with other working directories.
         let data_dir = std::path::absolute(&options.data_dir).unwrap_or(options.data_dir);
-        Self { shared: Arc::new(Shared::new(EmbeddedOptions { data_dir, ..options })) }
+        Self { shared: Arc::new(Sandboxes::new(EmbeddedOptions { data_dir, ..options })) }
     }
 
-    /// Does work that waits for the disk and for processes where that holds nobody up. It is done to its end, also when nobody waits.
+    /// Runs blocking work on a thread for such work. The work runs to completion even if the caller is dropped.
     async fn apart<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Shared) -> Result<T, RuntimeError> + Send + 'static,
+        work: impl FnOnce(&Sandboxes) -> Result<T, RuntimeError> + Send + 'static,
     ) -> Result<T, RuntimeError> {
         let shared = Arc::clone(&self.shared);
         match tokio::task::spawn_blocking(move || work(&shared)).await {
@@ -123,7 +128,7 @@ impl Runtime for EmbeddedRuntime {
     }
 
     async fn ping(&self) -> Result<(), RuntimeError> {
-        self.apart(Shared::machine).await.map(drop)
+        self.apart(Sandboxes::host).await.map(drop)
     }
 
     async fn create(&self, request: &CreateSandbox) -> Result<Found, RuntimeError> {
@@ -166,7 +171,7 @@ impl Runtime for EmbeddedRuntime {
     }
 
     fn explain(&self, _said: &str) -> Option<RuntimeError> {
-        // What could not be started is known before anything is printed.
+        // The init reports failed starts itself, so no output has to be interpreted.
         None
     }
 
@@ -178,7 +183,7 @@ impl Runtime for EmbeddedRuntime {
         }
         let detail = String::from_utf8_lossy(&said.stderr).trim().to_owned();
         if detail.is_empty() {
-            return Err(RuntimeError::Unavailable { detail: format!("the sandbox ended while {path} was written") });
+            return Err(RuntimeError::Unavailable { detail: format!("the sandbox ended before {path} was complete") });
         }
         Err(RuntimeError::NotWritten { path: path.to_owned(), detail })
     }
@@ -189,7 +194,7 @@ impl Runtime for EmbeddedRuntime {
         _path: &str,
         _limit: usize,
     ) -> Result<Option<FileAtRest>, RuntimeError> {
-        // The disk of a sandbox that does not run is an image, which the server does not mount: a command has written to it.
+        // The server does not mount the disk image of a stopped sandbox: commands controlled its content, and the kernel would parse it.
         Ok(None)
     }
 }

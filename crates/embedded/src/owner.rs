@@ -1,30 +1,31 @@
-//! Who a sandbox belongs to outside: as root, each has an unprivileged user and group of its own, so that not even an error of ours lets
-//! one touch another's files or the machine's.
+//! Chooses the host user that owns a sandbox. A server that runs as root gives each sandbox an unprivileged user and group id of its own:
+//! even after an error of ours, the kernel keeps the sandbox from files of the host and of other sandboxes.
 
 use std::fs;
 
-use super::{home::Home, record::Record};
+use super::{directories::SandboxDirectories, record::Record};
 
-/// Where the numbers begin: above what distributions and container engines give to anybody.
+/// The first id: above the ranges that distributions and container engines use.
 const FIRST: u32 = 1_879_048_192;
-/// How many there are: enough to choose at random, so that two servers on a machine do not choose the same.
+/// The number of ids. It is large enough for random choices, so that two servers on a host do not choose the same id.
 const COUNT: u32 = 1 << 24;
-/// Where only few numbers exist, as in a container, those below the highest; the highest itself is often *nobody*.
+/// The number of ids where [`FIRST`] does not exist, as in a container with few ids. They end below the highest id, often *nobody*.
 const FEW: u32 = 4096;
 
-/// A user that no sandbox has; none where there is only the user that the server has.
-pub(super) fn choose(home: &Home) -> Option<u32> {
+/// A user id that no sandbox owns; none when the server is not root or too few ids exist: the server's own user then owns sandboxes.
+pub(super) fn choose(directories: &SandboxDirectories) -> Option<u32> {
     if !rustix::process::geteuid().is_root() {
         return None;
     }
     let map = |name: &str| fs::read_to_string(format!("/proc/self/{name}")).unwrap_or_default();
     let (first, count) = range(&map("uid_map"), &map("gid_map"))?;
-    let taken: Vec<u32> = home.all().iter().filter_map(|path| Record::read(path).ok().flatten()?.owner).collect();
+    let taken: Vec<u32> =
+        directories.all().iter().filter_map(|path| Record::read(path).ok().flatten()?.owner).collect();
     let start = u32::try_from(uuid::Uuid::new_v4().as_u128() % u128::from(count)).unwrap_or_default();
     (0..count).map(|step| first + (start + step) % count).find(|uid| !taken.contains(uid))
 }
 
-/// The numbers to choose from, as the first and how many, by what exists both as users and as groups.
+/// The ids to choose from, as the first one and their number. Each exists both as a user id and as a group id.
 fn range(uid_map: &str, gid_map: &str) -> Option<(u32, u32)> {
     let exists = |first: u32, count: u32| {
         [uid_map, gid_map].iter().all(|map| {
@@ -42,7 +43,7 @@ fn range(uid_map: &str, gid_map: &str) -> Option<(u32, u32)> {
     (first > 0 && exists(first, FEW)).then_some((first, FEW))
 }
 
-/// The numbers that exist here, as the first and how many.
+/// The ranges of existing ids in an id map of `/proc`, each as its first id and its length.
 fn parse(map: &str) -> impl Iterator<Item = (u64, u64)> {
     map.lines().filter_map(|line| {
         let mut fields = line.split_ascii_whitespace();
@@ -56,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_chosen_among_those_that_exist() {
+    fn chosen_ids_exist() {
         let all = "         0          0 4294967295\n";
         assert_eq!(range(all, all), Some((FIRST, COUNT)));
         let container = "0 100000 65536\n";

@@ -1,4 +1,4 @@
-//! Processes of a sandbox, as this machine sees them.
+//! Finds, signals and awaits the processes that keep a sandbox alive, from outside of its pid namespace.
 
 use std::{
     fs, io,
@@ -14,49 +14,49 @@ use rustix::{
 };
 use serde::Deserialize;
 
-use super::record::Life;
+use super::record::IncarnationId;
 
-/// The file into which bubblewrap writes the number of the init.
+/// The file into which bubblewrap writes the process id of the init.
 pub(super) const INFO: &str = "init.json";
 
-/// What bubblewrap writes.
+/// The content of that file.
 #[derive(Deserialize)]
 struct Info {
     #[serde(rename = "child-pid")]
     child: i32,
 }
 
-/// A process that is not mixed up with a later one of the same number.
+/// A process, held by a pidfd, so that a later process with the same id is not mistaken for it.
 #[derive(Debug)]
 pub(super) struct Process(OwnedFd);
 
 impl Process {
-    /// The process of this number, if it belongs to that life of a sandbox.
-    fn of(pid: i32, life: &Life) -> Option<Self> {
+    /// The process with this id, if it belongs to that incarnation of a sandbox.
+    fn open(pid: i32, incarnation: &IncarnationId) -> Option<Self> {
         let pidfd = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
-        // Looked at only now: the number cannot change hands any more without that showing.
-        belongs(pid, life).then_some(Self(pidfd))
+        // Checked after opening: if the id was recycled before, the arguments are those of the process that the pidfd holds.
+        belongs(pid, incarnation).then_some(Self(pidfd))
     }
 
-    /// The init of a sandbox; none when there is none.
-    pub(super) fn init(directory: &Path, life: &Life) -> Option<Self> {
+    /// The init of a sandbox; none when it does not run.
+    pub(super) fn init(directory: &Path, incarnation: &IncarnationId) -> Option<Self> {
         let info: Info = serde_json::from_slice(&fs::read(directory.join(INFO)).ok()?).ok()?;
-        Self::of(info.child, life)
+        Self::open(info.child, incarnation)
     }
 
-    /// Every process that was started to keep a life of a sandbox: whoever makes it, and its init.
-    pub(super) fn keepers(life: &Life) -> Vec<Self> {
+    /// The launcher, bubblewrap and the init of an incarnation, as far as they run. Commands are not among them.
+    pub(super) fn keepers(incarnation: &IncarnationId) -> Vec<Self> {
         let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-        let numbers = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        numbers.filter(|pid| belongs(*pid, life)).filter_map(|pid| Self::of(pid, life)).collect()
+        let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.filter(|pid| belongs(*pid, incarnation)).filter_map(|pid| Self::open(pid, incarnation)).collect()
     }
 
-    /// Sends a signal. One that is gone is no matter.
+    /// Sends a signal. Does nothing when the process has ended.
     pub(super) fn signal(&self, signal: Signal) {
         let _ = pidfd_send_signal(&self.0, signal);
     }
 
-    /// Waits until it has ended. False when it has not within `limit`.
+    /// Waits until the process has ended. False when it has not ended within `limit`.
     pub(super) fn ended_within(&self, limit: Duration) -> io::Result<bool> {
         let deadline = Instant::now() + limit;
         loop {
@@ -72,8 +72,8 @@ impl Process {
     }
 }
 
-/// Whether a process has the name of the life among its arguments. That name is nobody else's.
-fn belongs(pid: i32, life: &Life) -> bool {
+/// Whether a process has the id of the incarnation among its arguments. The id is random, so no other process has it.
+fn belongs(pid: i32, incarnation: &IncarnationId) -> bool {
     fs::read(format!("/proc/{pid}/cmdline"))
-        .is_ok_and(|arguments| arguments.split(|byte| *byte == 0).any(|argument| argument == life.0.as_bytes()))
+        .is_ok_and(|arguments| arguments.split(|byte| *byte == 0).any(|argument| argument == incarnation.0.as_bytes()))
 }

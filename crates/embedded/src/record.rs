@@ -1,39 +1,39 @@
-//! What is remembered of a sandbox on the disk. A new server knows nothing else.
+//! The stored record of a sandbox, and the id of its incarnation. A new server finds its sandboxes through these files alone.
 
 use std::{collections::BTreeMap, fs, io, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use super::{home::write_whole, root::Root};
+use super::{error::refused, files::write_atomically, root::Root};
 use errand_runtime::{CreateSandbox, Found, LABEL_BOT, LABEL_SANDBOX, LABEL_TENANT, RuntimeError};
 use errand_task::{Incarnation, SandboxSpec};
 
-/// The file of the record. The sandbox is made when it is there.
+/// The file of the record. A sandbox exists once its directory has this file.
 const RECORD: &str = "sandbox.json";
-/// The file with the name of the sandbox's life.
-const LIFE: &str = "life";
-/// Digits of what tells one sandbox of a name from the next.
-const NUMBER: usize = 12;
+/// The file with the id of the sandbox's current or last incarnation.
+const INCARNATION: &str = "life";
+/// The length of a sandbox's number, in hexadecimal digits.
+const NUMBER_DIGITS: usize = 12;
 
-/// A sandbox, as it was made.
+/// A sandbox as it was created. Servers of later versions read it: names of stored fields and variants stay.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Record {
-    /// What tells this sandbox from an earlier one of the same name.
+    /// A random number that distinguishes this sandbox from an earlier one of the same name.
     number: String,
     pub(super) name: String,
     pub(super) spec: SandboxSpec,
     labels: BTreeMap<String, String>,
-    /// The user and group that it belongs to outside, by number; none: those of whoever made it.
+    /// The user and group id that own the sandbox on the host; none when the server's own user does.
     pub(super) owner: Option<u32>,
-    /// Whether its files are on a disk of its own, of that size in bytes.
+    /// The size of its disk image in bytes; none when its files are in a directory of the host's disk.
     pub(super) disk: Option<u64>,
-    /// The user and group inside, by number.
+    /// The user id and group id of its processes, as seen inside.
     pub(super) user: (u32, u32),
     pub(super) root: Root,
 }
 
 impl Record {
-    /// A new sandbox.
+    /// The record of a new sandbox.
     pub(super) fn new(
         request: &CreateSandbox,
         root: Root,
@@ -41,8 +41,8 @@ impl Record {
         owner: Option<u32>,
         disk: Option<u64>,
     ) -> Self {
-        let mut number = random();
-        number.truncate(NUMBER);
+        let mut number = random_hex();
+        number.truncate(NUMBER_DIGITS);
         Self {
             number,
             name: request.name.clone(),
@@ -59,28 +59,28 @@ impl Record {
         }
     }
 
-    /// The runtime's id for it. It is also the name of its cgroup: two servers may have sandboxes of the same name.
+    /// The runtime's id of the sandbox. It is also the name of its cgroup, where the number keeps sandboxes of two servers apart.
     pub(super) fn runtime_id(&self) -> String {
         format!("{}@{}", self.number, self.name)
     }
 
-    /// Whose it is.
+    /// The bot that the sandbox belongs to.
     pub(super) fn bot(&self) -> &str {
         self.labels.get(LABEL_BOT).map(String::as_str).unwrap_or_default()
     }
 
-    /// Writes it.
+    /// Writes the record into the sandbox's directory.
     pub(super) fn write(&self, directory: &Path) -> io::Result<()> {
-        write_whole(&directory.join(RECORD), &serde_json::to_vec_pretty(self)?, 0o600)
+        write_atomically(&directory.join(RECORD), &serde_json::to_vec_pretty(self)?, 0o600)
     }
 
-    /// Reads it; none when there is none.
+    /// Reads the record from the sandbox's directory; none when it has none.
     ///
     /// # Errors
-    /// [`RuntimeError::Refused`] for one that cannot be read.
+    /// [`RuntimeError::Refused`] when the file cannot be read or decoded.
     pub(super) fn read(directory: &Path) -> Result<Option<Self>, RuntimeError> {
         let path = directory.join(RECORD);
-        let refused = |error: &dyn std::fmt::Display| super::home::refused(&path.display().to_string(), error);
+        let refused = |error: &dyn std::fmt::Display| refused(&path.display().to_string(), error);
         match fs::read(&path) {
             Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|error| refused(&error)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -88,51 +88,52 @@ impl Record {
         }
     }
 
-    /// How the sandbox is now.
-    pub(super) fn found(&self, running: bool, life: Option<Life>) -> Found {
-        let life = life.map(|life| life.0).unwrap_or_default();
+    /// The sandbox's description for the engine.
+    pub(super) fn found(&self, running: bool, incarnation: Option<IncarnationId>) -> Found {
+        let incarnation = incarnation.map(|id| id.0).unwrap_or_default();
         Found {
             runtime_id: self.runtime_id(),
             name: self.name.clone(),
             running,
             paused: false,
             out_of_memory: false,
-            incarnation: Incarnation(format!("{}@{life}", self.runtime_id())),
+            incarnation: Incarnation(format!("{}@{incarnation}", self.runtime_id())),
             spec: self.spec.clone(),
             labels: self.labels.clone(),
         }
     }
 }
 
-/// The name of one life of a sandbox. Its init and whatever makes it carry that among their arguments.
+/// The random id of one incarnation of a sandbox. The launcher, bubblewrap and the init have it among their arguments, which is how a
+/// server finds them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Life(pub(super) String);
+pub(super) struct IncarnationId(pub(super) String);
 
-impl Life {
-    /// Begins another life.
+impl IncarnationId {
+    /// Makes the id of a new incarnation, and writes it into the sandbox's directory.
     pub(super) fn begin(directory: &Path) -> io::Result<Self> {
-        let life = random();
-        fs::write(directory.join(LIFE), &life)?;
-        Ok(Self(life))
+        let id = random_hex();
+        fs::write(directory.join(INCARNATION), &id)?;
+        Ok(Self(id))
     }
 
-    /// The life that a sandbox is in, or was in last; none when it never had one.
+    /// The id of the current or last incarnation; none when the sandbox was never started.
     pub(super) fn read(directory: &Path) -> Option<Self> {
-        fs::read_to_string(directory.join(LIFE)).ok().map(Self)
+        fs::read_to_string(directory.join(INCARNATION)).ok().map(Self)
     }
 }
 
-fn random() -> String {
+fn random_hex() -> String {
     uuid::Uuid::new_v4().simple().to_string()
 }
 
-/// What a caller names a sandbox by: its name, or the runtime's id, which has a number as well.
-pub(super) struct Wanted<'a> {
+/// How a caller refers to a sandbox: by its name, or by the runtime's id, which is `NUMBER@NAME`.
+pub(super) struct Reference<'a> {
     pub(super) name: &'a str,
     number: Option<&'a str>,
 }
 
-impl<'a> Wanted<'a> {
+impl<'a> Reference<'a> {
     pub(super) fn parse(runtime_id: &'a str) -> Self {
         match runtime_id.split_once('@') {
             Some((number, name)) => Self { name, number: Some(number) },
@@ -140,8 +141,8 @@ impl<'a> Wanted<'a> {
         }
     }
 
-    /// Whether it is this one that is meant.
-    pub(super) fn is(&self, record: &Record) -> bool {
+    /// Whether the reference means the sandbox of this record, which has its name.
+    pub(super) fn matches(&self, record: &Record) -> bool {
         self.number.is_none_or(|number| number == record.number)
     }
 }

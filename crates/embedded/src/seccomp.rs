@@ -1,8 +1,8 @@
-//! Which system calls a sandbox may make: all but those that no command needs and that reach into the kernel, or at the machine.
+//! The filter of system calls of a sandbox. It refuses calls that commands do not need and that change the host or expose much kernel code.
 //!
-//! The rest of the sandbox already forbids most of them, for want of a capability. The filter is a second wall, for the day on which the
-//! kernel has a hole behind one of these doors. What is refused is much what Docker's default profile refuses, so that what builds and
-//! runs there does so here: compilers, debuggers, Go, Java, Node and Python. A browser finds that it cannot make a sandbox of its own.
+//! Most of these calls already fail in a sandbox, because it has no capabilities. The filter also blocks the way to bugs in their
+//! implementation. It refuses about the same calls as Docker's default profile, so that compilers, debuggers, Go, Java, Node and Python work
+//! as in Docker. Browsers cannot make sandboxes of their own inside.
 
 use std::{collections::BTreeMap, env::consts::ARCH};
 
@@ -12,14 +12,14 @@ use seccompiler::{
     SeccompRule, TargetArch, sock_filter,
 };
 
-/// Why there is no filter.
+/// Why the filter cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SeccompError {
-    /// The filter cannot be made for this processor.
-    #[error("no filter of system calls can be made for {ARCH}")]
+    /// The compiler refuses the rules, or does not support this processor architecture.
+    #[error("cannot compile the filter of system calls for {ARCH}")]
     Compile(#[source] BackendError),
-    /// The compiler did what the joining of two filters does not allow for.
-    #[error("the filters of system calls cannot be joined")]
+    /// A compiled filter does not end with the instruction that joining relies on.
+    #[error("cannot join the two filters of system calls: unexpected last instruction")]
     Join,
 }
 
@@ -31,9 +31,9 @@ impl From<BackendError> for SeccompError {
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
-/// Calls that are refused whatever their arguments are.
+/// Calls that are refused for all arguments.
 const REFUSED: &[c_long] = &[
-    // Mounts: what is visible in the sandbox was decided when it was made.
+    // Mounts: a sandbox keeps those that it was started with.
     libc::SYS_mount,
     libc::SYS_umount2,
     libc::SYS_pivot_root,
@@ -45,30 +45,30 @@ const REFUSED: &[c_long] = &[
     libc::SYS_fsmount,
     libc::SYS_fspick,
     libc::SYS_mount_setattr,
-    // Files by handle, which leads past every mount to whatever the disk holds.
+    // Files by handle: a handle can mean any file of a disk, also outside of the mounted directories.
     libc::SYS_name_to_handle_at,
     libc::SYS_open_by_handle_at,
-    // Other namespaces. Making new ones is below, with its flags.
+    // Joining other namespaces. The flags that make new ones are below.
     libc::SYS_setns,
-    // The kernel itself: another one, or a part of it.
+    // Loading kernels and kernel modules.
     libc::SYS_init_module,
     libc::SYS_finit_module,
     libc::SYS_delete_module,
     libc::SYS_kexec_load,
     libc::SYS_kexec_file_load,
     libc::SYS_reboot,
-    // Large doors into the kernel, behind which most holes of the last years were.
+    // Large interfaces, in which most kernel vulnerabilities of recent years were found.
     libc::SYS_bpf,
     libc::SYS_perf_event_open,
     libc::SYS_userfaultfd,
     libc::SYS_io_uring_setup,
     libc::SYS_io_uring_enter,
     libc::SYS_io_uring_register,
-    // Keyrings, which no namespace keeps apart.
+    // Keyrings, which are not separated by namespaces.
     libc::SYS_add_key,
     libc::SYS_keyctl,
     libc::SYS_request_key,
-    // What is the machine's: its clock, names, swap, quotas, accounts, terminals and the kernel's log.
+    // Settings of the host: clock, names, swap, quotas, accounting, terminals and the kernel's log.
     libc::SYS_settimeofday,
     libc::SYS_clock_settime,
     libc::SYS_clock_adjtime,
@@ -82,22 +82,22 @@ const REFUSED: &[c_long] = &[
     libc::SYS_acct,
     libc::SYS_vhangup,
     libc::SYS_syslog,
-    // Nothing but history.
+    // Obsolete calls.
     libc::SYS_lookup_dcookie,
     libc::SYS_nfsservctl,
 ];
 
-/// Calls that only this kind of processor has, refused as well: its input and output ports, and more history.
+/// Refused calls that exist only on x86-64: access to I/O ports, and obsolete calls.
 #[cfg(target_arch = "x86_64")]
 const REFUSED_HERE: &[c_long] = &[libc::SYS_iopl, libc::SYS_ioperm, libc::SYS_uselib, libc::SYS__sysctl];
-/// Calls that only this kind of processor has.
+/// Refused calls that exist only on this architecture.
 #[cfg(not(target_arch = "x86_64"))]
 const REFUSED_HERE: &[c_long] = &[];
 
-/// Younger than the table of numbers: Linux 6.15. The same on every processor, as all new ones are.
+/// A call of Linux 6.15 that the `libc` crate does not name. Its number is the same on every architecture, as for all recent calls.
 const OPEN_TREE_ATTR: c_long = 467;
 
-/// Namespaces that `clone` makes.
+/// The flags of `clone` that make namespaces.
 const CLONE_NAMESPACES: [i32; 7] = [
     libc::CLONE_NEWNS,
     libc::CLONE_NEWCGROUP,
@@ -107,37 +107,37 @@ const CLONE_NAMESPACES: [i32; 7] = [
     libc::CLONE_NEWPID,
     libc::CLONE_NEWNET,
 ];
-/// One more, which `unshare` alone makes. In `clone` the bit is part of a signal's number.
+/// A flag of `unshare` only. In `clone` the bit is part of the signal number.
 const CLONE_NEWTIME: i32 = 0x80;
 
-/// Requests to a terminal that type on it as if its user did.
+/// `ioctl` requests that insert input into a terminal.
 const TYPING: [u64; 2] = [libc::TIOCSTI, libc::TIOCLINUX];
 
-/// Personalities that change nothing for others: Linux, a kernel that calls itself 2.6, short time-outs, addresses that are not
-/// random (for debuggers), and the question which one it is. The others emulate old systems with the protections that those had.
+/// Allowed personalities: Linux (0), 32-bit `uname` (8), kernel version 2.6 (0x20000), both, no address randomization (0x40000, used by
+/// debuggers), and the query. The others emulate old systems, with fewer protections.
 const PERSONALITIES: [u64; 6] = [0, 0x8, 0x0002_0000, 0x0002_0008, 0x0004_0000, 0xffff_ffff];
 
-/// Families of sockets: of this machine, of the networks that namespaces keep apart, and for asking the kernel about those. The others
-/// reach past every namespace, such as those to a hypervisor, are doors into the kernel, or make it load what implements them.
+/// Allowed socket families: those of the host, of networks, which namespaces separate, and netlink, which queries networks. Of the others,
+/// some ignore namespaces, as those to a hypervisor do, and some make the kernel load modules.
 const FAMILIES: [i32; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
 
-/// The sandbox's first process, which belongs to the same user as the others. Without limits of its own it would neither hear nor live.
+/// The process id of the init. It belongs to the same user as the commands, which could otherwise set its resource limits and so end it.
 const INIT: u64 = 1;
 
-/// The lowest number of a call of the x32 kind, which the kernel takes for x86-64.
+/// The lowest number of a call of the x32 ABI, which the kernel reports with the architecture x86-64.
 #[cfg(target_arch = "x86_64")]
 const X32: u32 = 0x4000_0000;
 
-/// Instruction: go on behind the next one if the number is lower. BPF_JMP | BPF_JGE | BPF_K of the kernel.
+/// The instruction that compares the call's number with `k` (BPF_JMP | BPF_JGE | BPF_K). Used so that lower numbers skip the next instruction.
 #[cfg(target_arch = "x86_64")]
 const JUMP_IF_LESS: u16 = 0x05 | 0x30;
-/// Instruction: the verdict. BPF_RET | BPF_K of the kernel.
+/// The instruction that ends the filter with its result (BPF_RET | BPF_K).
 const RETURN: u16 = 0x06;
 
-/// The filter as the kernel takes it: an array of `struct sock_filter` in the machine's byte order, for `bwrap --seccomp FD`.
+/// The filter for `bwrap --seccomp FD`: an array of `struct sock_filter` in native byte order.
 ///
 /// # Errors
-/// On a processor for which there is no filter.
+/// When the filter does not support this processor architecture.
 pub(super) fn program() -> Result<Vec<u8>, SeccompError> {
     let mut bytes = Vec::new();
     for instruction in instructions()? {
@@ -148,13 +148,14 @@ pub(super) fn program() -> Result<Vec<u8>, SeccompError> {
     Ok(bytes)
 }
 
-/// The compiler knows one verdict for all rules, and two are needed: what it makes for each is put one behind the other.
+/// The compiler supports one action for all rules, but two are needed. So this compiles two filters and concatenates them.
 fn instructions() -> Result<BpfProgram, SeccompError> {
     let arch = TargetArch::try_from(ARCH)?;
-    // Its flags are behind a pointer, where no filter can look. Every C library takes the old call when told that there is no such one.
+    // A filter cannot read the flags of clone3, which are behind a pointer. C libraries fall back to clone when it fails with ENOSYS.
     let absent = Rules::from([(libc::SYS_clone3, Vec::new())]);
     let mut joined = compile(absent, libc::ENOSYS, arch)?;
-    // Calls of another kind of processor, such as 32-bit ones, end the process: the compiler puts that before everything.
+    // Without its last instruction, "allow", the first filter continues with the second one. The compiler begins each filter with a check
+    // that kills processes which use the calls of another architecture, such as 32-bit ones.
     match joined.pop() {
         Some(last) if last.code == RETURN && last.k == u32::from(SeccompAction::Allow) => {}
         Some(_) | None => return Err(SeccompError::Join),
@@ -192,18 +193,19 @@ fn refused() -> Result<Rules, BackendError> {
     rules.insert(libc::SYS_personality, vec![SeccompRule::new(others)?]);
     let others = FAMILIES.map(|family| condition(0, SeccompCmpOp::Ne, u64::from(family.unsigned_abs())));
     let others = SeccompRule::new(others.into_iter().collect::<Result<_, _>>()?)?;
-    // A pair is a socket too, and loads what implements its family in the same way.
+    // `socketpair` makes the kernel load modules as `socket` does.
     rules.insert(libc::SYS_socket, vec![others.clone()]);
     rules.insert(libc::SYS_socketpair, vec![others]);
     rules.insert(libc::SYS_prlimit64, vec![one(0, SeccompCmpOp::Eq, INIT)?]);
     Ok(rules)
 }
 
-/// The kernel takes these arguments as 32 bits: what is in the upper half must not make a difference.
+/// A condition on the lower 32 bits of an argument: the kernel ignores the upper half of these arguments.
 fn condition(argument: u8, operator: SeccompCmpOp, value: u64) -> Result<SeccompCondition, BackendError> {
     SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)
 }
 
+/// A rule with one condition.
 fn one(argument: u8, operator: SeccompCmpOp, value: u64) -> Result<SeccompRule, BackendError> {
     SeccompRule::new(vec![condition(argument, operator, value)?])
 }

@@ -20,21 +20,21 @@ use tokio::{
 
 use errand_runtime::{Chunk, Exec, RuntimeError};
 
-/// Read at a time, in bytes.
+/// The most bytes of one read.
 const READ: usize = 32 * 1024;
 
-/// The ends that stay here.
-pub(super) struct Ours {
+/// The server's ends of the pipes.
+pub(super) struct ServerEnds {
     stdin: Sender,
     stdout: Receiver,
     stderr: Receiver,
 }
 
-/// The ends that the process gets: standard input, output and error.
-pub(super) type Its = [OwnedFd; 3];
+/// The process's ends: standard input, standard output and standard error.
+pub(super) type ProcessEnds = [OwnedFd; 3];
 
-/// Makes the pipes. They belong to `owner`, so that the process can open them by name too.
-pub(super) fn make(owner: Option<u32>) -> io::Result<(Ours, Its)> {
+/// Makes the pipes. They belong to the host user `owner`, so that the process can also open them by name, as `/dev/stdout`.
+pub(super) fn make(owner: Option<u32>) -> io::Result<(ServerEnds, ProcessEnds)> {
     let pipe = || -> io::Result<(OwnedFd, OwnedFd)> {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
         if let Some(owner) = owner {
@@ -43,7 +43,7 @@ pub(super) fn make(owner: Option<u32>) -> io::Result<(Ours, Its)> {
         Ok((read, write))
     };
     let ((stdin, our_stdin), (our_stdout, stdout), (our_stderr, stderr)) = (pipe()?, pipe()?, pipe()?);
-    let ours = Ours {
+    let ours = ServerEnds {
         stdin: Sender::from_owned_fd(our_stdin)?,
         stdout: Receiver::from_owned_fd(our_stdout)?,
         stderr: Receiver::from_owned_fd(our_stderr)?,
@@ -51,27 +51,29 @@ pub(super) fn make(owner: Option<u32>) -> io::Result<(Ours, Its)> {
     Ok((ours, [stdin, stdout, stderr]))
 }
 
-impl Ours {
-    /// The process behind them.
+impl ServerEnds {
+    /// The streams of a started process, as the runtime hands them out.
     pub(super) fn into_exec(self) -> Exec {
         let output = stream::select(chunks(self.stdout, Chunk::Stdout), chunks(self.stderr, Chunk::Stderr));
         Exec::new(Box::pin(output), Box::pin(Input(Some(self.stdin))))
     }
 }
 
-/// What comes from a pipe until its other end is closed.
+/// The content of a pipe, until its last writer closes it.
 fn chunks(from: Receiver, chunk: impl Fn(Bytes) -> Chunk + Copy) -> impl Stream<Item = Result<Chunk, RuntimeError>> {
     stream::try_unfold(from, move |mut from| async move {
         let mut buffer = BytesMut::with_capacity(READ);
         match from.read_buf(&mut buffer).await {
             Ok(0) => Ok(None),
             Ok(_) => Ok(Some((chunk(buffer.freeze()), from))),
-            Err(error) => Err(RuntimeError::Unavailable { detail: format!("reading from a process: {error}") }),
+            Err(error) => {
+                Err(RuntimeError::Unavailable { detail: format!("reading the output of a process: {error}") })
+            }
         }
     })
 }
 
-/// Standard input: a pipe that is closed when it is shut down.
+/// Standard input. Its shutdown closes the pipe.
 struct Input(Option<Sender>);
 
 impl AsyncWrite for Input {

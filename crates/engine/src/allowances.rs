@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tenants_rules_replace_the_servers() {
+    fn tenant_rules_override_the_server_default() {
         let sandbox = SandboxBounds {
             memory_bytes: 1 << 30,
             cpus: 2.0,

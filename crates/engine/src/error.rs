@@ -15,13 +15,13 @@ pub enum EngineError {
     #[error("the bot {0} has no sandbox")]
     NoSandbox(BotId),
     /// The bot has a sandbox with another specification than the request asks for.
-    #[error("the sandbox exists with another {}: delete it first, or ask for it as it is", fields.join(", "))]
+    #[error("the sandbox exists with another {}; delete it first, or request it unchanged", fields.join(", "))]
     OtherSpec {
         /// Which fields differ.
         fields: Vec<&'static str>,
     },
     /// The bot has another sandbox.
-    #[error("the bot has another sandbox, {name}: delete it first")]
+    #[error("the bot has another sandbox, {name}; delete it first")]
     OtherSandbox {
         /// Name of the sandbox's container.
         name: String,
@@ -45,13 +45,13 @@ pub enum EngineError {
         bot: BotId,
     },
     /// The tenant has as many sandboxes as its allowance permits.
-    #[error("the tenant has {limit} sandboxes, the most that it may have: delete one first")]
+    #[error("the tenant has {limit} sandboxes, its maximum; delete one first")]
     TooManySandboxes {
         /// The most sandboxes that the tenant may have.
         limit: u32,
     },
     /// The sandbox's specification exceeds the tenant's current allowance.
-    #[error("the sandbox cannot be made: {field} {rule}; delete the sandbox and ask for another")]
+    #[error("the sandbox cannot be made: {field} {rule}; delete it and request another one")]
     OutOfBounds {
         /// The field that exceeds it.
         field: &'static str,
@@ -59,21 +59,19 @@ pub enum EngineError {
         rule: String,
     },
     /// The tenant has too many sandbox operations in progress.
-    #[error(
-        "{limit} sandboxes of the tenant are being made, started or removed, as many as may be at the same time: try again"
-    )]
+    #[error("the tenant already has {limit} sandboxes that are being made, started or removed, its maximum; try again")]
     TooManyAtOnce {
         /// The most such operations at the same time.
         limit: usize,
     },
     /// Another call about the same bot's sandbox has held the lock for too long.
-    #[error("another call is making, starting or removing the sandbox of the bot {0}: try again")]
+    #[error("another call is making, starting or removing the sandbox of the bot {0}; try again")]
     SandboxBusy(BotId),
     /// The container is already the sandbox of another bot or tenant.
     #[error("the container is the sandbox of another bot")]
     NotYours,
     /// The adopted container does not run. Errand never starts a container that it did not make.
-    #[error("the adopted container {name} is not running: start it, or delete the sandbox to get a new one")]
+    #[error("the adopted container {name} is not running; start it, or delete the sandbox to get a new one")]
     AdoptedNotRunning {
         /// Its name.
         name: String,
@@ -109,7 +107,7 @@ pub enum EngineError {
     #[error("the task has no terminal")]
     NoTerminal,
     /// The command reads no more input.
-    #[error("the task takes no input any more: its input was ended, the command closed it, or the command is over")]
+    #[error("the input of the task is closed: a caller ended it, the command closed it, or the command has ended")]
     InputClosed,
     /// The input would start after the end of what was taken, and leave a gap.
     #[error("offset {offset} is past the end of the input, of which {taken} bytes were taken")]
@@ -120,13 +118,13 @@ pub enum EngineError {
         taken: u64,
     },
     /// The sandbox's kind of bridge cannot pass input to a command.
-    #[error("the task cannot be given input: {why}")]
+    #[error("the task cannot take input: {why}")]
     InputUnsupported {
         /// Why not.
         why: String,
     },
     /// Another call's input comes first, and the command did not take that input in time.
-    #[error("the input of another call has not been taken yet, and comes before this")]
+    #[error("the command has not yet taken the input of an earlier call; try again")]
     InputBusy,
     /// The command did not start in time.
     #[error("the command has not started yet")]
@@ -149,10 +147,10 @@ pub enum EngineError {
     #[error(transparent)]
     File(FileRefusal),
     /// The upload of a file is incomplete. Nothing was written.
-    #[error("the content did not come to its end: nothing was written")]
+    #[error("upload incomplete; nothing was written")]
     FileAbandoned,
     /// The server has not yet reconciled the bot's tasks since it started.
-    #[error("the tasks of the bot {bot} are being reconciled ({reason}): try again in a moment")]
+    #[error("the tasks of the bot {bot} are being reconciled ({reason}); try again")]
     Reconciling {
         /// The bot.
         bot: BotId,
@@ -160,13 +158,13 @@ pub enum EngineError {
         reason: String,
     },
     /// A part of the server panicked while it worked on the request.
-    #[error("the request failed because of a defect in the server; its log says more")]
+    #[error("the request failed because of a bug in the server; see the server's log")]
     Defect,
     /// The server is shutting down.
     #[error("the server is shutting down")]
     ShuttingDown,
     /// Another server supervises the task, or this one is about to supervise it again.
-    #[error("the task is between two supervisors: try again")]
+    #[error("the task is between two supervisors; try again")]
     SupervisedElsewhere,
     /// The store failed.
     #[error(transparent)]

@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_repetition_writes_nothing_twice_and_a_gap_is_refused() {
+    async fn repeated_input_is_skipped_and_gaps_are_refused() {
         let (mut command, mut state) = (Command { room: 100, ..Command::default() }, InputState::default());
         assert_eq!(write(&mut command, &mut state, Some(0), "abc", false).await.unwrap(), (3, 3, false));
         assert_eq!(write(&mut command, &mut state, Some(1), "bcd", false).await.unwrap(), (4, 3, false));
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_the_command_does_not_take_in_time_is_left_and_said() {
+    async fn timeout_reports_how_much_was_taken() {
         let (mut command, mut state) = (Command { room: 100_000, ..Command::default() }, InputState::default());
         let data = Bytes::from(vec![b'x'; 200_000]);
         let begun = Instant::now();
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_full_line_is_answered_at_once() {
+    async fn full_terminal_line_is_reported_at_once() {
         let (mut command, mut state) = (Command { room: 2, ..Command::default() }, InputState::default());
         command.line_full = true;
         let begun = Instant::now();
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_became_of_a_call_that_failed_is_asked_for() {
+    async fn failed_write_asks_how_much_was_taken() {
         let (mut command, mut state) = (Command { room: 9, ..Command::default() }, InputState::default());
         write(&mut command, &mut state, None, "abc", false).await.unwrap();
         let request = InputRequest { offset: None, data: "def".into(), end: false, timeout: Duration::ZERO };

@@ -151,7 +151,7 @@ impl Engine {
     }
 
     /// Runs `work` to completion even when the caller is dropped: a request that is cut short would leave half-done changes.
-    async fn uncut<T: Send + 'static>(
+    async fn run_to_completion<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, EngineError>> + Send + 'static,
     ) -> Result<T, EngineError> {

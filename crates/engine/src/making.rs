@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_greedy_tenant_leaves_room_for_others() {
+    async fn greedy_tenant_leaves_permits_for_others() {
         let (greedy, quiet) = (TenantId::new("greedy").unwrap(), TenantId::new("quiet").unwrap());
         let making = Making::new();
         let mut taken = Vec::new();

@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_follower_gets_everything_in_order_and_then_the_end() {
+    async fn follower_gets_all_output_then_the_end() {
         let output = LiveOutput::new(0);
         let mut follower = output.follower(0);
         let writer = {
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_follower_goes_on_after_a_gap_and_ends_in_one() {
+    async fn follower_continues_after_a_gap() {
         let output = LiveOutput::new(0);
         let mut follower = output.follower(0);
         push(&output, "abc").await;
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_left_out_is_read_in_the_log() {
+    async fn skipped_output_is_read_from_the_log() {
         let output = LiveOutput::new(0);
         let mut follower = output.follower(0);
         push(&output, "abc").await;
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_comes_a_second_time_is_no_news() {
+    async fn repeated_output_is_ignored() {
         let output = LiveOutput::new(0);
         push(&output, "abc").await;
         output.push(OutputPiece::both(1, "bcd")).await;
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_follower_that_does_not_read_holds_nobody_up_for_long() {
+    async fn idle_follower_delays_the_supervisor_briefly() {
         let output = LiveOutput::new(0);
         let mut follower = output.follower(0);
         let begun = Instant::now();

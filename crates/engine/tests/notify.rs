@@ -102,7 +102,7 @@ async fn acknowledged_ones_are_not_delivered() {
 }
 
 #[tokio::test]
-async fn a_subscriber_that_lags_behind_loses_nothing() {
+async fn lagging_subscriber_loses_nothing() {
     let bench = Bench::new().await;
     let mut stream = pin!(bench.notifier.subscribe(scope(&alice()), 0, Delivery::Broadcast));
     let mut made = bench.complete(alice(), 1).await;
@@ -114,7 +114,7 @@ async fn a_subscriber_that_lags_behind_loses_nothing() {
 
 /// Commits again and again while the subscriber is about to wait: if a commit were missed, the stream would hang.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_commit_between_reading_and_waiting_is_not_missed() {
+async fn commit_between_read_and_wait_is_seen() {
     let bench = Bench::new().await;
     for delivery in [Delivery::Broadcast, LONG] {
         let (took, mut taken) = tokio::sync::mpsc::channel(1);
@@ -170,7 +170,7 @@ async fn a_lease_that_ended_unacknowledged_comes_back() {
 }
 
 #[tokio::test]
-async fn a_lease_that_was_given_up_is_delivered_at_once() {
+async fn released_lease_is_delivered_at_once() {
     let bench = Bench::new().await;
     bench.complete(alice(), 1).await;
     let mut one = pin!(bench.notifier.subscribe(scope(&alice()), 0, LONG));
@@ -183,7 +183,7 @@ async fn a_lease_that_was_given_up_is_delivered_at_once() {
 }
 
 #[tokio::test]
-async fn what_a_drainer_holds_is_not_delivered_exclusively() {
+async fn drained_notifications_are_not_delivered_exclusively() {
     let bench = Bench::new().await;
     let made = bench.complete(alice(), 2).await;
     let now = std::time::SystemTime::now();
@@ -195,7 +195,7 @@ async fn what_a_drainer_holds_is_not_delivered_exclusively() {
 }
 
 #[tokio::test]
-async fn a_dropped_stream_leaves_no_lease_on_what_it_did_not_deliver() {
+async fn dropped_stream_leaves_no_undelivered_lease() {
     let bench = Bench::new().await;
     let made = bench.complete(alice(), 3).await;
     let mut gone = Box::pin(bench.notifier.subscribe(scope(&alice()), 0, LONG));
@@ -206,7 +206,7 @@ async fn a_dropped_stream_leaves_no_lease_on_what_it_did_not_deliver() {
 }
 
 #[tokio::test]
-async fn an_ended_lease_before_the_cursor_keeps_nobody_busy() {
+async fn expired_lease_before_cursor_causes_no_busy_loop() {
     let bench = Bench::new().await;
     bench.complete(alice(), 1).await;
     let mut short =
@@ -234,7 +234,7 @@ async fn shutdown_ends_every_stream() {
 }
 
 #[tokio::test]
-async fn a_failing_store_is_told_once_and_ends_the_stream() {
+async fn store_error_is_reported_once() {
     let bench = Bench::new().await;
     bench.store.close().await;
     let mut stream = pin!(bench.notifier.subscribe(scope(&alice()), 0, Delivery::Broadcast));

@@ -1,21 +1,20 @@
-//! Setting the limits of one cgroup.
+//! Sets the limits of one cgroup.
 
 use std::{fs, path::Path};
 
 use rustix::io::Errno;
 
-use super::{Hindrance, Limits, Resource, place::failed};
+use super::{Limits, Obstacle, Resource, hierarchy::failed};
 
-/// The time over which the use of processors is measured, in microseconds. The kernel's own default.
+/// The period over which the kernel measures CPU time, in microseconds. The kernel's default.
 const PERIOD: u64 = 100_000;
-/// The shortest time of a period that the kernel gives, in microseconds.
+/// The least CPU time for each period that the kernel accepts, in microseconds.
 const LEAST_QUOTA: u64 = 1000;
-
-/// The longest that it takes: more is refused, or wraps around to none at all.
+/// The most CPU time for each period, in microseconds. The kernel refuses larger values, or they overflow.
 const MOST_QUOTA: u64 = (1 << 44) / 1000;
 
 /// Limits one resource of the cgroup at `directory`.
-pub(super) fn set(directory: &Path, unified: bool, resource: Resource, limits: &Limits) -> Result<(), Hindrance> {
+pub(super) fn set(directory: &Path, unified: bool, resource: Resource, limits: &Limits) -> Result<(), Obstacle> {
     let write = |name: &str, value: &str| {
         let file = directory.join(name);
         fs::write(&file, value).map_err(|error| failed(&file, &error))
@@ -23,7 +22,7 @@ pub(super) fn set(directory: &Path, unified: bool, resource: Resource, limits: &
     match (resource, unified) {
         (Resource::Memory, true) => {
             write("memory.max", &limits.memory_bytes.to_string())?;
-            // Swap counts by itself in this tree: none, so that memory is all there is.
+            // In the unified hierarchy swap has a limit of its own; 0 makes `memory.max` the limit of both.
             optional(write("memory.swap.max", "0"))
         }
         (Resource::Memory, false) => {
@@ -32,7 +31,7 @@ pub(super) fn set(directory: &Path, unified: bool, resource: Resource, limits: &
                 write("memory.limit_in_bytes", &bytes)?;
                 optional(write("memory.memsw.limit_in_bytes", &bytes))
             };
-            // Memory must never be more than memory with swap: a limit that grows takes the other order.
+            // The kernel refuses a memory limit above that of memory with swap, so a growing limit sets the latter first.
             both().or_else(|_| {
                 optional(write("memory.memsw.limit_in_bytes", &bytes))?;
                 both()
@@ -47,23 +46,23 @@ pub(super) fn set(directory: &Path, unified: bool, resource: Resource, limits: &
     }
 }
 
-/// Keeps the processes of a cgroup from becoming more. It is about to go: nothing depends on this but how fast.
-pub(super) fn freeze_number(directory: &Path) {
+/// Keeps the processes of a cgroup from forking while they are killed. Best effort: it only makes the removal faster.
+pub(super) fn forbid_forks(directory: &Path) {
     if let Err(error) = fs::write(directory.join("pids.max"), "0") {
-        tracing::debug!(%error, "a sandbox's processes may go on to multiply while they are killed");
+        tracing::debug!(%error, "cannot keep the processes of a sandbox from forking while they are killed");
     }
 }
 
-/// A file that is there only when the kernel counts swap.
-fn optional(written: Result<(), Hindrance>) -> Result<(), Hindrance> {
+/// Ignores a missing file: the kernel has the files for swap only if it counts swap.
+fn optional(written: Result<(), Obstacle>) -> Result<(), Obstacle> {
     match written {
-        Err(Hindrance::Failed { errno: Errno::NOENT, .. }) => Ok(()),
+        Err(Obstacle::Failed { errno: Errno::NOENT, .. }) => Ok(()),
         other => other,
     }
 }
 
-/// Microseconds of a period for so many cores.
+/// The CPU time for each period that equals a number of cores, in microseconds.
 fn quota(cpus: f64) -> u64 {
-    // From a float: what is too large or not a number ends at the bounds.
+    // The conversion saturates, and makes NaN 0.
     ((cpus * PERIOD as f64) as u64).clamp(LEAST_QUOTA, MOST_QUOTA)
 }

@@ -1,48 +1,51 @@
-//! Cgroups of sandboxes: limits of memory, processors and processes, and the certainty that a removed sandbox leaves no process.
+//! Cgroups of sandboxes: they limit memory, CPU time and processes, and find every process of a sandbox that is removed.
 //!
-//! Small code over files. It knows the many trees of old, the one of today, and both beside each other, as root or with what was handed
-//! to an ordinary user. What cannot be limited is said, never passed over. Everything here blocks: call it where that is allowed.
+//! Supports the separate hierarchies of cgroup v1, the unified hierarchy of v2, and both at once; as root, or in a part that is delegated
+//! to an ordinary user. A limit that cannot be enforced is reported, never dropped silently. Everything here blocks.
 
-mod end;
+mod hierarchy;
 mod limits;
+mod memory_kills;
 mod mounts;
-mod place;
+mod obstacle;
+mod removal;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, fs, io, path::PathBuf, time::Instant};
+use std::{fs, path::PathBuf, time::Instant};
 
+use hierarchy::Hierarchy;
+pub(super) use memory_kills::MemoryKills;
 use mounts::{Mount, Version};
-use place::Place;
-use rustix::io::Errno;
+pub(super) use obstacle::{CgroupError, Obstacle, Unenforced};
 
 /// What a sandbox may use.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Limits {
-    /// Memory with swap, in bytes.
+    /// Memory including swap, in bytes.
     pub(super) memory_bytes: u64,
-    /// Processors, in cores.
+    /// CPU time, in cores.
     pub(super) cpus: f64,
     /// The most processes and threads at a time.
     pub(super) pids: u64,
 }
 
-/// What can be limited.
+/// A resource that can be limited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Resource {
-    /// Memory.
+    /// Memory including swap.
     Memory,
-    /// Time of processors.
+    /// CPU time.
     Cpu,
-    /// Processes.
+    /// Processes and threads.
     Pids,
 }
 
 impl Resource {
-    /// All of them.
+    /// All resources.
     pub(super) const ALL: [Self; 3] = [Self::Memory, Self::Cpu, Self::Pids];
 
-    /// The kernel's name of what limits it.
+    /// The kernel's name of the controller that limits it.
     pub(super) fn controller(self) -> &'static str {
         match self {
             Self::Memory => "memory",
@@ -52,246 +55,151 @@ impl Resource {
     }
 }
 
-/// Why something cannot be limited.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Hindrance {
-    /// The kernel has no such controller, or it is nowhere to be seen.
-    #[error("no cgroup file system with it is mounted")]
-    NotMounted,
-    /// As in most containers.
-    #[error("the cgroup file system is read-only")]
-    ReadOnly,
-    /// Nobody handed a part of the tree to this user.
-    #[error("this user may not make cgroups in {}", directory.display())]
-    NotPermitted {
-        /// The lowest cgroup that was looked at.
-        directory: PathBuf,
-        /// Whether parts of this tree can be handed to users at all.
-        unified: bool,
-    },
-    /// The part of the tree that may be written comes without it.
-    #[error("{} does not offer the controller", directory.display())]
-    NotOffered {
-        /// The cgroup in question.
-        directory: PathBuf,
-    },
-    /// Controllers are passed on only where no process is, and others than the server are there.
-    #[error("other processes are in the cgroup {}", directory.display())]
-    Occupied {
-        /// The cgroup in question.
-        directory: PathBuf,
-    },
-    /// The kernel refused.
-    #[error("{}: {errno}", path.display())]
-    Failed {
-        /// What could not be made, read or written.
-        path: PathBuf,
-        /// Why not.
-        errno: Errno,
-    },
-}
-
-/// Something that is not limited.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Limit {
-    /// What.
-    pub(super) resource: Resource,
-    /// Why not.
-    pub(super) why: Hindrance,
-}
-
-impl fmt::Display for Limit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.resource.controller(), self.why)
-    }
-}
-
-/// Why a cgroup was not made, or not removed.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum CgroupError {
-    /// The name is not that of one directory.
-    #[error("{name:?} is no name of a cgroup: a name of 1 to 255 bytes without / is")]
-    Name {
-        /// As given.
-        name: String,
-    },
-    /// Processes are left that do not end.
-    #[error("after SIGKILL the processes {pids:?} have not ended for {}s", end::DEADLINE.as_secs())]
-    Left {
-        /// Which ones.
-        pids: Vec<i32>,
-    },
-    /// The empty cgroup cannot be removed.
-    #[error("the cgroup {} cannot be removed", path.display())]
-    NotRemoved {
-        /// Its directory.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
-}
-
-/// A cgroup that was made.
+/// The cgroup of one sandbox, in every hierarchy.
 #[derive(Debug)]
-pub(super) struct Made {
-    /// Files to write a process's number to, each of which puts it into one of the trees; none when there is no tree to be used.
+pub(super) struct Cgroup {
+    /// The `cgroup.procs` file of each hierarchy: a process that writes its process id there joins. Empty when no hierarchy is usable.
     pub(super) procs: Vec<PathBuf>,
-    /// What could not be limited, and why.
-    pub(super) unenforced: Vec<Limit>,
+    /// The limits that are not enforced.
+    pub(super) unenforced: Vec<Unenforced>,
 }
 
-/// The counts of kills for want of memory.
-#[derive(Debug)]
-pub(super) struct KillCount {
-    /// The cgroup above those of all sandboxes.
-    parent: PathBuf,
-    file: &'static str,
-}
-
-impl KillCount {
-    /// How many processes of a sandbox were killed since its cgroup was made; none when it has none.
-    pub(super) fn of(&self, name: &str) -> Option<u64> {
-        check(name).ok()?;
-        let text = fs::read_to_string(self.parent.join(name).join(self.file)).ok()?;
-        text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
-    }
-}
-
-/// What of the machine's cgroups this process may use.
+/// The cgroup hierarchies of the host that this process may use.
 #[derive(Debug)]
 pub(super) struct Cgroups {
-    places: Vec<Place>,
-    unusable: Vec<Limit>,
+    hierarchies: Vec<Hierarchy>,
+    unenforced: Vec<Unenforced>,
 }
 
 impl Cgroups {
-    /// Looks at the machine. Nothing is made or changed.
+    /// Finds the usable hierarchies. Changes nothing.
     pub(super) fn detect() -> Self {
-        // Without either text nothing is mounted as far as this process can know, and that is then said.
+        // An unreadable file means that no hierarchy is known, which every resource then reports as its obstacle.
         let [mountinfo, cgroup] =
             ["mountinfo", "cgroup"].map(|name| fs::read_to_string(format!("/proc/self/{name}")).unwrap_or_default());
-        Self::among(&mounts::find(&mountinfo, &cgroup))
+        Self::choose(&mounts::find(&mountinfo, &cgroup))
     }
 
-    fn among(mounts: &[Mount]) -> Self {
-        let (mut places, mut unusable) = (Vec::<Place>::new(), Vec::new());
+    fn choose(mounts: &[Mount]) -> Self {
+        let (mut hierarchies, mut unenforced) = (Vec::<Hierarchy>::new(), Vec::new());
         let unified = mounts.iter().find(|mount| mount.version == Version::Two);
-        // Even without any controller this tree tells which processes are a sandbox's, and kills them all at once.
-        let unified = unified.map(|mount| Place::choose(mount, Vec::new()));
+        // Even without a controller, the unified hierarchy lists a sandbox's processes and kills them all at once.
+        let unified = unified.map(|mount| Hierarchy::choose(mount, Vec::new()));
         for resource in Resource::ALL {
             let has = |mount: &&Mount| matches!(&mount.version, Version::One(options) if options.iter().any(|option| option == resource.controller()));
-            let place = match (mounts.iter().find(has), &unified) {
-                (Some(mount), _) => Place::choose(mount, vec![resource]),
-                (None, Some(Ok(place))) if place.offers(resource) => Ok(place.with(resource)),
-                (None, Some(Ok(place))) => Err(Hindrance::NotOffered { directory: place.base.clone() }),
-                (None, Some(Err(why))) => Err(why.clone()),
-                (None, None) => Err(Hindrance::NotMounted),
+            let chosen = match (mounts.iter().find(has), &unified) {
+                (Some(mount), _) => Hierarchy::choose(mount, vec![resource]),
+                (None, Some(Ok(unified))) if unified.offers(resource) => Ok(unified.with(resource)),
+                (None, Some(Ok(unified))) => Err(Obstacle::NotOffered { directory: unified.base.clone() }),
+                (None, Some(Err(obstacle))) => Err(obstacle.clone()),
+                (None, None) => Err(Obstacle::NotMounted),
             };
-            match place {
-                Ok(place) => add(&mut places, place),
-                Err(why) => unusable.push(Limit { resource, why }),
+            match chosen {
+                Ok(hierarchy) => merge(&mut hierarchies, hierarchy),
+                Err(obstacle) => unenforced.push(Unenforced { resource, obstacle }),
             }
         }
-        if let Some(Ok(place)) = unified {
-            add(&mut places, place);
+        if let Some(Ok(unified)) = unified {
+            merge(&mut hierarchies, unified);
         }
-        Self { places, unusable }
+        Self { hierarchies, unenforced }
     }
 
     /// Why a resource cannot be limited; none when it can.
-    pub(super) fn hindrance(&self, resource: Resource) -> Option<&Hindrance> {
-        self.unusable.iter().find(|limit| limit.resource == resource).map(|limit| &limit.why)
+    pub(super) fn obstacle(&self, resource: Resource) -> Option<&Obstacle> {
+        self.unenforced.iter().find(|limit| limit.resource == resource).map(|limit| &limit.obstacle)
     }
 
-    /// Where a resource is limited, for people.
-    pub(super) fn whereabouts(&self, resource: Resource) -> String {
-        let place = self.places.iter().find(|place| place.resources.contains(&resource));
-        place.map(|place| place.parent().display().to_string()).unwrap_or_default()
+    /// The directory below which a resource is limited, for display.
+    pub(super) fn location(&self, resource: Resource) -> String {
+        let hierarchy = self.hierarchies.iter().find(|hierarchy| hierarchy.resources.contains(&resource));
+        hierarchy.map(|hierarchy| hierarchy.parent().display().to_string()).unwrap_or_default()
     }
 
-    /// Makes the cgroup of a sandbox, or takes up the one that is there, and sets its limits. What cannot be limited is no error: it
-    /// is said.
+    /// Makes the cgroup of a sandbox, or reuses an existing one, and sets its limits. A limit that cannot be enforced is no error; the
+    /// result lists it.
     ///
     /// # Errors
-    /// [`CgroupError::Name`].
-    pub(super) fn make(&self, name: &str, limits: &Limits) -> Result<Made, CgroupError> {
-        check(name)?;
-        let mut made = Made { procs: Vec::new(), unenforced: self.unusable.clone() };
-        for place in &self.places {
-            let directory = match place.make(name) {
+    /// [`CgroupError::InvalidName`].
+    pub(super) fn make(&self, name: &str, limits: &Limits) -> Result<Cgroup, CgroupError> {
+        check_name(name)?;
+        let mut cgroup = Cgroup { procs: Vec::new(), unenforced: self.unenforced.clone() };
+        for hierarchy in &self.hierarchies {
+            let directory = match hierarchy.make(name) {
                 Ok(directory) => directory,
-                Err(why) => {
-                    let lost = place.resources.iter().map(|resource| Limit { resource: *resource, why: why.clone() });
-                    made.unenforced.extend(lost);
+                Err(obstacle) => {
+                    let lost = |resource: &Resource| Unenforced { resource: *resource, obstacle: obstacle.clone() };
+                    cgroup.unenforced.extend(hierarchy.resources.iter().map(lost));
                     continue;
                 }
             };
-            for resource in &place.resources {
-                if let Err(why) = limits::set(&directory, place.unified, *resource, limits) {
-                    made.unenforced.push(Limit { resource: *resource, why });
+            for resource in &hierarchy.resources {
+                if let Err(obstacle) = limits::set(&directory, hierarchy.unified, *resource, limits) {
+                    cgroup.unenforced.push(Unenforced { resource: *resource, obstacle });
                 }
             }
-            made.procs.push(directory.join("cgroup.procs"));
+            cgroup.procs.push(directory.join("cgroup.procs"));
         }
-        Ok(made)
+        Ok(cgroup)
     }
 
-    /// Where it is counted how often the kernel killed for want of memory; none where memory is not limited.
-    pub(super) fn memory_kills(&self) -> Option<KillCount> {
-        let place = self.places.iter().find(|place| place.resources.contains(&Resource::Memory))?;
-        let file = if place.unified { "memory.events" } else { "memory.oom_control" };
-        Some(KillCount { parent: place.parent(), file })
+    /// The counters of memory kills; none when memory is not limited.
+    pub(super) fn memory_kills(&self) -> Option<MemoryKills> {
+        let hierarchy = self.hierarchies.iter().find(|hierarchy| hierarchy.resources.contains(&Resource::Memory))?;
+        let file = if hierarchy.unified { "memory.events" } else { "memory.oom_control" };
+        Some(MemoryKills { parent: hierarchy.parent(), file })
     }
 
-    /// The processes in the cgroup of a sandbox, as this process numbers them; none when there is no such cgroup.
+    /// The processes in the cgroup of a sandbox; none when it has no cgroup.
     #[cfg(test)]
     pub(super) fn processes(&self, name: &str) -> Vec<i32> {
-        if check(name).is_err() {
+        if check_name(name).is_err() {
             return Vec::new();
         }
-        end::processes(&self.trees(name))
+        removal::processes(&self.directories(name))
     }
 
-    /// Kills what is left in the cgroup of a sandbox, and removes it. No error when there is none.
+    /// Kills every process in the cgroup of a sandbox, and removes it. Does nothing when there is none.
     ///
     /// # Errors
-    /// [`CgroupError::Name`]; [`CgroupError::Left`] or [`CgroupError::NotRemoved`] when something of it is left: it can be called again.
+    /// [`CgroupError::InvalidName`]; [`CgroupError::ProcessesRemain`] or [`CgroupError::NotRemoved`] when a part of it remains. A later
+    /// call continues the removal.
     pub(super) fn remove(&self, name: &str) -> Result<(), CgroupError> {
-        check(name)?;
-        let deadline = Instant::now() + end::DEADLINE;
-        let trees = self.trees(name);
-        for place in self.places.iter().filter(|place| place.resources.contains(&Resource::Pids)) {
-            limits::freeze_number(&place.of(name));
+        check_name(name)?;
+        let deadline = Instant::now() + removal::DEADLINE;
+        let directories = self.directories(name);
+        for hierarchy in self.hierarchies.iter().filter(|hierarchy| hierarchy.resources.contains(&Resource::Pids)) {
+            limits::forbid_forks(&hierarchy.of(name));
         }
-        if !end::kill(&trees, deadline) {
-            return Err(CgroupError::Left { pids: end::processes(&trees) });
+        if !removal::kill(&directories, deadline) {
+            return Err(CgroupError::ProcessesRemain { pids: removal::processes(&directories) });
         }
-        for path in trees {
-            end::remove(&path, deadline).map_err(|source| CgroupError::NotRemoved { path, source })?;
+        for path in directories {
+            removal::remove(&path, deadline).map_err(|source| CgroupError::NotRemoved { path, source })?;
         }
-        for place in &self.places {
-            // The last one takes the cgroup above it along; while there are others, that stays.
-            let _ = fs::remove_dir(place.parent());
+        for hierarchy in &self.hierarchies {
+            // Fails while other sandboxes have cgroups in it; the removal of the last one succeeds.
+            let _ = fs::remove_dir(hierarchy.parent());
         }
         Ok(())
     }
 
-    fn trees(&self, name: &str) -> Vec<PathBuf> {
-        self.places.iter().flat_map(|place| end::tree(&place.of(name))).collect()
+    /// The cgroup of a sandbox and all cgroups below it, in every hierarchy, children first.
+    fn directories(&self, name: &str) -> Vec<PathBuf> {
+        self.hierarchies.iter().flat_map(|hierarchy| removal::subtree(&hierarchy.of(name))).collect()
     }
 }
 
-/// Adds a place, or its resources to the same place.
-fn add(places: &mut Vec<Place>, place: Place) {
-    match places.iter_mut().find(|known| known.base == place.base) {
-        Some(known) => known.resources.extend(place.resources),
-        None => places.push(place),
+/// Adds a hierarchy, or its resources to the same hierarchy.
+fn merge(hierarchies: &mut Vec<Hierarchy>, hierarchy: Hierarchy) {
+    match hierarchies.iter_mut().find(|known| known.base == hierarchy.base) {
+        Some(known) => known.resources.extend(hierarchy.resources),
+        None => hierarchies.push(hierarchy),
     }
 }
 
-/// A name must lead to one directory below ours and nowhere else.
-fn check(name: &str) -> Result<(), CgroupError> {
+/// Checks that a name means one directory directly below the parent cgroup.
+fn check_name(name: &str) -> Result<(), CgroupError> {
     let plain = !name.is_empty() && name.len() <= 255 && !matches!(name, "." | "..") && !name.contains(['/', '\0']);
-    if plain { Ok(()) } else { Err(CgroupError::Name { name: name.to_owned() }) }
+    if plain { Ok(()) } else { Err(CgroupError::InvalidName { name: name.to_owned() }) }
 }

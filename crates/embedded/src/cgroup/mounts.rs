@@ -1,4 +1,4 @@
-//! Where the cgroup hierarchies are mounted, and where in them this process is. Pure: the texts are handed in.
+//! Finds the mounted cgroup hierarchies and this process's cgroup in each. Pure: callers read the files of `/proc`.
 
 use std::{
     ffi::OsString,
@@ -6,25 +6,25 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-/// A hierarchy that is mounted.
+/// A mounted hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mount {
-    /// Which kind of tree it is.
+    /// Its version, with the controllers in version 1.
     pub(super) version: Version,
-    /// Directories from the mount point down to the cgroup that this process is in.
+    /// The directories from the mount point down to this process's cgroup.
     pub(super) path: Vec<PathBuf>,
 }
 
-/// The two kinds of trees.
+/// The two versions of cgroups.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Version {
-    /// One of many trees, with these controllers.
+    /// One of several hierarchies, with these mount options, among which are the names of its controllers.
     One(Vec<String>),
-    /// The only tree, or one beside the others that has what they leave.
+    /// The unified hierarchy. It has the controllers that no hierarchy of version 1 uses.
     Two,
 }
 
-/// The hierarchies in `mountinfo`, with the way to the place that `cgroup` names, both of `/proc/self`. The first mount of each counts.
+/// The hierarchies in the texts of `/proc/self/mountinfo` and `/proc/self/cgroup`. Only the first mount of each hierarchy counts.
 pub(super) fn find(mountinfo: &str, cgroup: &str) -> Vec<Mount> {
     let mut found: Vec<Mount> = Vec::new();
     for (version, point, root) in mountinfo.lines().filter_map(mount) {
@@ -42,27 +42,27 @@ pub(super) fn find(mountinfo: &str, cgroup: &str) -> Vec<Mount> {
     found
 }
 
-/// The kind of tree, the mount point, and the directory of the tree that is mounted there.
+/// The version, the mount point, and the directory of the hierarchy that is mounted there.
 fn mount(line: &str) -> Option<(Version, PathBuf, PathBuf)> {
-    let (place, kind) = line.split_once(" - ")?;
-    let mut place = place.split(' ').skip(3);
-    let (root, point) = (unescape(place.next()?), unescape(place.next()?));
-    let mut kind = kind.split(' ');
-    let version = match kind.next()? {
+    let (mount, filesystem) = line.split_once(" - ")?;
+    let mut mount = mount.split(' ').skip(3);
+    let (root, point) = (unescape(mount.next()?), unescape(mount.next()?));
+    let mut filesystem = filesystem.split(' ');
+    let version = match filesystem.next()? {
         "cgroup2" => Version::Two,
-        "cgroup" => Version::One(kind.nth(1)?.split(',').map(str::to_owned).collect()),
+        "cgroup" => Version::One(filesystem.nth(1)?.split(',').map(str::to_owned).collect()),
         _ => return None,
     };
     Some((version, point, root))
 }
 
-/// Where this process is in the tree, if the line is about it.
+/// This process's cgroup, if the line is about a hierarchy of this version.
 fn membership<'l>(line: &'l str, version: &Version) -> Option<&'l Path> {
     let mut parts = line.splitn(3, ':');
     let (number, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
     let matches = match version {
         Version::Two => number == "0" && controllers.is_empty(),
-        // The options of the mount have others beside the controllers.
+        // The mount options contain more than the controllers.
         Version::One(options) => {
             !controllers.is_empty() && controllers.split(',').all(|name| options.iter().any(|option| option == name))
         }
@@ -70,12 +70,12 @@ fn membership<'l>(line: &'l str, version: &Version) -> Option<&'l Path> {
     matches.then_some(Path::new(path))
 }
 
-/// A process outside of what is mounted has a path with dots.
+/// False for the path of a process outside of the mounted part, which contains `..`.
 fn is_plain(path: &Path) -> bool {
     path.components().all(|component| matches!(component, Component::Normal(_)))
 }
 
-/// Blanks and the like are written as a backslash with three octal digits.
+/// Decodes a path of `mountinfo`: the kernel writes spaces and some other characters as a backslash and three octal digits.
 fn unescape(text: &str) -> PathBuf {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_session_of_systemd_is_found_in_the_only_tree() {
+    fn systemd_session_is_found_in_the_unified_hierarchy() {
         let mountinfo = "35 25 0:30 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n\
                          36 25 0:31 / /sys/fs/bpf rw shared:5 - bpf bpf rw,mode=700";
         let found = find(mountinfo, "0::/user.slice/user-1000.slice/a.scope\n");
@@ -123,18 +123,18 @@ mod tests {
     }
 
     #[test]
-    fn each_of_many_trees_has_its_controllers_and_its_place() {
+    fn each_hierarchy_of_version_1_is_found() {
         let mountinfo = "40 30 0:33 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
                          41 30 0:34 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
                          42 30 0:35 / /sys/fs/cgroup/memory-again rw - cgroup cgroup rw,memory\n\
                          43 30 0:36 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw";
         let found = find(mountinfo, "4:memory:/a/b\n3:cpu,cpuacct:/c\n0::/\n");
-        let places: Vec<_> = found.iter().map(|mount| paths(mount)[mount.path.len() - 1]).collect();
-        assert_eq!(places, ["/sys/fs/cgroup/cpu,cpuacct/c", "/sys/fs/cgroup/memory/a/b", "/sys/fs/cgroup/unified"]);
+        let own: Vec<_> = found.iter().map(|mount| paths(mount)[mount.path.len() - 1]).collect();
+        assert_eq!(own, ["/sys/fs/cgroup/cpu,cpuacct/c", "/sys/fs/cgroup/memory/a/b", "/sys/fs/cgroup/unified"]);
     }
 
     #[test]
-    fn a_container_that_sees_only_its_own_part_begins_there() {
+    fn container_path_begins_at_its_mounted_part() {
         let mountinfo = "50 40 0:33 /docker/ab /sys/fs/cgroup/my\\040memory ro - cgroup cgroup rw,memory";
         let found = find(mountinfo, "4:memory:/docker/ab/inner\n");
         assert_eq!(paths(&found[0]), ["/sys/fs/cgroup/my memory", "/sys/fs/cgroup/my memory/inner"]);

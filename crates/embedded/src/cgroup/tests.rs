@@ -1,4 +1,4 @@
-//! Under the real kernel: what is limited, and that nothing is left. As root; what an ordinary user is told needs none.
+//! Limits and removal under the real kernel, which need root, and the obstacles that are reported.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
@@ -14,47 +14,47 @@ use super::*;
 
 const LIMITS: Limits = Limits { memory_bytes: 64 << 20, cpus: 0.5, pids: 16 };
 
-/// The machine's cgroups where this test may use all of them, or none: then it is skipped, and says so. In CI that is a failure.
+/// The host's cgroups. None when some are unusable: the test then prints that it is skipped, and fails in CI.
 fn usable() -> Option<Cgroups> {
     let cgroups = Cgroups::detect();
-    if cgroups.unusable.is_empty() {
+    if cgroups.unenforced.is_empty() {
         return Some(cgroups);
     }
-    let missing: Vec<String> = cgroups.unusable.iter().map(Limit::to_string).collect();
+    let missing: Vec<String> = cgroups.unenforced.iter().map(Unenforced::to_string).collect();
     let missing = format!("cgroups: {}", missing.join("; "));
     assert!(env::var_os("CI").is_none(), "CI must have what the tests need: {missing}");
     writeln!(io::stderr(), "SKIPPED: {missing}").unwrap();
     None
 }
 
-/// A cgroup that goes when the test ends.
+/// A cgroup that is removed when the test ends.
 struct Group<'c> {
     cgroups: &'c Cgroups,
     name: String,
-    made: Made,
+    cgroup: Cgroup,
 }
 
 impl<'c> Group<'c> {
     fn make(cgroups: &'c Cgroups, name: &str) -> Self {
         let name = format!("test-{name}-{}", uuid::Uuid::new_v4());
-        let made = cgroups.make(&name, &LIMITS).unwrap();
-        assert_eq!(made.unenforced, []);
-        Self { cgroups, name, made }
+        let cgroup = cgroups.make(&name, &LIMITS).unwrap();
+        assert_eq!(cgroup.unenforced, []);
+        Self { cgroups, name, cgroup }
     }
 
     /// Runs a shell in the cgroup.
     fn shell(&self, script: &str) -> Child {
-        let join: String = self.made.procs.iter().map(|file| format!("echo $$ > '{}' && ", file.display())).collect();
+        let join: String = self.cgroup.procs.iter().map(|file| format!("echo $$ > '{}' && ", file.display())).collect();
         let mut command = Command::new("sh");
         command.args(["-c", &format!("{join}{{ {script}\n}}")]).stdin(Stdio::null());
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn().unwrap()
     }
 
     fn directories(&self) -> Vec<PathBuf> {
-        self.cgroups.places.iter().map(|place| place.of(&self.name)).collect()
+        self.cgroups.hierarchies.iter().map(|hierarchy| hierarchy.of(&self.name)).collect()
     }
 
-    /// A file of its cgroup in whichever tree has it.
+    /// A file of the cgroup, from the first hierarchy that has it.
     fn read(&self, file: &str) -> Option<String> {
         let texts = self.directories().into_iter().map(|directory| fs::read_to_string(directory.join(file)));
         texts.flatten().next().map(|text| text.trim().to_owned())
@@ -68,24 +68,10 @@ impl Drop for Group<'_> {
 }
 
 #[test]
-fn memory_kills_are_read_from_both_kinds_of_files() {
-    for (file, text) in [
-        ("memory.events", "low 0\nhigh 0\nmax 9\noom 3\noom_kill 2\n"),
-        ("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"),
-    ] {
-        let parent = tempfile::tempdir().unwrap();
-        fs::create_dir(parent.path().join("one")).unwrap();
-        fs::write(parent.path().join("one").join(file), text).unwrap();
-        let count = KillCount { parent: parent.path().to_owned(), file };
-        assert_eq!(["one", "two", ".."].map(|name| count.of(name)), [Some(2), None, None]);
-    }
-}
-
-#[test]
-fn a_process_that_takes_more_memory_than_it_may_is_killed() {
+fn exceeding_the_memory_limit_kills_the_process() {
     let Some(cgroups) = usable() else { return };
     let group = Group::make(&cgroups, "memory");
-    // The shell itself takes the memory: tail keeps all of a line that does not end.
+    // tail holds a line without an end in memory.
     let mut child = group.shell("exec tail /dev/zero");
     assert_eq!(child.wait().unwrap().signal(), Some(9));
     let mut within = group.shell("head -c 16000000 /dev/zero | tail -c 16000000 | wc -c");
@@ -93,21 +79,21 @@ fn a_process_that_takes_more_memory_than_it_may_is_killed() {
 }
 
 #[test]
-fn more_processes_than_allowed_are_not_made() {
+fn forks_beyond_the_limit_fail() {
     let Some(cgroups) = usable() else { return };
     let group = Group::make(&cgroups, "pids");
-    // None of them holds what the shell complains on, so that its end is that of the shell.
+    // The background processes close stderr, so the read ends with the shell.
     let each = (0..20).map(|_| "sleep 1000 <&- >&- 2>&- & ").collect::<String>();
     let mut child = group.shell(&each);
-    let mut said = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    let mut message = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut message).unwrap();
     child.wait().unwrap();
-    assert!(said.to_lowercase().contains("fork"), "{said}");
+    assert!(message.to_lowercase().contains("fork"), "{message}");
     assert!(cgroups.processes(&group.name).len() <= 16);
 }
 
 #[test]
-fn time_of_processors_is_limited_to_the_share() {
+fn cpu_limit_sets_the_quota() {
     let Some(cgroups) = usable() else { return };
     let group = Group::make(&cgroups, "cpu");
     let half = group.read("cpu.max").unwrap_or_else(|| {
@@ -117,7 +103,7 @@ fn time_of_processors_is_limited_to_the_share() {
 }
 
 #[test]
-fn a_group_is_taken_up_with_other_limits_larger_or_smaller() {
+fn existing_cgroup_takes_larger_and_smaller_limits() {
     let Some(cgroups) = usable() else { return };
     let group = Group::make(&cgroups, "again");
     for mebibytes in [128, 32] {
@@ -134,22 +120,22 @@ fn removal_leaves_no_process_and_no_directory() {
     let group = Group::make(&cgroups, "removal");
     let directories = group.directories();
     assert!(directories.iter().all(|directory| directory.is_dir()));
-    let mut above = group.shell("setsid sleep 1000 & echo there; exec sleep 1000");
-    above.stdout.as_mut().unwrap().read_exact(&mut [0; 5]).unwrap();
-    // They ignore what can be ignored, and make others as fast as they can.
+    let mut outer = group.shell("setsid sleep 1000 & echo there; exec sleep 1000");
+    outer.stdout.as_mut().unwrap().read_exact(&mut [0; 5]).unwrap();
+    // Ignores signals that can be ignored, and forks without pause.
     let mut child = group.shell("trap '' TERM INT HUP; while :; do sleep 0.01 & done");
-    assert!(cgroups.processes(&group.name).contains(&i32::try_from(above.id()).unwrap()));
+    assert!(cgroups.processes(&group.name).contains(&i32::try_from(outer.id()).unwrap()));
     cgroups.remove(&group.name).unwrap();
     assert!(cgroups.processes(&group.name).is_empty());
     assert!(!directories.iter().any(|directory| directory.exists()), "{directories:?}");
-    // The one that multiplies may have ended by itself, at its limit.
+    // This one may have ended by itself at the process limit.
     child.wait().unwrap();
-    assert_eq!(above.wait().unwrap().signal(), Some(9));
+    assert_eq!(outer.wait().unwrap().signal(), Some(9));
     cgroups.remove(&group.name).unwrap();
 }
 
 #[test]
-fn groups_below_it_go_as_well() {
+fn removal_includes_child_cgroups() {
     let Some(cgroups) = usable() else { return };
     let group = Group::make(&cgroups, "below");
     for directory in group.directories() {
@@ -160,29 +146,29 @@ fn groups_below_it_go_as_well() {
 }
 
 #[test]
-fn a_name_that_leads_elsewhere_is_refused() {
-    let cgroups = Cgroups { places: Vec::new(), unusable: Vec::new() };
+fn names_of_other_directories_are_refused() {
+    let cgroups = Cgroups { hierarchies: Vec::new(), unenforced: Vec::new() };
     for name in ["", ".", "..", "a/b", "/", "a\0b", &"x".repeat(256)] {
-        assert!(matches!(cgroups.make(name, &LIMITS), Err(CgroupError::Name { .. })), "{name:?}");
-        assert!(matches!(cgroups.remove(name), Err(CgroupError::Name { .. })), "{name:?}");
+        assert!(matches!(cgroups.make(name, &LIMITS), Err(CgroupError::InvalidName { .. })), "{name:?}");
+        assert!(matches!(cgroups.remove(name), Err(CgroupError::InvalidName { .. })), "{name:?}");
         assert!(cgroups.processes(name).is_empty());
     }
 }
 
 #[test]
-fn without_cgroups_everything_is_said_to_be_unlimited() {
-    let cgroups = Cgroups::among(&[]);
-    let made = cgroups.make("a", &LIMITS).unwrap();
-    assert!(made.procs.is_empty());
-    let said: Vec<String> = made.unenforced.iter().map(Limit::to_string).collect();
-    let why = "no cgroup file system with it is mounted";
-    assert_eq!(said, ["memory", "cpu", "pids"].map(|name| format!("{name}: {why}")));
-    assert_eq!(cgroups.hindrance(Resource::Memory), Some(&Hindrance::NotMounted));
+fn without_cgroups_no_limit_is_enforced() {
+    let cgroups = Cgroups::choose(&[]);
+    let cgroup = cgroups.make("a", &LIMITS).unwrap();
+    assert!(cgroup.procs.is_empty());
+    let obstacles: Vec<String> = cgroup.unenforced.iter().map(Unenforced::to_string).collect();
+    let why = "no cgroup file system with this controller is mounted";
+    assert_eq!(obstacles, ["memory", "cpu", "pids"].map(|name| format!("{name}: {why}")));
+    assert_eq!(cgroups.obstacle(Resource::Memory), Some(&Obstacle::NotMounted));
     cgroups.remove("a").unwrap();
 }
 
-/// A directory that looks like a part of the tree of today, of this user.
-fn tree_of_files(directory: &Path, controllers: &str, procs: &str) {
+/// A directory that looks like a writable cgroup of the unified hierarchy.
+fn fake_cgroup(directory: &Path, controllers: &str, procs: &str) {
     fs::create_dir_all(directory).unwrap();
     for (name, text) in [("cgroup.controllers", controllers), ("cgroup.procs", procs), ("cgroup.type", "domain\n")] {
         fs::write(directory.join(name), text).unwrap();
@@ -191,24 +177,24 @@ fn tree_of_files(directory: &Path, controllers: &str, procs: &str) {
 }
 
 #[test]
-fn a_part_that_was_handed_over_is_used_from_its_top_and_lacks_what_it_lacks() {
+fn delegated_part_is_used_from_its_top() {
     let directory = tempfile::tempdir().unwrap();
     let (slice, own) = (directory.path().join("slice"), directory.path().join("slice/own"));
-    tree_of_files(&slice, "memory pids\n", "");
-    tree_of_files(&own, "", "1\n");
+    fake_cgroup(&slice, "memory pids\n", "");
+    fake_cgroup(&own, "", "1\n");
     let mounted = Mount { version: Version::Two, path: vec![slice.clone(), own] };
-    let cgroups = Cgroups::among(&[mounted]);
-    assert_eq!(cgroups.hindrance(Resource::Cpu), Some(&Hindrance::NotOffered { directory: slice.clone() }));
-    let [place] = cgroups.places.as_slice() else { panic!("{cgroups:?}") };
-    assert_eq!((&place.base, place.resources.as_slice()), (&slice, &[Resource::Memory, Resource::Pids][..]));
+    let cgroups = Cgroups::choose(&[mounted]);
+    assert_eq!(cgroups.obstacle(Resource::Cpu), Some(&Obstacle::NotOffered { directory: slice.clone() }));
+    let [hierarchy] = cgroups.hierarchies.as_slice() else { panic!("{cgroups:?}") };
+    assert_eq!((&hierarchy.base, hierarchy.resources.as_slice()), (&slice, &[Resource::Memory, Resource::Pids][..]));
 }
 
 #[test]
-fn others_in_the_same_group_keep_its_controllers_from_being_passed_on() {
+fn foreign_processes_keep_controllers_disabled() {
     let directory = tempfile::tempdir().unwrap();
-    tree_of_files(directory.path(), "cpu memory pids\n", "1\n2\n");
+    fake_cgroup(directory.path(), "cpu memory pids\n", "1\n2\n");
     let mounted = Mount { version: Version::Two, path: vec![directory.path().to_owned()] };
-    let cgroups = Cgroups::among(&[mounted]);
-    let why = Hindrance::Occupied { directory: directory.path().to_owned() };
-    assert_eq!(cgroups.unusable, Resource::ALL.map(|resource| Limit { resource, why: why.clone() }));
+    let cgroups = Cgroups::choose(&[mounted]);
+    let obstacle = Obstacle::Occupied { directory: directory.path().to_owned() };
+    assert_eq!(cgroups.unenforced, Resource::ALL.map(|resource| Unenforced { resource, obstacle: obstacle.clone() }));
 }

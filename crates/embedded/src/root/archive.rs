@@ -1,4 +1,4 @@
-//! The archive of an image, as `docker save` writes it, as an OCI layout, or as a plain file system.
+//! Reads the archive of an image: the format of `docker save`, an OCI layout, or a plain file system.
 
 use std::{
     collections::HashMap,
@@ -12,26 +12,26 @@ use serde::Deserialize;
 
 use super::{layer, tree::Tree};
 
-/// The largest description of an image, in bytes.
-const DESCRIPTION: u64 = 4 << 20;
-/// How many links from name to name are followed.
-const LINKS: usize = 8;
+/// The largest JSON file of an archive that is read, in bytes.
+const JSON_LIMIT: u64 = 4 << 20;
+/// How many links between members, or levels of indexes, are followed.
+const MAX_LINKS: usize = 8;
 
-/// What an image says of its processes.
+/// The settings that an image has for its processes. Stored beside an unpacked image: the names stay.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, serde::Serialize)]
 pub(super) struct Settings {
-    /// Environment, as NAME=VALUE.
+    /// Environment variables, as NAME=VALUE.
     #[serde(default, rename = "Env")]
     pub(super) env: Option<Vec<String>>,
-    /// The user: `USER[:GROUP]`; empty: none.
+    /// The user, as `USER[:GROUP]`; empty means none.
     #[serde(default, rename = "User")]
     pub(super) user: Option<String>,
 }
 
-/// `manifest.json` of `docker save`.
+/// One image in `manifest.json` of `docker save`.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Saved {
+struct SavedImage {
     config: String,
     layers: Vec<String>,
 }
@@ -43,7 +43,7 @@ struct Config {
     config: Option<Settings>,
 }
 
-/// `index.json` of an OCI layout, and of what it leads to.
+/// `index.json` of an OCI layout, or an index that it refers to.
 #[derive(Deserialize)]
 struct Index {
     manifests: Vec<Descriptor>,
@@ -67,38 +67,41 @@ struct Platform {
     architecture: String,
 }
 
-/// Where a member lies in the archive.
+/// A member of an archive.
 enum Member {
-    File { at: u64, size: u64 },
-    SameAs(String),
+    /// A file, with its position in the archive and its size in bytes.
+    File { offset: u64, size: u64 },
+    /// A link to another member.
+    Link(String),
 }
 
+/// An archive whose members can be read in any order.
 struct Archive {
     file: File,
     members: HashMap<String, Member>,
 }
 
-/// Unpacks the image into a directory and returns what it says of its processes. `scratch` is a file that may be made meanwhile.
+/// Unpacks an image into a tree and returns its settings. `scratch`: the path of a temporary file.
 ///
 /// # Errors
-/// When it is no image, or cannot be unpacked.
+/// When the file is not an image, or cannot be unpacked.
 pub(super) fn unpack(path: &Path, scratch: &Path, into: &Tree) -> io::Result<Settings> {
     let mut file = File::open(path)?;
-    let mut beginning = [0; 4];
-    let known = file.read(&mut beginning)?;
+    let mut start = [0; 4];
+    let length = file.read(&mut start)?;
     file.rewind()?;
-    if layer::is_compressed(&beginning[..known])? {
-        // Its parts are looked for in any order.
-        let mut whole = File::options().read(true).write(true).create_new(true).open(scratch)?;
+    if layer::is_compressed(&start[..length])? {
+        // Members are read in any order, which needs an uncompressed file.
+        let mut uncompressed = File::options().read(true).write(true).create_new(true).open(scratch)?;
         fs::remove_file(scratch)?;
-        io::copy(&mut MultiGzDecoder::new(file), &mut whole)?;
-        whole.rewind()?;
-        file = whole;
+        io::copy(&mut MultiGzDecoder::new(file), &mut uncompressed)?;
+        uncompressed.rewind()?;
+        file = uncompressed;
     }
     let archive = Archive::index(file)?;
     let (config, layers) = if archive.members.contains_key("manifest.json") {
-        let saved: Vec<Saved> = archive.json("manifest.json")?;
-        let saved = saved.into_iter().next().ok_or_else(|| io::Error::other("manifest.json names no image"))?;
+        let saved: Vec<SavedImage> = archive.json("manifest.json")?;
+        let saved = saved.into_iter().next().ok_or_else(|| io::Error::other("manifest.json lists no image"))?;
         (saved.config, saved.layers)
     } else if archive.members.contains_key("index.json") {
         archive.oci()?
@@ -110,13 +113,14 @@ pub(super) fn unpack(path: &Path, scratch: &Path, into: &Tree) -> io::Result<Set
     };
     let config: Config = archive.json(&config)?;
     for name in layers {
-        let told = |error| io::Error::other(format!("layer {name}: {error}"));
-        archive.open(&name).and_then(|content| layer::unpack(into, content)).map_err(told)?;
+        let failed = |error| io::Error::other(format!("layer {name}: {error}"));
+        archive.open(&name).and_then(|content| layer::unpack(into, content)).map_err(failed)?;
     }
     Ok(config.config.unwrap_or_default())
 }
 
 impl Archive {
+    /// Reads the headers of all members.
     fn index(file: File) -> io::Result<Self> {
         let mut members = HashMap::new();
         for entry in tar::Archive::new(&file).entries_with_seek()? {
@@ -124,10 +128,10 @@ impl Archive {
             let path = entry.path()?;
             let name = path.strip_prefix(".").unwrap_or(&path).to_string_lossy().into_owned();
             let member = match entry.link_name()? {
-                None => Member::File { at: entry.raw_file_position(), size: entry.size() },
+                None => Member::File { offset: entry.raw_file_position(), size: entry.size() },
                 Some(target) => {
-                    let beside = path.parent().unwrap_or(Path::new("")).join(target);
-                    Member::SameAs(normal(&beside))
+                    let target = path.parent().unwrap_or(Path::new("")).join(target);
+                    Member::Link(normalize(&target))
                 }
             };
             members.insert(name, member);
@@ -135,34 +139,35 @@ impl Archive {
         Ok(Self { file, members })
     }
 
-    /// Opens a member.
+    /// Opens a member for reading, after following links.
     fn open(&self, name: &str) -> io::Result<impl Read> {
         let mut name = name;
-        for _ in 0..LINKS {
+        for _ in 0..MAX_LINKS {
             match self.members.get(name) {
-                Some(Member::SameAs(other)) => name = other,
-                Some(Member::File { at, size }) => {
+                Some(Member::Link(target)) => name = target,
+                Some(Member::File { offset, size }) => {
                     let mut file = self.file.try_clone()?;
-                    file.seek(SeekFrom::Start(*at))?;
+                    file.seek(SeekFrom::Start(*offset))?;
                     return Ok(file.take(*size));
                 }
                 None => break,
             }
         }
-        Err(io::Error::other(format!("{name} is not in it")))
+        Err(io::Error::other(format!("the archive does not contain {name}")))
     }
 
+    /// Reads and decodes a JSON file.
     fn json<T: for<'de> Deserialize<'de>>(&self, name: &str) -> io::Result<T> {
         let mut text = Vec::new();
-        self.open(name)?.take(DESCRIPTION).read_to_end(&mut text)?;
+        self.open(name)?.take(JSON_LIMIT).read_to_end(&mut text)?;
         serde_json::from_slice(&text).map_err(|error| io::Error::other(format!("{name}: {error}")))
     }
 
-    /// The names of configuration and layers, by the index of an OCI layout.
+    /// The names of the configuration and the layers of an OCI layout.
     fn oci(&self) -> io::Result<(String, Vec<String>)> {
         let blob = |descriptor: &Descriptor| format!("blobs/{}", descriptor.digest.replace(':', "/"));
         let mut name = "index.json".to_owned();
-        for _ in 0..LINKS {
+        for _ in 0..MAX_LINKS {
             if let Ok(manifest) = self.json::<Manifest>(&name) {
                 return Ok((blob(&manifest.config), manifest.layers.iter().map(blob).collect()));
             }
@@ -171,13 +176,15 @@ impl Archive {
                 descriptor.platform.as_ref().is_none_or(|platform| platform.architecture == architecture())
             };
             let found = index.manifests.iter().find(fits);
-            name = blob(found.ok_or_else(|| io::Error::other("it has nothing for this machine's processor"))?);
+            name = blob(
+                found.ok_or_else(|| io::Error::other(format!("the image has no variant for {}", architecture())))?,
+            );
         }
-        Err(io::Error::other("its indexes lead nowhere"))
+        Err(io::Error::other(format!("the indexes are nested more than {MAX_LINKS} levels deep")))
     }
 }
 
-/// This machine's processor, as images call it.
+/// The host's processor architecture, as images name it.
 fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
@@ -186,8 +193,8 @@ fn architecture() -> &'static str {
     }
 }
 
-/// A path without `..`.
-fn normal(path: &Path) -> String {
+/// Resolves `.` and `..` in a path of the archive.
+fn normalize(path: &Path) -> String {
     let mut parts = Vec::new();
     for part in path.components() {
         match part {

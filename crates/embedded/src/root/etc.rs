@@ -1,15 +1,15 @@
-//! Files of `/etc` that are written for a sandbox: who is who inside, and how names are resolved.
+//! The files of `/etc` that are written for each sandbox: its users and groups, its host name, and how it resolves names.
 
 use std::{fs, io, path::Path};
 
 use super::{UID, USER};
 
-/// The files, in the order of their names.
+/// The names of the files, in alphabetical order.
 pub(crate) const NAMES: [&str; 6] = ["group", "hostname", "hosts", "nsswitch.conf", "passwd", "resolv.conf"];
-/// Where the users and groups of a machine's programs are taken from; those of people are not.
+/// The users that exist inside when the root consists of the host's programs. The host's own users do not.
 const SYSTEM: [(&str, u32); 2] = [("root", 0), ("nobody", 65534)];
 
-/// Users and groups inside.
+/// The users and groups of a sandbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Etc {
     passwd: String,
@@ -17,7 +17,7 @@ pub(crate) struct Etc {
 }
 
 impl Etc {
-    /// Those where the programs are this machine's.
+    /// The users and groups for a root of the host's programs.
     pub(super) fn of_host() -> Self {
         let mut etc = Self { passwd: String::new(), group: String::new() };
         for (name, number) in SYSTEM {
@@ -28,38 +28,38 @@ impl Etc {
         etc
     }
 
-    /// Those of an image, as its own files say.
+    /// The users and groups of an image, from its own files.
     pub(super) fn of_image(passwd: String, group: String) -> Self {
-        let whole = |text: String| if text.is_empty() || text.ends_with('\n') { text } else { text + "\n" };
-        let mut etc = Self { passwd: whole(passwd), group: whole(group) };
+        let terminated = |text: String| if text.is_empty() || text.ends_with('\n') { text } else { text + "\n" };
+        let mut etc = Self { passwd: terminated(passwd), group: terminated(group) };
         etc.add(UID, UID);
         etc
     }
 
-    /// Lists a user and a group by their numbers, if they are not. They are called after the sandbox's user, whoever that is.
+    /// Adds a user and a group with these ids, unless they exist. Their names begin with that of the sandbox's usual user.
     pub(crate) fn add(&mut self, uid: u32, gid: u32) {
         let name = if uid == UID { USER.to_owned() } else { format!("{USER}-{uid}") };
-        if !has_number(&self.passwd, uid) {
+        if !has_id(&self.passwd, uid) {
             self.passwd.push_str(&format!("{name}:x:{uid}:{gid}::/workspace:/bin/sh\n"));
         }
         let name = if gid == UID { USER.to_owned() } else { format!("{USER}-{gid}") };
-        if !has_number(&self.group, gid) {
+        if !has_id(&self.group, gid) {
             self.group.push_str(&format!("{name}:x:{gid}:\n"));
         }
     }
 
-    /// The numbers of `USER[:GROUP]`, each a name or a number; none when a name is not listed.
+    /// The user id and group id of `USER[:GROUP]`, where each is a name or an id; none when a name does not exist.
     pub(crate) fn find(&self, wanted: &str) -> Option<(u32, u32)> {
         let found = errand_task::passwd::find(wanted, &self.passwd, &self.group)?;
         Some((found.uid, found.gid))
     }
 
-    /// Writes all files into a directory. `resolver`: the content of `resolv.conf`.
-    pub(crate) fn write(&self, directory: &Path, hostname: &str, resolver: &str) -> io::Result<()> {
+    /// Writes all files into a directory.
+    pub(crate) fn write(&self, directory: &Path, hostname: &str, resolv_conf: &str) -> io::Result<()> {
         let hosts = format!("127.0.0.1 localhost {hostname}\n::1 localhost ip6-localhost ip6-loopback\n");
         let hostname = format!("{hostname}\n");
         let lookups = "passwd: files\ngroup: files\nhosts: files dns\nservices: files\nprotocols: files\n";
-        let contents: [&str; NAMES.len()] = [&self.group, &hostname, &hosts, lookups, &self.passwd, resolver];
+        let contents: [&str; NAMES.len()] = [&self.group, &hostname, &hosts, lookups, &self.passwd, resolv_conf];
         for (name, content) in NAMES.into_iter().zip(contents) {
             fs::write(directory.join(name), content)?;
         }
@@ -67,8 +67,9 @@ impl Etc {
     }
 }
 
-fn has_number(listed: &str, number: u32) -> bool {
-    listed.lines().any(|line| line.split(':').nth(2) == Some(&number.to_string()))
+/// Whether the text of a `passwd` or `group` file has a line with this id.
+fn has_id(text: &str, id: u32) -> bool {
+    text.lines().any(|line| line.split(':').nth(2) == Some(&id.to_string()))
 }
 
 #[cfg(test)]
@@ -76,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn users_are_found_by_name_and_by_number() {
+    fn users_are_found_by_name_and_id() {
         let etc = Etc::of_host();
         for (wanted, found) in [
             ("errand", Some((1000, 1000))),
@@ -97,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_not_listed_is_added_once() {
+    fn missing_users_and_groups_are_added_once() {
         let mut etc = Etc::of_host();
         let before = etc.clone();
         etc.add(1000, 0);

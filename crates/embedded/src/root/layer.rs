@@ -1,4 +1,4 @@
-//! Unpacking a layer of an image.
+//! Unpacks one layer of an image over the layers below it.
 
 use std::{
     collections::HashSet,
@@ -12,81 +12,88 @@ use tar::{Entry, EntryType};
 
 use super::tree::Tree;
 
-/// A name that begins so says what is not there any more.
+/// Prefix of a marker that removes a file of a lower layer.
 const WHITEOUT: &[u8] = b".wh.";
-/// This one says so of all that lower layers have put beside it.
+/// The marker that removes everything that lower layers have put into its directory.
 const OPAQUE: &[u8] = b".wh..wh..opq";
-/// How compressed files begin.
+/// The first bytes of a file compressed with gzip.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
+/// The first bytes of a file compressed with zstd.
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
-/// Whether a file that begins so is compressed with gzip.
+/// Whether a file with these first bytes is compressed with gzip.
 ///
 /// # Errors
-/// For a way to compress that is not known here.
-pub(super) fn is_compressed(beginning: &[u8]) -> io::Result<bool> {
-    if beginning.starts_with(&ZSTD) {
-        return Err(io::Error::other("it is compressed with zstd; use gzip, or nothing"));
+/// For zstd, which is not supported.
+pub(super) fn is_compressed(start: &[u8]) -> io::Result<bool> {
+    if start.starts_with(&ZSTD) {
+        return Err(io::Error::other("zstd compression is not supported; use gzip or no compression"));
     }
-    Ok(beginning.starts_with(&GZIP))
+    Ok(start.starts_with(&GZIP))
 }
 
-/// Unpacks an archive over what is there, compressed or not. Device nodes and pipes are passed over: nothing in a sandbox could use them.
+/// Unpacks a layer into a tree. Skips device nodes and named pipes, which no sandbox can use.
 pub(super) fn unpack(tree: &Tree, layer: impl Read) -> io::Result<()> {
     let mut layer = BufReader::new(layer);
-    if is_compressed(layer.fill_buf()?)? { put(tree, MultiGzDecoder::new(layer)) } else { put(tree, layer) }
+    if is_compressed(layer.fill_buf()?)? {
+        unpack_tar(tree, MultiGzDecoder::new(layer))
+    } else {
+        unpack_tar(tree, layer)
+    }
 }
 
-fn put(tree: &Tree, layer: impl Read) -> io::Result<()> {
-    // What this layer has brought itself stays when it hides what is below.
-    let mut brought = HashSet::new();
+fn unpack_tar(tree: &Tree, layer: impl Read) -> io::Result<()> {
+    // An opaque marker removes only what lower layers have put into the directory, not what this layer has.
+    let mut own = HashSet::new();
     for entry in tar::Archive::new(layer).entries()? {
         let mut entry = entry?;
         let path = entry.path()?.into_owned();
         let name = path.file_name().unwrap_or_default().as_bytes();
-        let above = path.parent().unwrap_or(Path::new(""));
+        let parent = path.parent().unwrap_or(Path::new(""));
         if name == OPAQUE {
-            for name in tree.names(above)? {
-                if !brought.contains(&above.join(&name)) {
-                    tree.remove(&above.join(&name))?;
+            for name in tree.names(parent)? {
+                if !own.contains(&parent.join(&name)) {
+                    tree.remove(&parent.join(&name))?;
                 }
             }
         } else if let Some(hidden) = name.strip_prefix(WHITEOUT) {
-            tree.remove(&above.join(std::ffi::OsStr::from_bytes(hidden)))?;
+            tree.remove(&parent.join(std::ffi::OsStr::from_bytes(hidden)))?;
         } else {
-            put_entry(tree, &path, &mut entry)
+            unpack_entry(tree, &path, &mut entry)
                 .map_err(|error| io::Error::other(format!("{}: {error}", path.display())))?;
-            remember(&mut brought, &path);
+            add_with_parents(&mut own, &path);
         }
     }
     Ok(())
 }
 
-/// An entry brings the directories above it along.
-fn remember(brought: &mut HashSet<PathBuf>, path: &Path) {
+/// Adds a path and the directories above it, which belong to the layer too.
+fn add_with_parents(own: &mut HashSet<PathBuf>, path: &Path) {
     for path in path.ancestors() {
-        if !brought.insert(path.to_owned()) {
+        if !own.insert(path.to_owned()) {
             return;
         }
     }
 }
 
-fn put_entry(tree: &Tree, path: &Path, entry: &mut Entry<'_, impl Read>) -> io::Result<()> {
+fn unpack_entry(tree: &Tree, path: &Path, entry: &mut Entry<'_, impl Read>) -> io::Result<()> {
     let mode = entry.header().mode()?;
     let target = |entry: &Entry<'_, _>| -> io::Result<PathBuf> {
-        let target = entry.link_name()?.ok_or_else(|| io::Error::other("a link without a target"))?;
+        let target = entry.link_name()?.ok_or_else(|| io::Error::other("link without a target"))?;
         Ok(target.into_owned())
     };
     match entry.header().entry_type() {
-        EntryType::Directory => tree.directory(path, for_all(mode) | 0o700),
-        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => tree.file(path, for_all(mode), entry),
-        EntryType::Symlink => tree.link(path, &target(entry)?),
-        EntryType::Link => tree.name(path, &target(entry)?),
+        EntryType::Directory => tree.make_directory(path, for_all(mode) | 0o700),
+        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+            tree.write_file(path, for_all(mode), entry)
+        }
+        EntryType::Symlink => tree.symlink(path, &target(entry)?),
+        EntryType::Link => tree.hard_link(path, &target(entry)?),
         _ => Ok(()),
     }
 }
 
-/// What the owner of a file may do, for everybody: all of a sandbox's users are one outside, and not the one that unpacks.
+/// Grants the owner's permissions to read and execute to everybody: a sandbox has one host user, who does not own the unpacked files.
 fn for_all(mode: u32) -> u32 {
     let owner = mode & 0o700;
     let readers = mode & 0o500;
@@ -106,7 +113,7 @@ mod tests {
             let mut header = tar::Header::new_gnu();
             header.set_entry_type(*kind);
             header.set_mode(0o4750);
-            // Past the builder, which refuses paths that an archive may well hold.
+            // Set in the header directly, because the builder refuses paths that a hostile archive can contain.
             header.as_gnu_mut().unwrap().name[..path.len()].copy_from_slice(path.as_bytes());
             let content = if matches!(kind, EntryType::Symlink | EntryType::Link) {
                 header.as_gnu_mut().unwrap().linkname[..content.len()].copy_from_slice(content.as_bytes());
@@ -122,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn layers_hide_what_lower_ones_have_brought() {
+    fn markers_remove_files_of_lower_layers() {
         let directory = tempfile::tempdir().unwrap();
         let tree = Tree::open(directory.path()).unwrap();
         let lower = [
@@ -153,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn no_archive_writes_outside_of_its_directory() {
+    fn no_archive_writes_outside_its_directory() {
         let directory = tempfile::tempdir().unwrap();
         let outside = directory.path().join("outside");
         let inside = directory.path().join("inside");
@@ -161,10 +168,10 @@ mod tests {
         fs::create_dir(&inside).unwrap();
         fs::write(outside.join("kept"), "kept").unwrap();
         let tree = Tree::open(&inside).unwrap();
-        let away = outside.to_str().unwrap();
-        let links = [("etc", EntryType::Symlink, away), ("up", EntryType::Symlink, "../outside")];
+        let target = outside.to_str().unwrap();
+        let links = [("etc", EntryType::Symlink, target), ("up", EntryType::Symlink, "../outside")];
         unpack(&tree, &archive(&links)[..]).unwrap();
-        // Below the root, the links lead nowhere.
+        // Resolved below the root, the links have no target.
         for entry in ["etc/x", "up/x", "etc/.wh.kept"] {
             assert!(unpack(&tree, &archive(&[(entry, EntryType::Regular, "x")])[..]).is_err(), "{entry}");
         }

@@ -1,9 +1,10 @@
-//! What a sandbox sees as its file system: the programs of this machine, or those of an image.
+//! The root file system of a sandbox: the host's programs, or an image.
 
 mod archive;
 mod etc;
-mod host;
+mod host_programs;
 mod image;
+mod images;
 mod layer;
 mod tree;
 
@@ -16,49 +17,50 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 pub(super) use etc::Etc;
-pub(super) use image::Images;
+pub(super) use host_programs::directories as host_programs;
+pub(super) use images::Images;
 
 use errand_runtime::RuntimeError;
 use errand_task::SandboxSpec;
 
-/// The name of the user inside, unless the sandbox's request or its image says another.
+/// The name of the user inside, unless the request or the image names another.
 pub(super) const USER: &str = "errand";
-/// The number of that user and its group.
+/// The id of that user and of its group.
 pub(super) const UID: u32 = 1000;
-/// The image that is none: this machine's programs.
+/// The name of the image that stands for the host's programs.
 const HOST: &str = "host";
 
-/// Where the root of a sandbox comes from.
+/// The source of a sandbox's root. A part of its stored record: the names of the variants stay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Root {
-    /// The programs of this machine, and nothing that belongs to anybody.
+    /// The host's programs, read-only.
     Host,
-    /// A directory that is not to be changed.
+    /// An image's directory, read-only.
     Shared(PathBuf),
-    /// The sandbox's own copy of a directory.
+    /// A writable copy of an image's directory.
     Copy(PathBuf),
 }
 
 impl Root {
-    /// The root that a sandbox is to have. An archive is unpacked for it.
+    /// The root for a specification. Unpacks the image if it is an archive.
     ///
     /// # Errors
-    /// [`RuntimeError::NoSuchImage`], or [`RuntimeError::Refused`] for what this root cannot be.
+    /// [`RuntimeError::NoSuchImage`]; [`RuntimeError::Refused`] for a writable root without an image, and for a broken archive.
     pub(super) fn of(spec: &SandboxSpec, images: &Images) -> Result<Self, RuntimeError> {
         match &*spec.image {
             "" | HOST if spec.writable_root => Err(RuntimeError::Refused {
-                detail: "writable_root: the programs of this machine cannot be written; give an image, or leave it out"
+                detail: "writable_root: the host's programs are read-only; name an image, or leave writable_root out"
                     .to_owned(),
             }),
             "" | HOST => Ok(Self::Host),
             image => {
-                let directory = images.provide(image)?;
+                let directory = images.directory(image)?;
                 Ok(if spec.writable_root { Self::Copy(directory) } else { Self::Shared(directory) })
             }
         }
     }
 
-    /// The directory that it is made of; none for this machine's programs.
+    /// The image's directory; none for the host's programs.
     pub(super) fn directory(&self) -> Option<&Path> {
         match self {
             Self::Host => None,
@@ -66,7 +68,7 @@ impl Root {
         }
     }
 
-    /// The users and groups inside.
+    /// The users and groups of this root.
     pub(super) fn etc(&self) -> Etc {
         match self.directory() {
             None => Etc::of_host(),
@@ -74,12 +76,12 @@ impl Root {
         }
     }
 
-    /// The user of its processes, where nobody asks for another: `USER[:GROUP]`; none when it does not say.
+    /// The user that the image names for its processes, as `USER[:GROUP]`; none when it names none.
     pub(super) fn user(&self) -> Option<String> {
         image::settings(self.directory()?).user.filter(|user| !user.is_empty())
     }
 
-    /// The environment that it wants for its processes.
+    /// The environment variables that the image sets for its processes.
     pub(super) fn env(&self) -> BTreeMap<String, String> {
         let env = self.directory().and_then(|root| image::settings(root).env).unwrap_or_default();
         env.iter()
@@ -88,30 +90,25 @@ impl Root {
             .collect()
     }
 
-    /// The arguments that put it together. `seen` is where its directory, or the copy of that, lies for bubblewrap, and `etc` where the
-    /// files of [`Root::etc`] are.
+    /// Bubblewrap's arguments for this root. `directory`: the image's directory, or its copy, as bubblewrap sees it. `etc`: the directory with
+    /// the files of [`Root::etc`].
     ///
     /// # Errors
-    /// When the directory cannot be read.
-    pub(super) fn arguments(&self, seen: &Path, etc: &Path) -> io::Result<Vec<String>> {
+    /// When the image's directory cannot be read.
+    pub(super) fn arguments(&self, directory: &Path, etc: &Path) -> io::Result<Vec<String>> {
         match self {
-            Self::Host => Ok(host::arguments(etc)),
-            Self::Shared(root) => image::arguments(root, seen, etc),
+            Self::Host => Ok(host_programs::arguments(etc)),
+            Self::Shared(root) => image::arguments(root, directory, etc),
             Self::Copy(root) => {
-                let mut arguments = vec!["--bind".to_owned(), seen.to_string_lossy().into_owned(), "/".to_owned()];
-                arguments.extend(image::over_etc(root, etc));
+                let mut arguments = vec!["--bind".to_owned(), directory.to_string_lossy().into_owned(), "/".to_owned()];
+                arguments.extend(image::etc_arguments(root, etc));
                 Ok(arguments)
             }
         }
     }
 
-    /// Whether the sandbox may write to it.
+    /// Whether commands can write to it.
     pub(super) fn is_writable(&self) -> bool {
         matches!(self, Self::Copy(_))
     }
-}
-
-/// The directories of the machine's programs: each is there, and a link to where it leads, if it is one.
-pub(super) fn programs() -> Vec<(&'static str, Option<String>)> {
-    host::programs()
 }

@@ -1,4 +1,4 @@
-//! The filter under the real kernel, put in place by bubblewrap: what is refused, and what goes on.
+//! The filter under the real kernel, installed by bubblewrap.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
@@ -10,7 +10,7 @@ use std::{
 
 use super::*;
 
-/// Makes each call of its arguments, a number and up to four more, and prints the error numbers, 0 for none.
+/// Makes the call in each of its arguments, a number and up to four call arguments, and prints the errno of each; 0 for success.
 const CALLS: &str = r"
 import ctypes, sys
 libc = ctypes.CDLL(None, use_errno=True)
@@ -20,7 +20,7 @@ for call in sys.argv[1:]:
     print(ctypes.get_errno() if failed else 0)
 ";
 
-/// What sandboxes are for.
+/// Work that commands commonly do.
 const WORK: &str = r#"
 import ctypes, multiprocessing, os, subprocess, threading
 libc = ctypes.CDLL(None)
@@ -36,7 +36,7 @@ assert os.ttyname(os.openpty()[1]).startswith("/dev/pts/")
 print("worked")
 "#;
 
-/// Asks for a process's own id as a 32-bit program does.
+/// Calls getpid as a 32-bit program does.
 #[cfg(target_arch = "x86_64")]
 const FOREIGN: &str = r#"
 import ctypes, mmap
@@ -45,7 +45,7 @@ code.write(b"\xb8\x14\x00\x00\x00\xcd\x80\xc3")
 ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(code)))()
 "#;
 
-/// Runs a Python program in a sandbox, with the filter or without. None when the machine lacks what that takes: the test is skipped.
+/// Runs a Python program in a sandbox, with or without the filter. None when the host lacks a requirement: the test is then skipped.
 fn run(filtered: bool, program: &str, arguments: &[String]) -> Option<Output> {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(&super::program().unwrap()).unwrap();
@@ -69,13 +69,13 @@ fn run(filtered: bool, program: &str, arguments: &[String]) -> Option<Output> {
 fn errors(filtered: bool, calls: &[(i64, &str)]) -> Option<Vec<i32>> {
     let arguments: Vec<String> = calls.iter().map(|(number, rest)| format!("{number} {rest}")).collect();
     let output = run(filtered, CALLS, &arguments)?;
-    let said = String::from_utf8(output.stdout).unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Some(said.lines().map(|line| line.parse().unwrap()).collect())
+    Some(printed.lines().map(|line| line.parse().unwrap()).collect())
 }
 
 #[test]
-fn what_no_command_needs_is_refused_even_to_root() {
+fn listed_calls_are_refused_even_to_root() {
     let calls: Vec<_> = REFUSED.iter().chain(REFUSED_HERE).map(|call| (*call, "-1 -1 -1 -1")).collect();
     let Some(errors) = errors(true, &calls) else { return };
     let refused: Vec<_> = calls.iter().zip(&errors).filter(|(_, error)| **error != EPERM).collect();
@@ -83,13 +83,13 @@ fn what_no_command_needs_is_refused_even_to_root() {
 }
 
 #[test]
-fn namespaces_typing_and_old_personalities_are_refused_by_their_arguments() {
-    // None of them is forbidden by anything but the filter, as the second run shows.
+fn dangerous_arguments_are_refused() {
+    // The second run shows that nothing but the filter refuses these calls.
     let calls = [
         (libc::SYS_unshare, "0x10000000"),
         (libc::SYS_ioctl, "0 0x5412 0"),
         (libc::SYS_ioctl, "0 0x541c 0"),
-        // The kernel does not look at the upper half, and so the filter must not either.
+        // The kernel ignores the upper half, so the filter must ignore it too.
         (libc::SYS_ioctl, "0 0x100005412 0"),
         (libc::SYS_personality, "0x0400000"),
         (libc::SYS_keyctl, "0 -2 0"),
@@ -103,7 +103,7 @@ fn namespaces_typing_and_old_personalities_are_refused_by_their_arguments() {
     assert!(!free.contains(&EPERM), "without the filter: {free:?}");
 }
 
-/// The program takes decimal numbers only.
+/// [`CALLS`] accepts only decimal numbers.
 fn decimal(word: &str) -> String {
     match word.strip_prefix("0x") {
         Some(digits) => i64::from_str_radix(digits, 16).unwrap().to_string(),
@@ -112,7 +112,7 @@ fn decimal(word: &str) -> String {
 }
 
 #[test]
-fn every_kind_of_namespace_is_refused_to_clone() {
+fn clone_cannot_make_any_namespace() {
     let calls: Vec<_> = CLONE_NAMESPACES.iter().map(|flag| format!("{} 0 0 0", flag | libc::SIGCHLD)).collect();
     let calls: Vec<_> = calls.iter().map(|rest| (libc::SYS_clone, rest.as_str())).collect();
     let Some(errors) = errors(true, &calls) else { return };
@@ -120,10 +120,10 @@ fn every_kind_of_namespace_is_refused_to_clone() {
 }
 
 #[test]
-fn what_libraries_fall_back_from_is_absent() {
+fn calls_with_a_fallback_seem_absent() {
     let mut calls = vec![(libc::SYS_clone3, "0 0")];
     if cfg!(target_arch = "x86_64") {
-        // getpid of the x32 kind.
+        // getpid of the x32 ABI.
         calls.push((0x4000_0000 + libc::SYS_getpid, ""));
     }
     let Some(errors) = errors(true, &calls) else { return };
@@ -131,24 +131,24 @@ fn what_libraries_fall_back_from_is_absent() {
 }
 
 #[test]
-fn ordinary_work_goes_on() {
+fn ordinary_work_succeeds() {
     let Some(output) = run(true, WORK, &[]) else { return };
     assert_eq!(String::from_utf8_lossy(&output.stdout), "worked\n", "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[cfg(target_arch = "x86_64")]
 #[test]
-fn programs_of_another_processor_are_ended() {
+fn calls_of_another_architecture_kill_the_process() {
     if !fs::read_to_string("/proc/cpuinfo").unwrap().contains(" lm ") {
         return;
     }
     let (Some(filtered), Some(free)) = (run(true, FOREIGN, &[]), run(false, FOREIGN, &[])) else { return };
-    // bubblewrap says it as a shell does. A kernel without 32-bit programs ends both.
+    // bubblewrap reports a signal as a shell does. A kernel without 32-bit programs kills the process without the filter too.
     assert_eq!(filtered.status.code(), Some(128 + libc::SIGSYS), "without the filter: {:?}", free.status);
 }
 
 #[test]
-fn the_program_is_whole_instructions_and_within_the_kernels_limit() {
+fn filter_fits_the_kernels_limit() {
     let bytes = program().unwrap();
     assert_eq!(bytes.len() % 8, 0);
     assert!(bytes.len() / 8 < 1024, "{} instructions", bytes.len() / 8);

@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_gap_only_those_who_missed_something_are_behind() {
+    fn gap_leaves_only_slower_followers_behind() {
         let mut window = Window::new(0);
         window.append(&piece(0, Stream::Both, "abc"));
         window.followers.extend([(1, 3), (2, 1)]);
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_with_every_byte_does_not_take_more_memory() {
+    fn frequent_stream_changes_take_bounded_memory() {
         let mut window = Window::new(0);
         for offset in 0..3 * RUNS as u64 {
             let stream = if offset % 2 == 0 { Stream::Stdout } else { Stream::Stderr };

@@ -22,7 +22,7 @@ impl Engine {
     /// then.
     pub async fn start(&self, request: StartRequest) -> Result<Started, EngineError> {
         let engine = self.clone();
-        self.uncut(async move { engine.accept(request).await }).await
+        self.run_to_completion(async move { engine.accept(request).await }).await
     }
 
     async fn accept(&self, request: StartRequest) -> Result<Started, EngineError> {

@@ -5,7 +5,7 @@ use std::{io, os::unix::net::UnixStream, path::Path};
 use rustix::fs::{Access, access};
 
 use crate::config::{Config, RuntimeKind};
-use errand_embedded::{Machine, Verdict};
+use errand_embedded::{Availability, HostCapabilities};
 use errand_runtime::{DockerRuntime, Runtime as _};
 use errand_task::error_chain;
 
@@ -52,7 +52,7 @@ impl State {
 
 /// The results of all checks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Checkup {
+pub struct Diagnostics {
     /// The checks, in the order of display.
     pub checks: Vec<Check>,
     /// The runtime that a server with an empty store would use; none when the server would not start, or would wait for the container
@@ -63,18 +63,18 @@ pub struct Checkup {
 }
 
 /// Runs all checks on this machine.
-pub async fn look(config: &Config) -> Checkup {
+pub async fn run(config: &Config) -> Diagnostics {
     let docker = engine(config).await;
-    let machine = tokio::task::spawn_blocking(Machine::look).await;
-    let (parts, embedded) = match &machine {
-        Ok(machine) => (machine.parts(), machine.missing().is_none()),
+    let host = tokio::task::spawn_blocking(HostCapabilities::detect).await;
+    let (capabilities, embedded) = match &host {
+        Ok(host) => (host.all(), host.first_missing().is_none()),
         Err(_) => (&[][..], false),
     };
     let has_docker = docker.state == State::Ok;
     let mut checks = vec![docker];
-    checks.extend(parts.iter().map(|part| of(part.name, &part.verdict)));
-    checks.push(of("data-directory", &data_directory(&config.data_dir)));
-    for (name, what) in [("postgresql", "tasks are kept in SQLite"), ("kubernetes", "sandboxes are of this machine")] {
+    checks.extend(capabilities.iter().map(|capability| check(capability.name, &capability.availability)));
+    checks.push(check("data-directory", &data_directory(&config.data_dir)));
+    for (name, what) in [("postgresql", "tasks are kept in SQLite"), ("kubernetes", "sandboxes run on this machine")] {
         checks.push(Check { name, state: State::NotConfigured, detail: what.to_owned(), remedy: None });
     }
     let runtime = match config.runtime {
@@ -82,25 +82,25 @@ pub async fn look(config: &Config) -> Checkup {
         RuntimeKind::Auto | RuntimeKind::Embedded if embedded => Some("embedded"),
         RuntimeKind::Auto | RuntimeKind::Docker | RuntimeKind::Embedded => None,
     };
-    Checkup { checks, runtime, works: has_docker || embedded }
+    Diagnostics { checks, runtime, works: has_docker || embedded }
 }
 
-fn of(name: &'static str, verdict: &Verdict) -> Check {
-    let (state, detail, remedy) = match verdict {
-        Verdict::Ok { detail } => (State::Ok, detail, None),
-        Verdict::Degraded { why, remedy } => (State::Degraded, why, Some(remedy)),
-        Verdict::Missing { why, remedy } => (State::Missing, why, Some(remedy)),
+fn check(name: &'static str, availability: &Availability) -> Check {
+    let (state, detail, remedy) = match availability {
+        Availability::Ok { detail } => (State::Ok, detail, None),
+        Availability::Degraded { why, remedy } => (State::Degraded, why, Some(remedy)),
+        Availability::Missing { why, remedy } => (State::Missing, why, Some(remedy)),
     };
     Check { name, state, detail: detail.clone(), remedy: remedy.cloned() }
 }
 
 async fn engine(config: &Config) -> Check {
     let host = config.docker_host.as_deref();
-    let verdict = match DockerRuntime::new(host, crate::guest::program()).ping().await {
-        Ok(()) => Verdict::Ok { detail: format!("answers at {}", host.unwrap_or(SOCKET)) },
-        Err(error) => Verdict::Missing { why: error_chain(&error), remedy: engine_remedy(host) },
+    let availability = match DockerRuntime::new(host, crate::guest::program()).ping().await {
+        Ok(()) => Availability::Ok { detail: format!("answers at {}", host.unwrap_or(SOCKET)) },
+        Err(error) => Availability::Missing { why: error_chain(&error), remedy: engine_remedy(host) },
     };
-    of("docker", &verdict)
+    check("docker", &availability)
 }
 
 /// How to fix a container engine that does not answer.
@@ -110,7 +110,7 @@ pub(super) fn engine_remedy(host: Option<&str>) -> String {
         Some(host) => host.strip_prefix("unix://").unwrap_or_default(),
     };
     if path.is_empty() {
-        return "start the engine at that address, or say another with --docker-host".to_owned();
+        return "start the engine at that address, or set another with --docker-host".to_owned();
     }
     match UnixStream::connect(path).map_err(|error| error.kind()) {
         Err(io::ErrorKind::PermissionDenied) => "sudo usermod -aG docker \"$USER\", then log in again".to_owned(),
@@ -122,19 +122,19 @@ pub(super) fn engine_remedy(host: Option<&str>) -> String {
 }
 
 /// Checks whether the server can keep its files in this directory.
-fn data_directory(directory: &Path) -> Verdict {
+fn data_directory(directory: &Path) -> Availability {
     // The server creates the directory at start. Until then, its nearest existing parent must be writable.
     let absolute = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
     let there = absolute.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     let remedy = || "choose another directory with --data-dir".to_owned();
     if !there.is_dir() {
-        return Verdict::Missing { why: format!("{} is no directory", there.display()), remedy: remedy() };
+        return Availability::Missing { why: format!("{} is not a directory", there.display()), remedy: remedy() };
     }
     match access(there, Access::WRITE_OK | Access::EXEC_OK) {
-        Ok(()) if there == absolute => Verdict::Ok { detail: format!("{} can be written", there.display()) },
-        Ok(()) => Verdict::Ok { detail: format!("{} can be made", absolute.display()) },
+        Ok(()) if there == absolute => Availability::Ok { detail: format!("{} is writable", there.display()) },
+        Ok(()) => Availability::Ok { detail: format!("{} can be created", absolute.display()) },
         Err(error) => {
-            Verdict::Missing { why: format!("{} cannot be written: {error}", there.display()), remedy: remedy() }
+            Availability::Missing { why: format!("{} is not writable: {error}", there.display()), remedy: remedy() }
         }
     }
 }
@@ -146,34 +146,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_data_directory_is_there_can_be_made_or_cannot_be() {
+    fn data_directory_is_present_creatable_or_missing() {
         let directory = tempfile::tempdir().unwrap();
         let detail = |path: &Path| match data_directory(path) {
-            Verdict::Ok { detail } => detail,
+            Availability::Ok { detail } => detail,
             other => panic!("{other:?}"),
         };
-        assert!(detail(directory.path()).ends_with("can be written"));
-        assert!(detail(&directory.path().join("a/b")).ends_with("can be made"));
+        assert!(detail(directory.path()).ends_with("is writable"));
+        assert!(detail(&directory.path().join("a/b")).ends_with("can be created"));
         let file = directory.path().join("file");
         std::fs::write(&file, "").unwrap();
         assert!(
-            matches!(data_directory(&file.join("a")), Verdict::Missing { why, .. } if why.ends_with("is no directory"))
+            matches!(data_directory(&file.join("a")), Availability::Missing { why, .. } if why.ends_with("is not a directory"))
         );
     }
 
     #[test]
-    fn what_to_do_about_an_engine_depends_on_why_it_does_not_answer() {
+    fn engine_remedy_depends_on_the_cause() {
         assert!(engine_remedy(Some("tcp://127.0.0.1:1")).contains("--docker-host"));
         assert!(engine_remedy(Some("unix:///no/such/socket")).contains("install"));
     }
 
     #[tokio::test]
-    async fn a_checkup_agrees_with_itself() {
+    async fn report_is_consistent() {
         let config = Config { docker_host: Some("unix:///no/such/socket".to_owned()), ..Config::default() };
-        let checkup = look(&config).await;
-        assert_eq!(checkup.checks[0].state, State::Missing);
-        assert_eq!(checkup.runtime.is_some(), checkup.works);
-        for check in &checkup.checks {
+        let diagnostics = run(&config).await;
+        assert_eq!(diagnostics.checks[0].state, State::Missing);
+        assert_eq!(diagnostics.runtime.is_some(), diagnostics.works);
+        for check in &diagnostics.checks {
             let to_do = matches!(check.state, State::Degraded | State::Missing);
             assert_eq!(check.remedy.is_some(), to_do, "{check:?}");
         }

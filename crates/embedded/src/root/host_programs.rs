@@ -1,12 +1,12 @@
-//! The programs of this machine as a sandbox's root. What is chosen belongs to the system and to nobody in it.
+//! A root that consists of the host's programs, read-only. It shows files of the operating system and none of the host's users.
 
 use std::{fs, path::Path};
 
-/// Where programs are, and what they need.
+/// The directories of programs and libraries.
 const PROGRAMS: [&str; 9] =
     ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store"];
 
-/// What programs look up in `/etc`. Nothing here can hold a secret; a directory with one, such as that of private keys, is left out.
+/// What programs read in `/etc`. None of it contains secrets: a directory with private keys, for example, is not listed.
 const ETC: [&str; 33] = [
     "ImageMagick-6",
     "alternatives",
@@ -42,32 +42,32 @@ const ETC: [&str; 33] = [
     "terminfo",
     "timezone",
 ];
-/// The beginnings of names of directories that belong to languages, a version behind each.
+/// Prefixes of directories in `/etc` that belong to languages; a version follows, as in `java-17-openjdk`.
 const LANGUAGES: [&str; 3] = ["java", "python", "ruby"];
 
-/// The directories of programs that are there; those that are links, with where they lead.
-pub(super) fn programs() -> Vec<(&'static str, Option<String>)> {
-    let look = |path: &'static str| {
+/// The existing directories of programs. A directory that is a symbolic link comes with its target.
+pub(crate) fn directories() -> Vec<(&'static str, Option<String>)> {
+    let existing = |path: &'static str| {
         let metadata = fs::symlink_metadata(path).ok()?;
         if metadata.is_symlink() {
             return Some((path, Some(fs::read_link(path).ok()?.to_str()?.to_owned())));
         }
         metadata.is_dir().then_some((path, None))
     };
-    PROGRAMS.into_iter().filter_map(look).collect()
+    PROGRAMS.into_iter().filter_map(existing).collect()
 }
 
-/// The arguments for the whole root but what every sandbox has.
+/// Bubblewrap's arguments for this root, without the mounts that every sandbox has.
 pub(super) fn arguments(etc: &Path) -> Vec<String> {
     let mut arguments = Vec::new();
     let mut add = |words: &[&str]| arguments.extend(words.iter().map(|word| (*word).to_owned()));
-    for (path, link) in programs() {
+    for (path, link) in directories() {
         match link {
             Some(target) => add(&["--symlink", &target, path]),
             None => add(&["--ro-bind", path, path]),
         }
     }
-    for path in chosen() {
+    for path in shown_etc() {
         add(&["--ro-bind", &path, &path]);
     }
     for name in super::etc::NAMES {
@@ -76,8 +76,8 @@ pub(super) fn arguments(etc: &Path) -> Vec<String> {
     arguments
 }
 
-/// What of `/etc` there is to be seen.
-fn chosen() -> Vec<String> {
+/// The existing paths of `/etc` that sandboxes see.
+fn shown_etc() -> Vec<String> {
     let of_languages = fs::read_dir("/etc").into_iter().flatten().flatten().filter_map(|entry| {
         let name = entry.file_name().into_string().ok()?;
         let directory = entry.file_type().ok()?.is_dir();
