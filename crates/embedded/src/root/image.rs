@@ -66,7 +66,7 @@ impl Images {
             metadata.mtime(),
             metadata.mtime_nsec()
         );
-        let digest: String = Sha256::digest(identity).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        let digest = hex::encode(&Sha256::digest(identity)[..16]);
         let directory = self.unpacked.join(digest);
         if !directory.exists() {
             self.unpack(&path, &directory).map_err(|error| refused(&format!("image {image:?}"), &error))?;
