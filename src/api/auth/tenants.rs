@@ -61,9 +61,8 @@ fn entry(mut fields: Fields<'_>) -> Option<TenantEntry> {
     };
     let pids = |value: &Value| must_be("a whole number, at least 8", whole(value).filter(|pids| *pids >= 8));
     let count = |value: &Value| must_be("a whole number, at least 1", count(value));
-    let names = |value: &Value| {
-        must_be("a list of names, in which * stands for any text, and not empty", patterns(value))
-    };
+    let names =
+        |value: &Value| must_be("a list of names, in which * stands for any text, and not empty", patterns(value));
     let max_memory_bytes = fields.optional("max_memory_bytes", size);
     let max_cpus = fields.optional("max_cpus", cores);
     let max_pids_limit = fields.optional("max_pids_limit", pids);

@@ -100,8 +100,9 @@ impl Tokens {
             let number = index + 1;
             let Some((hash, caller)) = read_entry(number, node, &mut problems) else { continue };
             match seen.insert(hash, number) {
-                Some(first) => problems
-                    .add(node.line(), format_args!("token {number}: has the same sha256 as token {first}")),
+                Some(first) => {
+                    problems.add(node.line(), format_args!("token {number}: has the same sha256 as token {first}"))
+                }
                 None => entries.push((hash, Entry { caller, revoked: CancellationToken::new() })),
             }
         }
