@@ -7,3 +7,4 @@ pub mod cli;
 pub mod config;
 pub mod guest;
 pub mod telemetry;
+mod toml_lines;

@@ -82,7 +82,7 @@ pub async fn measure(plan: &Plan, docker: &Docker, table: &mut Table) -> Result<
 }
 
 fn entry(tenant: &str) -> String {
-    let hash: String = Sha256::digest(tenant.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = hex::encode(Sha256::digest(tenant.as_bytes()));
     format!("[[tokens]]\ntenant = \"{tenant}\"\nsha256 = \"{hash}\"\n")
 }
 

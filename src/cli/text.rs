@@ -7,6 +7,7 @@ use std::{
 
 use crate::config;
 use errand_proto::v1;
+use errand_task::byte_size;
 
 /// Reads a duration such as `30s`.
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
@@ -43,13 +44,8 @@ pub(super) fn parse_mode(text: &str) -> Result<u32, String> {
 
 /// Reads a number of bytes, or a size such as `64KiB`.
 pub(super) fn parse_size(text: &str) -> Result<i64, String> {
-    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40)];
-    let found = units.into_iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, shift)));
-    let (digits, shift) = found.unwrap_or((text, 0));
-    let number = digits.parse::<u32>().ok().map(i64::from).or_else(|| digits.parse().ok().filter(|_| shift == 0));
-    number
-        .filter(|number| *number >= 0)
-        .and_then(|number| number.checked_mul(1 << shift))
+    byte_size(text)
+        .and_then(|bytes| i64::try_from(bytes).ok())
         .ok_or_else(|| "expected a number, or a size such as 64KiB, 1MiB or 2GiB".to_owned())
 }
 

@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::problem::Problem;
+use crate::toml_lines::{Document, Entry, NotToml};
 
 /// The flags that were given: each flag's name, without dashes, and its text. Nothing is parsed yet.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub enum Origin {
         path: PathBuf,
         /// The key in it.
         key: String,
+        /// The line of the key, from 1.
+        line: usize,
     },
 }
 
@@ -34,7 +37,7 @@ impl fmt::Display for Origin {
         match self {
             Self::Flag(name) => write!(f, "--{name}"),
             Self::Env(name) => f.write_str(name),
-            Self::File { path, key } => write!(f, "{key} in {}", path.display()),
+            Self::File { path, key, line } => write!(f, "{key} in {}, line {line}", path.display()),
         }
     }
 }
@@ -64,22 +67,24 @@ impl SettingsFile {
                 return BTreeMap::new();
             }
         };
-        let table: toml::Table = match toml::from_str(&text) {
-            Ok(table) => table,
-            Err(error) => {
-                let line =
-                    error.span().map_or(1, |span| 1 + text.bytes().take(span.start).filter(|b| *b == b'\n').count());
-                let message = error.message().replace('\n', " ");
+        let document = match Document::parse(&text) {
+            Ok(document) => document,
+            Err(NotToml { line, message }) => {
                 problems.push(Problem::NotToml { path, line, message });
                 return BTreeMap::new();
             }
         };
         let mut values = BTreeMap::new();
-        for (key, value) in table {
-            let origin = Origin::File { path: path.clone(), key: key.clone() };
+        for Entry { key, line, node } in document.root().entries() {
+            let origin = Origin::File { path: path.clone(), key: key.to_owned(), line };
+            let Some(value) = node.value() else {
+                let message = format!("{key}: the number is out of range");
+                problems.push(Problem::NotToml { path: path.clone(), line, message });
+                continue;
+            };
             match scalar(&value) {
                 Some(text) => {
-                    values.insert(key, (origin, text));
+                    values.insert(key.to_owned(), (origin, text));
                 }
                 None => problems.push(Problem::BadValue {
                     origin,

@@ -156,16 +156,16 @@ fn all_mistakes_are_reported_with_origin_and_rule() {
     let text = "memory_bytes = 1000\nimagee = 'x'\nstop_grace = '2m'\nlog_level = ['info']\ntask_root = 'tmp'\n";
     let lines = errors(Config::load(&flags, env, file(text)));
     let expected = [
-        "log_level in errand.toml: \"[\\\"info\\\"]\" is not a text, a number, true or false",
+        "log_level in errand.toml, line 4: \"[\\\"info\\\"]\" is not a text, a number, true or false",
         "--listen: \"here\" is not an IP address and port, such as 127.0.0.1:7543",
-        "memory_bytes in errand.toml: \"1000\" is not a size such as 512MiB, 2GiB or a plain number of bytes, at least 6MiB",
+        "memory_bytes in errand.toml, line 1: \"1000\" is not a size such as 512MiB, 2GiB or a plain number of bytes, at least 6MiB",
         "ERRAND_CPUS: \"many\" is not a number of cores from 0.01 to 1024",
         "--network-mode: \"host\" is not `bridge`, `none` or the name of a network; `host` and `container:…` are refused",
-        "task_root in errand.toml: \"tmp\" is not an absolute path in the sandbox other than /, without `..`",
+        "task_root in errand.toml, line 5: \"tmp\" is not an absolute path in the sandbox other than /, without `..`",
         "--max-running-per-bot: \"0\" is not a whole number from 1 to 1000000",
-        "stop_grace in errand.toml: \"2m\" is not a duration from 1ms to 1m with its unit, such as 30s",
+        "stop_grace in errand.toml, line 3: \"2m\" is not a duration from 1ms to 1m with its unit, such as 30s",
         "ERRAND_RETENTION: \"24\" is not a duration from 1ms to 365d with its unit, such as 30s",
-        "imagee in errand.toml: unknown setting",
+        "imagee in errand.toml, line 2: unknown setting",
     ];
     assert_eq!(lines, expected);
 }
@@ -185,6 +185,9 @@ fn unreadable_file_is_reported_with_other_mistakes() {
     let lines = errors(Config::load(&flags(&[("cpus", "0")]), [], Some(gone)));
     assert_eq!(lines[0], "cannot read gone.toml: not there");
     assert!(lines[1].starts_with("--cpus"), "{lines:?}");
+
+    let lines = errors(Config::load(&Flags::default(), [], file("cpus = 1\npids_limit = 99999999999999999999\n")));
+    assert_eq!(lines, ["errand.toml, line 2: pids_limit: the number is out of range"]);
 
     let lines = errors(Config::load(&Flags::default(), [], file("cpus = 1\nimage = = 2\n")));
     assert!(lines[0].starts_with("errand.toml, line 2: "), "{lines:?}");

@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 const FLOOR: Duration = Duration::from_secs(1);
 
 fn entry(tenant: &str) -> String {
-    let hash: String = Sha256::digest(tenant.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = hex::encode(Sha256::digest(tenant.as_bytes()));
     format!("[[tokens]]\ntenant = \"{tenant}\"\nsha256 = \"{hash}\"\n")
 }
 

@@ -15,7 +15,7 @@ async fn server() -> Option<Server> {
     use sha2::{Digest as _, Sha256};
     let mut server = Server::prepare(Image::Busybox).await?;
     let entry = |name: &str| {
-        let hash: String = Sha256::digest(name).iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = hex::encode(Sha256::digest(name));
         format!("[[tokens]]\ntenant = \"{name}\"\nsha256 = \"{hash}\"\n")
     };
     let file = server.file("tokens.toml", &[entry("greedy"), entry("quiet")].concat());

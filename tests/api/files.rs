@@ -137,10 +137,6 @@ fn block(number: u64) -> Vec<u8> {
     block
 }
 
-fn hex(digest: impl AsRef<[u8]>) -> String {
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 async fn large_file_is_read_back_unchanged(image: Image) {
     use write_file_request::Part;
     const BLOCKS: u64 = 100;
@@ -148,7 +144,7 @@ async fn large_file_is_read_back_unchanged(image: Image) {
     let session = sandbox(&server).await;
     let mut sent = Sha256::new();
     (0..BLOCKS).for_each(|number| sent.update(block(number)));
-    let sent = hex(sent.finalize());
+    let sent = hex::encode(sent.finalize());
 
     let data = stream::iter(0..BLOCKS).flat_map(|number| {
         let pieces: Vec<_> = block(number).chunks(PIECE).map(<[u8]>::to_vec).collect();
@@ -173,7 +169,7 @@ async fn large_file_is_read_back_unchanged(image: Image) {
             came.update(data);
         }
     }
-    assert_eq!((bytes, hex(came.finalize())), (size, sent));
+    assert_eq!((bytes, hex::encode(came.finalize())), (size, sent));
 }
 
 async fn interrupted_write_keeps_the_old_file(image: Image) {

@@ -12,8 +12,7 @@ use crate::support::{
 
 /// An entry of a tokens file.
 pub fn entry(tenant: &str, token: &str, more: &str) -> String {
-    let digest = Sha256::digest(token.as_bytes());
-    let hash: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = hex::encode(Sha256::digest(token.as_bytes()));
     format!("[[tokens]]\ntenant = \"{tenant}\"\nsha256 = \"{hash}\"\n{more}\n")
 }
 

@@ -78,7 +78,7 @@ pub async fn tell(lies: &'static [&'static Lie]) -> Option<Told> {
 async fn server() -> Option<Server> {
     let mut server = Server::prepare(Image::Busybox).await?;
     let entry = |tenant: &str, more: &str| {
-        let hash: String = Sha256::digest(tenant.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = hex::encode(Sha256::digest(tenant.as_bytes()));
         format!("[[tokens]]\ntenant = \"{tenant}\"\nsha256 = \"{hash}\"\n{more}\n")
     };
     let file = server.file("tokens.toml", &(entry("honest", "") + &entry("lying", "adopt = true")));

@@ -15,7 +15,7 @@ pub struct GuestProgram {
 impl GuestProgram {
     /// A program for the architecture of the sandboxes, statically linked.
     pub fn new(bytes: &'static [u8]) -> Self {
-        let digest: String = Sha256::digest(bytes).iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+        let digest = hex::encode(&Sha256::digest(bytes)[..6]);
         Self { name: format!("errand-bridge-{digest}").into(), bytes }
     }
 

@@ -4,6 +4,7 @@
 //! services themselves check whether a caller may use a bot.
 
 mod admission;
+mod fields;
 mod reload;
 mod tenants;
 mod tokens;

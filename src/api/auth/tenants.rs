@@ -2,23 +2,15 @@
 
 use std::collections::HashMap;
 
-use toml::{Table, Value};
+use toml::Value;
 
-use super::RequestLimits;
+use super::{
+    RequestLimits,
+    fields::{Fields, Problems, must_be},
+};
+use crate::toml_lines::Node;
 use errand_engine::TenantRules;
 use errand_task::{Patterns, TenantId, byte_size};
-
-/// The keys that a table may have.
-const KEYS: [&str; 8] = [
-    "max_memory_bytes",
-    "max_cpus",
-    "max_pids_limit",
-    "max_sandboxes",
-    "allow_images",
-    "allow_networks",
-    "max_requests_per_second",
-    "max_connections",
-];
 
 /// The exceptions set for a tenant.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -40,67 +32,58 @@ impl TenantEntry {
 }
 
 /// Reads all tables. Adds what is wrong with them to `problems`.
-pub(super) fn read(tables: Option<&Value>, problems: &mut Vec<String>) -> HashMap<TenantId, TenantEntry> {
-    let tables = match tables {
-        None => return HashMap::new(),
-        Some(Value::Table(tables)) => tables,
-        Some(_) => {
-            problems.push("tenants: must be tables, written as [tenants.NAME]".to_owned());
-            return HashMap::new();
-        }
+pub(super) fn read(tables: Option<Node<'_>>, problems: &mut Problems) -> HashMap<TenantId, TenantEntry> {
+    let Some(node) = tables else { return HashMap::new() };
+    let Some(tables) = node.table() else {
+        problems.add(node.line(), "tenants: must be tables, written as [tenants.NAME]");
+        return HashMap::new();
     };
     let mut read = HashMap::new();
-    for (name, table) in tables {
-        let mut wrong = |problem: String| problems.push(format!("tenants.{name}: {problem}"));
-        let tenant = TenantId::new(name.as_str()).map_err(|error| wrong(format!("the name {error}"))).ok();
-        let Value::Table(table) = table else {
-            wrong("must be a table".to_owned());
-            continue;
-        };
-        for key in table.keys().filter(|key| !KEYS.contains(&key.as_str())) {
-            wrong(format!("{key}: unknown key; a tenant has {}", KEYS.join(", ")));
-        }
-        let entry = entry(table, &mut wrong);
-        read.extend(tenant.map(|tenant| (tenant, entry)));
+    for table in tables.entries() {
+        let name = format!("tenants.{}", table.key);
+        let tenant = TenantId::new(table.key)
+            .map_err(|error| problems.add(table.line, format_args!("{name}: the name {error}")))
+            .ok();
+        let entry = Fields::of(table.node, name, problems).and_then(entry);
+        read.extend(tenant.zip(entry));
     }
     read
 }
 
-fn entry(table: &Table, wrong: &mut impl FnMut(String)) -> TenantEntry {
-    let field = |key: &str, rule: &str| table.get(key).map(|value| (value.clone(), format!("{key}: must be {rule}")));
-    let size = field("max_memory_bytes", "a size such as \"4GiB\" or a number of bytes, at least 6MiB");
-    let cpus = field("max_cpus", "a number of cores, at least 0.01");
-    let pids = field("max_pids_limit", "a whole number, at least 8");
-    let [sandboxes, requests, connections] = ["max_sandboxes", "max_requests_per_second", "max_connections"]
-        .map(|key| field(key, "a whole number, at least 1"));
-    let [images, networks] = ["allow_images", "allow_networks"]
-        .map(|key| field(key, "a list of names that is not empty; * matches any text"));
-    TenantEntry {
+fn entry(mut fields: Fields<'_>) -> Option<TenantEntry> {
+    let size = |value: &Value| {
+        let size = bytes(value).filter(|size| *size >= 6 << 20);
+        must_be("a size such as \"4GiB\" or a number of bytes, at least 6MiB", size)
+    };
+    let cores = |value: &Value| {
+        let cores = number(value).filter(|cores| *cores >= 0.01 && cores.is_finite());
+        must_be("a number of cores, at least 0.01", cores)
+    };
+    let pids = |value: &Value| must_be("a whole number, at least 8", whole(value).filter(|pids| *pids >= 8));
+    let count = |value: &Value| must_be("a whole number, at least 1", count(value));
+    let names =
+        |value: &Value| must_be("a list of names, in which * stands for any text, and not empty", patterns(value));
+    let max_memory_bytes = fields.optional("max_memory_bytes", size);
+    let max_cpus = fields.optional("max_cpus", cores);
+    let max_pids_limit = fields.optional("max_pids_limit", pids);
+    let max_sandboxes = fields.optional("max_sandboxes", count);
+    let allow_images = fields.optional("allow_images", names);
+    let allow_networks = fields.optional("allow_networks", names);
+    let max_requests_per_second = fields.optional("max_requests_per_second", count);
+    let max_connections = fields.optional("max_connections", count);
+    fields.finish();
+    Some(TenantEntry {
         rules: TenantRules {
-            max_memory_bytes: checked(size, |value| bytes(value).filter(|size| *size >= 6 << 20), wrong),
-            max_cpus: checked(cpus, |value| number(value).filter(|cpus| *cpus >= 0.01 && cpus.is_finite()), wrong),
-            max_pids_limit: checked(pids, |value| whole(value).filter(|pids| *pids >= 8), wrong),
-            max_sandboxes: checked(sandboxes, count, wrong),
-            allow_images: checked(images, patterns, wrong),
-            allow_networks: checked(networks, patterns, wrong),
+            max_memory_bytes: max_memory_bytes?,
+            max_cpus: max_cpus?,
+            max_pids_limit: max_pids_limit?,
+            max_sandboxes: max_sandboxes?,
+            allow_images: allow_images?,
+            allow_networks: allow_networks?,
         },
-        max_requests_per_second: checked(requests, count, wrong),
-        max_connections: checked(connections, count, wrong),
-    }
-}
-
-/// The value of a field, if it is present and valid.
-fn checked<T>(
-    field: Option<(Value, String)>,
-    read: impl FnOnce(&Value) -> Option<T>,
-    wrong: &mut impl FnMut(String),
-) -> Option<T> {
-    let (value, rule) = field?;
-    let read = read(&value);
-    if read.is_none() {
-        wrong(rule);
-    }
-    read
+        max_requests_per_second: max_requests_per_second?,
+        max_connections: max_connections?,
+    })
 }
 
 fn bytes(value: &Value) -> Option<u64> {
@@ -128,11 +111,12 @@ fn patterns(value: &Value) -> Option<Patterns> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
     use super::*;
+    use crate::toml_lines::Document;
 
     fn parse(text: &str) -> (HashMap<TenantId, TenantEntry>, Vec<String>) {
-        let (table, mut problems): (Table, _) = (text.parse().unwrap(), Vec::new());
-        let read = read(table.get("tenants"), &mut problems);
-        (read, problems)
+        let (document, mut problems) = (Document::parse(text).unwrap(), Problems::default());
+        let read = read(document.root().get("tenants"), &mut problems);
+        (read, problems.0)
     }
 
     #[test]
@@ -163,15 +147,15 @@ mod tests {
         let (_, problems) = parse(&text);
         let said = problems.join("\n");
         for part in [
-            "tenants.acme: max_memory_bytes: must be a size",
-            "tenants.acme: max_cpus: must be a number of cores",
-            "tenants.acme: max_pids_limit: must be a whole number, at least 8",
-            "tenants.acme: max_sandboxes: must be",
-            "tenants.acme: allow_images: must be a list of names",
-            "tenants.acme: allow_networks: must be a list of names",
-            "tenants.acme: max_connections: must be",
-            "tenants.acme: colour: unknown key",
-            "tenants.x y: the name must hold only",
+            "line 2: tenants.acme: max_memory_bytes: must be a size",
+            "line 3: tenants.acme: max_cpus: must be a number of cores",
+            "line 4: tenants.acme: max_pids_limit: must be a whole number, at least 8",
+            "line 5: tenants.acme: max_sandboxes: must be",
+            "line 6: tenants.acme: allow_images: must be a list of names",
+            "line 7: tenants.acme: allow_networks: must be a list of names",
+            "line 8: tenants.acme: max_connections: must be",
+            "line 9: tenants.acme: colour: unknown key; the keys are max_memory_bytes, max_cpus,",
+            "line 10: tenants.x y: the name must hold only",
         ] {
             assert!(said.contains(part), "{part} is not in:\n{said}");
         }

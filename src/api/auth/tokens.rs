@@ -10,12 +10,14 @@ use std::{
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _};
 use tokio_util::sync::CancellationToken;
-use toml::{Table, Value};
+use toml::Value;
 
 use super::{
     Caller,
+    fields::{Fields, Problems, must_be},
     tenants::{self, TenantEntry},
 };
+use crate::toml_lines::{Document, Node, Table};
 use errand_engine::TenantRules;
 use errand_store::BotFilter;
 use errand_task::{BotId, TenantId};
@@ -89,31 +91,31 @@ impl Tokens {
     /// # Errors
     /// Everything that is wrong with the text, at once.
     pub fn parse(text: &str) -> Result<Self, TokensError> {
-        let table: Table = text.parse().map_err(|error: toml::de::Error| {
-            let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-            TokensError { problems: vec![format!("line {line}: {}", error.message())] }
-        })?;
-        let mut problems = Vec::new();
+        let document = Document::parse(text)
+            .map_err(|error| TokensError { problems: vec![format!("line {}: {}", error.line, error.message)] })?;
+        let mut problems = Problems::default();
         let mut entries: Vec<(Hash, Entry)> = Vec::new();
         let mut seen = HashMap::new();
-        for (index, entry) in token_tables(&table, &mut problems).into_iter().enumerate() {
+        for (index, node) in token_tables(document.root(), &mut problems).into_iter().enumerate() {
             let number = index + 1;
-            let Some((hash, caller)) = read_entry(number, entry, &mut problems) else { continue };
+            let Some((hash, caller)) = read_entry(number, node, &mut problems) else { continue };
             match seen.insert(hash, number) {
-                Some(first) => problems.push(format!("token {number}: has the same sha256 as token {first}")),
+                Some(first) => {
+                    problems.add(node.line(), format_args!("token {number}: has the same sha256 as token {first}"))
+                }
                 None => entries.push((hash, Entry { caller, revoked: CancellationToken::new() })),
             }
         }
-        let tenants = tenants::read(table.get("tenants"), &mut problems);
+        let tenants = tenants::read(document.root().get("tenants"), &mut problems);
         for tenant in tenants.keys() {
-            if problems.is_empty() && !entries.iter().any(|(_, entry)| entry.caller.tenant == *tenant) {
-                problems.push(format!("tenants.{tenant}: no token belongs to this tenant"));
+            if problems.0.is_empty() && !entries.iter().any(|(_, entry)| entry.caller.tenant == *tenant) {
+                problems.0.push(format!("tenants.{tenant}: no token belongs to this tenant"));
             }
         }
-        if problems.is_empty() {
+        if problems.0.is_empty() {
             Ok(Self { current: Arc::new(RwLock::new(Arc::new(File { entries, tenants }))) })
         } else {
-            Err(TokensError { problems })
+            Err(TokensError { problems: problems.0 })
         }
     }
 
@@ -169,113 +171,67 @@ impl Tokens {
 }
 
 /// The entries of `[[tokens]]`.
-fn token_tables<'a>(table: &'a Table, problems: &mut Vec<String>) -> Vec<&'a Value> {
-    for key in table.keys().filter(|key| !matches!(key.as_str(), "tokens" | "tenants")) {
-        problems.push(format!("{key}: unknown key; the file holds [[tokens]] and [tenants.NAME]"));
+fn token_tables<'a>(root: Table<'a>, problems: &mut Problems) -> Vec<Node<'a>> {
+    for entry in root.entries().filter(|entry| !matches!(entry.key, "tokens" | "tenants")) {
+        let key = entry.key;
+        problems
+            .add(entry.line, format_args!("{key}: unknown key; the file holds [[tokens]] and [tenants.NAME]"));
     }
-    match table.get("tokens") {
-        Some(Value::Array(entries)) if !entries.is_empty() => entries.iter().collect(),
-        Some(Value::Array(_)) | None => {
-            problems.push("there are no tokens: nobody could use the server".to_owned());
+    match root.get("tokens").map(|node| (node, node.elements())) {
+        Some((_, Some(entries))) if !entries.is_empty() => entries,
+        Some((_, Some(_))) | None => {
+            problems.0.push("there are no tokens: nobody could use the server".to_owned());
             Vec::new()
         }
-        Some(_) => {
-            problems.push("tokens: must be a list of tables, written as [[tokens]]".to_owned());
+        Some((node, None)) => {
+            problems.add(node.line(), "tokens: must be a list of tables, written as [[tokens]]");
             Vec::new()
         }
     }
 }
 
-/// Reads one entry; none when something is wrong with it.
-fn read_entry(number: usize, entry: &Value, problems: &mut Vec<String>) -> Option<(Hash, Caller)> {
-    let Value::Table(entry) = entry else {
-        problems.push(format!("token {number}: must be a table with tenant and sha256"));
-        return None;
-    };
-    let mut wrong = |problem: String| problems.push(format!("token {number}: {problem}"));
-    for key in entry.keys().filter(|key| !matches!(key.as_str(), "tenant" | "sha256" | "bots" | "adopt")) {
-        wrong(format!("{key}: unknown key; a token has tenant, sha256, bots and adopt"));
-    }
-    let tenant = match entry.get("tenant") {
-        Some(Value::String(name)) => {
-            TenantId::new(name.as_str()).map_err(|error| wrong(format!("tenant: {error}"))).ok()
-        }
-        Some(_) => {
-            wrong("tenant: must be text".to_owned());
-            None
-        }
-        None => {
-            wrong("tenant: is missing".to_owned());
-            None
-        }
-    };
-    let hash = match entry.get("sha256") {
-        Some(Value::String(text)) => {
-            let hash = parse_hash(text);
-            if hash.is_none() {
-                // The value may be a token in clear text, so the message does not repeat it.
-                wrong("sha256: must be the 64 hexadecimal digits of the token's SHA-256".to_owned());
-            }
-            hash
-        }
-        Some(_) => {
-            wrong("sha256: must be text".to_owned());
-            None
-        }
-        None => {
-            wrong("sha256: is missing".to_owned());
-            None
-        }
-    };
-    let bots = match entry.get("bots") {
-        None => Some(BotFilter::All),
-        Some(Value::Array(patterns)) => read_bots(patterns, &mut wrong),
-        Some(_) => {
-            wrong("bots: must be a list of names or prefixes such as \"team-*\"".to_owned());
-            None
-        }
-    };
-    let may_adopt_any = match entry.get("adopt") {
-        None => Some(false),
-        Some(Value::Boolean(adopt)) => Some(*adopt),
-        Some(_) => {
-            wrong("adopt: must be true or false".to_owned());
-            None
-        }
-    };
+/// Reads one entry; `None` if something is wrong with it.
+fn read_entry(number: usize, node: Node<'_>, problems: &mut Problems) -> Option<(Hash, Caller)> {
+    let mut fields = Fields::of(node, format!("token {number}"), problems)?;
+    let tenant = fields.required("tenant", read_tenant);
+    let hash = fields.required("sha256", read_hash);
+    let bots = fields.or("bots", BotFilter::All, read_bots);
+    let may_adopt_any = fields.or("adopt", false, |value| must_be("true or false", value.as_bool()));
+    fields.finish();
     Some((hash?, Caller { tenant: tenant?, bots: bots?, may_adopt_any: may_adopt_any? }))
 }
 
-fn read_bots(patterns: &[Value], wrong: &mut impl FnMut(String)) -> Option<BotFilter> {
-    if patterns.is_empty() {
-        wrong("bots: must not be empty; leave it out for all bots".to_owned());
-        return None;
-    }
-    let mut read = Vec::new();
-    for pattern in patterns {
-        let Value::String(pattern) = pattern else {
-            wrong(format!("bots: {pattern} is not text"));
-            continue;
-        };
-        let name = pattern.strip_suffix('*').unwrap_or(pattern);
-        match BotId::new(name) {
-            Err(error) if pattern != "*" => wrong(format!("bots: {pattern:?}: {error}; a `*` may stand at the end")),
-            Ok(_) | Err(_) => read.push(pattern.clone()),
-        }
-    }
-    if read.len() < patterns.len() {
-        return None;
-    }
-    Some(if read.iter().any(|pattern| pattern == "*") { BotFilter::All } else { BotFilter::Matching(read) })
+fn read_tenant(value: &Value) -> Result<TenantId, String> {
+    TenantId::new(must_be("text", value.as_str())?).map_err(|error| error.to_string())
 }
 
-fn parse_hash(text: &str) -> Option<Hash> {
-    let digits: Vec<u8> = text
-        .chars()
-        .map(|digit| digit.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
-        .collect::<Option<_>>()?;
-    let bytes: Vec<u8> = digits.chunks_exact(2).map(|pair| pair[0] * 16 + pair[1]).collect();
-    if digits.len() == 64 { bytes.try_into().ok() } else { None }
+fn read_hash(value: &Value) -> Result<Hash, String> {
+    let mut hash = Hash::default();
+    // The value may be a token in clear text, so the message does not repeat it.
+    let read = hex::decode_to_slice(must_be("text", value.as_str())?, &mut hash).ok();
+    must_be("the 64 hexadecimal digits of the token's SHA-256", read.map(|()| hash))
+}
+
+fn read_bots(value: &Value) -> Result<BotFilter, String> {
+    let patterns = must_be("a list of names or prefixes such as \"team-*\"", value.as_array())?;
+    if patterns.is_empty() {
+        return Err("must not be empty; leave it out for all bots".to_owned());
+    }
+    let (mut read, mut wrong) = (Vec::new(), Vec::new());
+    for pattern in patterns {
+        let Some(pattern) = pattern.as_str() else {
+            wrong.push(format!("{pattern} is not text"));
+            continue;
+        };
+        match BotId::new(pattern.strip_suffix('*').unwrap_or(pattern)) {
+            Err(error) if pattern != "*" => wrong.push(format!("{pattern:?}: {error}; a `*` may stand at the end")),
+            Ok(_) | Err(_) => read.push(pattern.to_owned()),
+        }
+    }
+    if !wrong.is_empty() {
+        return Err(wrong.join("; "));
+    }
+    Ok(if read.iter().any(|pattern| pattern == "*") { BotFilter::All } else { BotFilter::Matching(read) })
 }
 
 #[cfg(test)]
@@ -313,17 +269,17 @@ mod tests {
         );
         let said = Tokens::parse(&text).unwrap_err().to_string();
         for part in [
-            "colour: unknown key",
-            "token 1: name: unknown key",
-            "token 1: tenant: must hold only",
-            "token 1: sha256: must be the 64",
-            "token 1: bots: \"*x\"",
-            "token 1: bots: 7 is not text",
-            "token 1: adopt: must be true or false",
-            "token 3: has the same sha256 as token 2",
-            "token 4: tenant: is missing",
-            "token 4: sha256: is missing",
-            "token 4: bots: must not be empty",
+            "line 1: colour: unknown key; the file holds [[tokens]] and [tenants.NAME]",
+            "line 3: token 1: tenant: must hold only",
+            "line 4: token 1: sha256: must be the 64",
+            "line 5: token 1: bots: \"*x\"",
+            "; 7 is not text",
+            "line 6: token 1: name: unknown key; the keys are tenant, sha256, bots, adopt",
+            "line 7: token 1: adopt: must be true or false",
+            "line 11: token 3: has the same sha256 as token 2",
+            "line 14: token 4: tenant: is missing",
+            "line 14: token 4: sha256: is missing",
+            "line 15: token 4: bots: must not be empty",
         ] {
             assert!(said.contains(part), "{part} is not in:\n{said}");
         }
@@ -341,7 +297,7 @@ mod tests {
     /// A file with these tokens of the tenant `acme`.
     fn file(tokens: &[(&str, &str)]) -> Tokens {
         let entry = |(token, more): &(&str, &str)| {
-            let hash: String = Sha256::digest(token.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+            let hash = hex::encode(Sha256::digest(token.as_bytes()));
             format!("[[tokens]]\ntenant = \"acme\"\nsha256 = \"{hash}\"\n{more}\n")
         };
         Tokens::parse(&tokens.iter().map(entry).collect::<String>()).unwrap()

@@ -103,7 +103,7 @@ impl Images {
 fn identity(archive: &fs::Metadata) -> String {
     let identity =
         format!("{}:{}:{}:{}:{}", archive.dev(), archive.ino(), archive.size(), archive.mtime(), archive.mtime_nsec());
-    Sha256::digest(identity).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&Sha256::digest(identity)[..16])
 }
 
 /// Unpacks an archive into the directory of an image.
