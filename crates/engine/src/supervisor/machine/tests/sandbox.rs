@@ -1,0 +1,330 @@
+//! A model of one sandbox with one task in it: what its processes do, and what it answers.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant, SystemTime},
+};
+
+use super::schedule::Command;
+use errand_bridge::Finding;
+use errand_runtime::{FileAtRest, Found, RuntimeError};
+use errand_task::{
+    Ending, Incarnation, Nonce, ProcessIdentity, SandboxSpec, Signal,
+    sentinel::{self, Sentinel},
+};
+
+pub(super) const PROCESS: ProcessIdentity = ProcessIdentity { pid: 7, start_ticks: 70 };
+/// How long a sandbox takes to be started again.
+const RESTART: Duration = Duration::from_millis(700);
+
+/// What the guest reports to an attachment.
+#[derive(Debug, Clone)]
+pub(super) enum News {
+    Started,
+    Output(u64),
+    Ended(Ending),
+    Over,
+    Broken,
+}
+
+#[derive(Debug)]
+struct Process {
+    began: Instant,
+    outputs: Vec<Instant>,
+    exits_at: Option<Instant>,
+    ending: Ending,
+    alive: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Sandbox {
+    command: Command,
+    nonce: Nonce,
+    pub(super) exists: bool,
+    running: bool,
+    starts_at: Option<Instant>,
+    incarnation: u32,
+    pub(super) down_until: Instant,
+    pub(super) deaf_until: Instant,
+    pub(super) paused_until: Instant,
+    directory: bool,
+    fenced: bool,
+    process: Option<Process>,
+    /// Whether the process that keeps the command lives.
+    shim: bool,
+    left: bool,
+    exit_file: Option<Ending>,
+    /// How the command really ended.
+    pub(super) ended: Option<Ending>,
+    pub(super) output: u64,
+    /// When requests to launch the command take effect.
+    pub(super) arriving: Vec<Instant>,
+    pub(super) launches: u32,
+    /// Whether what really happened can be known: nothing killed the shim or the sandbox, and the exit file is not forged.
+    pub(super) knowable: bool,
+}
+
+impl Sandbox {
+    pub(super) fn new(command: Command, nonce: Nonce, now: Instant) -> Self {
+        Self {
+            command,
+            nonce,
+            exists: true,
+            running: true,
+            starts_at: None,
+            incarnation: 1,
+            down_until: now,
+            deaf_until: now,
+            paused_until: now,
+            directory: false,
+            fenced: false,
+            process: None,
+            shim: false,
+            left: false,
+            exit_file: None,
+            ended: None,
+            output: 0,
+            arriving: Vec::new(),
+            launches: 0,
+            knowable: true,
+        }
+    }
+
+    pub(super) fn is_down(&self, now: Instant) -> bool {
+        now < self.down_until
+    }
+
+    /// Whether it answers questions about the task.
+    pub(super) fn answers(&self, now: Instant) -> bool {
+        self.exists && self.running && now >= self.deaf_until && now >= self.paused_until && !self.is_down(now)
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.exists && self.running
+    }
+
+    pub(super) fn incarnation(&self) -> Incarnation {
+        Incarnation(self.incarnation.to_string())
+    }
+
+    /// How old the command is, if it was started.
+    pub(super) fn age(&self, now: Instant) -> Option<Duration> {
+        self.process.as_ref().map(|process| now.saturating_duration_since(process.began))
+    }
+
+    pub(super) fn runs(&self) -> bool {
+        self.process.as_ref().is_some_and(|process| process.alive)
+    }
+
+    /// When something happens next in the sandbox.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let process = self.process.as_ref().filter(|process| process.alive);
+        let exit = process.and_then(|process| process.exits_at);
+        let output = process.and_then(|process| process.outputs.first().copied());
+        let timeout = process
+            .filter(|_| self.command.guest && self.shim)
+            .map(|process| (process.began + self.command.timeout).max(self.paused_until));
+        self.arriving.iter().copied().min().into_iter().chain([exit, output, timeout, self.starts_at].into_iter().flatten()).min()
+    }
+
+    /// Lets happen what is due.
+    pub(super) fn advance(&mut self, now: Instant) -> Vec<News> {
+        let mut news = Vec::new();
+        if self.starts_at.is_some_and(|at| at <= now) {
+            self.starts_at = None;
+            self.start();
+        }
+        if self.arriving.iter().any(|at| *at <= now) {
+            self.arriving.retain(|at| *at > now);
+            if self.launch(now) {
+                news.push(News::Started);
+            }
+        }
+        let timeout = self.command.timeout;
+        let Some(process) = self.process.as_mut().filter(|process| process.alive) else { return news };
+        while process.outputs.first().is_some_and(|at| *at <= now) {
+            process.outputs.remove(0);
+            self.output += 10;
+            news.push(News::Output(self.output));
+        }
+        if process.exits_at.is_some_and(|at| at <= now) {
+            let ending = process.ending.clone();
+            self.end(ending, &mut news);
+        } else if self.command.guest && self.shim && process.began + timeout <= now && self.paused_until <= now {
+            self.end(Ending::TimedOut { after: timeout }, &mut news);
+        }
+        news
+    }
+
+    fn end(&mut self, ending: Ending, news: &mut Vec<News>) {
+        if let Some(process) = &mut self.process {
+            process.alive = false;
+        }
+        self.left = self.command.leaves;
+        self.ended = Some(ending.clone());
+        if self.shim {
+            self.shim = false;
+            self.exit_file = Some(ending.clone());
+            news.push(News::Ended(ending));
+        }
+        news.push(News::Over);
+    }
+
+    /// A request to launch the command takes effect. At most one ever does.
+    fn launch(&mut self, now: Instant) -> bool {
+        if self.directory || self.fenced || !self.is_running() {
+            return false;
+        }
+        let life = self.command.runs.unwrap_or(Duration::from_secs(9));
+        let outputs = (1..=self.command.outputs).map(|n| now + life * n as u32 / (self.command.outputs as u32 + 1));
+        self.directory = true;
+        self.launches += 1;
+        self.shim = true;
+        self.process = Some(Process {
+            began: now,
+            outputs: outputs.collect(),
+            exits_at: self.command.runs.map(|runs| now + runs),
+            ending: Ending::Exited(self.command.code),
+            alive: true,
+        });
+        true
+    }
+
+    /// Sends a signal to the task's processes; returns how many there were, or remain after SIGKILL.
+    pub(super) fn signal(&mut self, signal: Option<Signal>, now: Instant) -> (u32, Vec<News>) {
+        let mut news = Vec::new();
+        let count = u32::from(self.runs()) + u32::from(self.left);
+        match signal {
+            Some(Signal::KILL) => {
+                if self.runs() {
+                    self.end(Ending::Signaled(Signal::KILL), &mut news);
+                }
+                self.left = false;
+            }
+            Some(_) => {
+                if let (Some(process), Some(after)) = (&mut self.process, self.command.on_term)
+                    && process.alive
+                {
+                    let at = now + after;
+                    if process.exits_at.is_none_or(|exits_at| at < exits_at) {
+                        (process.exits_at, process.ending) = (Some(at), Ending::Signaled(Signal::TERM));
+                    }
+                }
+            }
+            None => {}
+        }
+        (count, news)
+    }
+
+    pub(super) fn kill_shim(&mut self) -> Vec<News> {
+        if !self.shim {
+            return Vec::new();
+        }
+        (self.shim, self.knowable) = (false, false);
+        vec![News::Over]
+    }
+
+    pub(super) fn forge_exit(&mut self) {
+        if self.runs() {
+            self.exit_file = Some(Ending::Exited(0));
+            // Once the shim writes the true file, the forged one is gone.
+        }
+    }
+
+    pub(super) fn pause(&mut self, period: Duration, now: Instant) {
+        self.paused_until = self.paused_until.max(now + period);
+        if let Some(process) = &mut self.process {
+            process.exits_at = process.exits_at.map(|at| at + period);
+            process.outputs.iter_mut().for_each(|at| *at += period);
+        }
+    }
+
+    /// Stops the sandbox, and with it every process. With `again`, it starts a moment later.
+    pub(super) fn stop(&mut self, again: bool, now: Instant) -> Vec<News> {
+        self.running = false;
+        self.starts_at = again.then_some(now + RESTART);
+        self.arriving.clear();
+        self.knowable &= !self.shim;
+        if let Some(process) = &mut self.process {
+            process.alive = false;
+        }
+        (self.shim, self.left) = (false, false);
+        vec![News::Broken]
+    }
+
+    /// Starts a stopped sandbox.
+    pub(super) fn start(&mut self) {
+        if self.exists && !self.running {
+            self.running = true;
+            self.incarnation += 1;
+        }
+    }
+
+    pub(super) fn inspect(&self, now: Instant) -> Result<Found, RuntimeError> {
+        if self.is_down(now) {
+            return Err(RuntimeError::Unavailable { detail: "down".to_owned() });
+        }
+        if !self.exists {
+            return Err(RuntimeError::NoSuchSandbox { id: "s".to_owned() });
+        }
+        Ok(Found {
+            runtime_id: "s".to_owned(),
+            name: String::new(),
+            running: self.running,
+            paused: self.running && now < self.paused_until,
+            incarnation: self.incarnation(),
+            spec: SandboxSpec::default(),
+            out_of_memory: false,
+            labels: BTreeMap::new(),
+        })
+    }
+
+    pub(super) fn probe(&mut self, fence: bool, now: Instant, wall: SystemTime) -> Result<Finding, RuntimeError> {
+        if !self.answers(now) {
+            return Err(RuntimeError::Unavailable { detail: "deaf".to_owned() });
+        }
+        self.fenced |= fence && !self.directory;
+        let started = self.process.is_some();
+        let age = self.age(now).unwrap_or_default();
+        let sentinel = self.exit_file.clone().map_or(Sentinel::Absent, Sentinel::Complete);
+        Ok(Finding {
+            directory: self.directory || self.fenced,
+            started,
+            process: started.then(|| (PROCESS, wall.checked_sub(age).unwrap_or(wall))),
+            alive: self.runs(),
+            supervised: self.shim,
+            sentinel,
+            output_bytes: self.output,
+            incomplete: false,
+            gap: None,
+            usage: None,
+            oom_kills: 0,
+        })
+    }
+
+    pub(super) fn read_at_rest(&self, path: &str, now: Instant) -> Result<Option<FileAtRest>, RuntimeError> {
+        self.inspect(now)?;
+        if !path.ends_with(sentinel::NAME) {
+            return Ok(Some(FileAtRest { size: self.output, content: Vec::new() }));
+        }
+        let Some(ending) = &self.exit_file else { return Ok(None) };
+        let result = match ending {
+            Ending::Exited(code) => format!("exited {code}"),
+            Ending::Signaled(signal) => format!("signaled {}", signal.number()),
+            Ending::TimedOut { after } => format!("timed_out {}", after.as_millis()),
+            Ending::FailedToStart { .. } | Ending::Lost { .. } => String::new(),
+        };
+        let content = format!("{}{result}\n", sentinel::head(self.nonce)).into_bytes();
+        Ok(Some(FileAtRest { size: content.len() as u64, content }))
+    }
+
+    /// Whether the exit file tells how the command really ended.
+    pub(super) fn exit_file_is_true(&self) -> bool {
+        self.exit_file.is_some() && self.exit_file == self.ended
+    }
+
+    /// Whether the command made an exit file of its own that its shim never replaced.
+    pub(super) fn exit_file_is_forged(&self) -> bool {
+        self.exit_file.is_some() && self.exit_file != self.ended
+    }
+}
