@@ -55,6 +55,8 @@ impl Closing {
 impl Machine {
     /// Commits how the command ended, once all of its output was read and, if it was stopped, none of its processes is left.
     pub(super) fn close(&mut self, ending: Ending, started_at: Option<SystemTime>, now: Moment) {
+        // The store may refuse the end for long; others can launch meanwhile.
+        self.release_permit();
         let answers = !matches!(ending, Ending::Lost { reason: LossReason::SandboxUnresponsive, .. });
         let was_started = self.task.state.started_at().or(started_at).is_some();
         let stage = Stage::ReadingRest { further: READ_ATTEMPTS };

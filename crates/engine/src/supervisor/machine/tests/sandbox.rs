@@ -54,6 +54,8 @@ pub(super) struct Sandbox {
     shim: bool,
     left: bool,
     exit_file: Option<Ending>,
+    /// Whether the task directory was removed.
+    pub(super) wiped: bool,
     /// How the command really ended.
     pub(super) ended: Option<Ending>,
     pub(super) output: u64,
@@ -82,6 +84,7 @@ impl Sandbox {
             shim: false,
             left: false,
             exit_file: None,
+            wiped: false,
             ended: None,
             output: 0,
             arriving: Vec::new(),
@@ -116,6 +119,15 @@ impl Sandbox {
         self.process.as_ref().is_some_and(|process| process.alive)
     }
 
+    pub(super) fn is_supervised(&self) -> bool {
+        self.shim
+    }
+
+    /// What the exit file tells of a command that is over.
+    pub(super) fn told_ending(&self) -> Option<Ending> {
+        self.exit_file.clone().filter(|_| !self.runs())
+    }
+
     /// When something happens next in the sandbox.
     pub(super) fn due(&self) -> Option<Instant> {
         let process = self.process.as_ref().filter(|process| process.alive);
@@ -124,7 +136,13 @@ impl Sandbox {
         let timeout = process
             .filter(|_| self.command.guest && self.shim)
             .map(|process| (process.began + self.command.timeout).max(self.paused_until));
-        self.arriving.iter().copied().min().into_iter().chain([exit, output, timeout, self.starts_at].into_iter().flatten()).min()
+        self.arriving
+            .iter()
+            .copied()
+            .min()
+            .into_iter()
+            .chain([exit, output, timeout, self.starts_at].into_iter().flatten())
+            .min()
     }
 
     /// Lets happen what is due.
@@ -164,7 +182,7 @@ impl Sandbox {
         self.ended = Some(ending.clone());
         if self.shim {
             self.shim = false;
-            self.exit_file = Some(ending.clone());
+            self.exit_file = (!self.wiped).then(|| ending.clone());
             news.push(News::Ended(ending));
         }
         news.push(News::Over);
@@ -225,9 +243,14 @@ impl Sandbox {
     }
 
     pub(super) fn forge_exit(&mut self) {
-        if self.runs() {
+        if self.runs() && !self.wiped {
             self.exit_file = Some(Ending::Exited(0));
-            // Once the shim writes the true file, the forged one is gone.
+        }
+    }
+
+    pub(super) fn wipe(&mut self) {
+        if self.directory {
+            (self.wiped, self.knowable, self.exit_file) = (true, false, None);
         }
     }
 
@@ -273,7 +296,16 @@ impl Sandbox {
             running: self.running,
             paused: self.running && now < self.paused_until,
             incarnation: self.incarnation(),
-            spec: SandboxSpec::default(),
+            spec: SandboxSpec {
+                image: String::new(),
+                memory_bytes: 0,
+                cpus: 1.0,
+                pids_limit: 0,
+                network_mode: String::new(),
+                writable_root: false,
+                user: None,
+                env: BTreeMap::new(),
+            },
             out_of_memory: false,
             labels: BTreeMap::new(),
         })
@@ -288,11 +320,11 @@ impl Sandbox {
         let age = self.age(now).unwrap_or_default();
         let sentinel = self.exit_file.clone().map_or(Sentinel::Absent, Sentinel::Complete);
         Ok(Finding {
-            directory: self.directory || self.fenced,
-            started,
-            process: started.then(|| (PROCESS, wall.checked_sub(age).unwrap_or(wall))),
+            directory: (self.directory && !self.wiped) || self.fenced,
+            started: started && !self.wiped,
+            process: (started && !self.wiped).then(|| (PROCESS, wall.checked_sub(age).unwrap_or(wall))),
             alive: self.runs(),
-            supervised: self.shim,
+            supervised: self.shim && !self.wiped,
             sentinel,
             output_bytes: self.output,
             incomplete: false,

@@ -92,6 +92,8 @@ pub(super) enum Disturbance {
     RemoveSandbox,
     /// The process that keeps the command is killed.
     KillShim,
+    /// The task directory is removed.
+    WipeFiles,
     /// The command writes its own exit file, which says exit code 0.
     ForgeExit,
     /// The server ends, after its commits, and the next one starts after this time.
@@ -167,7 +169,7 @@ impl Disturbance {
     fn generate(random: &mut Random) -> Self {
         let range = random.pick(&[500, 5_000, 80_000]);
         let period = random.millis(range);
-        match random.below(22) {
+        match random.below(23) {
             0..=4 => Self::Stop(random.pick(&[Duration::ZERO, Duration::from_secs(1), Duration::from_secs(5)])),
             5..=6 => Self::Cut,
             7..=8 => Self::StoreFails(period),
@@ -183,6 +185,7 @@ impl Disturbance {
             19 => Self::Crash(period),
             20 if random.one_in(2) => Self::Panic,
             20 => Self::Conflict,
+            21 => Self::WipeFiles,
             _ => Self::Leap(random.pick(&[-86_400, -40, 40, 86_400])),
         }
     }
