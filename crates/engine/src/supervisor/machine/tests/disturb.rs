@@ -49,6 +49,10 @@ impl World<'_> {
                 let news = self.sandbox.kill_shim();
                 self.report(news);
             }
+            Disturbance::Activity { busy, waits } if self.sandbox.runs() => {
+                self.report(vec![News::Activity { busy, waits }]);
+            }
+            Disturbance::Activity { .. } => {}
             Disturbance::WipeFiles => self.sandbox.wipe(),
             Disturbance::ForgeExit => self.sandbox.forge_exit(),
             Disturbance::Leave(period) => self.leave(period, true),

@@ -38,7 +38,7 @@ impl World<'_> {
             }
             Operation::Probe { limit, .. } | Operation::Attach { limit, .. } if !answers => at = now + *limit,
             Operation::Clear { limit, .. } if !answers => at = now + limit.unwrap_or(Duration::from_secs(12)),
-            Operation::ReadRest { limit } if !answers => at = now + *limit,
+            Operation::ReadRest { limit } if !answers && self.sandbox.is_running() => at = now + *limit,
             _ => {}
         }
         if let Server::Here(carrier) = &mut self.server {
@@ -93,7 +93,7 @@ impl World<'_> {
                     self.output_end = self.sandbox.output;
                 }
                 let log = reads.then_some((self.sandbox.output, None));
-                Input::RestRead(RestRead { log, end: self.output_end, again: !reads })
+                Input::RestRead(RestRead { log, end: self.output_end, again: !reads && self.sandbox.is_running() })
             }
             Operation::FindMemoryLimit => Input::MemoryLimit(None),
         };

@@ -51,6 +51,19 @@ impl Observed {
         if completed != new.status().is_terminal() {
             return Err(format!("a record that is {:?} was stored with the notice {notice:?}", new.status()));
         }
+        let told = match notice.map(|notice| notice.kind) {
+            Some(NotificationKind::Stalled) => old.stall.is_none() && new.stall.is_some(),
+            Some(NotificationKind::Resumed) => old.stall.is_some() && new.stall.is_none(),
+            Some(NotificationKind::Completed) => new.stall.is_none(),
+            Some(NotificationKind::LateOutcome) => false,
+            None => old.stall == new.stall,
+        };
+        if !told {
+            return Err(format!(
+                "the stall changed from {:?} to {:?} with the notice {notice:?}",
+                old.stall, new.stall
+            ));
+        }
         self.completions += u32::from(completed);
         if self.completions > 1 {
             return Err("the end was announced twice".to_owned());
@@ -152,7 +165,8 @@ impl Observed {
                     errand_task::Ending::TimedOut { after } => Outcome::TimedOut { after },
                     _ => outcome.clone(),
                 });
-                let forged = sandbox.exit_file_is_forged() && !sandbox.knowable;
+                let unwatched = !sandbox.knowable || self.launched_elsewhere;
+                let forged = sandbox.forged && unwatched;
                 if told.as_ref() != Some(outcome) && !forged {
                     wrong("that is not how the command ended")
                 } else {

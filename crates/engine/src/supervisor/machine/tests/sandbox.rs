@@ -22,6 +22,7 @@ const RESTART: Duration = Duration::from_millis(700);
 pub(super) enum News {
     Started,
     Output(u64),
+    Activity { busy: bool, waits: bool },
     Ended(Ending),
     Over,
     Broken,
@@ -54,6 +55,8 @@ pub(super) struct Sandbox {
     shim: bool,
     left: bool,
     exit_file: Option<Ending>,
+    /// Whether the command ever made an exit file of its own.
+    pub(super) forged: bool,
     /// Whether the task directory was removed.
     pub(super) wiped: bool,
     /// How the command really ended.
@@ -84,6 +87,7 @@ impl Sandbox {
             shim: false,
             left: false,
             exit_file: None,
+            forged: false,
             wiped: false,
             ended: None,
             output: 0,
@@ -244,7 +248,7 @@ impl Sandbox {
 
     pub(super) fn forge_exit(&mut self) {
         if self.runs() && !self.wiped {
-            self.exit_file = Some(Ending::Exited(0));
+            (self.exit_file, self.forged) = (Some(Ending::Exited(0)), true);
         }
     }
 
@@ -353,10 +357,5 @@ impl Sandbox {
     /// Whether the exit file tells how the command really ended.
     pub(super) fn exit_file_is_true(&self) -> bool {
         self.exit_file.is_some() && self.exit_file == self.ended
-    }
-
-    /// Whether the command made an exit file of its own that its shim never replaced.
-    pub(super) fn exit_file_is_forged(&self) -> bool {
-        self.exit_file.is_some() && self.exit_file != self.ended
     }
 }

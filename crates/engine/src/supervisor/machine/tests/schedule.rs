@@ -92,6 +92,11 @@ pub(super) enum Disturbance {
     RemoveSandbox,
     /// The process that keeps the command is killed.
     KillShim,
+    /// The guest claims that the command is busy, or waits for input.
+    Activity {
+        busy: bool,
+        waits: bool,
+    },
     /// The task directory is removed.
     WipeFiles,
     /// The command writes its own exit file, which says exit code 0.
@@ -126,7 +131,7 @@ impl Schedule {
         let random = &mut Random::new(seed);
         let command = Command::generate(random);
         let lateness = random.pick(&[2, 2, 30, 300, 3000]);
-        let mut disturbances: Vec<_> = (0..random.pick(&[0, 1, 1, 2, 2, 3, 5]))
+        let mut disturbances: Vec<_> = (0..random.pick(&[0, 1, 2, 3, 5, 8]))
             .map(|_| {
                 let range = random.pick(&[50, 1_500, 10_000, 60_000]);
                 (random.millis(range), Disturbance::generate(random))
@@ -169,7 +174,7 @@ impl Disturbance {
     fn generate(random: &mut Random) -> Self {
         let range = random.pick(&[500, 5_000, 80_000]);
         let period = random.millis(range);
-        match random.below(23) {
+        match random.below(25) {
             0..=4 => Self::Stop(random.pick(&[Duration::ZERO, Duration::from_secs(1), Duration::from_secs(5)])),
             5..=6 => Self::Cut,
             7..=8 => Self::StoreFails(period),
@@ -186,6 +191,7 @@ impl Disturbance {
             20 if random.one_in(2) => Self::Panic,
             20 => Self::Conflict,
             21 => Self::WipeFiles,
+            22..=23 => Self::Activity { busy: random.one_in(3), waits: random.one_in(2) },
             _ => Self::Leap(random.pick(&[-86_400, -40, 40, 86_400])),
         }
     }

@@ -15,9 +15,10 @@ use crate::{
     live::StopOrder,
     supervisor::machine::{Action, Entry, Input, Moment, Reported, Rules},
 };
+use errand_bridge::Activity;
 use errand_task::{
-    BotId, Incarnation, LossReason, Nonce, Outcome, Owner, Program, SandboxId, SessionId, Status, Task, TaskId,
-    TaskSpec, TaskState, TenantId,
+    BotId, Incarnation, LossReason, Nonce, Outcome, Owner, Program, Reads, SandboxId, SessionId, Status, Task, TaskId,
+    TaskSpec, TaskState, TenantId, Waiting,
 };
 
 pub(super) const RULES: Rules = Rules {
@@ -288,6 +289,10 @@ fn reported(news: News, now: Instant, sandbox: &Sandbox, output_end: &mut u64) -
         News::Output(end) => {
             *output_end = (*output_end).max(end);
             Reported::Output { end: *output_end }
+        }
+        News::Activity { busy, waits } => {
+            let waiting = waits.then(|| Waiting { pid: 7, command: "x".to_owned(), reads: Reads::Stdin });
+            Reported::Activity(Activity { silent_for: Duration::ZERO, busy, waiting })
         }
         News::Ended(ending) => Reported::Ended { ending, usage: None, oom_kills: 0 },
         News::Over => Reported::Over { bytes: sandbox.output, incomplete: false, gap: None },
