@@ -22,6 +22,15 @@ impl World<'_> {
         match disturbance {
             Disturbance::Stop(grace) => self.stop(grace),
             Disturbance::Cut => self.report(vec![News::Broken]),
+            Disturbance::Mute => {
+                if let Server::Here(carrier) = &mut self.server
+                    && carrier.attached
+                {
+                    carrier.attached = false;
+                    carrier.inbox.clear();
+                    self.observed.muted = true;
+                }
+            }
             Disturbance::StoreFails(period) => self.store_fails_until = self.store_fails_until.max(now + period),
             Disturbance::RuntimeDown(period) => {
                 self.sandbox.down_until = self.sandbox.down_until.max(now + period);

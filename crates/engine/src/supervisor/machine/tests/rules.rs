@@ -28,6 +28,8 @@ pub(super) struct Observed {
     permit_since: Option<Instant>,
     /// How long the sandbox has been deaf in all.
     pub(super) deaf: Duration,
+    /// Whether an attachment went silent.
+    pub(super) muted: bool,
     pub(super) removed: bool,
     pub(super) stopped: bool,
     pub(super) restarted: bool,
@@ -205,7 +207,9 @@ impl Observed {
     /// Whether the sandbox could not be asked, so that a loss is the truth.
     fn excused(&self, outcome: &Outcome) -> bool {
         match outcome {
-            Outcome::Lost { reason: LossReason::SandboxUnresponsive, .. } => self.deaf >= Duration::from_secs(10),
+            Outcome::Lost { reason: LossReason::SandboxUnresponsive, .. } => {
+                self.muted || self.deaf >= Duration::from_secs(10)
+            }
             Outcome::Lost { reason: LossReason::SandboxRemoved, .. } => self.removed,
             Outcome::Lost { reason: LossReason::SandboxRestarted, .. } => self.launched_elsewhere,
             _ => false,

@@ -79,6 +79,8 @@ pub(super) enum Disturbance {
     Stop(Duration),
     /// The connection to the sandbox breaks off.
     Cut,
+    /// The attachment reports nothing any more, and does not break off.
+    Mute,
     /// The store refuses everything for this long.
     StoreFails(Duration),
     /// The runtime does not answer for this long.
@@ -174,7 +176,7 @@ impl Disturbance {
     fn generate(random: &mut Random) -> Self {
         let range = random.pick(&[500, 5_000, 80_000]);
         let period = random.millis(range);
-        match random.below(25) {
+        match random.below(26) {
             0..=4 => Self::Stop(random.pick(&[Duration::ZERO, Duration::from_secs(1), Duration::from_secs(5)])),
             5..=6 => Self::Cut,
             7..=8 => Self::StoreFails(period),
@@ -192,6 +194,7 @@ impl Disturbance {
             20 => Self::Conflict,
             21 => Self::WipeFiles,
             22..=23 => Self::Activity { busy: random.one_in(3), waits: random.one_in(2) },
+            24 => Self::Mute,
             _ => Self::Leap(random.pick(&[-86_400, -40, 40, 86_400])),
         }
     }

@@ -183,7 +183,8 @@ impl<'a> World<'a> {
                 + if self.schedule.command.guest { Duration::from_secs(10) } else { Duration::ZERO }
         });
         let stops = self.order.is_some() || matches!(self.stored.state, TaskState::Stopping { .. });
-        let calm = self.sandbox.answers(self.now) && !deaf && self.now >= self.store_fails_until;
+        // A stop acts although the store refuses.
+        let calm = self.sandbox.answers(self.now) && !deaf;
         let Server::Here(carrier) = &self.server else { return self.observed.waiting(false, false, self.now) };
         self.observed.waiting(self.sandbox.runs() && (stops || time_is_up), calm, self.now)?;
         self.observed.permit(carrier.permit, carrier.silent, self.now)
