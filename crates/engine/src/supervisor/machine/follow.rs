@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use super::{Action, FIRST_PAUSE, Machine, Moment, Phase, commit::Then, stall::Silence, stop::Stopping};
-use errand_task::{Ending, Event, LossReason, ProcessIdentity, StopCause, TaskState};
+use errand_task::{Ending, Event, LossReason, ProcessIdentity};
 
 /// A launch reports the first and the last output by itself. A command that runs longer than this is followed in between as well.
 const FOLLOW_AFTER: Duration = Duration::from_secs(1);
@@ -66,10 +66,10 @@ impl Machine {
         let silence = Silence::new(now.at);
         self.phase = Phase::Following(Following { stage, follow_at, stall_check_at, silence, attached_at });
         self.limit_permit(now);
-        // Handle a stop order that arrived before there was a process to stop, and resume a stop that a restart interrupted.
+        // A stop order may have arrived before there was a process to stop.
         self.orders.fresh = true;
-        if matches!(self.task.state, TaskState::Stopping { .. }) && self.stopping.is_none() {
-            self.begin_stop(StopCause::ServerShutdown, self.rules.stop_grace, now);
+        if self.stop_was_interrupted() {
+            self.resume_stop(now);
         } else {
             self.follow_on(now);
         }

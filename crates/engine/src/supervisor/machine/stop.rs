@@ -102,6 +102,16 @@ impl Machine {
         self.begin_stop(cause, self.rules.stop_grace, now);
     }
 
+    /// Whether an earlier server began a stop that this one has not resumed.
+    pub(super) fn stop_was_interrupted(&self) -> bool {
+        matches!(self.task.state, TaskState::Stopping { .. }) && self.stopping.is_none()
+    }
+
+    /// Resumes a stop that a restart interrupted. The record keeps its cause.
+    pub(super) fn resume_stop(&mut self, now: Moment) {
+        self.begin_stop(StopCause::ServerShutdown, self.rules.stop_grace, now);
+    }
+
     pub(super) fn schedule_stop(&mut self, grace: Duration, reached: bool, now: Moment) {
         match &mut self.stopping {
             None => self.stopping = Some(Stopping::new(grace, reached, now)),

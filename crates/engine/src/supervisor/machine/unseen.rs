@@ -44,6 +44,8 @@ impl Machine {
             self.unseen_done(obstacle, now);
         } else if let Some(order) = self.orders.order.clone() {
             self.begin_stop(order.cause, order.grace, now);
+        } else if self.stop_was_interrupted() {
+            self.resume_stop(now);
         } else if self.time_is_up(now) {
             self.begin_stop_for_timeout(now);
         } else {

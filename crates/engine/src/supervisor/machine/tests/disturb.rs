@@ -111,14 +111,14 @@ impl World<'_> {
         }
         self.order = None;
         self.least_grace = self.least_grace.min(RULES.stop_grace);
-        self.observed.age_uncertain = true;
+        self.observed.server_changed = true;
         self.observed.forget_server();
         self.server = Server::Away(self.now + period);
     }
 
     pub(super) fn break_down(&mut self) {
         if let Server::Here(_) = &self.server {
-            self.observed.age_uncertain = true;
+            self.observed.server_changed = true;
             self.observed.forget_server();
             self.server = Server::Broken(self.now + Duration::from_secs(1));
         }

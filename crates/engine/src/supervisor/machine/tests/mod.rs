@@ -15,7 +15,7 @@ use std::{
     panic::AssertUnwindSafe,
     sync::{
         Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Instant,
 };
@@ -54,9 +54,10 @@ fn every_schedule_keeps_the_invariants() {
     }
     let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get() as u64);
     let (failed, stop, reached) = (Mutex::new(None), AtomicBool::new(false), Mutex::new(Vec::new()));
+    let ran = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for thread in 0..threads {
-            let (failed, stop, reached) = (&failed, &stop, &reached);
+            let (failed, stop, reached, ran) = (&failed, &stop, &reached, &ran);
             scope.spawn(move || {
                 let mut ends = Vec::new();
                 for seed in (thread..SCHEDULES).step_by(threads as usize) {
@@ -64,6 +65,7 @@ fn every_schedule_keeps_the_invariants() {
                         return;
                     }
                     let schedule = Schedule::generate(seed);
+                    ran.fetch_add(1, Ordering::Relaxed);
                     match run(&schedule) {
                         Ok(end) if ends.contains(&end) => {}
                         Ok(end) => ends.push(end),
@@ -79,7 +81,8 @@ fn every_schedule_keeps_the_invariants() {
     });
     if let Some(schedule) = failed.into_inner().expect("not poisoned") {
         let small = shrunk(schedule);
-        panic!("{:?}\n{small}{}", run(&small), told(&small));
+        let ran = ran.into_inner();
+        panic!("after {ran} schedules: {:?}\n{small}{}", run(&small), told(&small));
     }
     let reached = reached.into_inner().expect("not poisoned");
     for end in ENDS {

@@ -144,10 +144,14 @@ impl World<'_> {
         let answer = match signal {
             Some(signal) if self.sandbox.answers(self.now) => {
                 let (count, news) = self.sandbox.signal(Some(signal), self.now);
+                self.observed.reached |= count > 0;
                 self.report(news);
                 Ok(count)
             }
-            _ => Err(unavailable()),
+            _ => {
+                self.observed.signal_lost = true;
+                Err(unavailable())
+            }
         };
         self.tell(|| format!("signalled {signal:?}: {answer:?}"));
         self.handle(Input::Signalled(answer));

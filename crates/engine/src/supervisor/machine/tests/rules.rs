@@ -21,6 +21,10 @@ pub(super) struct Observed {
     /// The requests to stop the task.
     pub(super) stops: u32,
     signals: u32,
+    /// Whether a signal reached a process of the command.
+    pub(super) reached: bool,
+    /// Whether SIGKILL was sent. Its answer does not tell whether it reached anything.
+    killed: bool,
     /// When SIGTERM was first sent, and with which grace at least.
     termed: Option<Instant>,
     /// Since when the command has had to be signalled, while everything answered.
@@ -28,13 +32,18 @@ pub(super) struct Observed {
     permit_since: Option<Instant>,
     /// How long the sandbox has been deaf in all.
     pub(super) deaf: Duration,
+    /// Whether the server was told that the command had started.
+    pub(super) told_started: bool,
+    /// Whether it is not known if a signal arrived.
+    pub(super) signal_lost: bool,
     /// Whether an attachment went silent.
     pub(super) muted: bool,
     pub(super) removed: bool,
     pub(super) stopped: bool,
     pub(super) restarted: bool,
-    /// Whether the record may have outlived what was known of the command's age, and the clock was set.
-    pub(super) age_uncertain: bool,
+    /// Whether another supervisor took over, which knows neither the command's age nor what was sent to it.
+    pub(super) server_changed: bool,
+    /// Whether the machine's clock was set.
     pub(super) leapt: bool,
     /// Whether the sandbox was restarted between the commit of the intent and the launch, so that the record names another life.
     pub(super) launched_elsewhere: bool,
@@ -95,6 +104,7 @@ impl Observed {
     /// The server ended or the supervisor broke down: the next one has to signal the command by itself.
     pub(super) fn forget_server(&mut self) {
         (self.signals, self.termed, self.must_signal_since, self.permit_since) = (0, None, None, None);
+        self.told_started = false;
     }
 
     pub(super) fn signalled(&mut self, signal: Signal, graces: Duration, now: Instant) -> Result<(), String> {
@@ -105,6 +115,7 @@ impl Observed {
                 self.termed.get_or_insert(now);
             }
             _ => {
+                self.killed = true;
                 if let Some(termed) = self.termed
                     && now.saturating_duration_since(termed) < graces
                 {
@@ -159,6 +170,25 @@ impl Observed {
         if sandbox.exit_file_is_true() && matches!(outcome, Outcome::Lost { .. }) && !self.excused(outcome) {
             return wrong("the exit file was readable");
         }
+        if self.told_started
+            && matches!(
+                outcome,
+                Outcome::FailedToStart { .. } | Outcome::Lost { reason: LossReason::LaunchInterrupted, .. }
+            )
+        {
+            return wrong("its start was reported");
+        }
+        if !self.server_changed && !self.signal_lost && sandbox.ended.is_some() {
+            match outcome {
+                Outcome::Stopped { .. } if !self.reached && !self.killed => {
+                    return wrong("no signal reached the command");
+                }
+                Outcome::Exited { .. } | Outcome::Signaled { .. } if self.reached => {
+                    return wrong("it was stopped");
+                }
+                _ => {}
+            }
+        }
         match outcome {
             Outcome::Exited { .. } | Outcome::Signaled { .. } => {
                 let told = sandbox.ended.clone().map(|ending| match ending {
@@ -177,7 +207,7 @@ impl Observed {
             }
             Outcome::TimedOut { .. } => match sandbox.age(now) {
                 Some(age) if age >= timeout => Ok(()),
-                _ if self.leapt && self.age_uncertain => Ok(()),
+                _ if self.leapt && self.server_changed => Ok(()),
                 age => wrong(&format!("its age was {age:?}")),
             },
             Outcome::Stopped { cause: StopCause::Request { .. }, .. } if self.stops == 0 => wrong("nobody asked"),

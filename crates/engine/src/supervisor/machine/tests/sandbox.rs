@@ -17,6 +17,9 @@ pub(super) const PROCESS: ProcessIdentity = ProcessIdentity { pid: 7, start_tick
 /// How long a sandbox takes to be started again.
 const RESTART: Duration = Duration::from_millis(700);
 
+/// For how long after a command's end the sandbox may show neither the process that keeps it nor its exit file.
+const TORN: Duration = Duration::from_millis(500);
+
 /// What the guest reports to an attachment.
 #[derive(Debug, Clone)]
 pub(super) enum News {
@@ -59,6 +62,8 @@ pub(super) struct Sandbox {
     pub(super) forged: bool,
     /// Whether the task directory was removed.
     pub(super) wiped: bool,
+    /// When the shim wrote the exit file.
+    written_at: Option<Instant>,
     /// How the command really ended.
     pub(super) ended: Option<Ending>,
     pub(super) output: u64,
@@ -89,6 +94,7 @@ impl Sandbox {
             exit_file: None,
             forged: false,
             wiped: false,
+            written_at: None,
             ended: None,
             output: 0,
             arriving: Vec::new(),
@@ -171,21 +177,21 @@ impl Sandbox {
         }
         if process.exits_at.is_some_and(|at| at <= now) {
             let ending = process.ending.clone();
-            self.end(ending, &mut news);
+            self.end(ending, now, &mut news);
         } else if self.command.guest && self.shim && process.began + timeout <= now && self.paused_until <= now {
-            self.end(Ending::TimedOut { after: timeout }, &mut news);
+            self.end(Ending::TimedOut { after: timeout }, now, &mut news);
         }
         news
     }
 
-    fn end(&mut self, ending: Ending, news: &mut Vec<News>) {
+    fn end(&mut self, ending: Ending, now: Instant, news: &mut Vec<News>) {
         if let Some(process) = &mut self.process {
             process.alive = false;
         }
         self.left = self.command.leaves;
         self.ended = Some(ending.clone());
         if self.shim {
-            self.shim = false;
+            (self.shim, self.written_at) = (false, Some(now));
             self.exit_file = (!self.wiped).then(|| ending.clone());
             news.push(News::Ended(ending));
         }
@@ -219,7 +225,7 @@ impl Sandbox {
         match signal {
             Some(Signal::KILL) => {
                 if self.runs() {
-                    self.end(Ending::Signaled(Signal::KILL), &mut news);
+                    self.end(Ending::Signaled(Signal::KILL), now, &mut news);
                 }
                 self.left = false;
             }
@@ -322,7 +328,9 @@ impl Sandbox {
         self.fenced |= fence && !self.directory;
         let started = self.process.is_some();
         let age = self.age(now).unwrap_or_default();
-        let sentinel = self.exit_file.clone().map_or(Sentinel::Absent, Sentinel::Complete);
+        // The exit file and the processes are not read at one moment.
+        let torn = self.written_at.is_some_and(|at| now.saturating_duration_since(at) < TORN);
+        let sentinel = self.exit_file.clone().filter(|_| !torn).map_or(Sentinel::Absent, Sentinel::Complete);
         Ok(Finding {
             directory: (self.directory && !self.wiped) || self.fenced,
             started: started && !self.wiped,
