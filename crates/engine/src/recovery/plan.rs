@@ -92,3 +92,29 @@ pub(crate) fn output_start(entry: &Entry, window: u64) -> u64 {
 fn entries(tasks: Vec<Task>, entry: impl Fn() -> Entry) -> Entries {
     tasks.into_iter().map(|task| (task, entry())).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::supervisor::machine::tests::samples::{finding, found, task};
+    use errand_task::TaskId;
+
+    #[test]
+    fn each_task_is_judged_by_its_own_finding() {
+        let tasks = (0..3).map(|_| Task { id: TaskId::new(), ..task() }).collect::<Vec<_>>();
+        let ids: Vec<_> = tasks.iter().map(|task| task.id).collect();
+        let findings = (0..3).map(|bytes| Finding { output_bytes: bytes, ..finding() }).collect();
+        for (index, (task, entry)) in probed(&found(), tasks, Some(findings)).into_iter().enumerate() {
+            assert_eq!(task.id, ids[index]);
+            assert!(matches!(entry, Entry::Judge(_, finding) if finding.output_bytes == index as u64));
+        }
+    }
+
+    #[test]
+    fn short_answers_judge_no_task() {
+        for findings in [None, Some(vec![finding()])] {
+            let entries = probed(&found(), vec![task(), task()], findings);
+            assert!(entries.len() == 2 && entries.iter().all(|(_, entry)| matches!(entry, Entry::Look)), "{entries:?}");
+        }
+    }
+}

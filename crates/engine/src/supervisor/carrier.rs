@@ -110,7 +110,7 @@ impl Supervisor {
                     if let Some(attachment) = &mut self.attachment
                         && let Err(error) = attachment.follow().await
                     {
-                        tracing::debug!(%error, "the attachment takes no word any more");
+                        tracing::debug!(%error, "the attachment could not be asked for further output");
                     }
                 }
                 Action::Detach => self.attachment = None,
@@ -123,7 +123,7 @@ impl Supervisor {
                 }
                 Action::Publish { mut task, log_bytes } => {
                     self.summarize(&mut task, log_bytes);
-                    self.live.publish(task);
+                    self.live.publish(*task);
                 }
                 Action::SkipTo(end) => self.live.output.skip_to(end),
             }
@@ -147,16 +147,16 @@ impl Supervisor {
     }
 
     /// Publishes a stored record. An error is returned to the machine only if it may be transient.
-    fn stored(&self, result: Result<Task, StoreError>) -> Result<Result<Task, StoreError>, Left> {
-        match &result {
+    fn stored(&self, result: Result<Box<Task>, StoreError>) -> Result<Result<Box<Task>, StoreError>, Left> {
+        match result {
             Ok(task) => {
                 tracing::debug!(status = task.status().word(), "committed");
-                self.live.publish(task.clone());
-                Ok(result)
+                self.live.publish(Task::clone(&task));
+                Ok(Ok(task))
             }
             Err(StoreError::Closed) => Err(Left::Ending),
             Err(StoreError::Conflict) => Err(Left::Conflict),
-            Err(_) => Ok(result),
+            Err(error) => Ok(Err(error)),
         }
     }
 

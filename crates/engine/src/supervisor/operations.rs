@@ -26,7 +26,7 @@ pub(super) struct Running {
 pub(super) enum Answer {
     /// The machine is told so.
     Plain(Input),
-    Stored(Result<Task, StoreError>),
+    Stored(Result<Box<Task>, StoreError>),
     /// The permit, and the sandbox; none when the sandbox was deleted.
     Placed(Option<LaunchPermit>, Result<Option<Place>, EngineError>),
     Launched(Result<Attachment, RuntimeError>),
@@ -41,7 +41,7 @@ impl Supervisor {
         let task = self.machine.task();
         let (id, nonce) = (task.id, task.nonce);
         let answer: BoxFuture<'static, Answer> = match operation {
-            Operation::Store { task, notice, log_bytes } => self.store(task, notice, log_bytes),
+            Operation::Store { task, notice, log_bytes } => self.store(*task, notice, log_bytes),
             Operation::Place => {
                 let task = task.clone();
                 Box::pin(async move {
@@ -103,7 +103,7 @@ impl Supervisor {
         let notification = notice
             .map(|notice| NewNotification::new(notice.kind, &task, &self.live.output.tail(TAIL_LIMIT), notice.at));
         let store = Arc::clone(&self.inner.store);
-        Box::pin(async move { Answer::Stored(store.update_task(task, notification).await) })
+        Box::pin(async move { Answer::Stored(store.update_task(task, notification).await.map(Box::new)) })
     }
 
     /// Sends a signal to every process of the command.

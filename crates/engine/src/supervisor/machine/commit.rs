@@ -13,7 +13,7 @@ use errand_task::{Event, NotificationKind, Task, TaskState};
 /// A commit in progress. Until it is over, nothing else is handled.
 #[derive(Debug)]
 pub(super) struct Storing {
-    task: Task,
+    task: Box<Task>,
     notice: Option<Notice>,
     effort: Effort,
     then: Then,
@@ -90,7 +90,7 @@ impl Machine {
             TaskState::Running { .. } | TaskState::Stopping { .. } => (Effort::GoOn, None),
         };
         let notice = kind.map(|kind| Notice { kind, at: now.wall });
-        self.store(Storing { task, notice, effort, then });
+        self.store(Storing { task: Box::new(task), notice, effort, then });
     }
 
     /// Tries once to commit a changed record and a notification about it. On failure, everything stays as it was. Does not try while the
@@ -100,12 +100,12 @@ impl Machine {
             return self.go_on(then, now);
         }
         let notice = Some(Notice { kind, at: now.wall });
-        self.store(Storing { task, notice, effort: Effort::LeaveIt, then });
+        self.store(Storing { task: Box::new(task), notice, effort: Effort::LeaveIt, then });
     }
 
     /// Tries to commit a record that is newer than what is stored.
     pub(super) fn commit_unsaved(&mut self, unsaved: Unsaved) {
-        let (task, effort) = (self.task.clone(), Effort::CatchUp { pause: unsaved.pause });
+        let (task, effort) = (Box::new(self.task.clone()), Effort::CatchUp { pause: unsaved.pause });
         self.store(Storing { task, notice: None, effort, then: Then::Proceed });
     }
 
@@ -123,12 +123,12 @@ impl Machine {
     }
 
     /// Takes in the store's answer.
-    pub(super) fn stored(&mut self, result: Result<Task, StoreError>, now: Moment) {
+    pub(super) fn stored(&mut self, result: Result<Box<Task>, StoreError>, now: Moment) {
         let Some(Storing { task, notice, effort, then }) = self.storing.take() else { return };
         let error = match result {
             Ok(stored) => {
                 self.unsaved = None;
-                self.task = stored;
+                self.task = *stored;
                 return self.go_on(then, now);
             }
             Err(error) => error,
@@ -175,9 +175,9 @@ impl Machine {
     }
 
     /// Continues with a record that could not be stored.
-    fn keep_unsaved(&mut self, mut task: Task, now: Moment) {
+    fn keep_unsaved(&mut self, mut task: Box<Task>, now: Moment) {
         task.output.bytes = self.output.end.max(self.output.log_bytes);
-        self.task = task.clone();
+        self.task.clone_from(&task);
         self.actions.push(Action::Publish { task, log_bytes: self.output.log_bytes });
         self.unsaved.get_or_insert(Unsaved::since(now));
     }

@@ -38,7 +38,7 @@ pub(crate) enum Input {
     /// A caller asked for a stop, or changed what it asked for.
     Ordered(StopOrder),
     /// Answers [`Operation::Store`]: the stored record, or an error that may be transient.
-    Stored(Result<Task, StoreError>),
+    Stored(Result<Box<Task>, StoreError>),
     /// Answers [`Operation::Place`].
     Placed(Placed),
     /// Answers [`Operation::CountMemoryKills`]; none where the runtime does not count.
@@ -130,7 +130,7 @@ pub(crate) enum Action {
     /// Say what calls about the bot wait for.
     HoldBecause(String),
     /// Show callers a record that is newer than what is stored.
-    Publish { task: Task, log_bytes: u64 },
+    Publish { task: Box<Task>, log_bytes: u64 },
     /// Continue the output at this byte: what is missing before it was not kept.
     SkipTo(u64),
 }
@@ -139,7 +139,7 @@ pub(crate) enum Action {
 #[derive(Debug)]
 pub(crate) enum Operation {
     /// Store a record together with a notification about it.
-    Store { task: Task, notice: Option<Notice>, log_bytes: u64 },
+    Store { task: Box<Task>, notice: Option<Notice>, log_bytes: u64 },
     /// Wait for a launch permit and the sandbox.
     Place,
     /// Count the processes that the sandbox's kernel killed for lack of memory.

@@ -24,7 +24,7 @@ mod report;
 mod stall;
 mod stop;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod unseen;
 
 use std::time::{Duration, Instant};

@@ -107,7 +107,7 @@ impl World<'_> {
             && task.revision == self.stored.revision
             && self.observed.storing(&self.stored, &task, notice).is_ok()
         {
-            self.stored = Task { revision: task.revision + 1, ..task };
+            self.stored = Task { revision: task.revision + 1, ..*task };
         }
         self.order = None;
         self.least_grace = self.least_grace.min(RULES.stop_grace);

@@ -3,10 +3,12 @@
 //!
 //! `ERRAND_TEST_SCHEDULE=SEED` runs one schedule alone and prints what happens in it.
 
+mod answers;
 mod carrier;
 mod disturb;
 mod operations;
 mod rules;
+pub(crate) mod samples;
 mod sandbox;
 mod schedule;
 mod world;

@@ -157,7 +157,7 @@ impl World<'_> {
         self.handle(Input::Signalled(answer));
     }
 
-    fn store(&mut self, mut task: Task, notice: Option<Notice>) -> Checked {
+    fn store(&mut self, mut task: Box<Task>, notice: Option<Notice>) -> Checked {
         if self.now < self.store_fails_until {
             self.handle(Input::Stored(Err(StoreError::DiskFull)));
             return Ok(());
@@ -169,7 +169,7 @@ impl World<'_> {
         self.observed.storing(&self.stored, &task, notice)?;
         task.revision += 1;
         task.output.bytes = task.output.bytes.max(self.output_end);
-        self.stored = task.clone();
+        self.stored.clone_from(&task);
         self.tell(|| format!("stored {:?}", task.state));
         self.handle(Input::Stored(Ok(task)));
         Ok(())

@@ -1,24 +1,13 @@
 //! A model of one sandbox with one task in it: what its processes do, and what it answers.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant, SystemTime},
-};
+use std::time::{Duration, Instant};
 
 use super::schedule::Command;
-use errand_bridge::Finding;
-use errand_runtime::{FileAtRest, Found, RuntimeError};
-use errand_task::{
-    Ending, Incarnation, Nonce, ProcessIdentity, SandboxSpec, Signal,
-    sentinel::{self, Sentinel},
-};
+use errand_task::{Ending, Incarnation, Nonce, ProcessIdentity, Signal};
 
 pub(super) const PROCESS: ProcessIdentity = ProcessIdentity { pid: 7, start_ticks: 70 };
 /// How long a sandbox takes to be started again.
 const RESTART: Duration = Duration::from_millis(700);
-
-/// For how long after a command's end the sandbox may show neither the process that keeps it nor its exit file.
-const TORN: Duration = Duration::from_millis(500);
 
 /// What the guest reports to an attachment.
 #[derive(Debug, Clone)]
@@ -32,7 +21,7 @@ pub(super) enum News {
 }
 
 #[derive(Debug)]
-struct Process {
+pub(super) struct Process {
     began: Instant,
     outputs: Vec<Instant>,
     exits_at: Option<Instant>,
@@ -42,28 +31,28 @@ struct Process {
 
 #[derive(Debug)]
 pub(super) struct Sandbox {
-    command: Command,
-    nonce: Nonce,
+    pub(super) command: Command,
+    pub(super) nonce: Nonce,
     pub(super) exists: bool,
-    running: bool,
-    starts_at: Option<Instant>,
-    incarnation: u32,
+    pub(super) running: bool,
+    pub(super) starts_at: Option<Instant>,
+    pub(super) incarnation: u32,
     pub(super) down_until: Instant,
     pub(super) deaf_until: Instant,
     pub(super) paused_until: Instant,
-    directory: bool,
-    fenced: bool,
-    process: Option<Process>,
+    pub(super) directory: bool,
+    pub(super) fenced: bool,
+    pub(super) process: Option<Process>,
     /// Whether the process that keeps the command lives.
-    shim: bool,
-    left: bool,
-    exit_file: Option<Ending>,
+    pub(super) shim: bool,
+    pub(super) left: bool,
+    pub(super) exit_file: Option<Ending>,
     /// Whether the command ever made an exit file of its own.
     pub(super) forged: bool,
     /// Whether the task directory was removed.
     pub(super) wiped: bool,
     /// When the shim wrote the exit file.
-    written_at: Option<Instant>,
+    pub(super) written_at: Option<Instant>,
     /// How the command really ended.
     pub(super) ended: Option<Ending>,
     pub(super) output: u64,
@@ -291,79 +280,5 @@ impl Sandbox {
             self.running = true;
             self.incarnation += 1;
         }
-    }
-
-    pub(super) fn inspect(&self, now: Instant) -> Result<Found, RuntimeError> {
-        if self.is_down(now) {
-            return Err(RuntimeError::Unavailable { detail: "down".to_owned() });
-        }
-        if !self.exists {
-            return Err(RuntimeError::NoSuchSandbox { id: "s".to_owned() });
-        }
-        Ok(Found {
-            runtime_id: "s".to_owned(),
-            name: String::new(),
-            running: self.running,
-            paused: self.running && now < self.paused_until,
-            incarnation: self.incarnation(),
-            spec: SandboxSpec {
-                image: String::new(),
-                memory_bytes: 0,
-                cpus: 1.0,
-                pids_limit: 0,
-                network_mode: String::new(),
-                writable_root: false,
-                user: None,
-                env: BTreeMap::new(),
-            },
-            out_of_memory: false,
-            labels: BTreeMap::new(),
-        })
-    }
-
-    pub(super) fn probe(&mut self, fence: bool, now: Instant, wall: SystemTime) -> Result<Finding, RuntimeError> {
-        if !self.answers(now) {
-            return Err(RuntimeError::Unavailable { detail: "deaf".to_owned() });
-        }
-        self.fenced |= fence && !self.directory;
-        let started = self.process.is_some();
-        let age = self.age(now).unwrap_or_default();
-        // The exit file and the processes are not read at one moment.
-        let torn = self.written_at.is_some_and(|at| now.saturating_duration_since(at) < TORN);
-        let sentinel = self.exit_file.clone().filter(|_| !torn).map_or(Sentinel::Absent, Sentinel::Complete);
-        Ok(Finding {
-            directory: (self.directory && !self.wiped) || self.fenced,
-            started: started && !self.wiped,
-            process: (started && !self.wiped).then(|| (PROCESS, wall.checked_sub(age).unwrap_or(wall))),
-            alive: self.runs(),
-            supervised: self.shim && !self.wiped,
-            sentinel,
-            output_bytes: self.output,
-            incomplete: false,
-            gap: None,
-            usage: None,
-            oom_kills: 0,
-        })
-    }
-
-    pub(super) fn read_at_rest(&self, path: &str, now: Instant) -> Result<Option<FileAtRest>, RuntimeError> {
-        self.inspect(now)?;
-        if !path.ends_with(sentinel::NAME) {
-            return Ok(Some(FileAtRest { size: self.output, content: Vec::new() }));
-        }
-        let Some(ending) = &self.exit_file else { return Ok(None) };
-        let result = match ending {
-            Ending::Exited(code) => format!("exited {code}"),
-            Ending::Signaled(signal) => format!("signaled {}", signal.number()),
-            Ending::TimedOut { after } => format!("timed_out {}", after.as_millis()),
-            Ending::FailedToStart { .. } | Ending::Lost { .. } => String::new(),
-        };
-        let content = format!("{}{result}\n", sentinel::head(self.nonce)).into_bytes();
-        Ok(Some(FileAtRest { size: content.len() as u64, content }))
-    }
-
-    /// Whether the exit file tells how the command really ended.
-    pub(super) fn exit_file_is_true(&self) -> bool {
-        self.exit_file.is_some() && self.exit_file == self.ended
     }
 }

@@ -1,13 +1,14 @@
 //! Drives the machine through one schedule, as the carrier does, in a simulated world: one sandbox, one store, and servers that come and go.
 
 use std::{
-    sync::{Arc, LazyLock},
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
 use super::{
     carrier::{Carrier, Server},
     rules::{Observed, may_launch_later},
+    samples,
     sandbox::{News, PROCESS, Sandbox},
     schedule::{Disturbance, Random, Schedule},
 };
@@ -16,10 +17,7 @@ use crate::{
     supervisor::machine::{Action, Entry, Input, Moment, Reported, Rules},
 };
 use errand_bridge::Activity;
-use errand_task::{
-    BotId, Incarnation, LossReason, Nonce, Outcome, Owner, Program, Reads, SandboxId, SessionId, Status, Task, TaskId,
-    TaskSpec, TaskState, TenantId, Waiting,
-};
+use errand_task::{Incarnation, LossReason, Outcome, Program, Reads, Status, Task, TaskSpec, TaskState, Waiting};
 
 pub(super) const RULES: Rules = Rules {
     stop_grace: Duration::from_secs(5),
@@ -63,7 +61,7 @@ pub(super) type Checked = Result<(), String>;
 
 impl<'a> World<'a> {
     pub(super) fn new(schedule: &'a Schedule, start: Instant, traced: bool) -> Self {
-        let wall = wall();
+        let wall = samples::wall();
         let task = task(schedule);
         let mut disturbances = schedule.disturbances.iter();
         let next = disturbances.next();
@@ -309,36 +307,9 @@ fn reported(news: News, now: Instant, sandbox: &Sandbox, output_end: &mut u64) -
     }
 }
 
-/// The wall time at which every schedule starts.
-fn wall() -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000)
-}
-
 fn task(schedule: &Schedule) -> Task {
     let command = &schedule.command;
     let starting = TaskState::Starting { incarnation: Incarnation("1".to_owned()) };
     let spec = Arc::new(TaskSpec::new(Program::Argv(vec!["x".to_owned()]), command.timeout));
-    Task { spec, state: if command.reserved { starting } else { TaskState::Queued }, ..TASK.clone() }
+    Task { spec, state: if command.reserved { starting } else { TaskState::Queued }, ..samples::task() }
 }
-
-static TASK: LazyLock<Task> = LazyLock::new(|| Task {
-    id: TaskId::new(),
-    owner: Owner {
-        tenant: TenantId::new("t").expect("valid"),
-        bot: BotId::new("b").expect("valid"),
-        session: SessionId::new("s").expect("valid"),
-    },
-    sandbox: SandboxId::new(),
-    spec: Arc::new(TaskSpec::new(Program::Argv(Vec::new()), Duration::ZERO)),
-    nonce: Nonce::new(),
-    state: TaskState::Queued,
-    late_outcome: None,
-    output_file: "/tmp/errand/x/output.log".to_owned(),
-    output: Default::default(),
-    stall: None,
-    usage: None,
-    stop_requested: None,
-    memory_kills: Default::default(),
-    created_at: wall(),
-    revision: 0,
-});
