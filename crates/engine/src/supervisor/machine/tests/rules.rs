@@ -8,8 +8,8 @@ use errand_task::{LossReason, NotificationKind, Outcome, Signal, StartFailure, S
 
 /// How long a running command that must be stopped may remain without a signal while everything answers.
 const SIGNAL_WITHIN: Duration = Duration::from_secs(45);
-/// How long a launch without a sign of life may keep its permit.
-const PERMIT_WITHIN: Duration = Duration::from_secs(6);
+/// How long a launch without a sign of life may keep its permit: 5 s until it is answered, and 5 s from then on.
+const PERMIT_WITHIN: Duration = Duration::from_secs(11);
 
 /// What was observed of the supervision of one task, over all servers.
 #[derive(Debug, Default)]
@@ -146,7 +146,7 @@ impl Observed {
             return Ok(());
         }
         let since = *self.permit_since.get_or_insert(now);
-        if now.saturating_duration_since(since) > 2 * PERMIT_WITHIN {
+        if now.saturating_duration_since(since) > PERMIT_WITHIN {
             return Err("a launch without a sign of life kept its permit".to_owned());
         }
         Ok(())
