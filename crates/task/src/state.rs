@@ -264,6 +264,10 @@ pub fn transition(state: &TaskState, event: Event) -> Transition {
             To(TaskState::Finished { outcome: unasked(ending), started_at, finished_at: at })
         }
 
+        // A launch that certainly did not happen is begun again, perhaps in another life of the sandbox.
+        (TaskState::Starting { incarnation: before }, Event::LaunchBegan { incarnation }) if *before != incarnation => {
+            To(TaskState::Starting { incarnation })
+        }
         (TaskState::Starting { .. }, Event::LaunchBegan { .. }) => Unchanged,
         (TaskState::Starting { incarnation }, Event::Started { process, at }) => {
             To(TaskState::Running { incarnation: incarnation.clone(), process, started_at: at })

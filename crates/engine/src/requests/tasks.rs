@@ -9,7 +9,7 @@ use super::{StartRequest, Started, TaskRef, WaitRequest, WaitResult};
 use crate::{
     Engine, EngineError,
     supervision::Supervision,
-    supervisor::{Step, Supervisor},
+    supervisor::{Entry, Supervisor},
 };
 use errand_store::{BotFilter, Created, Scope, TaskPage, TaskQuery};
 use errand_task::{Nonce, Status, StopCause, Task, TaskId, TaskSpec, TaskState};
@@ -76,7 +76,7 @@ impl Engine {
                 self.existing(task, &wanted)
             }
             Ok(Created::New(task)) => {
-                supervisor.spawn(Step::Launch);
+                supervisor.spawn(Entry::Launch);
                 // Lets the supervisor launch the command before the caller is answered.
                 tokio::task::yield_now().await;
                 Ok(Started { task, existed: false })

@@ -9,39 +9,43 @@ use std::{
 use futures_util::FutureExt as _;
 use tracing::Instrument as _;
 
-use super::{FIRST_PAUSE, LONGEST_PAUSE, Left, Step, Supervisor, lost};
-use crate::{EngineError, Inner, breakdown::panic_message, live::LiveTask};
+use super::{
+    Entry, Left, Supervisor,
+    machine::{FIRST_PAUSE, LONGEST_PAUSE},
+};
+use crate::{EngineError, Inner, breakdown::panic_message, live::LiveTask, recovery::plan};
 use errand_store::StoreError;
-use errand_task::{Ending, Event, LossReason, Task, TaskState};
+use errand_task::{Ending, Event, LossReason, Task};
 
 impl Supervisor {
-    /// Continues from `step` in the background, until the task has ended or the server shuts down.
-    pub(crate) fn spawn(self, step: Step) {
-        let span = tracing::info_span!("task", id = %self.task.id, bot = %self.task.owner.bot);
+    /// Supervises the task from `entry` on in the background, until the task has ended or the server shuts down.
+    pub(crate) fn spawn(self, entry: Entry) {
+        let task = self.machine.task();
+        let span = tracing::info_span!("task", id = %task.id, bot = %task.owner.bot);
         let tracker = self.inner.tracker.clone();
-        tracker.spawn(supervise(self, step).instrument(span));
+        tracker.spawn(supervise(self, entry).instrument(span));
     }
 }
 
-async fn supervise(mut supervisor: Supervisor, mut step: Step) {
+async fn supervise(mut supervisor: Supervisor, mut entry: Entry) {
     let (inner, live) = (Arc::clone(&supervisor.inner), Arc::clone(&supervisor.live));
     let mut pause = FIRST_PAUSE;
     loop {
-        let reason = match AssertUnwindSafe(supervisor.drive(step)).catch_unwind().await {
+        let reason = match AssertUnwindSafe(supervisor.drive(entry)).catch_unwind().await {
             Ok(Ok(()) | Err(Left::Ending)) => return,
             Ok(Err(Left::Conflict)) => "another writer changed the task's record".to_owned(),
             Err(panic) => panic_message(panic),
         };
         inner.broke_down("a supervisor", &reason);
         match replacement(&inner, &live, &mut pause).await {
-            Some(next) => (supervisor, step) = next,
+            Some(next) => (supervisor, entry) = next,
             None => return,
         }
     }
 }
 
 /// The replacement supervisor, made from the stored record. None when there is nothing left to supervise, or the server is shutting down.
-async fn replacement(inner: &Arc<Inner>, live: &Arc<LiveTask>, pause: &mut Duration) -> Option<(Supervisor, Step)> {
+async fn replacement(inner: &Arc<Inner>, live: &Arc<LiveTask>, pause: &mut Duration) -> Option<(Supervisor, Entry)> {
     let known = live.snapshot();
     loop {
         tokio::select! {
@@ -63,18 +67,16 @@ async fn replacement(inner: &Arc<Inner>, live: &Arc<LiveTask>, pause: &mut Durat
                 return None;
             }
         };
-        let step = if task.state == TaskState::Queued { Step::Launch } else { Step::Look };
-        return match inner.sandboxes.runtime_id(&task).await {
-            Ok(sandbox) => Some((Supervisor::of(inner, Arc::clone(live), task, sandbox), step)),
-            Err(EngineError::SandboxNotRunning) => {
-                let supervisor = Supervisor::of(inner, Arc::clone(live), task, String::new());
-                Some((supervisor, lost(LossReason::SandboxRemoved)))
-            }
+        let sandbox = match inner.sandboxes.runtime_id(&task).await {
+            Ok(sandbox) => Some(sandbox),
+            Err(EngineError::SandboxNotRunning) => None,
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "a task's sandbox cannot be read");
                 continue;
             }
         };
+        let entry = plan::resume(&task, sandbox.is_some());
+        return Some((Supervisor::of(inner, Arc::clone(live), task, sandbox.unwrap_or_default()), entry));
     }
 }
 

@@ -52,6 +52,15 @@ fn command_runs_and_exits() {
 }
 
 #[test]
+fn retried_launch_belongs_to_the_new_life() {
+    let state = apply(TaskState::Queued, Event::LaunchBegan { incarnation: incarnation() });
+    assert_eq!(transition(&state, Event::LaunchBegan { incarnation: incarnation() }), Transition::Unchanged);
+    let restarted = Incarnation("restarted".to_owned());
+    let state = apply(state, Event::LaunchBegan { incarnation: restarted.clone() });
+    assert_eq!(state, TaskState::Starting { incarnation: restarted });
+}
+
+#[test]
 fn stopped_queued_task_is_never_launched() {
     let state = apply(TaskState::Queued, Event::StopRequested { cause: request(), at: at(2) });
     assert_eq!(state.outcome(), Some(&Outcome::Stopped { cause: request(), signal: None }));

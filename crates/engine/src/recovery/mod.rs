@@ -1,7 +1,9 @@
 //! Recovery at start-up: finds out what became of every task that was unfinished when the last server ended.
 //!
 //! The server accepts calls as soon as its store is read. Each bot is reconciled separately, and calls about a bot wait until it is; see
-//! [`super::reconciling`].
+//! [`super::reconciling`]. What to do with each task is decided in [`plan`].
+
+pub(super) mod plan;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -10,17 +12,11 @@ use tokio::{
     time::timeout,
 };
 
-use super::{
-    Engine, EngineError, Inner,
-    output::WINDOW,
-    permits::Pool,
-    reconciling::Hold,
-    supervisor::{Step, Supervisor, lost},
-};
-use errand_bridge::Finding;
+use super::{Engine, EngineError, Inner, output::WINDOW, permits::Pool, reconciling::Hold, supervisor::Supervisor};
 use errand_runtime::{Found, RuntimeError};
 use errand_store::StoreError;
-use errand_task::{LossReason, SandboxId, SandboxRecord, Task, TaskState, TenantId};
+use errand_task::{SandboxId, SandboxRecord, Task, TenantId};
+use plan::{Entries, Plan, Sorted};
 
 /// How long to wait before asking a container engine again that did not answer.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -122,42 +118,25 @@ struct BotTasks {
     hold: Arc<Hold>,
 }
 
-/// What a sandbox reports about its tasks.
-enum Answer {
-    /// The next step of each task.
-    Steps(Vec<(Task, Step)>),
-    /// The runtime does not answer, so nothing is known of any task.
-    NoRuntime(RuntimeError),
-}
-
 /// Finds out how to continue the tasks of one sandbox, and hands each task to its supervisor.
 async fn reconcile(inner: &Arc<Inner>, slots: &Slots, bot: &BotTasks) {
     let sandbox = bot.record.as_ref().map(|record| record.runtime_id.clone()).unwrap_or_default();
-    let (queued, launched): (Vec<_>, Vec<_>) = bot
-        .tasks
-        .iter()
-        .filter(|task| inner.live(task.id).is_none())
-        .cloned()
-        .partition(|task| task.state == TaskState::Queued);
-    // These tasks were certainly never launched: each continues as if it had just been accepted.
-    hand_over(inner, bot, &sandbox, queued.into_iter().map(|task| (task, Step::Launch)).collect());
-    let Some(tenant) = launched.first().map(|task| task.owner.tenant.clone()) else { return };
-    if bot.record.is_none() {
-        hand_over(inner, bot, &sandbox, all_lost(launched, LossReason::SandboxRemoved));
-        return;
-    }
+    let tasks = bot.tasks.iter().filter(|task| inner.live(task.id).is_none()).cloned().collect();
+    let Sorted { clear, unclear } = plan::sort(tasks, bot.record.is_some());
+    hand_over(inner, bot, &sandbox, clear);
+    let Some(tenant) = unclear.first().map(|task| task.owner.tenant.clone()) else { return };
     loop {
-        let answer = tokio::select! {
+        let asked = tokio::select! {
             () = inner.leave.cancelled() => return,
-            answer = async {
+            asked = async {
                 let _slot = slots.take(&tenant).await;
-                ask(inner, &sandbox, launched.clone()).await
-            } => answer,
+                ask(inner, &sandbox, unclear.clone()).await
+            } => asked,
         };
-        match answer {
-            Answer::Steps(steps) => return hand_over(inner, bot, &sandbox, steps),
-            Answer::NoRuntime(error) => {
-                tracing::warn!(%error, sandbox, tasks = launched.len(), "tasks wait to be reconciled");
+        match asked {
+            Ok(entries) => return hand_over(inner, bot, &sandbox, entries),
+            Err(error) => {
+                tracing::warn!(%error, sandbox, tasks = unclear.len(), "tasks wait to be reconciled");
                 bot.hold.because(&error.to_string());
                 tokio::select! {
                     () = inner.leave.cancelled() => return,
@@ -168,61 +147,44 @@ async fn reconcile(inner: &Arc<Inner>, slots: &Slots, bot: &BotTasks) {
     }
 }
 
-/// Starts a supervisor for each task at its step.
-fn hand_over(inner: &Arc<Inner>, bot: &BotTasks, sandbox: &str, steps: Vec<(Task, Step)>) {
-    for (task, step) in steps {
-        let start = match &step {
-            Step::Judge(_, finding) => finding.output_bytes.saturating_sub(WINDOW as u64),
-            _ => 0,
-        };
-        Supervisor::new(inner, task, sandbox.to_owned(), start).holding(&bot.hold).spawn(step);
+/// Starts a supervisor for each task.
+fn hand_over(inner: &Arc<Inner>, bot: &BotTasks, sandbox: &str, entries: Entries) {
+    for (task, entry) in entries {
+        let start = plan::output_start(&entry, WINDOW as u64);
+        Supervisor::new(inner, task, sandbox.to_owned(), start).holding(&bot.hold).spawn(entry);
     }
 }
 
-/// Ends tasks whose sandbox cannot come back.
-fn all_lost(tasks: Vec<Task>, reason: LossReason) -> Vec<(Task, Step)> {
-    tasks.into_iter().map(|task| (task, lost(reason))).collect()
-}
-
-/// Asks one sandbox about all of its launched tasks at once.
-async fn ask(inner: &Arc<Inner>, sandbox: &str, tasks: Vec<Task>) -> Answer {
+/// Asks one sandbox about all of its launched tasks at once. An error: the runtime does not answer.
+async fn ask(inner: &Arc<Inner>, sandbox: &str, tasks: Vec<Task>) -> Result<Entries, RuntimeError> {
     let inspected = timeout(ANSWER_LIMIT, inner.runtime.inspect(sandbox)).await.unwrap_or_else(|_| {
         Err(RuntimeError::Unavailable { detail: format!("it did not answer within {ANSWER_LIMIT:?}") })
     });
-    let found = match inspected {
-        Ok(found) => found,
-        Err(RuntimeError::NoSuchSandbox { .. }) => return Answer::Steps(all_lost(tasks, LossReason::SandboxRemoved)),
-        Err(error) => return Answer::NoRuntime(error),
-    };
-    if !found.running || found.paused {
-        // A stopped sandbox may be starting or stopping; a paused one must be checked until it runs again. The supervisors find out.
-        return Answer::Steps(tasks.into_iter().map(|task| (task, Step::Look)).collect());
+    match plan::inspected(inspected, tasks) {
+        Plan::AskAgain(error) => Err(error),
+        Plan::Supervise(entries) => Ok(entries),
+        Plan::Probe { found, fenced, unfenced } => {
+            let mut entries = probe(inner, sandbox, &found, fenced, true).await;
+            entries.extend(probe(inner, sandbox, &found, unfenced, false).await);
+            Ok(entries)
+        }
     }
-    let (starting, running): (Vec<_>, Vec<_>) =
-        tasks.into_iter().partition(|task| matches!(task.state, TaskState::Starting { .. }));
-    let mut steps = Vec::new();
-    for (tasks, fence) in [(starting, true), (running, false)] {
-        steps.extend(probe(inner, sandbox, &found, tasks, fence).await);
-    }
-    Answer::Steps(steps)
 }
 
 /// Asks a running sandbox about several tasks in one call.
-async fn probe(inner: &Inner, sandbox: &str, found: &Found, tasks: Vec<Task>, fence: bool) -> Vec<(Task, Step)> {
+async fn probe(inner: &Inner, sandbox: &str, found: &Found, tasks: Vec<Task>, fence: bool) -> Entries {
     if tasks.is_empty() {
         return Vec::new();
     }
     let asked: Vec<_> = tasks.iter().map(|task| (task.id, task.nonce)).collect();
-    let findings: Vec<Finding> = match timeout(ANSWER_LIMIT, inner.bridge.probe(sandbox, &asked, fence)).await {
-        Ok(Ok(findings)) if findings.len() == tasks.len() => findings,
+    let answer = timeout(ANSWER_LIMIT, inner.bridge.probe(sandbox, &asked, fence)).await;
+    let findings = match answer {
+        Ok(Ok(findings)) if findings.len() == tasks.len() => Some(findings),
         refused => {
-            // The runtime answers and this sandbox does not, for example because it is at its process limit. Its tasks can still be
-            // stopped.
             let error = refused.map(|result| result.err().map(|error| error.to_string()));
             tracing::warn!(?error, sandbox, tasks = tasks.len(), "a sandbox does not answer yet about its tasks");
-            return tasks.into_iter().map(|task| (task, Step::Look)).collect();
+            None
         }
     };
-    let judge = |finding| Step::Judge(Box::new(found.clone()), Box::new(finding));
-    tasks.into_iter().zip(findings).map(|(task, finding)| (task, judge(finding))).collect()
+    plan::probed(found, tasks, findings)
 }

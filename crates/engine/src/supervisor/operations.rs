@@ -1,0 +1,187 @@
+//! What the machine's operations do: calls to the store, the runtime and the bridge. Nothing is decided here.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
+use tokio::time::timeout;
+
+use super::{
+    Supervisor,
+    machine::{Input, Notice, Operation, RestRead},
+};
+use crate::{EngineError, live::LiveTask, output::WINDOW, permits::LaunchPermit, sandboxes::Place};
+use errand_bridge::{Attachment, ExecBridge, Piece, ReadError};
+use errand_runtime::RuntimeError;
+use errand_store::StoreError;
+use errand_task::{Gap, NewNotification, ProcessIdentity, Signal, TAIL_LIMIT, Task, TaskId};
+
+/// An operation that runs.
+pub(super) struct Running {
+    /// Whether it commits a record.
+    pub(super) is_commit: bool,
+    pub(super) answer: BoxFuture<'static, Answer>,
+}
+
+/// What came of an operation.
+pub(super) enum Answer {
+    /// The machine is told so.
+    Plain(Input),
+    Stored(Result<Box<Task>, StoreError>),
+    /// The permit, and the sandbox; none when the sandbox was deleted.
+    Placed(Option<LaunchPermit>, Result<Option<Place>, EngineError>),
+    Launched(Result<Attachment, RuntimeError>),
+    Attached(Result<Attachment, RuntimeError>),
+}
+
+impl Supervisor {
+    /// Begins an operation.
+    pub(super) fn begin(&self, operation: Operation) -> Running {
+        let is_commit = matches!(operation, Operation::Store { .. });
+        let (inner, sandbox) = (Arc::clone(&self.inner), Arc::clone(&self.sandbox));
+        let task = self.machine.task();
+        let (id, nonce) = (task.id, task.nonce);
+        let answer: BoxFuture<'static, Answer> = match operation {
+            Operation::Store { task, notice, log_bytes } => self.store(*task, notice, log_bytes),
+            Operation::Place => {
+                let task = task.clone();
+                Box::pin(async move {
+                    let permit = inner.launches.acquire(&task.owner.tenant, task.sandbox).await;
+                    Answer::Placed(permit, inner.sandboxes.for_launch(&task).await)
+                })
+            }
+            Operation::CountMemoryKills => now(Input::MemoryKills(inner.runtime.memory_kills(&sandbox))),
+            Operation::Launch(settings) => {
+                let spec = Arc::clone(&task.spec);
+                Box::pin(
+                    async move { Answer::Launched(inner.bridge.launch(&sandbox, id, nonce, &spec, settings).await) },
+                )
+            }
+            Operation::Attach { from, limit } => Box::pin(async move {
+                Answer::Attached(within(limit, inner.bridge.attach(&sandbox, id, nonce, from)).await)
+            }),
+            Operation::ReadTail { limit } => now(Input::Tail(self.live.output.tail(limit))),
+            Operation::Inspect => plain(async move { Input::Inspected(inner.runtime.inspect(&sandbox).await) }),
+            Operation::Probe { fence, limit } => plain(async move {
+                let asked = [(id, nonce)];
+                let findings = within(limit, inner.bridge.probe(&sandbox, &asked, fence)).await;
+                Input::Probed(findings.map(|findings| findings.into_iter().next()))
+            }),
+            Operation::ReadAtRest { path, limit } => {
+                plain(async move { Input::AtRest(inner.runtime.read_at_rest(&sandbox, &path, limit).await) })
+            }
+            Operation::Clear { process, signal, limit } => plain(async move {
+                let sent = inner.bridge.signal(&sandbox, id, process, signal);
+                Input::Cleared(match limit {
+                    Some(limit) => within(limit, sent).await,
+                    None => sent.await,
+                })
+            }),
+            Operation::ReadRest { limit } => {
+                let live = Arc::clone(&self.live);
+                plain(async move { Input::RestRead(read_rest(&*inner.bridge, &sandbox, id, &live, limit).await) })
+            }
+            Operation::FindMemoryLimit => {
+                let (owner, of) = (task.owner.clone(), task.sandbox);
+                plain(async move {
+                    Input::MemoryLimit(match inner.store.sandbox(&owner.tenant, &owner.bot).await {
+                        Ok(Some(sandbox)) if sandbox.id == of => Some(sandbox.spec.memory_bytes),
+                        Ok(_) => None,
+                        Err(error) => {
+                            tracing::debug!(%error, "the memory limit of the sandbox is not known");
+                            None
+                        }
+                    })
+                })
+            }
+        };
+        Running { is_commit, answer }
+    }
+
+    /// Stores a record and a notification about it.
+    fn store(&self, mut task: Task, notice: Option<Notice>, log_bytes: u64) -> BoxFuture<'static, Answer> {
+        self.summarize(&mut task, log_bytes);
+        let notification = notice
+            .map(|notice| NewNotification::new(notice.kind, &task, &self.live.output.tail(TAIL_LIMIT), notice.at));
+        let store = Arc::clone(&self.inner.store);
+        Box::pin(async move { Answer::Stored(store.update_task(task, notification).await.map(Box::new)) })
+    }
+
+    /// Sends a signal to every process of the command.
+    pub(super) fn send(
+        &self,
+        process: Option<ProcessIdentity>,
+        signal: Signal,
+    ) -> BoxFuture<'static, Result<u32, RuntimeError>> {
+        let (inner, sandbox, id) = (Arc::clone(&self.inner), Arc::clone(&self.sandbox), self.machine.task().id);
+        Box::pin(async move { inner.bridge.signal(&sandbox, id, process, Some(signal)).await })
+    }
+
+    /// Whether the guest enforces the timeout and reports activity.
+    pub(super) fn guest_keeps_time(&self) -> bool {
+        self.inner.bridge.keeps_time(&self.sandbox)
+    }
+}
+
+fn now(input: Input) -> BoxFuture<'static, Answer> {
+    Box::pin(std::future::ready(Answer::Plain(input)))
+}
+
+fn plain(input: impl Future<Output = Input> + Send + 'static) -> BoxFuture<'static, Answer> {
+    Box::pin(async move { Answer::Plain(input.await) })
+}
+
+/// Gives a sandbox so long to answer.
+async fn within<T>(limit: Duration, answer: impl Future<Output = Result<T, RuntimeError>>) -> Result<T, RuntimeError> {
+    timeout(limit, answer).await.unwrap_or_else(|_| {
+        Err(RuntimeError::Unavailable { detail: format!("the sandbox did not answer within {limit:?}") })
+    })
+}
+
+/// Reads the unread end of the log, as much of it as memory can hold.
+async fn read_rest(bridge: &dyn ExecBridge, sandbox: &str, id: TaskId, live: &LiveTask, limit: Duration) -> RestRead {
+    let mut log = None;
+    let read = timeout(limit, read_unseen(bridge, sandbox, id, live, &mut log)).await;
+    let again = match read {
+        // Even without a log, its size is known.
+        Ok(Ok(()) | Err(ReadError::Gone)) => false,
+        Ok(Err(ReadError::Runtime(RuntimeError::Unavailable { detail }))) => {
+            tracing::debug!(detail, "the rest of the output could not be read");
+            true
+        }
+        Ok(Err(ReadError::Runtime(error))) => {
+            tracing::debug!(%error, "the rest of the output could not be read");
+            false
+        }
+        Err(_) => {
+            tracing::warn!(?limit, "the rest of the output did not come in time and is left unread");
+            false
+        }
+    };
+    RestRead { log, end: live.output.end(), again }
+}
+
+async fn read_unseen(
+    bridge: &dyn ExecBridge,
+    sandbox: &str,
+    id: TaskId,
+    live: &LiveTask,
+    log: &mut Option<(u64, Option<Gap>)>,
+) -> Result<(), ReadError> {
+    let (seen, window) = (live.output.end(), WINDOW as u64);
+    let mut reader = bridge.read(sandbox, id, Piece::From { offset: seen, limit: window }).await?;
+    if reader.size > seen.saturating_add(window) {
+        reader = bridge.read(sandbox, id, Piece::Tail { limit: window }).await?;
+        live.output.leave_out(reader.start);
+    }
+    let size = reader.size;
+    *log = Some((size, reader.gap));
+    while live.output.end() < size
+        && let Some(piece) = reader.next().await
+    {
+        match piece?.up_to(size) {
+            Some(piece) => live.output.push_at_once(piece),
+            None => return Ok(()),
+        }
+    }
+    Ok(())
+}
