@@ -197,12 +197,12 @@ impl ExecBridge for DirectBridge {
             return Err(RuntimeError::NotStarted { reason: NotStarted::TooLarge, detail });
         }
         let exec = self.run(sandbox, &[PACK, LOG, FOLLOW, LAUNCH], arguments).await?;
-        Ok(Attachment::new(ScriptAttachment::new(exec, Arc::clone(&self.runtime), 0)))
+        Ok(Attachment::new(ScriptAttachment::new(exec, 0)))
     }
 
     async fn attach(&self, sandbox: &str, task: TaskId, _nonce: Nonce, from: u64) -> Result<Attachment, RuntimeError> {
         let exec = self.run(sandbox, &[PROCESS, LOG, FOLLOW, ATTACH], vec![task.to_string(), from.to_string()]).await?;
-        Ok(Attachment::new(ScriptAttachment::new(exec, Arc::clone(&self.runtime), from)))
+        Ok(Attachment::new(ScriptAttachment::new(exec, from)))
     }
 
     async fn probe(&self, sandbox: &str, tasks: &[(TaskId, Nonce)], fence: bool) -> Result<Vec<Finding>, RuntimeError> {
@@ -256,8 +256,7 @@ impl ExecBridge for DirectBridge {
             Piece::Tail { limit } => ("tail", 0, limit),
         };
         let arguments = vec![task.to_string(), mode.to_owned(), start.to_string(), limit.to_string()];
-        in_time(async { log::open(self.run(sandbox, &[LOG, READ], arguments).await?, &*self.runtime, limit).await })
-            .await
+        in_time(async { log::open(self.run(sandbox, &[LOG, READ], arguments).await?, limit).await }).await
     }
 
     async fn remove(&self, sandbox: &str, tasks: &[TaskId]) -> Result<(), RuntimeError> {

@@ -99,9 +99,9 @@ impl Connections {
         Self { runtime, root: root.into(), slots: Arc::default() }
     }
 
-    /// Whether everything passes through a container engine, see [`Runtime::is_through_engine`].
-    pub(super) fn through_engine(&self) -> bool {
-        self.runtime.is_through_engine()
+    /// Whether long output should be compressed, see [`Runtime::prefers_compressed_streams`].
+    pub(super) fn prefers_compression(&self) -> bool {
+        self.runtime.prefers_compressed_streams()
     }
 
     /// What was last found in a sandbox, without asking it.

@@ -25,7 +25,7 @@ pub(super) async fn reach(
 ) -> Result<Reached, RuntimeError> {
     // If the guest is missing here, the sandbox was adopted, or made by another version.
     match start(runtime, sandbox, root, &runtime.guest_path(), breaches).await {
-        Err(RuntimeError::NotStarted { .. }) | Ok(First::Words(_)) => {}
+        Err(RuntimeError::NotStarted { .. }) | Ok(First::Other(_)) => {}
         Ok(First::Bridge(wire)) => return Ok(Reached::Bridge { wire, installed: false }),
         Err(error) => return Err(error),
     }
@@ -56,7 +56,7 @@ async fn reach_at(
     tracing::debug!(sandbox, path, bytes = runtime.guest().bytes().len(), "putting the bridge into a sandbox");
     match runtime.put_file(sandbox, path, runtime.guest().bytes(), 0o700).await {
         Ok(()) => understood(start(runtime, sandbox, root, path, breaches).await),
-        other => understood(other.map(|()| First::Words(String::new()))),
+        other => understood(other.map(|()| First::Other(String::new()))),
     }
 }
 
@@ -69,12 +69,10 @@ async fn start(
 ) -> Result<First, RuntimeError> {
     let argv = [path, "connect", root, &GENERATION.to_string()].map(str::to_owned);
     match Wire::open(runtime.exec(sandbox, &argv).await?, Arc::clone(breaches)).await? {
-        First::Words(words) => match runtime.explain(&words) {
-            Some(error) => Err(error),
-            None if words.is_empty() => Err(RuntimeError::Unavailable { detail: "the bridge said nothing".to_owned() }),
-            None => Ok(First::Words(words)),
-        },
-        bridge @ First::Bridge(_) => Ok(bridge),
+        First::Other(output) if output.is_empty() => {
+            Err(RuntimeError::Unavailable { detail: "the bridge printed nothing".to_owned() })
+        }
+        first => Ok(first),
     }
 }
 
@@ -82,7 +80,7 @@ async fn start(
 fn understood(result: Result<First, RuntimeError>) -> Result<Reached, RuntimeError> {
     match result {
         Ok(First::Bridge(wire)) => Ok(Reached::Bridge { wire, installed: true }),
-        Ok(First::Words(words)) => Ok(Reached::Impossible(words)),
+        Ok(First::Other(output)) => Ok(Reached::Impossible(output)),
         Err(error @ (RuntimeError::NotStarted { .. } | RuntimeError::NotWritten { .. })) => {
             Ok(Reached::Impossible(error.to_string()))
         }

@@ -207,7 +207,7 @@ impl ResidentBridge {
             Piece::From { offset, limit } => (From::Offset(offset), limit),
             Piece::Tail { limit } => (From::Tail(limit), 0),
         };
-        let may_pack = self.connections.through_engine();
+        let may_pack = self.connections.prefers_compression();
         let request = proto::ReadLogRequest { task_id: task.to_string(), from: Some(from), limit, may_pack };
         let wire = bridge.wire;
         let mut client = client(&wire).max_decoding_message_size(STREAM_MESSAGE);

@@ -86,8 +86,8 @@ impl Breaches {
 pub(super) enum First {
     /// A bridge process answers.
     Bridge(Wire),
-    /// Something else was printed, or nothing. The text may be a message of the container engine.
-    Words(String),
+    /// Something else was printed, or nothing.
+    Other(String),
 }
 
 impl Wire {
@@ -105,11 +105,11 @@ impl Wire {
                     words.extend_from_slice(&bytes[..room]);
                     other += bytes.len();
                     if other > OTHER {
-                        return Ok(First::Words("something else than a bridge speaks there".to_owned()));
+                        return Ok(First::Other("something else than a bridge speaks there".to_owned()));
                     }
                 }
                 Some(Err(error)) => return Err(error),
-                None => return Ok(First::Words(self::words(String::from_utf8_lossy(&words).trim()))),
+                None => return Ok(First::Other(self::words(String::from_utf8_lossy(&words).trim()))),
             }
         };
         let io = Pipes {

@@ -61,28 +61,26 @@ impl DirectBridge {
     ) -> Result<Exec, FileError> {
         Ok(self.runtime.exec(sandbox, &limited(limit, file_script(path, script, more)?)).await?)
     }
+}
 
-    /// Why a script did not answer: the problem that the script reported, the container engine's message, or an answer that cannot be
-    /// understood.
-    fn failed(&self, path: &FilePath, stdout: &[u8], stderr: &[u8]) -> FileError {
-        let said = String::from_utf8_lossy(stderr);
-        if let Some((problem, detail)) = refusal(&said) {
-            return FileRefusal { path: path.path.clone(), problem, detail }.into();
-        }
-        // The container engine writes its message to standard output. Lines there that are not records were put aside.
-        let explained = self.runtime.explain(&String::from_utf8_lossy(stdout)).or_else(|| self.runtime.explain(&said));
-        let detail = if said.trim().is_empty() { "the sandbox broke off".to_owned() } else { said.trim().to_owned() };
-        explained.unwrap_or(RuntimeError::Unavailable { detail }).into()
+/// Why a script did not answer: the problem that it reported, or its message.
+fn failed(path: &FilePath, stderr: &[u8]) -> FileError {
+    let message = String::from_utf8_lossy(stderr);
+    if let Some((problem, detail)) = refusal(&message) {
+        return FileRefusal { path: path.path.clone(), problem, detail }.into();
     }
+    let message = message.trim();
+    let detail = if message.is_empty() { "the sandbox broke off".to_owned() } else { message.to_owned() };
+    RuntimeError::Unavailable { detail }.into()
+}
 
-    /// The entry in a script's answer.
-    fn entry_of(&self, path: &FilePath, stdout: &[u8], stderr: &[u8]) -> Result<FileEntry, FileError> {
-        let mut records = Records::default();
-        records.push(stdout);
-        match records.next() {
-            Some(Ok(Record::Entry(entry))) => Ok(FileEntry { name: path.name().as_bytes().to_vec(), ..entry }),
-            Some(Ok(Record::Line(_)) | Err(Malformed)) | None => Err(self.failed(path, stdout, stderr)),
-        }
+/// The entry in a script's answer.
+fn entry_of(path: &FilePath, stdout: &[u8], stderr: &[u8]) -> Result<FileEntry, FileError> {
+    let mut records = Records::default();
+    records.push(stdout);
+    match records.next() {
+        Some(Ok(Record::Entry(entry))) => Ok(FileEntry { name: path.name().as_bytes().to_vec(), ..entry }),
+        Some(Ok(Record::Line(_)) | Err(Malformed)) | None => Err(failed(path, stderr)),
     }
 }
 
@@ -101,7 +99,7 @@ impl SandboxFiles for DirectBridge {
             Ok::<_, FileError>(exec.collect(SAID_LIMIT).await?)
         })
         .await?;
-        self.entry_of(path, &said.stdout, &said.stderr)
+        entry_of(path, &said.stdout, &said.stderr)
     }
 
     async fn list_directory(&self, sandbox: &str, path: &FilePath) -> Result<FileEntries, FileError> {
@@ -128,8 +126,7 @@ impl SandboxFiles for DirectBridge {
                 })
             }
             Err(FileError::Runtime(RuntimeError::Unavailable { .. })) if !listing.said => {
-                let Listing { records, complaints, .. } = listing;
-                Err(self.failed(path, &records.rest(), &complaints))
+                Err(failed(path, &listing.complaints))
             }
             Err(error) => Err(error),
         }
@@ -169,7 +166,7 @@ impl SandboxFiles for DirectBridge {
                     }
                 }
             }
-            Err(self.failed(path, &records.rest(), &complaints))
+            Err(failed(path, &complaints))
         })
         .await
     }
@@ -204,7 +201,7 @@ impl SandboxFiles for DirectBridge {
                 tokio::time::timeout(FINISH_LIMIT, saying).await.map_err(|_| late)??
             }
         };
-        self.entry_of(path, &stdout, &stderr)
+        entry_of(path, &stdout, &stderr)
     }
 
     async fn remove_file(&self, sandbox: &str, path: &FilePath, recursive: bool) -> Result<(), FileError> {
@@ -215,6 +212,6 @@ impl SandboxFiles for DirectBridge {
         };
         let late = || RuntimeError::Unavailable { detail: format!("the removal took longer than {REMOVE_LIMIT:?}") };
         let (stdout, stderr) = tokio::time::timeout(REMOVE_LIMIT, removing).await.map_err(|_| late())??;
-        if &stdout[..] == b"removed\n" { Ok(()) } else { Err(self.failed(path, &stdout, &stderr)) }
+        if &stdout[..] == b"removed\n" { Ok(()) } else { Err(failed(path, &stderr)) }
     }
 }
