@@ -15,6 +15,7 @@ use super::{
     output::WINDOW,
     permits::Pool,
     reconciling::Hold,
+    sandbox::Sandbox,
     supervisor::{Step, Supervisor, lost},
 };
 use errand_bridge::Finding;
@@ -50,7 +51,7 @@ impl Engine {
         }
         let mut records = if by_sandbox.is_empty() { HashMap::new() } else { sandboxes(inner).await? };
         for record in by_sandbox.keys().filter_map(|id| records.get(id)) {
-            inner.sandboxes.check(record)?;
+            inner.sandboxes.runtime_of(record)?;
         }
         let slots =
             Arc::new(Slots { all: Arc::new(Semaphore::new(CONCURRENCY)), tenants: Pool::new(CONCURRENCY_OF_TENANT) });
@@ -68,7 +69,12 @@ impl Engine {
             }
             let key = (tenant.clone(), bot.clone());
             let hold = holds.entry(key).or_insert_with(|| inner.reconciling.hold(&tenant, &bot));
-            let bot_tasks = BotTasks { tasks, record, hold: Arc::clone(hold) };
+            let sandbox = match &record {
+                Some(record) => inner.sandboxes.handle(record)?,
+                None => inner.sandboxes.without_record(id)?,
+            };
+            let exists = record.is_some();
+            let bot_tasks = BotTasks { tasks, exists, sandbox, hold: Arc::clone(hold) };
             let (inner, slots) = (Arc::clone(inner), Arc::clone(&slots));
             let name = format!("recovery of {bot}");
             self.inner.tracker.spawn(async move {
@@ -117,8 +123,9 @@ impl Slots {
 /// The unfinished tasks of one sandbox.
 struct BotTasks {
     tasks: Vec<Task>,
-    /// The sandbox's record; none if the sandbox was deleted.
-    record: Option<SandboxRecord>,
+    /// False if the sandbox was deleted.
+    exists: bool,
+    sandbox: Sandbox,
     hold: Arc<Hold>,
 }
 
@@ -132,7 +139,7 @@ enum Answer {
 
 /// Finds out how to continue the tasks of one sandbox, and hands each task to its supervisor.
 async fn reconcile(inner: &Arc<Inner>, slots: &Slots, bot: &BotTasks) {
-    let sandbox = bot.record.as_ref().map(|record| record.runtime_id.clone()).unwrap_or_default();
+    let sandbox = &bot.sandbox;
     let (queued, launched): (Vec<_>, Vec<_>) = bot
         .tasks
         .iter()
@@ -140,10 +147,10 @@ async fn reconcile(inner: &Arc<Inner>, slots: &Slots, bot: &BotTasks) {
         .cloned()
         .partition(|task| task.state == TaskState::Queued);
     // These tasks were certainly never launched: each continues as if it had just been accepted.
-    hand_over(inner, bot, &sandbox, queued.into_iter().map(|task| (task, Step::Launch)).collect());
+    hand_over(inner, bot, queued.into_iter().map(|task| (task, Step::Launch)).collect());
     let Some(tenant) = launched.first().map(|task| task.owner.tenant.clone()) else { return };
-    if bot.record.is_none() {
-        hand_over(inner, bot, &sandbox, all_lost(launched, LossReason::SandboxRemoved));
+    if !bot.exists {
+        hand_over(inner, bot, all_lost(launched, LossReason::SandboxRemoved));
         return;
     }
     loop {
@@ -151,13 +158,13 @@ async fn reconcile(inner: &Arc<Inner>, slots: &Slots, bot: &BotTasks) {
             () = inner.leave.cancelled() => return,
             answer = async {
                 let _slot = slots.take(&tenant).await;
-                ask(inner, &sandbox, launched.clone()).await
+                ask(sandbox, launched.clone()).await
             } => answer,
         };
         match answer {
-            Answer::Steps(steps) => return hand_over(inner, bot, &sandbox, steps),
+            Answer::Steps(steps) => return hand_over(inner, bot, steps),
             Answer::NoRuntime(error) => {
-                tracing::warn!(%error, sandbox, tasks = launched.len(), "tasks wait to be reconciled");
+                tracing::warn!(%error, sandbox = %sandbox.name, tasks = launched.len(), "tasks wait to be reconciled");
                 bot.hold.because(&error.to_string());
                 tokio::select! {
                     () = inner.leave.cancelled() => return,
@@ -169,13 +176,13 @@ async fn reconcile(inner: &Arc<Inner>, slots: &Slots, bot: &BotTasks) {
 }
 
 /// Starts a supervisor for each task at its step.
-fn hand_over(inner: &Arc<Inner>, bot: &BotTasks, sandbox: &str, steps: Vec<(Task, Step)>) {
+fn hand_over(inner: &Arc<Inner>, bot: &BotTasks, steps: Vec<(Task, Step)>) {
     for (task, step) in steps {
         let start = match &step {
             Step::Judge(_, finding) => finding.output_bytes.saturating_sub(WINDOW as u64),
             _ => 0,
         };
-        Supervisor::new(inner, task, sandbox.to_owned(), start).holding(&bot.hold).spawn(step);
+        Supervisor::new(inner, task, bot.sandbox.clone(), start).holding(&bot.hold).spawn(step);
     }
 }
 
@@ -185,8 +192,8 @@ fn all_lost(tasks: Vec<Task>, reason: LossReason) -> Vec<(Task, Step)> {
 }
 
 /// Asks one sandbox about all of its launched tasks at once.
-async fn ask(inner: &Arc<Inner>, sandbox: &str, tasks: Vec<Task>) -> Answer {
-    let inspected = timeout(ANSWER_LIMIT, inner.runtime.inspect(sandbox)).await.unwrap_or_else(|_| {
+async fn ask(sandbox: &Sandbox, tasks: Vec<Task>) -> Answer {
+    let inspected = timeout(ANSWER_LIMIT, sandbox.inspect()).await.unwrap_or_else(|_| {
         Err(RuntimeError::Unavailable { detail: format!("it did not answer within {ANSWER_LIMIT:?}") })
     });
     let found = match inspected {
@@ -202,24 +209,24 @@ async fn ask(inner: &Arc<Inner>, sandbox: &str, tasks: Vec<Task>) -> Answer {
         tasks.into_iter().partition(|task| matches!(task.state, TaskState::Starting { .. }));
     let mut steps = Vec::new();
     for (tasks, fence) in [(starting, true), (running, false)] {
-        steps.extend(probe(inner, sandbox, &found, tasks, fence).await);
+        steps.extend(probe(sandbox, &found, tasks, fence).await);
     }
     Answer::Steps(steps)
 }
 
 /// Asks a running sandbox about several tasks in one call.
-async fn probe(inner: &Inner, sandbox: &str, found: &Found, tasks: Vec<Task>, fence: bool) -> Vec<(Task, Step)> {
+async fn probe(sandbox: &Sandbox, found: &Found, tasks: Vec<Task>, fence: bool) -> Vec<(Task, Step)> {
     if tasks.is_empty() {
         return Vec::new();
     }
     let asked: Vec<_> = tasks.iter().map(|task| (task.id, task.nonce)).collect();
-    let findings: Vec<Finding> = match timeout(ANSWER_LIMIT, inner.bridge.probe(sandbox, &asked, fence)).await {
+    let findings: Vec<Finding> = match timeout(ANSWER_LIMIT, sandbox.bridge.probe(&asked, fence)).await {
         Ok(Ok(findings)) if findings.len() == tasks.len() => findings,
         refused => {
             // The runtime answers and this sandbox does not, for example because it is at its process limit. Its tasks can still be
             // stopped.
             let error = refused.map(|result| result.err().map(|error| error.to_string()));
-            tracing::warn!(?error, sandbox, tasks = tasks.len(), "a sandbox does not answer yet about its tasks");
+            tracing::warn!(?error, sandbox = %sandbox.name, tasks = tasks.len(), "a sandbox does not answer yet about its tasks");
             return tasks.into_iter().map(|task| (task, Step::Look)).collect();
         }
     };

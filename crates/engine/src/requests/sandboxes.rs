@@ -25,7 +25,7 @@ impl Engine {
         spec: Option<SandboxSpec>,
     ) -> Result<SandboxView, EngineError> {
         let inner = Arc::clone(&self.inner);
-        self.uncut(async move {
+        self.run_to_completion(async move {
             inner.reconciling.wait_for(&tenant, &bot).await?;
             let (view, place) = inner.sandboxes.ensure(&tenant, &bot, spec).await?;
             let view = with_bridge(&inner, view).await;
@@ -48,7 +48,7 @@ impl Engine {
         any: bool,
     ) -> Result<SandboxView, EngineError> {
         let inner = Arc::clone(&self.inner);
-        self.uncut(async move {
+        self.run_to_completion(async move {
             inner.reconciling.wait_for(&tenant, &bot).await?;
             let view = inner.sandboxes.adopt(&tenant, &bot, &container, any).await?;
             Ok(with_bridge(&inner, view).await)
@@ -83,7 +83,7 @@ impl Engine {
     /// [`EngineError::NoSandbox`], or when the runtime fails.
     pub async fn stop_sandbox(&self, tenant: TenantId, bot: BotId) -> Result<SandboxView, EngineError> {
         let engine = self.clone();
-        self.uncut(async move {
+        self.run_to_completion(async move {
             engine.inner.reconciling.wait_for(&tenant, &bot).await?;
             engine.end_tasks(&tenant, &bot, StopCause::SandboxStopped).await?;
             engine.inner.sandboxes.stop(&tenant, &bot).await
@@ -97,7 +97,7 @@ impl Engine {
     /// [`EngineError::NoSandbox`], or when the runtime fails.
     pub async fn delete_sandbox(&self, tenant: TenantId, bot: BotId) -> Result<(), EngineError> {
         let engine = self.clone();
-        self.uncut(async move {
+        self.run_to_completion(async move {
             engine.inner.reconciling.wait_for(&tenant, &bot).await?;
             engine.end_tasks(&tenant, &bot, StopCause::SandboxDeleted).await?;
             let id = engine.inner.sandboxes.delete(&tenant, &bot).await?;
@@ -124,11 +124,16 @@ impl Engine {
     }
 }
 
+async fn prepare(inner: &Inner, view: &SandboxView) -> Result<(), EngineError> {
+    inner.sandboxes.handle(&view.record)?.bridge.prepare().await?;
+    Ok(())
+}
+
 /// Prepares the bridge of a running sandbox, so that the first command does not wait for it. If that fails, the first command tries again
 /// and reports the error.
 async fn with_bridge(inner: &Inner, view: SandboxView) -> SandboxView {
     if view.state == SandboxState::Running
-        && let Err(error) = inner.bridge.prepare(&view.record.runtime_id).await
+        && let Err(error) = prepare(inner, &view).await
     {
         tracing::warn!(sandbox = %view.record.id, %error, "the bridge is not ready yet");
     }

@@ -74,8 +74,8 @@ impl View {
 impl Supervisor {
     /// Attaches to a command that is already running.
     pub(super) async fn attach(&mut self) -> Result<Step, Left> {
-        let (bridge, from) = (std::sync::Arc::clone(&self.inner.bridge), self.live.output.end());
-        let attaching = timeout(ANSWER_LIMIT, bridge.attach(&self.sandbox, self.task.id, self.task.nonce, from));
+        let (bridge, from) = (std::sync::Arc::clone(&self.sandbox.bridge), self.live.output.end());
+        let attaching = timeout(ANSWER_LIMIT, bridge.attach(self.task.id, self.task.nonce, from));
         let attached = tokio::select! {
             () = self.inner.leave.cancelled() => return Err(Left::Ending),
             attached = attaching => attached.unwrap_or_else(|_| {
@@ -113,7 +113,7 @@ impl Supervisor {
             ending: None,
             follow_at,
             drain_by: None,
-            stall_check_at: (!self.keeps_time()).then_some(now + self.inner.settings.stall_check_interval),
+            stall_check_at: (!self.enforces_timeout()).then_some(now + self.inner.settings.stall_check_interval),
             silence: Silence::new(now),
             permit_until: self.permit.is_some().then_some(now + PERMIT_LIMIT),
             silent_until: self.must_fence().then(|| self.silent_until()),
@@ -201,15 +201,15 @@ impl Supervisor {
         }
     }
 
-    fn keeps_time(&self) -> bool {
-        self.inner.bridge.keeps_time(&self.sandbox)
+    fn enforces_timeout(&self) -> bool {
+        self.sandbox.bridge.enforces_timeout()
     }
 
     /// When the server enforces the timeout, counted from the command's real start.
     pub(super) fn timeout_at(&self) -> Option<Instant> {
         // By this time the guest has killed the command. An earlier SIGTERM from the server would be the command's second one, while it
         // still uses its grace.
-        let behind = if self.keeps_time() { BEHIND + self.inner.settings.stop_grace } else { Duration::ZERO };
+        let behind = if self.enforces_timeout() { BEHIND + self.inner.settings.stop_grace } else { Duration::ZERO };
         self.began_at()?.checked_add(self.task.spec.timeout)?.checked_add(behind)
     }
 
@@ -266,7 +266,7 @@ impl Supervisor {
         if view.stall_check_at.is_some_and(|at| at <= now) {
             let due = self.check_stall(&mut view.silence).await?;
             let regular = now + self.inner.settings.stall_check_interval;
-            view.stall_check_at = if self.keeps_time() { due } else { Some(regular) };
+            view.stall_check_at = if self.enforces_timeout() { due } else { Some(regular) };
         }
         if view.permit_until.is_some_and(|at| at <= now) {
             view.permit_until = None;
@@ -322,7 +322,7 @@ impl Supervisor {
             Ok(Report::Activity(activity)) => {
                 self.commit_start(view).await?;
                 let due = self.check_activity(&mut view.silence, activity).await?;
-                if self.keeps_time() {
+                if self.enforces_timeout() {
                     view.stall_check_at = due;
                 }
                 Ok(None)

@@ -83,7 +83,7 @@ impl Supervisor {
 
     /// Tries to launch once. None: the command was certainly not launched, and a retry makes sense.
     async fn try_launch(&mut self, place: Place) -> Result<Option<Step>, Left> {
-        self.sandbox.clone_from(&place.runtime_id);
+        self.sandbox = place.sandbox;
         self.commit(Event::LaunchBegan { incarnation: place.incarnation }).await?;
         self.count_memory_kills();
         let settings = LaunchSettings {
@@ -115,10 +115,10 @@ impl Supervisor {
         &mut self,
         settings: LaunchSettings,
     ) -> Result<Option<Result<Attachment, RuntimeError>>, Left> {
-        let (bridge, sandbox) = (Arc::clone(&self.inner.bridge), self.sandbox.clone());
+        let bridge = Arc::clone(&self.sandbox.bridge);
         let Task { id, nonce, spec, .. } = &self.task;
         let (id, nonce, spec) = (*id, *nonce, Arc::clone(spec));
-        let launching = bridge.launch(&sandbox, id, nonce, &spec, settings);
+        let launching = bridge.launch(id, nonce, &spec, settings);
         tokio::pin!(launching);
         let permit_until = Instant::now() + PERMIT_LIMIT;
         let mut silent_until = self.silent_until();

@@ -78,14 +78,14 @@ impl Supervisor {
     }
 
     async fn look_once(&mut self, sure: bool) -> Result<Result<Option<Step>, Obstacle>, Left> {
-        let found = match self.inner.runtime.inspect(&self.sandbox).await {
+        let found = match self.sandbox.inspect().await {
             Ok(found) => found,
             Err(RuntimeError::NoSuchSandbox { .. }) => return Ok(Ok(Some(lost(LossReason::SandboxRemoved)))),
             Err(error) => return Ok(Err(Obstacle::Runtime(error))),
         };
         if found.paused {
             // The sandbox is paused with all of its processes; they can be queried when it runs again.
-            return Ok(Err(Obstacle::Runtime(RuntimeError::NotRunning { id: self.sandbox.clone() })));
+            return Ok(Err(Obstacle::Runtime(RuntimeError::NotRunning { id: self.sandbox.name.to_string() })));
         }
         self.look_into(found, sure).await
     }
@@ -145,7 +145,7 @@ impl Supervisor {
             });
         }
         let asked = [(self.task.id, self.task.nonce)];
-        let probe = self.inner.bridge.probe(&self.sandbox, &asked, self.must_fence());
+        let probe = self.sandbox.bridge.probe(&asked, self.must_fence());
         let findings = timeout(ANSWER_LIMIT, probe).await.unwrap_or_else(|_| {
             Err(RuntimeError::Unavailable { detail: format!("the sandbox did not answer within {ANSWER_LIMIT:?}") })
         });
@@ -164,9 +164,8 @@ impl Supervisor {
         let Some(directory) = self.task.output_file.rsplit_once('/').map(|(directory, _)| directory.to_owned()) else {
             return Ok(lost(stopped(found)));
         };
-        let runtime = &self.inner.runtime;
         let path = format!("{directory}/{}", sentinel::NAME);
-        let exit_file = runtime.read_at_rest(&self.sandbox, &path, sentinel::SIZE_LIMIT).await?;
+        let exit_file = self.sandbox.read_at_rest(&path, sentinel::SIZE_LIMIT).await?;
         let content = exit_file.as_ref().map(|file| file.content.as_slice());
         let Sentinel::Complete(ending) = sentinel::read(content, self.task.nonce) else {
             return Ok(lost(stopped(found)));
@@ -174,7 +173,7 @@ impl Supervisor {
         if found.out_of_memory && ending == Ending::Signaled(Signal::KILL) {
             self.oom_kills_told = 1;
         }
-        if let Some(log) = runtime.read_at_rest(&self.sandbox, &self.task.output_file, 0).await? {
+        if let Some(log) = self.sandbox.read_at_rest(&self.task.output_file, 0).await? {
             self.output_is(log.size, false, None);
         }
         Ok(Step::End(ending, None))
@@ -209,7 +208,7 @@ impl Supervisor {
             Verdict::KillAndEnd(ending) => {
                 let process = finding.process.map(|(process, _)| process).or(self.task.state.process());
                 let process = process.filter(|process| *process != UNRECORDED);
-                let kill = self.inner.bridge.signal(&self.sandbox, self.task.id, process, Some(Signal::KILL));
+                let kill = self.sandbox.bridge.signal(self.task.id, process, Some(Signal::KILL));
                 match timeout(ANSWER_LIMIT, kill).await {
                     Ok(Ok(count)) => tracing::info!(count, "killed what an unwatched command had left"),
                     Ok(Err(error)) => tracing::warn!(%error, "what an unwatched command left could not be killed"),

@@ -6,7 +6,7 @@ use errand_task::{Ending, LossReason};
 impl Supervisor {
     /// Records, before a launch, how many processes were killed for lack of memory so far.
     pub(super) fn count_memory_kills(&mut self) {
-        self.task.memory_kills.before = self.inner.runtime.memory_kills(&self.sandbox);
+        self.task.memory_kills.before = self.sandbox.memory_kills();
     }
 
     /// Records, at the end, how many processes were killed for lack of memory since the launch. A count that the runtime makes outside the
@@ -19,7 +19,7 @@ impl Supervisor {
             Ending::Exited(_) | Ending::Signaled(_) | Ending::TimedOut { .. } | Ending::Lost { .. } => {}
         }
         let kills = self.task.memory_kills;
-        let counted = kills.before.zip(self.inner.runtime.memory_kills(&self.sandbox));
+        let counted = kills.before.zip(self.sandbox.memory_kills());
         let count = match counted {
             Some((before, now)) => u32::try_from(now.saturating_sub(before)).unwrap_or(u32::MAX),
             None => self.oom_kills_told,

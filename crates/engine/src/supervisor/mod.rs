@@ -27,6 +27,7 @@ use super::{
     output::WINDOW,
     permits::LaunchPermit,
     reconciling::Hold,
+    sandbox::Sandbox,
     sandboxes::Place,
 };
 use errand_bridge::{Attachment, Finding, Piece, ReadError};
@@ -92,8 +93,7 @@ pub(super) struct Supervisor {
     inner: Arc<Inner>,
     live: Arc<LiveTask>,
     task: Task,
-    /// The runtime's id of the sandbox.
-    sandbox: String,
+    sandbox: Sandbox,
     orders: watch::Receiver<Option<StopOrder>>,
     stopping: Option<Stopping>,
     /// Set while the store fails: the record may be newer than what is stored.
@@ -120,7 +120,7 @@ pub(super) struct Supervisor {
 
 impl Supervisor {
     /// Registers a task as unfinished. Its output is known from byte `output_start` on.
-    pub(super) fn new(inner: &Arc<Inner>, task: Task, sandbox: String, output_start: u64) -> Self {
+    pub(super) fn new(inner: &Arc<Inner>, task: Task, sandbox: Sandbox, output_start: u64) -> Self {
         let live = Arc::new(LiveTask::new(task.clone(), output_start));
         inner.enter(task.id, &live);
         Self::of(inner, live, task, sandbox)
@@ -129,7 +129,7 @@ impl Supervisor {
     /// Makes the supervisor of a task that is about to be accepted, with its launch permit if there is one. It must be made before the task
     /// is committed, so that a caller that learns of the task finds the supervisor.
     pub(super) fn of_new(inner: &Arc<Inner>, task: Task, place: Place, permit: Option<LaunchPermit>) -> Self {
-        let mut supervisor = Self::new(inner, task, place.runtime_id.clone(), 0);
+        let mut supervisor = Self::new(inner, task, place.sandbox.clone(), 0);
         supervisor.place = permit.is_some().then_some(place);
         supervisor.permit = permit;
         supervisor
@@ -147,7 +147,7 @@ impl Supervisor {
     }
 
     /// Makes the supervisor of a task that is already registered.
-    fn of(inner: &Arc<Inner>, live: Arc<LiveTask>, task: Task, sandbox: String) -> Self {
+    fn of(inner: &Arc<Inner>, live: Arc<LiveTask>, task: Task, sandbox: Sandbox) -> Self {
         let output_start = live.output.end();
         Self {
             inner: Arc::clone(inner),
@@ -380,11 +380,11 @@ impl Supervisor {
     }
 
     async fn read_unseen(&mut self) -> Result<(), ReadError> {
-        let (bridge, sandbox, id) = (Arc::clone(&self.inner.bridge), self.sandbox.clone(), self.task.id);
+        let (bridge, id) = (Arc::clone(&self.sandbox.bridge), self.task.id);
         let (seen, window) = (self.live.output.end(), WINDOW as u64);
-        let mut reader = bridge.read(&sandbox, id, Piece::From { offset: seen, limit: window }).await?;
+        let mut reader = bridge.read(id, Piece::From { offset: seen, limit: window }).await?;
         if reader.size > seen.saturating_add(window) {
-            reader = bridge.read(&sandbox, id, Piece::Tail { limit: window }).await?;
+            reader = bridge.read(id, Piece::Tail { limit: window }).await?;
             self.live.output.leave_out(reader.start);
         }
         let size = reader.size;

@@ -64,10 +64,11 @@ async fn replacement(inner: &Arc<Inner>, live: &Arc<LiveTask>, pause: &mut Durat
             }
         };
         let step = if task.state == TaskState::Queued { Step::Launch } else { Step::Look };
-        return match inner.sandboxes.runtime_id(&task).await {
+        return match inner.sandboxes.of_task(&task).await {
             Ok(sandbox) => Some((Supervisor::of(inner, Arc::clone(live), task, sandbox), step)),
             Err(EngineError::SandboxNotRunning) => {
-                let supervisor = Supervisor::of(inner, Arc::clone(live), task, String::new());
+                let sandbox = inner.sandboxes.without_record(task.sandbox).ok()?;
+                let supervisor = Supervisor::of(inner, Arc::clone(live), task, sandbox);
                 Some((supervisor, lost(LossReason::SandboxRemoved)))
             }
             Err(error) => {

@@ -103,13 +103,13 @@ impl Supervisor {
     /// Starts sending the signal that is due.
     pub(super) fn send_signal(&mut self) {
         let process = self.process();
-        let (bridge, sandbox, id) = (Arc::clone(&self.inner.bridge), self.sandbox.clone(), self.task.id);
+        let (bridge, id) = (Arc::clone(&self.sandbox.bridge), self.task.id);
         if let Some(stopping) = &mut self.stopping {
             let signal = stopping.next.0;
             let wait = if signal == Signal::KILL { FIRST_PAUSE } else { stopping.grace };
             stopping.next = (Signal::KILL, Instant::now() + wait);
             stopping.terms = stopping.terms.saturating_sub(1);
-            let sent = Box::pin(async move { bridge.signal(&sandbox, id, process, Some(signal)).await });
+            let sent = Box::pin(async move { bridge.signal(id, process, Some(signal)).await });
             stopping.sending = Some(Sending { signal, sent });
         }
     }
@@ -130,10 +130,10 @@ impl Supervisor {
         let reached = self.stopping.as_ref().is_none_or(|stopping| stopping.reached);
         let give_up_at = Instant::now() + self.stopping.as_ref().map_or(Duration::ZERO, |s| s.grace) + END_LIMIT;
         loop {
-            let (bridge, process) = (Arc::clone(&self.inner.bridge), self.process());
+            let (bridge, process) = (Arc::clone(&self.sandbox.bridge), self.process());
             let sent = tokio::select! {
                 () = self.inner.leave.cancelled() => return Err(Left::Ending),
-                sent = bridge.signal(&self.sandbox, self.task.id, process, signal) => sent,
+                sent = bridge.signal(self.task.id, process, signal) => sent,
             };
             match sent {
                 Ok(0) => return Ok(reached),
@@ -158,7 +158,7 @@ impl Supervisor {
                 Ok(_) => self.pause(&mut pause).await?,
                 Err(RuntimeError::Unavailable { .. } | RuntimeError::Uncertain { .. }) => {
                     let waited_enough = Instant::now() >= give_up_at;
-                    if waited_enough && self.inner.runtime.inspect(&self.sandbox).await.is_ok() {
+                    if waited_enough && self.sandbox.inspect().await.is_ok() {
                         tracing::warn!("a sandbox does not tell what a stopped command left; that is left");
                         return Ok(reached);
                     }
