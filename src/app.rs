@@ -25,9 +25,10 @@ use crate::{
     config::Config,
     telemetry,
 };
-use errand_bridge::BridgeChoice;
+use errand_bridge::Bridges;
 use errand_engine::notify::Notifier;
 use errand_engine::{Allowance, Allowances, Engine, EngineError, LaunchLimits, Settings};
+use errand_runtime::Runtimes;
 use errand_store::{Caps, SqliteStore, StoreError, TaskStore};
 use errand_task::{SandboxBounds, SandboxSpec};
 
@@ -160,9 +161,10 @@ async fn serve_with(
     ending: &mut Ending,
 ) -> Result<(), ServeError> {
     let chosen = choice::choose(config, store.as_ref()).await?;
-    let bridge = Arc::new(BridgeChoice::new(Arc::clone(&chosen.runtime), &config.task_root));
     let name = chosen.runtime.name();
-    let engine = Engine::new(settings(config, &chosen), Arc::clone(&store), chosen.runtime, bridge);
+    let runtimes = Runtimes::one(Arc::clone(&chosen.runtime));
+    let bridges = Bridges::new(runtimes.clone(), &config.task_root);
+    let engine = Engine::new(settings(config, &chosen), Arc::clone(&store), runtimes, bridges);
     let listener = listen(config.listen, name).await?;
     let hangup = ending.hangup.take();
     let server = Running::start(config, tokens, engine, store, listener, hangup).await;

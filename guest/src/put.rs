@@ -14,9 +14,10 @@ pub const WRITTEN: &str = "written\n";
 /// only.
 ///
 /// # Errors
-/// When the file cannot be written. Reads all input even then: the sender reads the answer only after it has sent everything.
+/// When the file cannot be written. Reads `size` bytes even then: the sender reads the answer only after it has sent everything, and need
+/// not end the input.
 pub fn run(path: &Path, size: u64, mode: u32) -> io::Result<()> {
-    let mut input = io::stdin().lock();
+    let mut input = io::stdin().lock().take(size);
     let written = write(path, size, mode, &mut input);
     if written.is_err() {
         io::copy(&mut input, &mut io::sink())?;

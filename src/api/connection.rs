@@ -25,7 +25,7 @@ use tonic::{Status, transport::server::Connected};
 
 use super::auth::{Held, RequestLimits, TenantUse};
 use super::status;
-use errand_bridge::gather::Gather;
+use errand_bridge::coalesce::Coalescing;
 use errand_task::TenantId;
 
 /// How long a connection may last without a request from a caller that the gate knows.
@@ -40,7 +40,7 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// A connection of a client.
 pub(super) struct Connection {
-    stream: Gather<TcpStream>,
+    stream: Coalescing<TcpStream>,
     peer: Peer,
     /// When the connection is closed unless its caller is known by then; none once the caller is known.
     stranger: Option<Pin<Box<Sleep>>>,
@@ -77,7 +77,7 @@ pub(super) fn limited(
 impl Connection {
     fn new(stream: TcpStream, place: OwnedSemaphorePermit) -> Self {
         let stranger = Some(Box::pin(sleep(STRANGER_LIMIT)));
-        Self { stream: Gather::new(stream), peer: Peer::default(), stranger, _place: place }
+        Self { stream: Coalescing::new(stream), peer: Peer::default(), stranger, _place: place }
     }
 
     /// Whether the time to show a valid token is over.

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use bollard::models::HostConfig;
-use errand_bridge::{DirectBridge, ExecBridge, Report};
+use errand_bridge::{DirectBridge, Report, SandboxBridge};
+use errand_runtime::SandboxRef;
 use errand_task::{Ending, Nonce, Signal, TaskId, sentinel::Sentinel};
 
 use super::place::{EVERYWHERE, Place, ROOT, SETTINGS, Where, sh, text};
@@ -20,7 +21,7 @@ async fn two_concurrent_servers_share_one_bridge() {
     for place in [Where::Docker(Image::Debian), Where::Embedded(Root::Host)] {
         let Some(place) = Place::on(place).await else { continue };
         let others: Vec<_> = (0..4).map(|_| place.another()).collect();
-        let states = futures_util::future::join_all(others.iter().map(|bridge| bridge.prepare(&place.sandbox))).await;
+        let states = futures_util::future::join_all(others.iter().map(|bridge| bridge.prepare())).await;
         for state in states {
             assert_eq!(state.unwrap().name, "resident");
         }
@@ -34,9 +35,9 @@ async fn two_concurrent_servers_share_one_bridge() {
 async fn unpolled_caller_blocks_no_other() {
     for place in [Where::Docker(Image::Debian), Where::Embedded(Root::Host)] {
         let Some(place) = Place::on(place).await else { continue };
-        let mut left = place.bridge.prepare(&place.sandbox);
+        let mut left = place.bridge.prepare();
         assert!(futures_util::poll!(&mut left).is_pending());
-        assert_eq!(soon("another connects", place.bridge.prepare(&place.sandbox)).await.unwrap().name, "resident");
+        assert_eq!(soon("another connects", place.bridge.prepare()).await.unwrap().name, "resident");
         assert_eq!(left.await.unwrap().name, "resident");
     }
 }
@@ -53,10 +54,8 @@ async fn killed_bridge_disturbs_no_command() {
             (launched.attachment.next().await.unwrap() == Report::Broken).then_some(())
         })
         .await;
-        let again = eventually("another bridge", async || {
-            place.bridge.attach(&place.sandbox, launched.id, launched.nonce, 7).await.ok()
-        })
-        .await;
+        let again =
+            eventually("another bridge", async || place.bridge.attach(launched.id, launched.nonce, 7).await.ok()).await;
         let second = place.named("errand-bridge").await;
         assert_eq!(second.len(), 1);
         assert_ne!(first, second);
@@ -78,7 +77,7 @@ async fn results_without_a_bridge_are_found() {
             .await;
         let found = eventually("the result", async || {
             let asked = [(launched.id, launched.nonce)];
-            let mut findings = place.bridge.probe(&place.sandbox, &asked, false).await.ok()?;
+            let mut findings = place.bridge.probe(&asked, false).await.ok()?;
             Some(findings.remove(0)).filter(|finding| finding.sentinel != Sentinel::Absent)
         })
         .await;
@@ -131,7 +130,7 @@ async fn newer_bridge_replaces_an_older_under_load() {
         // New launches work, and earlier commands are still followed.
         let launched = eventually("a launch through the newer bridge", async || {
             let (id, nonce) = (TaskId::new(), Nonce::new());
-            place.bridge.launch(&place.sandbox, id, nonce, &text("exit 5"), SETTINGS).await.ok()
+            place.bridge.launch(id, nonce, &text("exit 5"), SETTINGS).await.ok()
         })
         .await;
         let mut launched = super::place::Launched { id: TaskId::new(), nonce: Nonce::new(), attachment: launched };
@@ -159,20 +158,20 @@ async fn newer_bridge_replaces_an_older_under_load() {
 async fn bridges_read_tasks_of_each_other() {
     for place in EVERYWHERE {
         let Some(place) = Place::on(place).await else { continue };
-        let sandbox = &place.sandbox;
-        let direct = DirectBridge::new(Arc::clone(&place.runtime), ROOT);
+        let sandbox = SandboxRef::new(place.runtime.name(), &place.sandbox);
+        let direct = DirectBridge::new(Arc::clone(&place.runtime), &sandbox, ROOT);
         let command = text(&format!("echo before; {GATE}; echo after; exit 9"));
 
         let by_resident = place.launch(&command).await;
         let (id, nonce) = (TaskId::new(), Nonce::new());
-        let attachment = direct.launch(sandbox, id, nonce, &command, SETTINGS).await.unwrap();
+        let attachment = direct.launch(id, nonce, &command, SETTINGS).await.unwrap();
         let by_direct = super::place::Launched { id, nonce, attachment };
         place.find_until(&by_resident, "one runs", |finding| finding.alive && finding.supervised).await;
         place.find_until(&by_direct, "the other runs", |finding| finding.alive && finding.supervised).await;
-        let found = direct.probe(sandbox, &[(by_resident.id, by_resident.nonce)], false).await.unwrap().remove(0);
+        let found = direct.probe(&[(by_resident.id, by_resident.nonce)], false).await.unwrap().remove(0);
         assert!(found.alive && found.supervised && found.started, "{found:?}");
 
-        let crossed = direct.attach(sandbox, by_resident.id, by_resident.nonce, 0).await.unwrap();
+        let crossed = direct.attach(by_resident.id, by_resident.nonce, 0).await.unwrap();
         let crossed = super::place::Launched { attachment: crossed, ..by_resident };
         let other = place.attach(&by_direct, 0).await;
         place.sh("touch /tmp/end").await;
@@ -180,8 +179,8 @@ async fn bridges_read_tasks_of_each_other() {
         let _ = crossed.ran().await;
         for launched in [id, by_resident.id] {
             let asked = [(launched, if launched == id { nonce } else { by_resident.nonce })];
-            for bridge in [&direct as &dyn ExecBridge, &place.bridge] {
-                let found = bridge.probe(sandbox, &asked, false).await.unwrap().remove(0);
+            for bridge in [&direct as &dyn SandboxBridge, &*place.bridge] {
+                let found = bridge.probe(&asked, false).await.unwrap().remove(0);
                 assert_eq!(found.sentinel, Sentinel::Complete(Ending::Exited(9)), "{launched}");
                 assert_eq!(found.output_bytes, 13);
             }
@@ -199,10 +198,10 @@ async fn noexec_sandbox_gets_the_direct_bridge() {
         });
     };
     let Some(place) = Place::tuned(Image::Debian, tune).await else { return };
-    let state = place.bridge.prepare(&place.sandbox).await.unwrap();
+    let state = place.bridge.prepare().await.unwrap();
     assert_eq!(state.name, "direct");
     assert!(state.detail.to_lowercase().contains("permission denied"), "{state:?}");
-    assert_eq!(place.bridge.state(&place.sandbox), Some(state));
+    assert_eq!(place.bridge.state(), Some(state));
     let ran = place.run(&text("echo hi; exit 3")).await;
     assert_eq!((ran.text().as_str(), ran.ending), ("hi\n", Some(Ending::Exited(3))));
 }
@@ -217,7 +216,7 @@ async fn a_restarted_sandbox_gets_a_new_bridge() {
         place.runtime.start(&place.sandbox).await.unwrap();
         let found = eventually("an answer", async || {
             let asked = [(launched.id, launched.nonce)];
-            Some(place.bridge.probe(&place.sandbox, &asked, false).await.ok()?.remove(0))
+            Some(place.bridge.probe(&asked, false).await.ok()?.remove(0))
         })
         .await;
         // The command was either killed with everything else, or ended by the signal before: no other outcome is possible.
@@ -235,7 +234,7 @@ async fn sandbox_without_shell_gets_the_resident_bridge() {
     };
     let Some(place) = Place::tuned(Image::Busybox, bare).await else { return };
     eventually("no shell is left", async || place.sh("true").await.contains("not found").then_some(())).await;
-    let state = place.bridge.prepare(&place.sandbox).await.unwrap();
+    let state = place.bridge.prepare().await.unwrap();
     assert_eq!(state.name, "resident", "{state:?}");
     let argv = ["/bin/busybox", "echo", "hi"].map(str::to_owned).to_vec();
     let spec = errand_task::TaskSpec::new(errand_task::Program::Argv(argv), std::time::Duration::from_secs(60));

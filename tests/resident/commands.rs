@@ -71,8 +71,7 @@ async fn refused_fork_is_a_start_failure() {
     let deadline = std::time::Instant::now() + LIMIT;
     while std::time::Instant::now() < deadline {
         let (id, nonce) = (errand_task::TaskId::new(), errand_task::Nonce::new());
-        use errand_bridge::ExecBridge as _;
-        match place.bridge.launch(&place.sandbox, id, nonce, &text("true"), SETTINGS).await {
+        match place.bridge.launch(id, nonce, &text("true"), SETTINGS).await {
             Ok(attachment) => {
                 let launched = super::place::Launched { id, nonce, attachment };
                 match launched.ran().await.ending {
@@ -169,8 +168,7 @@ async fn timeout_is_enforced_without_a_server() {
         place.sh("kill -9 $(grep -lx errand-bridge /proc/[0-9]*/comm | cut -d/ -f3)").await;
         let (id, nonce) = (launched.id, launched.nonce);
         let found = eventually("the result", async || {
-            use errand_bridge::ExecBridge as _;
-            let mut findings = place.bridge.probe(&place.sandbox, &[(id, nonce)], false).await.ok()?;
+            let mut findings = place.bridge.probe(&[(id, nonce)], false).await.ok()?;
             Some(findings.remove(0)).filter(|finding| finding.sentinel != Sentinel::Absent)
         })
         .await;

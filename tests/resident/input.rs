@@ -1,7 +1,7 @@
 //! Standard input and terminals.
 
 use bytes::Bytes;
-use errand_bridge::{ExecBridge, Input, InputError};
+use errand_bridge::{Input, InputError};
 use errand_task::{Ending, Stdin, TaskSpec, TerminalSize};
 
 use super::place::{EVERYWHERE, Place, Where, text};
@@ -41,7 +41,7 @@ async fn input_survives_the_server_and_the_bridge() {
         let data = Bytes::from_static(b"two\n");
         for _ in 0..2 {
             let input = Input { offset: Some(4), data: data.clone(), end: false };
-            assert_eq!(place.bridge.write_input(&place.sandbox, launched.id, input).await.unwrap().taken, 8);
+            assert_eq!(place.bridge.write_input(launched.id, input).await.unwrap().taken, 8);
         }
         place.write(&launched, "", true).await.unwrap();
         let ran = place.attach(&launched, 0).await.ran().await;
@@ -71,12 +71,12 @@ async fn a_command_without_input_refuses_it() {
     let closed = place.launch(&text("cat; sleep 600")).await;
     assert!(matches!(place.write(&closed, "x", false).await, Err(InputError::NotOpen)));
     let size = TerminalSize { rows: 1, columns: 1 };
-    let resized = place.bridge.resize_terminal(&place.sandbox, closed.id, size).await;
+    let resized = place.bridge.resize_terminal(closed.id, size).await;
     assert!(matches!(resized, Err(InputError::NotOpen)), "{resized:?}");
     let over = place.launch(&open("exit 0")).await;
     let (id, nonce) = (over.id, over.nonce);
     over.ran().await;
-    let attachment = place.bridge.attach(&place.sandbox, id, nonce, 0).await.unwrap();
+    let attachment = place.bridge.attach(id, nonce, 0).await.unwrap();
     let over = super::place::Launched { id, nonce, attachment };
     assert!(matches!(place.write(&over, "x", false).await, Err(InputError::Closed)));
 }
@@ -90,7 +90,7 @@ async fn terminal_can_be_resized() {
         let mut launched = place.launch(&on_terminal(command)).await;
         launched.until_output("terminal\r\n30 120\r\n").await;
         let size = TerminalSize { rows: 50, columns: 99 };
-        place.bridge.resize_terminal(&place.sandbox, launched.id, size).await.unwrap();
+        place.bridge.resize_terminal(launched.id, size).await.unwrap();
         place.write(&launched, "hello\n", false).await.unwrap();
         launched.until_output("<hello>\r\n50 99\r\n").await;
         place.write(&launched, "\n", false).await.unwrap();

@@ -5,10 +5,10 @@ use std::{any::Any, sync::Arc, time::Duration};
 use bollard::models::ContainerCreateBody;
 use bytes::Bytes;
 use errand_bridge::{
-    Activity, Attachment, BridgeChoice, ExecBridge, Finding, Input, InputError, InputTaken, LaunchSettings,
-    OutputPiece, Piece, Report,
+    Activity, Attachment, Bridges, Finding, Input, InputError, InputTaken, LaunchSettings, OutputPiece, Piece, Report,
+    SandboxBridge,
 };
-use errand_runtime::Runtime;
+use errand_runtime::{Runtime, Runtimes, SandboxRef};
 use errand_task::{Ending, Gap, Nonce, ProcessIdentity, Program, ResourceUsage, TaskId, TaskSpec};
 
 use crate::support::{
@@ -49,7 +49,7 @@ impl From<Image> for Where {
 /// A running sandbox and a bridge to it.
 pub struct Place {
     pub runtime: Arc<dyn Runtime>,
-    pub bridge: BridgeChoice,
+    pub bridge: Arc<dyn SandboxBridge>,
     /// The runtime's id of the sandbox.
     pub sandbox: String,
     _keep: Box<dyn Any + Send + Sync>,
@@ -107,13 +107,13 @@ impl Place {
     }
 
     fn of(runtime: Arc<dyn Runtime>, sandbox: String, keep: impl Any + Send + Sync) -> Self {
-        let bridge = BridgeChoice::new(Arc::clone(&runtime), ROOT);
+        let bridge = bridge(&runtime, &sandbox);
         Self { runtime, bridge, sandbox, _keep: Box::new(keep) }
     }
 
     /// A second bridge, like that of another server.
-    pub fn another(&self) -> BridgeChoice {
-        BridgeChoice::new(Arc::clone(&self.runtime), ROOT)
+    pub fn another(&self) -> Arc<dyn SandboxBridge> {
+        bridge(&self.runtime, &self.sandbox)
     }
 
     /// Runs a script in the sandbox without going through the bridge, and returns what the script prints.
@@ -123,7 +123,7 @@ impl Place {
 
     pub async fn launch(&self, spec: &TaskSpec) -> Launched {
         let (id, nonce) = (TaskId::new(), Nonce::new());
-        let attachment = self.bridge.launch(&self.sandbox, id, nonce, spec, SETTINGS).await.unwrap();
+        let attachment = self.bridge.launch(id, nonce, spec, SETTINGS).await.unwrap();
         Launched { id, nonce, attachment }
     }
 
@@ -133,13 +133,13 @@ impl Place {
     }
 
     pub async fn attach(&self, launched: &Launched, from: u64) -> Launched {
-        let attachment = self.bridge.attach(&self.sandbox, launched.id, launched.nonce, from).await.unwrap();
+        let attachment = self.bridge.attach(launched.id, launched.nonce, from).await.unwrap();
         Launched { attachment, ..*launched }
     }
 
     pub async fn find(&self, launched: &Launched) -> Finding {
         let asked = [(launched.id, launched.nonce)];
-        self.bridge.probe(&self.sandbox, &asked, false).await.unwrap().remove(0)
+        self.bridge.probe(&asked, false).await.unwrap().remove(0)
     }
 
     pub async fn find_until(&self, launched: &Launched, what: &str, done: impl Fn(&Finding) -> bool) -> Finding {
@@ -148,12 +148,12 @@ impl Place {
 
     pub async fn write(&self, launched: &Launched, data: &str, end: bool) -> Result<InputTaken, InputError> {
         let input = Input { offset: None, data: Bytes::copy_from_slice(data.as_bytes()), end };
-        self.bridge.write_input(&self.sandbox, launched.id, input).await
+        self.bridge.write_input(launched.id, input).await
     }
 
     pub async fn log(&self, launched: &Launched) -> Vec<OutputPiece> {
         let piece = Piece::From { offset: 0, limit: 1 << 40 };
-        self.bridge.read(&self.sandbox, launched.id, piece).await.unwrap().collect().await.unwrap()
+        self.bridge.read(launched.id, piece).await.unwrap().collect().await.unwrap()
     }
 
     /// How many processes match this grep pattern with their program and arguments.
@@ -169,6 +169,12 @@ impl Place {
         let script = format!("grep -lx '{name}' /proc/[0-9]*/comm 2>/dev/null | cut -d/ -f3");
         self.sh(&script).await.lines().map(|pid| pid.parse().unwrap()).collect()
     }
+}
+
+/// A new bridge to a sandbox, as a server that has just started has it.
+fn bridge(runtime: &Arc<dyn Runtime>, sandbox: &str) -> Arc<dyn SandboxBridge> {
+    let bridges = Bridges::new(Runtimes::one(Arc::clone(runtime)), ROOT);
+    bridges.bridge(&SandboxRef::new(runtime.name(), sandbox)).expect("the only runtime")
 }
 
 /// Runs a script in a sandbox and returns what it prints.

@@ -1,6 +1,5 @@
 //! Shims that supervise one task after the other: nothing of one task may reach the next.
 
-use errand_bridge::ExecBridge as _;
 use errand_task::{Ending, Signal, TaskId, TaskSpec};
 
 use super::place::{EVERYWHERE, Launched, Place, ROOT, Ran, text};
@@ -45,7 +44,7 @@ async fn reused_shim_counts_each_task_separately() {
 async fn spare_directory_is_ready_before_each_task() {
     for place in EVERYWHERE {
         let Some(place) = Place::on(place).await else { continue };
-        place.bridge.prepare(&place.sandbox).await.unwrap();
+        place.bridge.prepare().await.unwrap();
         for command in ["true", "exec sleep 60", "exec sleep 61"] {
             let spare = eventually("a directory waits", async || {
                 let found = place.sh(&format!("stat -c %i {ROOT}/.spare 2>&1")).await;
@@ -65,10 +64,10 @@ async fn late_signal_misses_the_next_task() {
         let Some(place) = Place::on(place).await else { continue };
         let (over, _, next) = one_after_the_other(&place, &text("true"), &text("exec sleep 60")).await;
         let found = place.find_until(&next, "the command runs", |finding| finding.alive).await;
-        let signalled = place.bridge.signal(&place.sandbox, over, None, Some(Signal::KILL)).await.unwrap();
+        let signalled = place.bridge.signal(over, None, Some(Signal::KILL)).await.unwrap();
         assert_eq!(signalled, 0);
         let process = found.process.map(|(process, _)| process);
-        assert_eq!(place.bridge.signal(&place.sandbox, next.id, process, None).await.unwrap(), 1);
+        assert_eq!(place.bridge.signal(next.id, process, None).await.unwrap(), 1);
     }
 }
 
@@ -82,8 +81,8 @@ async fn shim_with_leftover_processes_is_not_reused() {
         let next = place.launch(&text("exec sleep 60")).await;
         place.find_until(&next, "the command runs", |finding| finding.alive).await;
         assert_ne!(shim(&place, id).await, shim(&place, next.id).await);
-        assert_eq!(place.bridge.signal(&place.sandbox, id, None, None).await.unwrap(), 1, "the process that was left");
-        place.bridge.signal(&place.sandbox, id, None, Some(Signal::KILL)).await.unwrap();
+        assert_eq!(place.bridge.signal(id, None, None).await.unwrap(), 1, "the process that was left");
+        place.bridge.signal(id, None, Some(Signal::KILL)).await.unwrap();
         assert_eq!((place.running("sleep 70").await, place.running("sleep 60").await), (0, 1));
     }
 }

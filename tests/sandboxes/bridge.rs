@@ -7,8 +7,8 @@ use crate::support::{
     docker::{Image, container, engine, runtime},
     embedded::{self, Root},
 };
-use errand_bridge::{BridgeChoice, DirectBridge, ExecBridge};
-use errand_runtime::Runtime;
+use errand_bridge::{Bridges, DirectBridge, SandboxBridge};
+use errand_runtime::{Runtime, Runtimes, SandboxRef};
 
 /// The root of the task directories of every bridge in these tests.
 const ROOT: &str = "/tmp/errand";
@@ -26,16 +26,25 @@ async fn embedded(root: Root) -> Option<Fresh> {
     Some((sandbox.runtime.clone(), sandbox.id().to_owned(), Box::new(sandbox)))
 }
 
+fn direct_bridge(runtime: &Arc<dyn Runtime>, sandbox: &str) -> Arc<dyn SandboxBridge> {
+    Arc::new(DirectBridge::new(Arc::clone(runtime), &SandboxRef::new(runtime.name(), sandbox), ROOT))
+}
+
+fn chosen_bridge(runtime: &Arc<dyn Runtime>, sandbox: &str) -> Arc<dyn SandboxBridge> {
+    let bridges = Bridges::new(Runtimes::one(Arc::clone(runtime)), ROOT);
+    bridges.bridge(&SandboxRef::new(runtime.name(), sandbox)).expect("the only runtime")
+}
+
 async fn direct(fresh: impl Future<Output = Option<Fresh>>) -> Option<Bench> {
     let (runtime, sandbox, keep) = fresh.await?;
-    let bridge = Arc::new(DirectBridge::new(runtime.clone(), ROOT));
+    let bridge = direct_bridge(&runtime, &sandbox);
     Some(Bench { bridge, runtime, sandbox, root: ROOT, _keep: keep })
 }
 
 async fn resident(fresh: impl Future<Output = Option<Fresh>>) -> Option<Bench> {
     let (runtime, sandbox, keep) = fresh.await?;
-    let bridge = Arc::new(BridgeChoice::new(runtime.clone(), ROOT));
-    let state = bridge.prepare(&sandbox).await.expect("a bridge");
+    let bridge = chosen_bridge(&runtime, &sandbox);
+    let state = bridge.prepare().await.expect("a bridge");
     assert_eq!(state.name, "resident", "{}", state.detail);
     Some(Bench { bridge, runtime, sandbox, root: ROOT, _keep: keep })
 }
@@ -62,9 +71,7 @@ async fn both_bridges_count_memory_kills() {
         })
         .await;
         let runtime: Arc<dyn Runtime> = Arc::new(runtime());
-        let bridges: [Arc<dyn ExecBridge>; 2] =
-            [Arc::new(DirectBridge::new(runtime.clone(), ROOT)), Arc::new(BridgeChoice::new(runtime.clone(), ROOT))];
-        for bridge in bridges {
+        for bridge in [direct_bridge(&runtime, &container.id), chosen_bridge(&runtime, &container.id)] {
             let keep = Box::new(());
             let runtime = runtime.clone();
             let bench = Bench { bridge, runtime, sandbox: container.id.clone(), root: ROOT, _keep: keep };

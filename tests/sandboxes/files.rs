@@ -9,8 +9,8 @@ use crate::support::{
 };
 use async_trait::async_trait;
 use bollard::models::HostConfig;
-use errand_bridge::{BridgeChoice, DirectBridge, FileError, SandboxFiles};
-use errand_runtime::{Runtime, RuntimeError};
+use errand_bridge::{Bridges, DirectBridge, FileError, SandboxFiles};
+use errand_runtime::{Runtime, RuntimeError, Runtimes, SandboxRef};
 use errand_task::{FilePath, WriteOptions};
 
 /// The root of the task directories of every bridge in these tests.
@@ -35,22 +35,26 @@ async fn embedded(root: Root) -> Option<Fresh> {
 }
 
 async fn direct(fresh: impl Future<Output = Option<Fresh>>) -> Option<Bench> {
-    bench(fresh, |runtime| DirectBridge::new(runtime, ROOT)).await
+    bench(fresh, |runtime, sandbox| Arc::new(DirectBridge::new(runtime, sandbox, ROOT))).await
 }
 
 async fn resident(fresh: impl Future<Output = Option<Fresh>>) -> Option<Bench> {
-    bench(fresh, |runtime| BridgeChoice::new(runtime, ROOT)).await
+    bench(fresh, |runtime, sandbox| {
+        let bridges = Bridges::new(Runtimes::one(runtime), ROOT);
+        bridges.bridge(sandbox).expect("the only runtime")
+    })
+    .await
 }
 
 /// A bridge in a new sandbox.
-async fn bench<B: SandboxFiles>(
+async fn bench(
     fresh: impl Future<Output = Option<Fresh>>,
-    make: impl FnOnce(Arc<dyn Runtime>) -> B,
+    make: impl FnOnce(Arc<dyn Runtime>, &SandboxRef) -> Arc<dyn SandboxFiles>,
 ) -> Option<Bench> {
     let (runtime, sandbox, small, keep) = fresh.await?;
-    let files = Arc::new(make(runtime.clone()));
-    let shell = Arc::new(Inside { runtime, sandbox: sandbox.clone() });
-    Some(Bench::new(files, shell, sandbox, "/tmp/bench", small, keep).await)
+    let files = make(runtime.clone(), &SandboxRef::new(runtime.name(), &sandbox));
+    let shell = Arc::new(Inside { runtime, sandbox });
+    Some(Bench::new(files, shell, "/tmp/bench", small, keep).await)
 }
 
 struct Inside {
@@ -73,17 +77,14 @@ async fn sandbox_without_a_shell_is_reported() {
     let Some(docker) = engine(Image::Busybox).await else { return };
     let container = container(&docker, Image::Busybox, |_| {}).await;
     docker::exec(&docker, &container.id, "rm /bin/sh").await;
-    let files = DirectBridge::new(Arc::new(runtime()), "/tmp/errand");
+    let files = DirectBridge::new(Arc::new(runtime()), &SandboxRef::new("docker", &container.id), ROOT);
     let path = FilePath { path: "/etc/hosts".to_owned(), root: None };
     let errors = [
-        files.stat_file(&container.id, &path, false).await.err(),
-        files.list_directory(&container.id, &path).await.err(),
-        files.read_file(&container.id, &path, 0, None).await.err(),
-        files
-            .write_file(&container.id, &path, WriteOptions::default(), Box::pin(futures_util::stream::empty()))
-            .await
-            .err(),
-        files.remove_file(&container.id, &path, false).await.err(),
+        files.stat_file(&path, false).await.err(),
+        files.list_directory(&path).await.err(),
+        files.read_file(&path, 0, None).await.err(),
+        files.write_file(&path, WriteOptions::default(), Box::pin(futures_util::stream::empty())).await.err(),
+        files.remove_file(&path, false).await.err(),
     ];
     for error in errors {
         assert!(matches!(error, Some(FileError::Runtime(RuntimeError::NotStarted { .. }))), "{error:?}");

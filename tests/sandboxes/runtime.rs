@@ -16,6 +16,7 @@ async fn docker(image: Image) -> Option<Place> {
         // KILL, SETGID and SETUID, for the bridge process.
         capabilities: "00000000000000e0",
         root_can_be_written: true,
+        reports_exit_status: true,
         remove: Arc::new(docker::remove),
     })
 }
@@ -27,6 +28,7 @@ async fn embedded(root: Root) -> Option<Place> {
         image: root.image()?,
         capabilities: "0000000000000000",
         root_can_be_written: root != Root::Host,
+        reports_exit_status: false,
         remove: Arc::new(move |name| machine.remove(name)),
     })
 }

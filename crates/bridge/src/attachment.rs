@@ -38,7 +38,7 @@ impl Attachment {
     /// The next report. Nothing follows [`Report::Claimed`] or [`Report::Broken`]. Cancel safe.
     ///
     /// # Errors
-    /// [`RuntimeError::NotStarted`] when the container engine found out late that it could not start the process.
+    /// [`RuntimeError::NotStarted`] when the runtime learned late that it could not start the process.
     pub async fn next(&mut self) -> Result<Report, RuntimeError> {
         self.0.next().await
     }
@@ -73,9 +73,9 @@ pub enum Report {
     },
     /// The processes of a silent command were examined, and their state has changed.
     Activity(Activity),
-    /// The command is over, or never ran. Some of its output may still be on its way.
+    /// The command has ended, or never ran. Some of its output may still be in transit.
     Ended {
-        /// The command has ended, or never ran. Some of its output may still be in transit.
+        /// How it ended.
         ending: Ending,
         /// What the command used, if the bridge reports it.
         usage: Option<ResourceUsage>,

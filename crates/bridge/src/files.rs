@@ -21,33 +21,27 @@ pub type FileEntries = Pin<Box<dyn Stream<Item = Result<FileEntry, FileError>> +
 /// How long removing a tree may take.
 pub(super) const REMOVE_LIMIT: Duration = Duration::from_secs(600);
 
-/// Reads and writes files in running sandboxes, as the sandbox's user. Every method takes the runtime's id of the sandbox. Each holds at
-/// most one piece of a file or of a directory in memory.
+/// Reads and writes files in one running sandbox, as the sandbox's user. Each method holds at most one piece of a file or of a directory in
+/// memory.
 #[async_trait]
 pub trait SandboxFiles: Send + Sync + 'static {
     /// Describes a file. With `follow`, describes the target of a symbolic link.
     ///
     /// # Errors
     /// [`FileError::Refused`], or when the sandbox cannot be reached.
-    async fn stat_file(&self, sandbox: &str, path: &FilePath, follow: bool) -> Result<FileEntry, FileError>;
+    async fn stat_file(&self, path: &FilePath, follow: bool) -> Result<FileEntry, FileError>;
 
     /// Lists a directory.
     ///
     /// # Errors
     /// As for [`SandboxFiles::stat_file`].
-    async fn list_directory(&self, sandbox: &str, path: &FilePath) -> Result<FileEntries, FileError>;
+    async fn list_directory(&self, path: &FilePath) -> Result<FileEntries, FileError>;
 
     /// Opens a regular file at an offset, to read at most `limit` bytes. An offset past the end yields no bytes and is not an error.
     ///
     /// # Errors
     /// As for [`SandboxFiles::stat_file`].
-    async fn read_file(
-        &self,
-        sandbox: &str,
-        path: &FilePath,
-        offset: u64,
-        limit: Option<u64>,
-    ) -> Result<FileReader, FileError>;
+    async fn read_file(&self, path: &FilePath, offset: u64, limit: Option<u64>) -> Result<FileReader, FileError>;
 
     /// Writes a file completely or not at all. Follows symbolic links, unless the file must not exist yet. Cancelling the call before the
     /// source has ended writes nothing; after that, the result is unknown.
@@ -56,7 +50,6 @@ pub trait SandboxFiles: Send + Sync + 'static {
     /// As for [`SandboxFiles::stat_file`], and [`FileError::Abandoned`].
     async fn write_file(
         &self,
-        sandbox: &str,
         path: &FilePath,
         options: WriteOptions,
         content: FileSource,
@@ -67,7 +60,7 @@ pub trait SandboxFiles: Send + Sync + 'static {
     ///
     /// # Errors
     /// As for [`SandboxFiles::stat_file`].
-    async fn remove_file(&self, sandbox: &str, path: &FilePath, recursive: bool) -> Result<(), FileError>;
+    async fn remove_file(&self, path: &FilePath, recursive: bool) -> Result<(), FileError>;
 }
 
 /// An open file.

@@ -1,15 +1,17 @@
 //! Launches, follows, signals and reads back commands inside any sandbox, using only what a runtime offers.
 //!
-//! [`ExecBridge`] is the contract. The resident bridge fulfils it with the guest, a program that stays in the sandbox. [`DirectBridge`]
-//! fulfils it with a shell and tools that every sandbox has. [`BridgeChoice`] uses the resident bridge where the guest can run. A bridge
-//! owns the task directory and decides nothing: the engine decides what an ending means for a task.
+//! [`SandboxBridge`] is the contract: an object for one sandbox. The resident bridge fulfils it with the guest, a program that stays in the
+//! sandbox. [`DirectBridge`] fulfils it with a shell and tools that every sandbox has. [`Bridges`] gives each sandbox its bridge: the
+//! resident bridge where the guest can run, otherwise the direct bridge. A bridge owns the task directory and decides nothing: the engine
+//! decides what an ending means for a task.
 
 mod attachment;
-mod choice;
+mod bridges;
+mod chosen;
 mod clock;
+pub mod coalesce;
 mod direct;
 mod files;
-pub mod gather;
 mod input;
 mod log;
 mod resident;
@@ -24,34 +26,32 @@ use errand_task::{
 };
 
 pub use attachment::{Activity, Attached, Attachment, OutputPiece, Report};
-pub use choice::BridgeChoice;
+pub use bridges::Bridges;
 pub use direct::DirectBridge;
 use files::REMOVE_LIMIT;
 pub use files::{Abandoned, FileContent, FileEntries, FileError, FileReader, FileSource, SandboxFiles};
 pub use input::{Input, InputError, InputTaken};
 pub use log::{LogPiece, LogReader, PackedPiece, Piece, Pieces, ReadError};
 
-/// Runs commands in running sandboxes. Every method takes the runtime's id of the sandbox.
+/// Runs commands in one sandbox. The object stays usable when a connection breaks, when the guest is replaced, and when the sandbox is
+/// restarted: each call finds out anew how the sandbox can be reached.
 #[async_trait]
-pub trait ExecBridge: SandboxFiles {
-    /// Makes the bridge ready in a running sandbox and returns which kind it is. Quick if it is ready already.
+pub trait SandboxBridge: SandboxFiles {
+    /// Makes the bridge ready in the running sandbox and returns which kind it is. Quick if it is ready already.
     ///
     /// # Errors
     /// When the sandbox cannot be reached.
-    async fn prepare(&self, sandbox: &str) -> Result<BridgeState, RuntimeError>;
+    async fn prepare(&self) -> Result<BridgeState, RuntimeError>;
 
-    /// What the last [`ExecBridge::prepare`] found, without asking the sandbox; none before the first call.
-    fn state(&self, sandbox: &str) -> Option<BridgeState>;
-
-    /// Forgets what is remembered of a sandbox that no longer exists.
-    fn forget(&self, sandbox: &str);
+    /// What was last found in the sandbox, without asking it; none before the first call that asked.
+    fn state(&self) -> Option<BridgeState>;
 
     /// Whether there is a connection into the sandbox now. As long as the connection lasts, the sandbox has the same incarnation.
-    fn is_connected(&self, sandbox: &str) -> bool;
+    fn is_connected(&self) -> bool;
 
     /// Whether the guest enforces a command's timeout and reports [`Activity`]. The server then needs its own timers only for the case that
     /// the guest fails.
-    fn keeps_time(&self, sandbox: &str) -> bool;
+    fn enforces_timeout(&self) -> bool;
 
     /// Path of a task's log in the sandbox.
     fn output_file(&self, task: TaskId) -> String;
@@ -63,7 +63,6 @@ pub trait ExecBridge: SandboxFiles {
     /// [`RuntimeError::Uncertain`] when it is unknown whether the command was launched. After every other error, it certainly was not.
     async fn launch(
         &self,
-        sandbox: &str,
         task: TaskId,
         nonce: Nonce,
         spec: &TaskSpec,
@@ -74,14 +73,14 @@ pub trait ExecBridge: SandboxFiles {
     ///
     /// # Errors
     /// When the sandbox cannot be reached.
-    async fn attach(&self, sandbox: &str, task: TaskId, nonce: Nonce, from: u64) -> Result<Attachment, RuntimeError>;
+    async fn attach(&self, task: TaskId, nonce: Nonce, from: u64) -> Result<Attachment, RuntimeError>;
 
     /// Returns what is known of tasks, in the order of `tasks`. With `fence`, a task that has not been launched can never be launched
     /// afterwards.
     ///
     /// # Errors
     /// When the sandbox cannot be reached, or its answer cannot be understood.
-    async fn probe(&self, sandbox: &str, tasks: &[(TaskId, Nonce)], fence: bool) -> Result<Vec<Finding>, RuntimeError>;
+    async fn probe(&self, tasks: &[(TaskId, Nonce)], fence: bool) -> Result<Vec<Finding>, RuntimeError>;
 
     /// Signals every process of a task, wherever in the sandbox it has gone, and returns how many processes there were. Repeats SIGKILL
     /// until no process is left. Without a signal, only counts the processes.
@@ -90,7 +89,6 @@ pub trait ExecBridge: SandboxFiles {
     /// When the sandbox cannot be reached.
     async fn signal(
         &self,
-        sandbox: &str,
         task: TaskId,
         process: Option<ProcessIdentity>,
         signal: Option<Signal>,
@@ -100,25 +98,30 @@ pub trait ExecBridge: SandboxFiles {
     ///
     /// # Errors
     /// [`InputError::NotOpen`], [`InputError::Closed`], [`InputError::Unsupported`], or when the sandbox cannot be reached.
-    async fn write_input(&self, sandbox: &str, task: TaskId, input: Input) -> Result<InputTaken, InputError>;
+    async fn write_input(&self, task: TaskId, input: Input) -> Result<InputTaken, InputError>;
 
     /// Changes the size of a command's terminal.
     ///
     /// # Errors
-    /// As for [`ExecBridge::write_input`].
-    async fn resize_terminal(&self, sandbox: &str, task: TaskId, size: TerminalSize) -> Result<(), InputError>;
+    /// As for [`SandboxBridge::write_input`].
+    async fn resize_terminal(&self, task: TaskId, size: TerminalSize) -> Result<(), InputError>;
 
     /// Opens a part of a task's log.
     ///
     /// # Errors
     /// [`ReadError::Gone`] when the log no longer exists.
-    async fn read(&self, sandbox: &str, task: TaskId, piece: Piece) -> Result<LogReader, ReadError>;
+    async fn read(&self, task: TaskId, piece: Piece) -> Result<LogReader, ReadError>;
 
     /// Removes task directories.
     ///
     /// # Errors
     /// When the sandbox cannot be reached.
-    async fn remove(&self, sandbox: &str, tasks: &[TaskId]) -> Result<(), RuntimeError>;
+    async fn remove(&self, tasks: &[TaskId]) -> Result<(), RuntimeError>;
+}
+
+/// Path of a task's log, below the root of the task directories. The same for both bridges: each reads what the other launched.
+fn output_file(root: &str, task: TaskId) -> String {
+    format!("{root}/{task}/output.log")
 }
 
 /// Which kind of bridge a sandbox has.
@@ -131,6 +134,16 @@ pub struct BridgeState {
 }
 
 impl BridgeState {
+    /// The direct bridge, with this detail.
+    pub fn direct(detail: String) -> Self {
+        Self { name: Self::DIRECT, detail }
+    }
+
+    /// The resident bridge, with this detail.
+    pub fn resident(detail: String) -> Self {
+        Self { name: Self::RESIDENT, detail }
+    }
+
     /// The name of the bridge that installs nothing.
     pub const DIRECT: &'static str = "direct";
     /// The name of the bridge whose guest stays in the sandbox.

@@ -115,7 +115,7 @@ impl Runtime for EmbeddedRuntime {
         "embedded"
     }
 
-    fn is_through_engine(&self) -> bool {
+    fn prefers_compressed_streams(&self) -> bool {
         false
     }
 
@@ -168,11 +168,6 @@ impl Runtime for EmbeddedRuntime {
             streams::make(owner).map_err(|error| RuntimeError::Unavailable { detail: error.to_string() })?;
         init::start(&directory, runtime_id, argv, &its).await?;
         Ok(ours.into_exec())
-    }
-
-    fn explain(&self, _said: &str) -> Option<RuntimeError> {
-        // The init reports failed starts itself, so no output has to be interpreted.
-        None
     }
 
     async fn put_file(&self, runtime_id: &str, path: &str, content: &[u8], mode: u32) -> Result<(), RuntimeError> {

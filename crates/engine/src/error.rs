@@ -76,9 +76,9 @@ pub enum EngineError {
         /// Its name.
         name: String,
     },
-    /// The bot's sandbox belongs to another runtime than this server's. The server does not touch it.
+    /// The bot's sandbox belongs to a runtime that this server does not offer. The server does not touch it.
     #[error(
-        "the sandbox {name} is one of the runtime {runtime}, and this server runs with another: it is not touched; \
+        "the sandbox {name} belongs to the runtime {runtime}, which this server does not offer; \
          start the server with --runtime {runtime}"
     )]
     OtherRuntime {

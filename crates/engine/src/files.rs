@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use futures_util::StreamExt as _;
 
-use super::{Engine, EngineError, FileReader, FileSource};
+use super::{Engine, EngineError, FileReader, FileSource, sandbox::Sandbox};
 use errand_bridge::FileEntries;
 use errand_task::{BotId, FileEntry, FilePath, TenantId, WriteOptions};
 
@@ -26,7 +26,7 @@ impl Engine {
     /// [`EngineError::NoSandbox`], [`EngineError::SandboxNotRunning`], [`EngineError::File`].
     pub async fn stat_file(&self, file: &FileRef, follow: bool) -> Result<FileEntry, EngineError> {
         let sandbox = self.sandbox_of(file).await?;
-        Ok(self.inner.bridge.stat_file(&sandbox, &file.path, follow).await?)
+        Ok(sandbox.bridge.stat_file(&file.path, follow).await?)
     }
 
     /// Returns the first `limit` entries whose names sort after `after`, sorted by name. Holds at most `limit` entries in memory, however
@@ -41,7 +41,7 @@ impl Engine {
         limit: u32,
     ) -> Result<Vec<FileEntry>, EngineError> {
         let sandbox = self.sandbox_of(directory).await?;
-        let entries = self.inner.bridge.list_directory(&sandbox, &directory.path).await?;
+        let entries = sandbox.bridge.list_directory(&directory.path).await?;
         page(entries, after, usize::try_from(limit).unwrap_or(usize::MAX)).await
     }
 
@@ -51,7 +51,7 @@ impl Engine {
     /// As for [`Engine::stat_file`].
     pub async fn read_file(&self, file: &FileRef, offset: u64, limit: Option<u64>) -> Result<FileReader, EngineError> {
         let sandbox = self.sandbox_of(file).await?;
-        Ok(self.inner.bridge.read_file(&sandbox, &file.path, offset, limit).await?)
+        Ok(sandbox.bridge.read_file(&file.path, offset, limit).await?)
     }
 
     /// Writes a file completely or not at all. If the call is cancelled before the content ends, nothing in the sandbox changes.
@@ -65,7 +65,7 @@ impl Engine {
         content: FileSource,
     ) -> Result<FileEntry, EngineError> {
         let sandbox = self.sandbox_of(file).await?;
-        Ok(self.inner.bridge.write_file(&sandbox, &file.path, options, content).await?)
+        Ok(sandbox.bridge.write_file(&file.path, options, content).await?)
     }
 
     /// Removes a file or a directory. With `recursive`, removes the contents of a directory too.
@@ -74,10 +74,10 @@ impl Engine {
     /// As for [`Engine::stat_file`].
     pub async fn remove_file(&self, file: &FileRef, recursive: bool) -> Result<(), EngineError> {
         let sandbox = self.sandbox_of(file).await?;
-        Ok(self.inner.bridge.remove_file(&sandbox, &file.path, recursive).await?)
+        Ok(sandbox.bridge.remove_file(&file.path, recursive).await?)
     }
 
-    async fn sandbox_of(&self, file: &FileRef) -> Result<String, EngineError> {
+    async fn sandbox_of(&self, file: &FileRef) -> Result<Sandbox, EngineError> {
         self.inner.sandboxes.of_bot(&file.tenant, &file.bot).await
     }
 }

@@ -68,8 +68,8 @@ impl Engine {
             return Ok(InputResult { taken: 0, accepted: 0, ended: false, line_full: false });
         }
         let mut state = timeout_at(deadline, live.input.lock()).await.map_err(|_| EngineError::InputBusy)?;
-        let sandbox = self.inner.sandboxes.runtime_id(&task).await?;
-        let write = |input| self.inner.bridge.write_input(&sandbox, task.id, input);
+        let sandbox = self.inner.sandboxes.of_task(&task).await?;
+        let write = |input| sandbox.bridge.write_input(task.id, input);
         let result = write_in_order(&mut state, request, deadline, write).await;
         if task.spec.terminal.is_some()
             && let Some(taken) = &mut state.taken
@@ -95,8 +95,8 @@ impl Engine {
         if matches!(live.snapshot().state, TaskState::Finished { .. }) {
             return Err(EngineError::InputClosed);
         }
-        let sandbox = self.inner.sandboxes.runtime_id(&task).await?;
-        Ok(self.inner.bridge.resize_terminal(&sandbox, task.id, size).await?)
+        let sandbox = self.inner.sandboxes.of_task(&task).await?;
+        Ok(sandbox.bridge.resize_terminal(task.id, size).await?)
     }
 }
 

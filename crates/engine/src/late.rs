@@ -69,7 +69,7 @@ async fn look(inner: &Inner, tenant: &TenantId, bot: &BotId, place: &Place) -> R
         return Ok(());
     }
     let asked: Vec<_> = lost.iter().map(|task| (task.id, task.nonce)).collect();
-    let findings = inner.bridge.probe(&place.runtime_id, &asked, false).await?;
+    let findings = place.sandbox.bridge.probe(&asked, false).await?;
     for (mut task, finding) in lost.into_iter().zip(findings) {
         // A command that still runs has not written its own result: the file is not its own.
         let Sentinel::Complete(ending) = finding.sentinel else { continue };

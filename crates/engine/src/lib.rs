@@ -18,6 +18,7 @@ mod reconciling;
 mod recovery;
 mod requests;
 mod retention;
+mod sandbox;
 mod sandboxes;
 mod settings;
 mod stream;
@@ -33,8 +34,8 @@ use std::{
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use errand_bridge::ExecBridge;
-use errand_runtime::Runtime;
+use errand_bridge::Bridges;
+use errand_runtime::{Runtimes, SandboxRef};
 use errand_store::TaskStore;
 use errand_task::{SandboxRecord, TaskId};
 
@@ -67,8 +68,7 @@ pub struct Engine {
 struct Inner {
     settings: Settings,
     store: Arc<dyn TaskStore>,
-    runtime: Arc<dyn Runtime>,
-    bridge: Arc<dyn ExecBridge>,
+    bridges: Bridges,
     sandboxes: SandboxKeeper,
     retention: Retention,
     /// The unfinished tasks. A task is added before it is committed, and removed after its end is committed.
@@ -106,17 +106,12 @@ impl Inner {
 
 impl Engine {
     /// Builds an engine from these parts. Nothing runs before [`Engine::recover`] is called.
-    pub fn new(
-        settings: Settings,
-        store: Arc<dyn TaskStore>,
-        runtime: Arc<dyn Runtime>,
-        bridge: Arc<dyn ExecBridge>,
-    ) -> Self {
+    pub fn new(settings: Settings, store: Arc<dyn TaskStore>, runtimes: Runtimes, bridges: Bridges) -> Self {
         let (retention, reached) = Retention::new();
         let sandboxes = SandboxKeeper::new(
             Arc::clone(&store),
-            Arc::clone(&runtime),
-            Arc::clone(&bridge),
+            runtimes,
+            bridges.clone(),
             (settings.sandbox.clone(), settings.allowances.clone()),
             reached,
         );
@@ -125,8 +120,7 @@ impl Engine {
             inner: Arc::new(Inner {
                 settings,
                 store,
-                runtime,
-                bridge,
+                bridges,
                 sandboxes,
                 retention,
                 live: Mutex::default(),
@@ -147,7 +141,7 @@ impl Engine {
 
     /// Which kind of bridge a sandbox has. None when this server has not used the sandbox yet.
     pub fn bridge_state(&self, sandbox: &SandboxRecord) -> Option<BridgeState> {
-        self.inner.bridge.state(&sandbox.runtime_id)
+        self.inner.bridges.state(&SandboxRef::of(sandbox))
     }
 
     /// Runs `work` to completion even when the caller is dropped: a request that is cut short would leave half-done changes.

@@ -12,11 +12,12 @@ use tokio::sync::{OwnedMutexGuard, mpsc};
 use super::{
     Allowances, EngineError, SandboxState, SandboxView,
     making::{Making, Room},
+    sandbox::Sandbox,
 };
-use errand_bridge::ExecBridge;
+use errand_bridge::Bridges;
 use errand_runtime::{
     Asked, CreateSandbox, Found, LABEL_ADOPT_BOT, LABEL_ADOPT_TENANT, LABEL_BOT, LABEL_TENANT, Runtime, RuntimeError,
-    is_of_this_process,
+    Runtimes, SandboxRef, is_of_this_process,
 };
 use errand_store::TaskStore;
 use errand_task::{BotId, Incarnation, SandboxId, SandboxRecord, SandboxSpec, Task, TenantId};
@@ -35,11 +36,11 @@ const LOOKS: usize = 16;
 const REMEMBERED: usize = 1024;
 
 /// A sandbox in which a command can be launched.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Place {
     pub(super) id: SandboxId,
-    pub(super) runtime_id: String,
     pub(super) incarnation: Incarnation,
+    pub(super) sandbox: Sandbox,
 }
 
 /// What is known of one bot's sandbox. Its lock serializes all changes to that sandbox.
@@ -74,8 +75,8 @@ impl SeenAll {
 /// Makes, starts, finds and removes the bots' sandboxes.
 pub(super) struct SandboxKeeper {
     store: Arc<dyn TaskStore>,
-    runtime: Arc<dyn Runtime>,
-    bridge: Arc<dyn ExecBridge>,
+    runtimes: Runtimes,
+    bridges: Bridges,
     default: SandboxSpec,
     allowances: Allowances,
     making: Making,
@@ -87,13 +88,13 @@ pub(super) struct SandboxKeeper {
 impl SandboxKeeper {
     pub(super) fn new(
         store: Arc<dyn TaskStore>,
-        runtime: Arc<dyn Runtime>,
-        bridge: Arc<dyn ExecBridge>,
+        runtimes: Runtimes,
+        bridges: Bridges,
         (default, allowances): (SandboxSpec, Allowances),
         reached: mpsc::Sender<SandboxRecord>,
     ) -> Self {
         let seen = Mutex::new(SeenAll { cells: HashMap::new(), limit: REMEMBERED });
-        Self { store, runtime, bridge, default, allowances, making: Making::new(), seen, reached }
+        Self { store, runtimes, bridges, default, allowances, making: Making::new(), seen, reached }
     }
 
     /// Announces a running sandbox, so that pending removals in it are done. If the queue is full, the next sweep does them.
@@ -102,7 +103,7 @@ impl SandboxKeeper {
     }
 
     fn fresh(&self, place: &Place) -> Duration {
-        if self.bridge.is_connected(&place.runtime_id) { FRESH_WHILE_CONNECTED } else { FRESH }
+        if place.sandbox.bridge.is_connected() { FRESH_WHILE_CONNECTED } else { FRESH }
     }
 
     /// Waits until no other call changes the bot's sandbox. The wait is bounded, because making a sandbox can take long.
@@ -136,7 +137,7 @@ impl SandboxKeeper {
             None => self.make(tenant, bot, spec.unwrap_or_else(|| self.usual(tenant)), None).await?,
         };
         self.reach(&record);
-        let place = Place { id: record.id, runtime_id: record.runtime_id, incarnation: found.incarnation };
+        let place = self.place(&record, found.incarnation)?;
         seen.place = Some((place.clone(), Instant::now()));
         Ok(place)
     }
@@ -157,22 +158,41 @@ impl SandboxKeeper {
         Ok((place.id == task.sandbox).then_some(place))
     }
 
-    /// Checks that a sandbox belongs to this server's runtime. This runtime would not find another runtime's id, and that must not look
-    /// like the end of the sandbox.
-    pub(super) fn check(&self, record: &SandboxRecord) -> Result<(), EngineError> {
-        if record.runtime == self.runtime.name() {
-            return Ok(());
-        }
-        Err(EngineError::OtherRuntime { name: record.runtime_name.clone(), runtime: record.runtime.clone() })
+    /// The runtime of a stored sandbox. No other runtime would find the sandbox, and that must not look like the sandbox's end.
+    ///
+    /// # Errors
+    /// [`EngineError::OtherRuntime`] when the server does not offer that runtime.
+    pub(super) fn runtime_of(&self, record: &SandboxRecord) -> Result<&Arc<dyn Runtime>, EngineError> {
+        self.runtimes.named(&record.runtime).map_err(|_| other_runtime(record))
     }
 
-    /// The runtime's id of a task's sandbox.
-    pub(super) async fn runtime_id(&self, task: &Task) -> Result<String, EngineError> {
+    /// The handle of a stored sandbox.
+    ///
+    /// # Errors
+    /// [`EngineError::OtherRuntime`] when the server does not offer the sandbox's runtime.
+    pub(super) fn handle(&self, record: &SandboxRecord) -> Result<Sandbox, EngineError> {
+        Sandbox::new(&self.runtimes, &self.bridges, SandboxRef::of(record)).map_err(|_| other_runtime(record))
+    }
+
+    /// The handle of a sandbox that has no record any more. No runtime knows a sandbox by this name, so every call fails with
+    /// [`RuntimeError::NoSuchSandbox`].
+    pub(super) fn without_record(&self, id: SandboxId) -> Result<Sandbox, EngineError> {
+        let name = SandboxRef::new(self.runtimes.default().name(), &id.to_string());
+        let sandbox = Sandbox::new(&self.runtimes, &self.bridges, name).map_err(|_| EngineError::SandboxNotRunning)?;
+        self.bridges.forget(&sandbox.name);
+        Ok(sandbox)
+    }
+
+    fn place(&self, record: &SandboxRecord, incarnation: Incarnation) -> Result<Place, EngineError> {
+        let name = SandboxRef::of(record).seen_in(incarnation.clone());
+        let sandbox = Sandbox::new(&self.runtimes, &self.bridges, name).map_err(|_| other_runtime(record))?;
+        Ok(Place { id: record.id, incarnation, sandbox })
+    }
+
+    /// The sandbox of a task.
+    pub(super) async fn of_task(&self, task: &Task) -> Result<Sandbox, EngineError> {
         match self.store.sandbox(&task.owner.tenant, &task.owner.bot).await? {
-            Some(record) if record.id == task.sandbox => {
-                self.check(&record)?;
-                Ok(record.runtime_id)
-            }
+            Some(record) if record.id == task.sandbox => self.handle(&record),
             Some(_) | None => Err(EngineError::SandboxNotRunning),
         }
     }
@@ -198,21 +218,21 @@ impl SandboxKeeper {
         };
         self.reach(&record);
         let state = SandboxState::of(&found);
-        let place = Place { id: record.id, runtime_id: record.runtime_id.clone(), incarnation: found.incarnation };
+        let place = self.place(&record, found.incarnation)?;
         Ok((SandboxView { record, state }, place))
     }
 
     /// Finds the sandbox running, starts it, or makes it again if the runtime has lost it.
     async fn bring_up(&self, record: SandboxRecord) -> Result<(SandboxRecord, Found), EngineError> {
-        self.check(&record)?;
-        match self.runtime.inspect(&record.runtime_id).await {
+        let runtime = self.runtime_of(&record)?;
+        match runtime.inspect(&record.runtime_id).await {
             Ok(found) if found.running => Ok((self.complete(record, &found).await?, found)),
             Ok(_) | Err(RuntimeError::NoSuchSandbox { .. }) if record.adopted => {
                 Err(EngineError::AdoptedNotRunning { name: record.runtime_name })
             }
             Ok(found) => {
                 let _room = self.making.room(&record.tenant).await?;
-                let found = self.runtime.start(&found.runtime_id).await?;
+                let found = runtime.start(&found.runtime_id).await?;
                 Ok((self.complete(record, &found).await?, found))
             }
             // An earlier attempt to make it has an unknown result: use the same name again, and take over whatever exists under it.
@@ -244,7 +264,7 @@ impl SandboxKeeper {
         }
         let room = self.making.room(tenant).await?;
         if let Some(gone) = gone {
-            self.bridge.forget(&gone.runtime_id);
+            self.bridges.forget(&SandboxRef::of(gone));
             self.store.remove_sandbox(tenant, bot).await?;
         }
         let id = SandboxId::new();
@@ -254,7 +274,7 @@ impl SandboxKeeper {
             tenant: tenant.clone(),
             bot: bot.clone(),
             spec,
-            runtime: self.runtime.name().to_owned(),
+            runtime: self.runtimes.default().name().to_owned(),
             runtime_id: name.clone(),
             runtime_name: name,
             adopted: false,
@@ -285,7 +305,7 @@ impl SandboxKeeper {
             spec: record.spec.clone(),
             asked: Asked::of(&record.spec, &self.usual(&record.tenant)),
         };
-        match self.runtime.create(&request).await {
+        match self.runtime_of(&record)?.create(&request).await {
             Ok(found) => {
                 tracing::info!(sandbox = %record.id, bot = %record.bot, container = %found, "made a sandbox");
                 Ok((self.complete(record, &found).await?, found))
@@ -329,7 +349,7 @@ impl SandboxKeeper {
             bot_label: LABEL_ADOPT_BOT,
             bot: bot.clone(),
         };
-        let found = match self.runtime.inspect(container).await {
+        let found = match self.runtimes.default().inspect(container).await {
             Ok(found) => found,
             Err(RuntimeError::NoSuchSandbox { .. } | RuntimeError::Refused { .. }) => return Err(refusal()),
             Err(error) => return Err(error.into()),
@@ -356,7 +376,7 @@ impl SandboxKeeper {
             bot: bot.clone(),
             // The container's environment may hold its makers' secrets, and the server has no need to know them.
             spec: SandboxSpec { env: Default::default(), ..found.spec.clone() },
-            runtime: self.runtime.name().to_owned(),
+            runtime: self.runtimes.default().name().to_owned(),
             runtime_id: found.runtime_id.clone(),
             runtime_name: found.name.clone(),
             adopted: true,
@@ -375,18 +395,16 @@ impl SandboxKeeper {
         self.store.sandbox(tenant, bot).await?.ok_or_else(|| EngineError::NoSandbox(bot.clone()))
     }
 
-    /// The runtime's id of a bot's sandbox, whether it runs or not.
-    pub(super) async fn of_bot(&self, tenant: &TenantId, bot: &BotId) -> Result<String, EngineError> {
-        let record = self.record(tenant, bot).await?;
-        self.check(&record)?;
-        Ok(record.runtime_id)
+    /// A bot's sandbox, whether it runs or not.
+    pub(super) async fn of_bot(&self, tenant: &TenantId, bot: &BotId) -> Result<Sandbox, EngineError> {
+        self.handle(&self.record(tenant, bot).await?)
     }
 
     async fn look(&self, record: SandboxRecord) -> SandboxView {
-        if self.check(&record).is_err() {
+        let Ok(runtime) = self.runtime_of(&record) else {
             return SandboxView { record, state: SandboxState::Unknown };
-        }
-        let state = match self.runtime.inspect(&record.runtime_id).await {
+        };
+        let state = match runtime.inspect(&record.runtime_id).await {
             Ok(found) => SandboxState::of(&found),
             Err(RuntimeError::NoSuchSandbox { .. }) => SandboxState::Gone,
             Err(error) => {
@@ -415,10 +433,10 @@ impl SandboxKeeper {
         let mut seen = self.lock(tenant, bot).await?;
         seen.place = None;
         let record = self.record(tenant, bot).await?;
-        self.check(&record)?;
+        let runtime = self.runtime_of(&record)?;
         if !record.adopted {
             let _room = self.making.room(tenant).await?;
-            match self.runtime.stop(&record.runtime_id).await {
+            match runtime.stop(&record.runtime_id).await {
                 Ok(()) | Err(RuntimeError::NoSuchSandbox { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -430,15 +448,19 @@ impl SandboxKeeper {
         let mut seen = self.lock(tenant, bot).await?;
         seen.place = None;
         let record = self.record(tenant, bot).await?;
-        self.check(&record)?;
+        let runtime = self.runtime_of(&record)?;
         if !record.adopted {
             let _room = self.making.room(tenant).await?;
-            self.runtime.remove(&record.runtime_id).await?;
+            runtime.remove(&record.runtime_id).await?;
         }
-        self.bridge.forget(&record.runtime_id);
+        self.bridges.forget(&SandboxRef::of(&record));
         self.store.remove_sandbox(tenant, bot).await?;
         Ok(record.id)
     }
+}
+
+fn other_runtime(record: &SandboxRecord) -> EngineError {
+    EngineError::OtherRuntime { name: record.runtime_name.clone(), runtime: record.runtime.clone() }
 }
 
 /// Whether a container's labels say that this bot may adopt it.

@@ -114,9 +114,9 @@ impl OutputStream {
     }
 
     async fn try_open_log(&mut self) -> Result<LogReader, EngineError> {
-        let sandbox = self.inner.sandboxes.runtime_id(&self.task).await?;
+        let sandbox = self.inner.sandboxes.of_task(&self.task).await?;
         let piece = Piece::From { offset: self.position, limit: i64::MAX as u64 };
-        Ok(self.inner.bridge.read(&sandbox, self.task.id, piece).await?)
+        Ok(sandbox.bridge.read(self.task.id, piece).await?)
     }
 
     /// The next item; none after the last one. Cancel safe.

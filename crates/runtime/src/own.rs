@@ -1,16 +1,16 @@
-//! Which container this server itself runs in, where it runs in one.
+//! Finds out which container this server itself runs in, if any.
 //!
-//! Whoever could run commands in it would hold the engine's socket and the database. Nobody has to say which one it is: the kernel knows
-//! under which names the engine mounted files into it and which cgroup it is in, and the usual host name begins the id.
+//! A caller that could run commands in that container would hold the engine's socket and the database. The server needs no setting for it:
+//! the kernel shows the container's id in its mounts and its cgroup, and the default host name is the beginning of the id.
 
 use std::{fs, sync::OnceLock};
 
 /// The length of a container's id, in hexadecimal digits.
 const ID: usize = 64;
-/// The length of the part of it that is the usual host name.
+/// The length of the part of the id that is the default host name.
 const SHORT: usize = 12;
 
-/// True when a container is the one that this process runs in.
+/// True for the container that this process runs in.
 pub fn is_of_this_process(id: &str) -> bool {
     static OWN: OnceLock<Own> = OnceLock::new();
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
@@ -20,7 +20,7 @@ pub fn is_of_this_process(id: &str) -> bool {
     own.is(id)
 }
 
-/// What a process can know of its own container.
+/// What a process can find out about its own container.
 #[derive(Debug)]
 struct Own {
     ids: Vec<String>,
@@ -28,8 +28,8 @@ struct Own {
 }
 
 impl Own {
-    /// The engine mounts a container's host name and resolver from a directory that is named by its id. Sandboxes of this server are in
-    /// neither: mounts of other containers are seen by the machine's own processes only, below another directory.
+    /// The engine mounts a container's host name and resolver settings from a directory named after the container's id. The ids of other
+    /// containers do not appear there.
     fn of(mounts: &str, cgroup: &str, hostname: &str) -> Self {
         let mounted = mounts.lines().filter(|line| {
             let place = line.split(' ').nth(4);

@@ -174,8 +174,7 @@ impl Tokens {
 fn token_tables<'a>(root: Table<'a>, problems: &mut Problems) -> Vec<Node<'a>> {
     for entry in root.entries().filter(|entry| !matches!(entry.key, "tokens" | "tenants")) {
         let key = entry.key;
-        problems
-            .add(entry.line, format_args!("{key}: unknown key; the file holds [[tokens]] and [tenants.NAME]"));
+        problems.add(entry.line, format_args!("{key}: unknown key; the file holds [[tokens]] and [tenants.NAME]"));
     }
     match root.get("tokens").map(|node| (node, node.elements())) {
         Some((_, Some(entries))) if !entries.is_empty() => entries,

@@ -2,7 +2,7 @@
 
 use std::{any::Any, sync::Arc, time::Duration};
 
-use errand_bridge::{Attachment, ExecBridge, Finding, LaunchSettings, Piece, Report};
+use errand_bridge::{Attachment, SandboxBridge, Finding, LaunchSettings, Piece, Report};
 use errand_runtime::Runtime;
 use errand_task::{Ending, Nonce, ProcessIdentity, Program, TaskId, TaskSpec};
 use tokio::time::{Instant, timeout};
@@ -12,7 +12,7 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A bridge and a running sandbox.
 pub struct Bench {
-    pub bridge: Arc<dyn ExecBridge>,
+    pub bridge: Arc<dyn SandboxBridge>,
     pub runtime: Arc<dyn Runtime>,
     pub sandbox: String,
     pub root: &'static str,
@@ -87,7 +87,7 @@ impl Bench {
 
     pub async fn launch(&self, spec: &TaskSpec) -> (TaskId, Nonce, Attachment) {
         let (id, nonce) = (TaskId::new(), Nonce::new());
-        let attachment = self.bridge.launch(&self.sandbox, id, nonce, spec, SETTINGS).await.unwrap();
+        let attachment = self.bridge.launch(id, nonce, spec, SETTINGS).await.unwrap();
         (id, nonce, attachment)
     }
 
@@ -102,7 +102,7 @@ impl Bench {
     }
 
     pub async fn probe(&self, id: TaskId, nonce: Nonce) -> Finding {
-        self.bridge.probe(&self.sandbox, &[(id, nonce)], false).await.unwrap().remove(0)
+        self.bridge.probe(&[(id, nonce)], false).await.unwrap().remove(0)
     }
 
     pub async fn probe_until(&self, id: TaskId, nonce: Nonce, what: &str, done: impl Fn(&Finding) -> bool) -> Finding {
@@ -125,7 +125,7 @@ impl Bench {
 
     pub async fn log(&self, id: TaskId) -> Vec<u8> {
         let piece = Piece::From { offset: 0, limit: 1 << 30 };
-        self.bridge.read(&self.sandbox, id, piece).await.unwrap().bytes().await.unwrap()
+        self.bridge.read(id, piece).await.unwrap().bytes().await.unwrap()
     }
 }
 

@@ -35,7 +35,7 @@ pub async fn attachment_starts_at_any_byte(bench: Bench) {
     let (id, nonce, mut attachment) = bench.launch(&text(script)).await;
     until(&mut attachment, "output", |report| matches!(report, Report::Output(_))).await;
     drop(attachment);
-    let mut attachment = bench.bridge.attach(&bench.sandbox, id, nonce, 5).await.unwrap();
+    let mut attachment = bench.bridge.attach(id, nonce, 5).await.unwrap();
     let report = until(&mut attachment, "the old output", |report| matches!(report, Report::Output(_))).await;
     assert_eq!(bytes_of(report), (5, b"56789\n".to_vec()));
     bench.sh("touch /tmp/go").await;
@@ -75,7 +75,7 @@ pub async fn removed_log_is_reported_beside_the_result(bench: Bench) {
     let report = until(&mut attachment, "the end", is_end).await;
     assert_eq!(ending_of(report), Some(Ending::Exited(5)));
     let piece = Piece::Tail { limit: 10 };
-    assert!(matches!(bench.bridge.read(&bench.sandbox, id, piece).await, Err(ReadError::Gone)));
+    assert!(matches!(bench.bridge.read(id, piece).await, Err(ReadError::Gone)));
     assert!(!bench.probe(id, nonce).await.directory);
 }
 
@@ -89,7 +89,7 @@ pub async fn log_is_read_by_range_and_tail(bench: Bench) {
         (Piece::Tail { limit: 3 }, 7, "789"),
         (Piece::Tail { limit: 100 }, 0, "0123456789"),
     ] {
-        let reader = bench.bridge.read(&bench.sandbox, id, piece).await.unwrap();
+        let reader = bench.bridge.read(id, piece).await.unwrap();
         assert_eq!((reader.size, reader.start), (10, start), "{piece:?}");
         assert_eq!(reader.bytes().await.unwrap(), expected.as_bytes(), "{piece:?}");
     }
@@ -144,7 +144,7 @@ pub async fn output_beyond_the_limit_keeps_both_ends(bench: Bench) {
             (Piece::From { offset: 5, limit: 9 }, bytes_of(5, 14)),
             (Piece::Tail { limit: 1 }, bytes_of(size - 1, size)),
         ] {
-            let reader = bench.bridge.read(&bench.sandbox, id, piece).await.unwrap();
+            let reader = bench.bridge.read(id, piece).await.unwrap();
             assert_eq!((reader.size, reader.gap), (size, Some(gap)), "{piece:?}");
             let pieces = reader.collect().await.unwrap();
             for piece in &pieces {

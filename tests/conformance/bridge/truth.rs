@@ -12,7 +12,7 @@ pub async fn task_is_launched_at_most_once(bench: Bench) {
     let (id, nonce) = (TaskId::new(), Nonce::new());
     let spec = text("echo once >>/tmp/count; sleep 0.2");
     let launches = (0..8)
-        .map(|_| async { read(bench.bridge.launch(&bench.sandbox, id, nonce, &spec, SETTINGS).await.unwrap()).await });
+        .map(|_| async { read(bench.bridge.launch(id, nonce, &spec, SETTINGS).await.unwrap()).await });
     let ran = futures_util::future::join_all(launches).await;
     assert_eq!(ran.iter().filter(|ran| ran.ending == Some(Ending::Exited(0))).count(), 1);
     assert_eq!(bench.sh("cat /tmp/count").await, "once\n");
@@ -20,10 +20,10 @@ pub async fn task_is_launched_at_most_once(bench: Bench) {
 
 pub async fn fenced_launch_never_happens(bench: Bench) {
     let (id, nonce) = (TaskId::new(), Nonce::new());
-    let finding = bench.bridge.probe(&bench.sandbox, &[(id, nonce)], true).await.unwrap().remove(0);
+    let finding = bench.bridge.probe(&[(id, nonce)], true).await.unwrap().remove(0);
     assert!(!finding.directory && !finding.started, "{finding:?}");
     let spec = text("echo ran >/tmp/ran");
-    let ran = read(bench.bridge.launch(&bench.sandbox, id, nonce, &spec, SETTINGS).await.unwrap()).await;
+    let ran = read(bench.bridge.launch(id, nonce, &spec, SETTINGS).await.unwrap()).await;
     assert_eq!(ran.ending, None);
     assert_eq!(bench.sh("cat /tmp/ran 2>/dev/null").await, "");
 }
@@ -32,7 +32,7 @@ pub async fn failed_fence_forbids_no_launch(bench: Bench) {
     let (id, nonce) = (TaskId::new(), Nonce::new());
     bench.sh(&format!("mkdir -p {}/{id}/fenced", bench.root)).await;
     // The probe fails, or answers that the result is unknown.
-    if let Ok(findings) = bench.bridge.probe(&bench.sandbox, &[(id, nonce)], true).await {
+    if let Ok(findings) = bench.bridge.probe(&[(id, nonce)], true).await {
         assert!(findings[0].started, "{findings:?}");
     }
 }
@@ -45,12 +45,12 @@ pub async fn signal_reaches_the_whole_tree(bench: Bench) {
     let Report::Started { process, .. } = started else { unreachable!() };
     let deadline = Instant::now() + DEADLINE;
     // The command's shell, four sleeps, and the shell that waits for the last sleep; some shells stay beside their last command.
-    while bench.bridge.signal(&bench.sandbox, id, Some(process), None).await.unwrap() < 6 {
+    while bench.bridge.signal(id, Some(process), None).await.unwrap() < 6 {
         assert!(Instant::now() < deadline, "all children are found");
     }
-    bench.bridge.signal(&bench.sandbox, id, Some(process), Some(Signal::TERM)).await.unwrap();
-    assert!(bench.bridge.signal(&bench.sandbox, id, Some(process), None).await.unwrap() > 0, "one ignores SIGTERM");
-    assert_eq!(bench.bridge.signal(&bench.sandbox, id, Some(process), Some(Signal::KILL)).await.unwrap(), 0);
+    bench.bridge.signal(id, Some(process), Some(Signal::TERM)).await.unwrap();
+    assert!(bench.bridge.signal(id, Some(process), None).await.unwrap() > 0, "one ignores SIGTERM");
+    assert_eq!(bench.bridge.signal(id, Some(process), Some(Signal::KILL)).await.unwrap(), 0);
     let left = bench
         .sh("for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline 2>/dev/null; echo; done | grep -c 'sleep 100[1-5]$'")
         .await;
@@ -65,7 +65,7 @@ pub async fn a_recycled_pid_is_never_signalled(bench: Bench) {
     let (process, _) = found.process.unwrap();
     // Another task whose recorded process has the same pid and an earlier start.
     let stale = ProcessIdentity { pid: process.pid, start_ticks: process.start_ticks - 1 };
-    assert_eq!(bench.bridge.signal(&bench.sandbox, TaskId::new(), Some(stale), Some(Signal::KILL)).await.unwrap(), 0);
+    assert_eq!(bench.bridge.signal(TaskId::new(), Some(stale), Some(Signal::KILL)).await.unwrap(), 0);
     assert!(bench.probe(id, nonce).await.alive);
 }
 
@@ -125,13 +125,13 @@ pub async fn corrupt_task_files_block_no_answer(bench: Bench) {
         }
         // Shorter than the bridge's own timeout.
         let answers = timeout(Duration::from_secs(20), async {
-            bench.bridge.probe(&bench.sandbox, &[(id, nonce)], false).await.unwrap();
+            bench.bridge.probe(&[(id, nonce)], false).await.unwrap();
             let piece = Piece::From { offset: 0, limit: 1000 };
-            if let Ok(log) = bench.bridge.read(&bench.sandbox, id, piece).await {
+            if let Ok(log) = bench.bridge.read(id, piece).await {
                 let _ = log.bytes().await;
             }
-            drop(bench.bridge.attach(&bench.sandbox, id, nonce, 0).await);
-            bench.bridge.signal(&bench.sandbox, id, Some(process), Some(Signal::KILL)).await.unwrap()
+            drop(bench.bridge.attach(id, nonce, 0).await);
+            bench.bridge.signal(id, Some(process), Some(Signal::KILL)).await.unwrap()
         });
         assert_eq!(answers.await.unwrap_or_else(|_| panic!("no answer: {impostor}")), 0, "{impostor}");
         let left = bench
@@ -145,6 +145,6 @@ pub async fn corrupt_task_files_block_no_answer(bench: Bench) {
 pub async fn removed_tasks_leave_no_file(bench: Bench) {
     let long = format!("true # {}", "x".repeat(200_000));
     let ids = [bench.run(&text("echo a")).await.id.unwrap(), bench.run(&text(&long)).await.id.unwrap()];
-    bench.bridge.remove(&bench.sandbox, &ids).await.unwrap();
+    bench.bridge.remove(&ids).await.unwrap();
     assert_eq!(bench.sh(&format!("ls {}", bench.root)).await, "");
 }

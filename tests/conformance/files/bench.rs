@@ -21,7 +21,6 @@ pub trait Shell: Send + Sync {
 pub struct Bench {
     pub files: Arc<dyn SandboxFiles>,
     pub shell: Arc<dyn Shell>,
-    pub sandbox: String,
     pub directory: String,
     /// A file system of 1 MiB, if the sandbox has one.
     pub small: Option<&'static str>,
@@ -34,13 +33,12 @@ impl Bench {
     pub async fn new(
         files: Arc<dyn SandboxFiles>,
         shell: Arc<dyn Shell>,
-        sandbox: String,
         directory: &str,
         small: Option<&'static str>,
         keep: impl Any + Send,
     ) -> Self {
         shell.run(&format!("mkdir -p '{directory}'")).await;
-        Self { files, shell, sandbox, directory: directory.to_owned(), small, _keep: Box::new(keep) }
+        Self { files, shell, directory: directory.to_owned(), small, _keep: Box::new(keep) }
     }
 
     /// Runs a script in the test's directory.
@@ -59,7 +57,7 @@ impl Bench {
     }
 
     pub async fn read_part(&self, path: &FilePath, offset: u64, limit: Option<u64>) -> Result<(FileEntry, Vec<u8>)> {
-        let mut reader = soon("a file opens", self.files.read_file(&self.sandbox, path, offset, limit)).await?;
+        let mut reader = soon("a file opens", self.files.read_file(path, offset, limit)).await?;
         let mut content = Vec::new();
         while let Some(piece) = soon("a piece comes", reader.content.next()).await {
             let piece = piece?;
@@ -76,7 +74,7 @@ impl Bench {
     pub async fn write_as(&self, path: &FilePath, options: WriteOptions, content: &[u8]) -> Result<FileEntry> {
         let pieces: Vec<_> = content.chunks(100_000).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
         let content = Box::pin(stream::iter(pieces));
-        soon("a file is written", self.files.write_file(&self.sandbox, path, options, content)).await
+        soon("a file is written", self.files.write_file(path, options, content)).await
     }
 
     pub async fn write(&self, path: &FilePath, content: &[u8]) -> Result<FileEntry> {
@@ -84,7 +82,7 @@ impl Bench {
     }
 
     pub async fn list(&self, path: &FilePath) -> Result<Vec<FileEntry>> {
-        let mut stream = soon("a list begins", self.files.list_directory(&self.sandbox, path)).await?;
+        let mut stream = soon("a list begins", self.files.list_directory(path)).await?;
         let mut entries = Vec::new();
         while let Some(entry) = soon("an entry comes", stream.next()).await {
             entries.push(entry?);
@@ -99,11 +97,11 @@ impl Bench {
     }
 
     pub async fn stat(&self, path: &FilePath, follow: bool) -> Result<FileEntry> {
-        soon("a file is described", self.files.stat_file(&self.sandbox, path, follow)).await
+        soon("a file is described", self.files.stat_file(path, follow)).await
     }
 
     pub async fn remove(&self, path: &FilePath, recursive: bool) -> Result<()> {
-        soon("a file is removed", self.files.remove_file(&self.sandbox, path, recursive)).await
+        soon("a file is removed", self.files.remove_file(path, recursive)).await
     }
 
     /// Creates `root`, with links of every kind in it, and `beside`, which no path may reach from `root`.

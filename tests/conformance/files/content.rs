@@ -83,11 +83,11 @@ pub async fn abandoned_write_leaves_only_the_old_file(bench: Bench) {
     let half = || stream::iter(vec![Ok(Bytes::from(content(2 << 20)))]);
     // The client cancels the write.
     let content = Box::pin(half().chain(stream::iter([Err(Abandoned)])));
-    let result = bench.files.write_file(&bench.sandbox, &path, WriteOptions::default(), content).await;
+    let result = bench.files.write_file(&path, WriteOptions::default(), content).await;
     assert!(matches!(result, Err(FileError::Abandoned)), "{result:?}");
     // The content ends too early.
     let content = Box::pin(half().chain(stream::pending()));
-    let writing = bench.files.write_file(&bench.sandbox, &path, WriteOptions::default(), content);
+    let writing = bench.files.write_file(&path, WriteOptions::default(), content);
     let cut = tokio::time::timeout(Duration::from_millis(1500), writing).await;
     assert!(cut.is_err(), "it waits for the rest");
     eventually("the unfinished files are removed", async || {

@@ -25,7 +25,7 @@ pub async fn existing_file_is_kept_when_overwriting_is_forbidden(bench: Bench) {
         shell.run(&script).await;
         Ok(Bytes::from_static(b"ours"))
     });
-    let result = bench.files.write_file(&bench.sandbox, &late, new(), Box::pin(content)).await;
+    let result = bench.files.write_file(&late, new(), Box::pin(content)).await;
     assert_eq!(problem(result), FileProblem::AlreadyExists);
     assert_eq!(bench.sh("cat late; ls -A | grep -c errand || true").await, "theirs0\n");
 }
@@ -112,7 +112,7 @@ pub async fn refusal_does_not_wait_for_the_content(bench: Bench) {
         (bench.at("none/x"), WriteOptions::default(), FileProblem::NotFound),
         (bench.at("d"), new(), FileProblem::AlreadyExists),
     ] {
-        let writing = bench.files.write_file(&bench.sandbox, &path, options, endless());
+        let writing = bench.files.write_file(&path, options, endless());
         assert_eq!(problem(soon("the refusal comes", writing).await), expected);
     }
 }

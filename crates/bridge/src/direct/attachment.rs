@@ -1,28 +1,27 @@
 //! A running `launch.sh` or `attach.sh`: output arrives on its standard output, control lines on its standard error.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 
 use super::gap;
 use crate::{Attached, OutputPiece, Report};
-use errand_runtime::{Chunk, Exec, Runtime, RuntimeError};
+use errand_runtime::{Chunk, Exec, RuntimeError};
 use errand_task::{Ending, ProcessIdentity, sentinel};
 
-/// The most bytes kept of a control line, and of a container engine's message.
+/// The most bytes kept of a control line, and of output that precedes the first one.
 const LINE_LIMIT: usize = 8 * 1024;
 
 /// A live view of one task through its own exec.
 pub(super) struct ScriptAttachment {
     exec: Exec,
-    runtime: Arc<dyn Runtime>,
     /// Position of the next byte of output.
     position: u64,
     /// Control bytes that do not form a complete line yet.
     line: BytesMut,
-    /// Output held back until the first control line arrives, because it may turn out to be a message of the container engine.
-    said: Option<BytesMut>,
+    /// Output held back until the first control line arrives: reports come in order, and output may overtake the line `started`.
+    early: Option<BytesMut>,
     /// How many processes in the sandbox were killed for lack of memory while the command ran.
     oom_kills: u32,
 }
@@ -32,7 +31,7 @@ impl Attached for ScriptAttachment {
     async fn next(&mut self) -> Result<Report, RuntimeError> {
         loop {
             if let Some(report) = self.take_line() {
-                self.said = None;
+                self.early = None;
                 return Ok(report);
             }
             match self.exec.next().await {
@@ -42,28 +41,22 @@ impl Attached for ScriptAttachment {
                         self.line.clear();
                     }
                 }
-                Some(Ok(Chunk::Stdout(bytes))) => match &mut self.said {
-                    // Output and control lines travel separately, so the first output may overtake `started`. It is reported once a line
-                    // arrives.
-                    Some(said) if said.len() + bytes.len() <= LINE_LIMIT => said.extend_from_slice(&bytes),
-                    Some(said) => {
-                        let mut all = said.split();
-                        self.said = None;
+                Some(Ok(Chunk::Stdout(bytes))) => match &mut self.early {
+                    Some(early) if early.len() + bytes.len() <= LINE_LIMIT => early.extend_from_slice(&bytes),
+                    Some(early) => {
+                        let mut all = early.split();
+                        self.early = None;
                         all.extend_from_slice(&bytes);
                         return Ok(self.output(all.freeze()));
                     }
                     None => return Ok(self.output(bytes)),
                 },
+                Some(Err(error @ RuntimeError::NotStarted { .. })) => return Err(error),
                 Some(Err(error)) => {
                     tracing::debug!(%error, "an attachment broke off");
                     return Ok(Report::Broken);
                 }
-                None => {
-                    // Output without a preceding control line: a message of the container engine, or output of a command whose exec broke
-                    // off.
-                    let said = self.said.take().unwrap_or_default();
-                    return self.runtime.explain(&String::from_utf8_lossy(&said)).map_or(Ok(Report::Broken), Err);
-                }
+                None => return Ok(Report::Broken),
             }
         }
     }
@@ -75,8 +68,8 @@ impl Attached for ScriptAttachment {
 
 impl ScriptAttachment {
     /// A view whose output begins at byte `from` of the log.
-    pub(super) fn new(exec: Exec, runtime: Arc<dyn Runtime>, from: u64) -> Self {
-        Self { exec, runtime, position: from, line: BytesMut::new(), said: Some(BytesMut::new()), oom_kills: 0 }
+    pub(super) fn new(exec: Exec, from: u64) -> Self {
+        Self { exec, position: from, line: BytesMut::new(), early: Some(BytesMut::new()), oom_kills: 0 }
     }
 
     fn output(&mut self, bytes: Bytes) -> Report {
@@ -88,14 +81,14 @@ impl ScriptAttachment {
     /// The next complete control line that the server understands. Output that was held back comes before it.
     fn take_line(&mut self) -> Option<Report> {
         while let Some(end) = self.line.iter().position(|byte| *byte == b'\n') {
-            if let Some(said) = self.said.as_mut().filter(|said| !said.is_empty()) {
-                let said = said.split().freeze();
-                return Some(self.output(said));
+            if let Some(early) = self.early.as_mut().filter(|early| !early.is_empty()) {
+                let early = early.split().freeze();
+                return Some(self.output(early));
             }
             let line = self.line.split_to(end + 1);
             let line = String::from_utf8_lossy(&line[..end]);
             if line == "attached" {
-                self.said = None;
+                self.early = None;
                 continue;
             }
             if let Some(kills) = line.strip_prefix("oom ") {

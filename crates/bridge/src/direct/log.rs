@@ -5,7 +5,7 @@ use futures_util::stream;
 
 use super::{gap, in_time};
 use crate::{LogPiece, LogReader, OutputPiece, ReadError};
-use errand_runtime::{Chunk, Exec, Runtime, RuntimeError};
+use errand_runtime::{Chunk, Exec, RuntimeError};
 use errand_task::Gap;
 
 /// The most bytes of a log that are held until the head line arrives.
@@ -14,7 +14,7 @@ const FIRST_LIMIT: usize = 1024 * 1024;
 const WORDS: usize = 1024;
 
 /// Waits for the head line of `read.sh`.
-pub(super) async fn open(mut exec: Exec, runtime: &dyn Runtime, limit: u64) -> Result<LogReader, ReadError> {
+pub(super) async fn open(mut exec: Exec, limit: u64) -> Result<LogReader, ReadError> {
     let mut first: Option<Bytes> = None;
     while let Some(chunk) = exec.next().await {
         match chunk? {
@@ -45,11 +45,7 @@ pub(super) async fn open(mut exec: Exec, runtime: &dyn Runtime, limit: u64) -> R
             }
         }
     }
-    let said = String::from_utf8_lossy(&first.unwrap_or_default()).into_owned();
-    Err(runtime
-        .explain(&said)
-        .unwrap_or(RuntimeError::Unavailable { detail: "the log's head did not come".to_owned() })
-        .into())
+    Err(RuntimeError::Unavailable { detail: "the log's head did not come".to_owned() }.into())
 }
 
 /// The rest of the requested part of a log.

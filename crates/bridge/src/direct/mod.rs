@@ -14,11 +14,11 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use super::{
-    Attachment, BridgeState, ExecBridge, Finding, Input, InputError, InputTaken, LaunchSettings, LogReader, Piece,
-    ReadError,
+    Attachment, BridgeState, Finding, Input, InputError, InputTaken, LaunchSettings, LogReader, Piece, ReadError,
+    SandboxBridge,
 };
 use attachment::ScriptAttachment;
-use errand_runtime::{Collected, Exec, NotStarted, Runtime, RuntimeError};
+use errand_runtime::{Collected, Exec, NotStarted, Runtime, RuntimeError, SandboxRef};
 use errand_task::{Gap, Nonce, ProcessIdentity, Program, Signal, TaskId, TaskSpec, TerminalSize};
 
 const LOG: &str = include_str!("scripts/log.sh");
@@ -55,29 +55,31 @@ const LIMITED: &str = r#"if command -v timeout >/dev/null; then exec timeout -s 
 /// The most tasks that one process queries or removes. Keeps its arguments and its answer small.
 const BATCH: usize = 256;
 
-/// Runs commands with only what every sandbox has: `sh`, `tee` and similar tools.
+/// Runs commands in one sandbox with only what every sandbox has: `sh`, `tee` and similar tools.
 pub struct DirectBridge {
     runtime: Arc<dyn Runtime>,
-    root: String,
+    /// The runtime's id of the sandbox.
+    id: Arc<str>,
+    root: Arc<str>,
 }
 
 impl DirectBridge {
-    /// A bridge with task directories below `root`, an absolute path inside every sandbox.
-    pub fn new(runtime: Arc<dyn Runtime>, root: impl Into<String>) -> Self {
-        Self { runtime, root: root.into() }
+    /// A bridge to a sandbox of this runtime, with task directories below `root`, an absolute path inside the sandbox.
+    pub fn new(runtime: Arc<dyn Runtime>, sandbox: &SandboxRef, root: impl Into<Arc<str>>) -> Self {
+        Self { runtime, id: Arc::clone(&sandbox.id), root: root.into() }
     }
 
     /// Starts scripts, joined into one, with arguments and without a time limit.
-    async fn run(&self, sandbox: &str, scripts: &[&str], arguments: Vec<String>) -> Result<Exec, RuntimeError> {
-        let arguments = std::iter::once(self.root.clone()).chain(arguments);
-        self.runtime.exec(sandbox, &script(scripts, arguments)).await
+    async fn run(&self, scripts: &[&str], arguments: Vec<String>) -> Result<Exec, RuntimeError> {
+        let arguments = std::iter::once(self.root.to_string()).chain(arguments);
+        self.runtime.exec(&self.id, &script(scripts, arguments)).await
     }
 
     /// Runs a script to completion and returns everything that it prints. A script that takes too long is killed in the sandbox.
-    async fn ask(&self, sandbox: &str, scripts: &[&str], arguments: Vec<String>) -> Result<Collected, RuntimeError> {
-        let arguments = std::iter::once(self.root.clone()).chain(arguments);
+    async fn ask(&self, scripts: &[&str], arguments: Vec<String>) -> Result<Collected, RuntimeError> {
+        let arguments = std::iter::once(self.root.to_string()).chain(arguments);
         let argv = limited(SCRIPT_LIMIT, script(scripts, arguments));
-        in_time(async { self.runtime.exec(sandbox, &argv).await?.collect(SAID_LIMIT).await }).await
+        in_time(async { self.runtime.exec(&self.id, &argv).await?.collect(SAID_LIMIT).await }).await
     }
 
     fn command_file(&self, task: TaskId) -> String {
@@ -147,32 +149,29 @@ fn program_arguments(spec: &TaskSpec, command_file: &str) -> Vec<String> {
 }
 
 #[async_trait]
-impl ExecBridge for DirectBridge {
-    async fn prepare(&self, _sandbox: &str) -> Result<BridgeState, RuntimeError> {
-        Ok(BridgeState { name: BridgeState::DIRECT, detail: String::new() })
+impl SandboxBridge for DirectBridge {
+    async fn prepare(&self) -> Result<BridgeState, RuntimeError> {
+        Ok(BridgeState::direct(String::new()))
     }
 
-    fn state(&self, _sandbox: &str) -> Option<BridgeState> {
-        Some(BridgeState { name: BridgeState::DIRECT, detail: String::new() })
+    fn state(&self) -> Option<BridgeState> {
+        Some(BridgeState::direct(String::new()))
     }
 
-    fn forget(&self, _sandbox: &str) {}
-
-    fn is_connected(&self, _sandbox: &str) -> bool {
+    fn is_connected(&self) -> bool {
         false
     }
 
-    fn keeps_time(&self, _sandbox: &str) -> bool {
+    fn enforces_timeout(&self) -> bool {
         false
     }
 
     fn output_file(&self, task: TaskId) -> String {
-        format!("{}/{task}/output.log", self.root)
+        crate::output_file(&self.root, task)
     }
 
     async fn launch(
         &self,
-        sandbox: &str,
         task: TaskId,
         nonce: Nonce,
         spec: &TaskSpec,
@@ -182,7 +181,7 @@ impl ExecBridge for DirectBridge {
         if let Program::Shell { text, .. } = &spec.program
             && text.len() > TEXT_LIMIT
         {
-            self.runtime.put_file(sandbox, &command_file, text.as_bytes(), 0o600).await?;
+            self.runtime.put_file(&self.id, &command_file, text.as_bytes(), 0o600).await?;
         }
         let mut arguments = vec![
             task.to_string(),
@@ -196,21 +195,21 @@ impl ExecBridge for DirectBridge {
             let detail = format!("an argument or a variable has {} bytes, over {ARGUMENT_LIMIT}", long.len());
             return Err(RuntimeError::NotStarted { reason: NotStarted::TooLarge, detail });
         }
-        let exec = self.run(sandbox, &[PACK, LOG, FOLLOW, LAUNCH], arguments).await?;
-        Ok(Attachment::new(ScriptAttachment::new(exec, Arc::clone(&self.runtime), 0)))
+        let exec = self.run(&[PACK, LOG, FOLLOW, LAUNCH], arguments).await?;
+        Ok(Attachment::new(ScriptAttachment::new(exec, 0)))
     }
 
-    async fn attach(&self, sandbox: &str, task: TaskId, _nonce: Nonce, from: u64) -> Result<Attachment, RuntimeError> {
-        let exec = self.run(sandbox, &[PROCESS, LOG, FOLLOW, ATTACH], vec![task.to_string(), from.to_string()]).await?;
-        Ok(Attachment::new(ScriptAttachment::new(exec, Arc::clone(&self.runtime), from)))
+    async fn attach(&self, task: TaskId, _nonce: Nonce, from: u64) -> Result<Attachment, RuntimeError> {
+        let exec = self.run(&[PROCESS, LOG, FOLLOW, ATTACH], vec![task.to_string(), from.to_string()]).await?;
+        Ok(Attachment::new(ScriptAttachment::new(exec, from)))
     }
 
-    async fn probe(&self, sandbox: &str, tasks: &[(TaskId, Nonce)], fence: bool) -> Result<Vec<Finding>, RuntimeError> {
+    async fn probe(&self, tasks: &[(TaskId, Nonce)], fence: bool) -> Result<Vec<Finding>, RuntimeError> {
         let mut findings = Vec::with_capacity(tasks.len());
         for batch in tasks.chunks(BATCH) {
             let mut arguments = vec![if fence { "fence" } else { "look" }.to_owned()];
             arguments.extend(batch.iter().map(|(task, _)| task.to_string()));
-            let said = self.ask(sandbox, &[PROCESS, LOG, PROBE], arguments).await?;
+            let said = self.ask(&[PROCESS, LOG, PROBE], arguments).await?;
             findings.extend(probe::parse(&said.stdout, batch).ok_or_else(|| RuntimeError::Refused {
                 detail: format!(
                     "the sandbox's answer cannot be understood: {:?} {:?}",
@@ -224,7 +223,6 @@ impl ExecBridge for DirectBridge {
 
     async fn signal(
         &self,
-        sandbox: &str,
         task: TaskId,
         process: Option<ProcessIdentity>,
         signal: Option<Signal>,
@@ -233,36 +231,34 @@ impl ExecBridge for DirectBridge {
             (process.pid.to_string(), process.start_ticks.to_string())
         });
         let number = signal.map_or(0, Signal::number);
-        let said = self
-            .ask(sandbox, &[PROCESS, SIGNAL], vec![task.to_string(), process.0, process.1, number.to_string()])
-            .await?;
+        let said =
+            self.ask(&[PROCESS, SIGNAL], vec![task.to_string(), process.0, process.1, number.to_string()]).await?;
         let said = String::from_utf8_lossy(&said.stdout);
         said.trim().strip_prefix("members ").and_then(|count| count.parse().ok()).ok_or_else(|| RuntimeError::Refused {
             detail: format!("the processes of the task could not be listed: {:?}", words(said.as_bytes())),
         })
     }
 
-    async fn write_input(&self, _sandbox: &str, _task: TaskId, _input: Input) -> Result<InputTaken, InputError> {
+    async fn write_input(&self, _task: TaskId, _input: Input) -> Result<InputTaken, InputError> {
         Err(no_input())
     }
 
-    async fn resize_terminal(&self, _sandbox: &str, _task: TaskId, _size: TerminalSize) -> Result<(), InputError> {
+    async fn resize_terminal(&self, _task: TaskId, _size: TerminalSize) -> Result<(), InputError> {
         Err(no_input())
     }
 
-    async fn read(&self, sandbox: &str, task: TaskId, piece: Piece) -> Result<LogReader, ReadError> {
+    async fn read(&self, task: TaskId, piece: Piece) -> Result<LogReader, ReadError> {
         let (mode, start, limit) = match piece {
             Piece::From { offset, limit } => ("from", offset, limit),
             Piece::Tail { limit } => ("tail", 0, limit),
         };
         let arguments = vec![task.to_string(), mode.to_owned(), start.to_string(), limit.to_string()];
-        in_time(async { log::open(self.run(sandbox, &[LOG, READ], arguments).await?, &*self.runtime, limit).await })
-            .await
+        in_time(async { log::open(self.run(&[LOG, READ], arguments).await?, limit).await }).await
     }
 
-    async fn remove(&self, sandbox: &str, tasks: &[TaskId]) -> Result<(), RuntimeError> {
+    async fn remove(&self, tasks: &[TaskId]) -> Result<(), RuntimeError> {
         for batch in tasks.chunks(BATCH) {
-            self.ask(sandbox, &[REMOVE], batch.iter().map(TaskId::to_string).collect()).await?;
+            self.ask(&[REMOVE], batch.iter().map(TaskId::to_string).collect()).await?;
         }
         Ok(())
     }

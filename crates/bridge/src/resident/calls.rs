@@ -5,8 +5,8 @@ use std::time::Duration;
 use tonic::{Code, Status};
 
 use super::{
+    channel::Channel,
     checked::{Breach, words},
-    wire::Wire,
 };
 use crate::InputError;
 use errand_runtime::{NotStarted, RuntimeError};
@@ -16,12 +16,12 @@ pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 
 /// Waits for the answer to a call, for at most [`ANSWER_LIMIT`].
 pub(super) async fn answer<T>(
-    wire: &Wire,
+    channel: &Channel,
     call: impl Future<Output = Result<tonic::Response<T>, Status>>,
 ) -> Result<T, RuntimeError> {
     match in_time(call).await? {
         Ok(response) => Ok(response.into_inner()),
-        Err(status) => Err(meaning(wire, &status)),
+        Err(status) => Err(meaning(channel, &status)),
     }
 }
 
@@ -37,10 +37,10 @@ pub(super) async fn within<T>(limit: Duration, said: impl Future<Output = T>) ->
 }
 
 /// Converts the status of a refused or broken call into an error.
-pub(super) fn meaning(wire: &Wire, status: &Status) -> RuntimeError {
+pub(super) fn meaning(channel: &Channel, status: &Status) -> RuntimeError {
     // Here only a message that is too large leads to this code.
     if status.code() == Code::OutOfRange {
-        return wire.breach(too_large());
+        return channel.breach(too_large());
     }
     let detail = format!("the bridge: {}", words(status.message()));
     match status.code() {
@@ -59,10 +59,10 @@ pub(super) fn too_large() -> Breach {
 }
 
 /// Converts the status of a refused input into an error.
-pub(super) fn refused_input(wire: &Wire, status: &Status) -> InputError {
+pub(super) fn refused_input(channel: &Channel, status: &Status) -> InputError {
     match status.code() {
         Code::FailedPrecondition if status.message().starts_with("not_open") => InputError::NotOpen,
         Code::FailedPrecondition => InputError::Closed,
-        _ => InputError::Runtime(meaning(wire, status)),
+        _ => InputError::Runtime(meaning(channel, status)),
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     checked::{self, command, cpu, position, span, stream, words},
-    connections::Bridge,
+    connection::Bridge,
     proto,
 };
 use crate::{Activity, Finding, LaunchSettings, OutputPiece, Report, clock};
@@ -14,15 +14,15 @@ use errand_task::{
 };
 
 pub(super) fn launch(task: TaskId, nonce: Nonce, spec: &TaskSpec, settings: LaunchSettings) -> proto::LaunchRequest {
-    use proto::launch_request::Program as Wire;
+    use proto::launch_request::Program as Message;
     proto::LaunchRequest {
         task_id: task.to_string(),
         nonce: nonce.to_string(),
         program: Some(match &spec.program {
             Program::Shell { text, shell } => {
-                Wire::Shell(proto::ShellText { text: text.clone(), shell: shell.clone().unwrap_or_default() })
+                Message::Shell(proto::ShellText { text: text.clone(), shell: shell.clone().unwrap_or_default() })
             }
-            Program::Argv(arguments) => Wire::Argv(proto::Argv { arguments: arguments.clone() }),
+            Program::Argv(arguments) => Message::Argv(proto::Argv { arguments: arguments.clone() }),
         }),
         workdir: spec.workdir.clone().unwrap_or_default(),
         env: spec.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),

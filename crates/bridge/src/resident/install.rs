@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::wire::{Breaches, First, Wire};
+use super::channel::{Breaches, Channel, First};
 use errand_runtime::{NotStarted, Runtime, RuntimeError};
 
 /// A bridge process makes room for one of a higher generation that asks for its place. Raised with every release that changes the guest.
@@ -11,7 +11,7 @@ const GENERATION: u32 = 1;
 /// The result of trying to reach the guest in a sandbox.
 pub(super) enum Reached {
     /// A bridge process answers. `installed`: its program is a file that commands of its user can replace.
-    Bridge { wire: Wire, installed: bool },
+    Bridge { channel: Channel, installed: bool },
     /// The guest cannot run in this sandbox, for this reason.
     Impossible(String),
 }
@@ -25,8 +25,8 @@ pub(super) async fn reach(
 ) -> Result<Reached, RuntimeError> {
     // If the guest is missing here, the sandbox was adopted, or made by another version.
     match start(runtime, sandbox, root, &runtime.guest_path(), breaches).await {
-        Err(RuntimeError::NotStarted { .. }) | Ok(First::Words(_)) => {}
-        Ok(First::Bridge(wire)) => return Ok(Reached::Bridge { wire, installed: false }),
+        Err(RuntimeError::NotStarted { .. }) | Ok(First::Other(_)) => {}
+        Ok(First::Bridge(channel)) => return Ok(Reached::Bridge { channel, installed: false }),
         Err(error) => return Err(error),
     }
     let mut why = String::new();
@@ -56,7 +56,7 @@ async fn reach_at(
     tracing::debug!(sandbox, path, bytes = runtime.guest().bytes().len(), "putting the bridge into a sandbox");
     match runtime.put_file(sandbox, path, runtime.guest().bytes(), 0o700).await {
         Ok(()) => understood(start(runtime, sandbox, root, path, breaches).await),
-        other => understood(other.map(|()| First::Words(String::new()))),
+        other => understood(other.map(|()| First::Other(String::new()))),
     }
 }
 
@@ -68,21 +68,19 @@ async fn start(
     breaches: &Arc<Breaches>,
 ) -> Result<First, RuntimeError> {
     let argv = [path, "connect", root, &GENERATION.to_string()].map(str::to_owned);
-    match Wire::open(runtime.exec(sandbox, &argv).await?, Arc::clone(breaches)).await? {
-        First::Words(words) => match runtime.explain(&words) {
-            Some(error) => Err(error),
-            None if words.is_empty() => Err(RuntimeError::Unavailable { detail: "the bridge said nothing".to_owned() }),
-            None => Ok(First::Words(words)),
-        },
-        bridge @ First::Bridge(_) => Ok(bridge),
+    match Channel::open(runtime.exec(sandbox, &argv).await?, Arc::clone(breaches)).await? {
+        First::Other(output) if output.is_empty() => {
+            Err(RuntimeError::Unavailable { detail: "the bridge printed nothing".to_owned() })
+        }
+        first => Ok(first),
     }
 }
 
 /// Decides which failures mean that the guest cannot run in this sandbox, however often it is tried.
 fn understood(result: Result<First, RuntimeError>) -> Result<Reached, RuntimeError> {
     match result {
-        Ok(First::Bridge(wire)) => Ok(Reached::Bridge { wire, installed: true }),
-        Ok(First::Words(words)) => Ok(Reached::Impossible(words)),
+        Ok(First::Bridge(channel)) => Ok(Reached::Bridge { channel, installed: true }),
+        Ok(First::Other(output)) => Ok(Reached::Impossible(output)),
         Err(error @ (RuntimeError::NotStarted { .. } | RuntimeError::NotWritten { .. })) => {
             Ok(Reached::Impossible(error.to_string()))
         }

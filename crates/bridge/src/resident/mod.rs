@@ -4,12 +4,12 @@
 //! The other end is the crate `errand-guest`. The protocol is `proto/errand/bridge/v1`.
 
 mod calls;
+mod channel;
 mod checked;
-mod connections;
+mod connection;
 mod convert;
 mod files;
 mod install;
-mod wire;
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,15 +19,15 @@ use futures_util::stream;
 use tonic::Streaming;
 
 use super::{
-    Attached, Attachment, Finding, Input, InputError, InputTaken, LaunchSettings, LogReader, Piece, ReadError, Report,
+    Attached, Attachment, BridgeState, Finding, Input, InputError, InputTaken, LaunchSettings, LogReader, Piece,
+    ReadError, Report, SandboxBridge,
 };
 use calls::{answer, in_time, meaning, refused_input, within};
+use channel::Channel;
 use checked::{Breach, FINDING, SMALL_MESSAGE, STREAM_MESSAGE};
-use connections::{Bridge, Connections, Link, client};
-use errand_runtime::{Runtime, RuntimeError};
+use connection::{Bridge, Connection, Link, client};
+use errand_runtime::{Runtime, RuntimeError, SandboxRef};
 use errand_task::{Nonce, ProcessIdentity, Signal, TaskId, TaskSpec, TerminalSize};
-pub(super) use files::ResidentFiles;
-use wire::Wire;
 
 /// How long the guest waits for a command to take its input, in milliseconds. To wait longer, the server calls again.
 const INPUT_WAIT: u64 = 1000;
@@ -36,55 +36,68 @@ const INPUT_LIMIT: Duration = Duration::from_secs(10);
 /// How often a launch is tried whose answer was lost. The guest runs a launch once, however often it is asked.
 const LAUNCHES: u32 = 3;
 
-/// Runs commands through the guest.
+/// Runs commands through the guest of one sandbox.
 pub(super) struct ResidentBridge {
-    connections: Connections,
+    connection: Arc<Connection>,
+    root: Arc<str>,
 }
 
 impl ResidentBridge {
-    /// A bridge with task directories below `root`, an absolute path inside every sandbox.
-    pub(super) fn new(runtime: Arc<dyn Runtime>, root: String) -> Self {
-        Self { connections: Connections::new(runtime, root) }
+    /// A bridge to a sandbox of this runtime, with task directories below `root`, an absolute path inside the sandbox.
+    pub(super) fn new(runtime: Arc<dyn Runtime>, sandbox: &SandboxRef, root: Arc<str>) -> Self {
+        Self { connection: Arc::new(Connection::new(runtime, Arc::clone(&sandbox.id), Arc::clone(&root))), root }
     }
 
-    /// What was last found in a sandbox, without asking it.
-    pub(super) fn known(&self, sandbox: &str) -> Option<Presence> {
-        match self.connections.known(sandbox) {
+    /// A bridge that knows nothing of the sandbox but the earlier breaches.
+    pub(super) fn renewed(&self) -> Self {
+        Self { connection: Arc::new(self.connection.renewed()), root: Arc::clone(&self.root) }
+    }
+
+    /// What was last found in the sandbox, without asking it.
+    pub(super) fn known(&self) -> Option<Presence> {
+        match self.connection.known() {
             Some(link) => Some(Presence::of(link)),
-            None => self.connections.breach(sandbox).map(|breach| Presence::Refused { breach }),
+            None => self.connection.breach().map(|breach| Presence::Refused { breach }),
         }
     }
 
-    /// Forgets a sandbox that no longer exists.
-    pub(super) fn forget(&self, sandbox: &str) {
-        self.connections.forget(sandbox);
+    /// Installs and starts the guest if it can run, and returns what is there.
+    pub(super) async fn presence(&self) -> Result<Presence, RuntimeError> {
+        self.connection.link().await.map(Presence::of)
     }
 
-    /// Whether there is a connection to the sandbox now.
-    pub(super) fn is_connected(&self, sandbox: &str) -> bool {
-        matches!(self.connections.known(sandbox), Some(Link::Bridge(bridge)) if bridge.wire.is_open())
-    }
-
-    /// Installs and starts the guest where it can run, and returns what is there.
-    pub(super) async fn prepare(&self, sandbox: &str) -> Result<Presence, RuntimeError> {
-        self.connections.link(sandbox).await.map(Presence::of)
-    }
-
-    async fn bridge(&self, sandbox: &str) -> Result<Bridge, RuntimeError> {
-        match self.connections.link(sandbox).await? {
+    async fn bridge(&self) -> Result<Bridge, RuntimeError> {
+        match self.connection.link().await? {
             Link::Bridge(bridge) => Ok(bridge),
             Link::Impossible(why) => Err(RuntimeError::Refused { detail: why.to_string() }),
         }
     }
+}
 
-    /// The files of a sandbox.
-    pub(super) async fn files(&self, sandbox: &str) -> Result<ResidentFiles, RuntimeError> {
-        Ok(ResidentFiles::new(&self.bridge(sandbox).await?.wire))
+#[async_trait]
+impl SandboxBridge for ResidentBridge {
+    async fn prepare(&self) -> Result<BridgeState, RuntimeError> {
+        self.presence().await.map(Presence::state)
     }
 
-    pub(super) async fn launch(
+    fn state(&self) -> Option<BridgeState> {
+        self.known().map(Presence::state)
+    }
+
+    fn is_connected(&self) -> bool {
+        matches!(self.connection.known(), Some(Link::Bridge(bridge)) if bridge.channel.is_open())
+    }
+
+    fn enforces_timeout(&self) -> bool {
+        matches!(self.known(), Some(Presence::There { .. }))
+    }
+
+    fn output_file(&self, task: TaskId) -> String {
+        crate::output_file(&self.root, task)
+    }
+
+    async fn launch(
         &self,
-        sandbox: &str,
         task: TaskId,
         nonce: Nonce,
         spec: &TaskSpec,
@@ -93,7 +106,7 @@ impl ResidentBridge {
         let request = convert::launch(task, nonce, spec, settings);
         let mut asked = 0;
         loop {
-            let bridge = match self.bridge(sandbox).await {
+            let bridge = match self.bridge().await {
                 Ok(bridge) => bridge,
                 // No request was sent before the first connection.
                 Err(error) if asked == 0 => return Err(error),
@@ -101,9 +114,9 @@ impl ResidentBridge {
                 Err(error) => return Err(RuntimeError::Uncertain { detail: error.to_string() }),
             };
             asked += 1;
-            let mut client = client(&bridge.wire).max_decoding_message_size(STREAM_MESSAGE);
-            match answer(&bridge.wire, client.launch(request.clone())).await {
-                Ok(reports) => return Ok(Follow::attachment(reports, bridge.wire, 0)),
+            let mut client = client(&bridge.channel).max_decoding_message_size(STREAM_MESSAGE);
+            match answer(&bridge.channel, client.launch(request.clone())).await {
+                Ok(reports) => return Ok(Follow::attachment(reports, bridge.channel, 0)),
                 Err(error)
                     if asked == LAUNCHES || (asked > 1 && !matches!(error, RuntimeError::Unavailable { .. })) =>
                 {
@@ -116,64 +129,47 @@ impl ResidentBridge {
         }
     }
 
-    pub(super) async fn attach(
-        &self,
-        sandbox: &str,
-        task: TaskId,
-        nonce: Nonce,
-        from: u64,
-    ) -> Result<Attachment, RuntimeError> {
-        let bridge = self.bridge(sandbox).await?;
+    async fn attach(&self, task: TaskId, nonce: Nonce, from: u64) -> Result<Attachment, RuntimeError> {
+        let bridge = self.bridge().await?;
         let request =
             proto::AttachRequest { task_id: task.to_string(), from, nonce: nonce.to_string(), may_skip: true };
-        let mut client = client(&bridge.wire).max_decoding_message_size(STREAM_MESSAGE);
-        let reports = answer(&bridge.wire, client.attach(request)).await?;
-        Ok(Follow::attachment(reports, bridge.wire, from))
+        let mut client = client(&bridge.channel).max_decoding_message_size(STREAM_MESSAGE);
+        let reports = answer(&bridge.channel, client.attach(request)).await?;
+        Ok(Follow::attachment(reports, bridge.channel, from))
     }
 
-    pub(super) async fn probe(
-        &self,
-        sandbox: &str,
-        tasks: &[(TaskId, Nonce)],
-        fence: bool,
-    ) -> Result<Vec<Finding>, RuntimeError> {
-        let bridge = self.bridge(sandbox).await?;
+    async fn probe(&self, tasks: &[(TaskId, Nonce)], fence: bool) -> Result<Vec<Finding>, RuntimeError> {
+        let bridge = self.bridge().await?;
         let keys = tasks
             .iter()
             .map(|(task, nonce)| proto::TaskKey { task_id: task.to_string(), nonce: nonce.to_string() })
             .collect();
-        let mut client = client(&bridge.wire).max_decoding_message_size(SMALL_MESSAGE + FINDING * tasks.len());
-        let answer = answer(&bridge.wire, client.probe(proto::ProbeRequest { tasks: keys, fence })).await?;
+        let mut client = client(&bridge.channel).max_decoding_message_size(SMALL_MESSAGE + FINDING * tasks.len());
+        let answer = answer(&bridge.channel, client.probe(proto::ProbeRequest { tasks: keys, fence })).await?;
         let (uptime, found) = (Duration::from_millis(answer.uptime_ms), answer.findings);
-        bridge.wire.checked(checked::findings(&found, tasks.len()))?;
+        bridge.channel.checked(checked::findings(&found, tasks.len()))?;
         let found = found.into_iter().zip(tasks);
         Ok(found.map(|(finding, (_, nonce))| convert::finding(&bridge, uptime, finding, *nonce)).collect())
     }
 
-    pub(super) async fn signal(
+    async fn signal(
         &self,
-        sandbox: &str,
         task: TaskId,
         process: Option<ProcessIdentity>,
         signal: Option<Signal>,
     ) -> Result<u32, RuntimeError> {
-        let bridge = self.bridge(sandbox).await?;
+        let bridge = self.bridge().await?;
         let request = proto::SignalRequest {
             task_id: task.to_string(),
             process: process.map(convert::process),
             signal: signal.map_or(0, |signal| signal.number().unsigned_abs()),
         };
-        let members = answer(&bridge.wire, client(&bridge.wire).signal(request)).await?.members;
-        bridge.wire.checked(checked::members(members))
+        let members = answer(&bridge.channel, client(&bridge.channel).signal(request)).await?.members;
+        bridge.channel.checked(checked::members(members))
     }
 
-    pub(super) async fn write_input(
-        &self,
-        sandbox: &str,
-        task: TaskId,
-        input: Input,
-    ) -> Result<InputTaken, InputError> {
-        let bridge = self.bridge(sandbox).await?;
+    async fn write_input(&self, task: TaskId, input: Input) -> Result<InputTaken, InputError> {
+        let bridge = self.bridge().await?;
         let request = proto::WriteInputRequest {
             task_id: task.to_string(),
             offset: input.offset,
@@ -181,59 +177,54 @@ impl ResidentBridge {
             end: input.end,
             wait_ms: INPUT_WAIT,
         };
-        let answer = within(INPUT_LIMIT, client(&bridge.wire).write_input(request)).await?;
-        let answer = answer.map_err(|status| refused_input(&bridge.wire, &status))?.into_inner();
-        let taken = bridge.wire.checked(checked::taken(answer.taken))?;
+        let answer = within(INPUT_LIMIT, client(&bridge.channel).write_input(request)).await?;
+        let answer = answer.map_err(|status| refused_input(&bridge.channel, &status))?.into_inner();
+        let taken = bridge.channel.checked(checked::taken(answer.taken))?;
         Ok(InputTaken { taken, ended: answer.ended, line_full: answer.line_full })
     }
 
-    pub(super) async fn resize_terminal(
-        &self,
-        sandbox: &str,
-        task: TaskId,
-        size: TerminalSize,
-    ) -> Result<(), InputError> {
-        let bridge = self.bridge(sandbox).await?;
+    async fn resize_terminal(&self, task: TaskId, size: TerminalSize) -> Result<(), InputError> {
+        let bridge = self.bridge().await?;
         let request = proto::ResizeTerminalRequest { task_id: task.to_string(), size: Some(convert::size(size)) };
-        let answer = within(INPUT_LIMIT, client(&bridge.wire).resize_terminal(request)).await?;
-        answer.map_err(|status| refused_input(&bridge.wire, &status))?;
+        let answer = within(INPUT_LIMIT, client(&bridge.channel).resize_terminal(request)).await?;
+        answer.map_err(|status| refused_input(&bridge.channel, &status))?;
         Ok(())
     }
 
-    pub(super) async fn read(&self, sandbox: &str, task: TaskId, piece: Piece) -> Result<LogReader, ReadError> {
+    async fn read(&self, task: TaskId, piece: Piece) -> Result<LogReader, ReadError> {
         use proto::{read_log_request::From, read_log_response::Part};
-        let bridge = self.bridge(sandbox).await?;
+        let bridge = self.bridge().await?;
         let (from, limit) = match piece {
             Piece::From { offset, limit } => (From::Offset(offset), limit),
             Piece::Tail { limit } => (From::Tail(limit), 0),
         };
-        let may_pack = self.connections.through_engine();
+        let may_pack = self.connection.runtime.prefers_compressed_streams();
         let request = proto::ReadLogRequest { task_id: task.to_string(), from: Some(from), limit, may_pack };
-        let wire = bridge.wire;
-        let mut client = client(&wire).max_decoding_message_size(STREAM_MESSAGE);
+        let channel = bridge.channel;
+        let mut client = client(&channel).max_decoding_message_size(STREAM_MESSAGE);
         let mut parts = match in_time(client.read_log(request)).await? {
             Ok(parts) => parts.into_inner(),
             Err(status) if status.code() == tonic::Code::NotFound => return Err(ReadError::Gone),
-            Err(status) => return Err(meaning(&wire, &status).into()),
+            Err(status) => return Err(meaning(&channel, &status).into()),
         };
-        let head = match in_time(parts.message()).await?.map_err(|status| meaning(&wire, &status))? {
+        let head = match in_time(parts.message()).await?.map_err(|status| meaning(&channel, &status))? {
             Some(proto::ReadLogResponse { part: Some(Part::Head(head)) }) => head,
             _ => return Err(RuntimeError::Refused { detail: "the log's head did not come".to_owned() }.into()),
         };
-        let log = wire.checked(checked::Log::open(&head, piece))?;
+        let log = channel.checked(checked::Log::open(&head, piece))?;
         // A guest that stops in the middle of a log is given up. An error is the last item.
-        let pieces = stream::unfold(Some((parts, wire, log)), |reading| async move {
-            let (mut parts, wire, mut log) = reading?;
+        let pieces = stream::unfold(Some((parts, channel, log)), |reading| async move {
+            let (mut parts, channel, mut log) = reading?;
             let piece = match in_time(parts.message()).await {
                 Ok(Ok(Some(proto::ReadLogResponse { part: Some(Part::Output(output)) }))) => {
-                    wire.checked(log.take(output))
+                    channel.checked(log.take(output))
                 }
-                Ok(Ok(Some(_))) => Err(wire.breach(Breach("something else than output in a log".to_owned()))),
+                Ok(Ok(Some(_))) => Err(channel.breach(Breach("something else than output in a log".to_owned()))),
                 Ok(Ok(None)) => return None,
-                Ok(Err(status)) => Err(meaning(&wire, &status)),
+                Ok(Err(status)) => Err(meaning(&channel, &status)),
                 Err(late) => Err(late),
             };
-            let rest = piece.is_ok().then_some((parts, wire, log));
+            let rest = piece.is_ok().then_some((parts, channel, log));
             Some((piece, rest))
         });
         Ok(LogReader::new(
@@ -244,10 +235,10 @@ impl ResidentBridge {
         ))
     }
 
-    pub(super) async fn remove(&self, sandbox: &str, tasks: &[TaskId]) -> Result<(), RuntimeError> {
-        let bridge = self.bridge(sandbox).await?;
+    async fn remove(&self, tasks: &[TaskId]) -> Result<(), RuntimeError> {
+        let bridge = self.bridge().await?;
         let task_ids = tasks.iter().map(TaskId::to_string).collect();
-        answer(&bridge.wire, client(&bridge.wire).remove(proto::RemoveRequest { task_ids })).await?;
+        answer(&bridge.channel, client(&bridge.channel).remove(proto::RemoveRequest { task_ids })).await?;
         Ok(())
     }
 }
@@ -275,9 +266,21 @@ pub(super) enum Presence {
 }
 
 impl Presence {
+    /// The state of the bridge that the sandbox has.
+    pub(super) fn state(self) -> BridgeState {
+        match self {
+            Self::There { version, breach: None } => BridgeState::resident(format!("version {version}")),
+            Self::There { version, breach: Some(breach) } => {
+                BridgeState::resident(format!("version {version}; {breach}"))
+            }
+            Self::Refused { breach } => BridgeState::resident(breach.to_string()),
+            Self::Impossible { why } => BridgeState::direct(format!("the resident bridge cannot run there: {why}")),
+        }
+    }
+
     fn of(link: Link) -> Self {
         match link {
-            Link::Bridge(bridge) => Self::There { version: bridge.version, breach: bridge.wire.breaches().last() },
+            Link::Bridge(bridge) => Self::There { version: bridge.version, breach: bridge.channel.breaches().last() },
             Link::Impossible(why) => Self::Impossible { why: why.to_string() },
         }
     }
@@ -286,13 +289,13 @@ impl Presence {
 /// The reports on one task, as they arrive.
 struct Follow<T> {
     reports: Streaming<T>,
-    wire: Wire,
+    channel: Channel,
     bounds: checked::Reports,
 }
 
 impl<T: Carries> Follow<T> {
-    fn attachment(reports: Streaming<T>, wire: Wire, from: u64) -> Attachment {
-        Attachment::new(Self { reports, wire, bounds: checked::Reports::from(from) })
+    fn attachment(reports: Streaming<T>, channel: Channel, from: u64) -> Attachment {
+        Attachment::new(Self { reports, channel, bounds: checked::Reports::from(from) })
     }
 }
 
@@ -325,7 +328,7 @@ impl<T: Carries> Attached for Follow<T> {
             match self.reports.message().await {
                 Ok(Some(message)) => {
                     let report = message.report();
-                    if self.wire.checked(self.bounds.check(report.as_ref())).is_err() {
+                    if self.channel.checked(self.bounds.check(report.as_ref())).is_err() {
                         return Ok(Report::Broken);
                     }
                     if let Some(report) = report.and_then(convert::report) {
@@ -334,7 +337,7 @@ impl<T: Carries> Attached for Follow<T> {
                 }
                 Ok(None) => return Ok(Report::Broken),
                 Err(status) => {
-                    let error = meaning(&self.wire, &status);
+                    let error = meaning(&self.channel, &status);
                     tracing::debug!(%error, "an attachment broke off");
                     return Ok(Report::Broken);
                 }

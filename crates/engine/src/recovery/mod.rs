@@ -12,7 +12,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Engine, EngineError, Inner, output::WINDOW, permits::Pool, reconciling::Hold, supervisor::Supervisor};
+use super::{
+    Engine, EngineError, Inner, output::WINDOW, permits::Pool, reconciling::Hold, sandbox::Sandbox,
+    supervisor::Supervisor,
+};
 use errand_runtime::{Found, RuntimeError};
 use errand_store::StoreError;
 use errand_task::{SandboxId, SandboxRecord, Task, TenantId};
@@ -46,7 +49,7 @@ impl Engine {
         }
         let mut records = if by_sandbox.is_empty() { HashMap::new() } else { sandboxes(inner).await? };
         for record in by_sandbox.keys().filter_map(|id| records.get(id)) {
-            inner.sandboxes.check(record)?;
+            inner.sandboxes.runtime_of(record)?;
         }
         let slots =
             Arc::new(Slots { all: Arc::new(Semaphore::new(CONCURRENCY)), tenants: Pool::new(CONCURRENCY_OF_TENANT) });
@@ -64,7 +67,12 @@ impl Engine {
             }
             let key = (tenant.clone(), bot.clone());
             let hold = holds.entry(key).or_insert_with(|| inner.reconciling.hold(&tenant, &bot));
-            let bot_tasks = BotTasks { tasks, record, hold: Arc::clone(hold) };
+            let sandbox = match &record {
+                Some(record) => inner.sandboxes.handle(record)?,
+                None => inner.sandboxes.without_record(id)?,
+            };
+            let exists = record.is_some();
+            let bot_tasks = BotTasks { tasks, exists, sandbox, hold: Arc::clone(hold) };
             let (inner, slots) = (Arc::clone(inner), Arc::clone(&slots));
             let name = format!("recovery of {bot}");
             self.inner.tracker.spawn(async move {
@@ -113,30 +121,31 @@ impl Slots {
 /// The unfinished tasks of one sandbox.
 struct BotTasks {
     tasks: Vec<Task>,
-    /// The sandbox's record; none if the sandbox was deleted.
-    record: Option<SandboxRecord>,
+    /// False if the sandbox was deleted.
+    exists: bool,
+    sandbox: Sandbox,
     hold: Arc<Hold>,
 }
 
 /// Finds out how to continue the tasks of one sandbox, and hands each task to its supervisor.
 async fn reconcile(inner: &Arc<Inner>, slots: &Slots, bot: &BotTasks) {
-    let sandbox = bot.record.as_ref().map(|record| record.runtime_id.clone()).unwrap_or_default();
+    let sandbox = &bot.sandbox;
     let tasks = bot.tasks.iter().filter(|task| inner.live(task.id).is_none()).cloned().collect();
-    let Sorted { clear, unclear } = plan::sort(tasks, bot.record.is_some());
-    hand_over(inner, bot, &sandbox, clear);
+    let Sorted { clear, unclear } = plan::sort(tasks, bot.exists);
+    hand_over(inner, bot, clear);
     let Some(tenant) = unclear.first().map(|task| task.owner.tenant.clone()) else { return };
     loop {
         let asked = tokio::select! {
             () = inner.leave.cancelled() => return,
             asked = async {
                 let _slot = slots.take(&tenant).await;
-                ask(inner, &sandbox, unclear.clone()).await
+                ask(sandbox, unclear.clone()).await
             } => asked,
         };
         match asked {
-            Ok(entries) => return hand_over(inner, bot, &sandbox, entries),
+            Ok(entries) => return hand_over(inner, bot, entries),
             Err(error) => {
-                tracing::warn!(%error, sandbox, tasks = unclear.len(), "tasks wait to be reconciled");
+                tracing::warn!(%error, sandbox = %sandbox.name, tasks = unclear.len(), "tasks wait to be reconciled");
                 bot.hold.because(&error.to_string());
                 tokio::select! {
                     () = inner.leave.cancelled() => return,
@@ -148,41 +157,41 @@ async fn reconcile(inner: &Arc<Inner>, slots: &Slots, bot: &BotTasks) {
 }
 
 /// Starts a supervisor for each task.
-fn hand_over(inner: &Arc<Inner>, bot: &BotTasks, sandbox: &str, entries: Entries) {
+fn hand_over(inner: &Arc<Inner>, bot: &BotTasks, entries: Entries) {
     for (task, entry) in entries {
         let start = plan::output_start(&entry, WINDOW as u64);
-        Supervisor::new(inner, task, sandbox.to_owned(), start).holding(&bot.hold).spawn(entry);
+        Supervisor::new(inner, task, bot.sandbox.clone(), start).holding(&bot.hold).spawn(entry);
     }
 }
 
 /// Asks one sandbox about all of its launched tasks at once. An error: the runtime does not answer.
-async fn ask(inner: &Arc<Inner>, sandbox: &str, tasks: Vec<Task>) -> Result<Entries, RuntimeError> {
-    let inspected = timeout(ANSWER_LIMIT, inner.runtime.inspect(sandbox)).await.unwrap_or_else(|_| {
+async fn ask(sandbox: &Sandbox, tasks: Vec<Task>) -> Result<Entries, RuntimeError> {
+    let inspected = timeout(ANSWER_LIMIT, sandbox.inspect()).await.unwrap_or_else(|_| {
         Err(RuntimeError::Unavailable { detail: format!("it did not answer within {ANSWER_LIMIT:?}") })
     });
     match plan::inspected(inspected, tasks) {
         Plan::AskAgain(error) => Err(error),
         Plan::Supervise(entries) => Ok(entries),
         Plan::Probe { found, fenced, unfenced } => {
-            let mut entries = probe(inner, sandbox, &found, fenced, true).await;
-            entries.extend(probe(inner, sandbox, &found, unfenced, false).await);
+            let mut entries = probe(sandbox, &found, fenced, true).await;
+            entries.extend(probe(sandbox, &found, unfenced, false).await);
             Ok(entries)
         }
     }
 }
 
 /// Asks a running sandbox about several tasks in one call.
-async fn probe(inner: &Inner, sandbox: &str, found: &Found, tasks: Vec<Task>, fence: bool) -> Entries {
+async fn probe(sandbox: &Sandbox, found: &Found, tasks: Vec<Task>, fence: bool) -> Entries {
     if tasks.is_empty() {
         return Vec::new();
     }
     let asked: Vec<_> = tasks.iter().map(|task| (task.id, task.nonce)).collect();
-    let answer = timeout(ANSWER_LIMIT, inner.bridge.probe(sandbox, &asked, fence)).await;
+    let answer = timeout(ANSWER_LIMIT, sandbox.bridge.probe(&asked, fence)).await;
     let findings = match answer {
         Ok(Ok(findings)) if findings.len() == tasks.len() => Some(findings),
         refused => {
             let error = refused.map(|result| result.err().map(|error| error.to_string()));
-            tracing::warn!(?error, sandbox, tasks = tasks.len(), "a sandbox does not answer yet about its tasks");
+            tracing::warn!(?error, sandbox = %sandbox.name, tasks = tasks.len(), "a sandbox does not answer yet about its tasks");
             None
         }
     };

@@ -54,8 +54,8 @@ impl Engine {
     }
 
     async fn read_log(&self, task: &Task, piece: Piece) -> Result<(u64, u64, Vec<OutputPiece>), EngineError> {
-        let sandbox = self.inner.sandboxes.runtime_id(task).await?;
-        let reader = self.inner.bridge.read(&sandbox, task.id, piece).await?;
+        let sandbox = self.inner.sandboxes.of_task(task).await?;
+        let reader = sandbox.bridge.read(task.id, piece).await?;
         let (size, start) = (reader.size, reader.start);
         Ok((size, start, reader.collect().await?))
     }

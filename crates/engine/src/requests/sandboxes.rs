@@ -124,11 +124,16 @@ impl Engine {
     }
 }
 
+async fn prepare(inner: &Inner, view: &SandboxView) -> Result<(), EngineError> {
+    inner.sandboxes.handle(&view.record)?.bridge.prepare().await?;
+    Ok(())
+}
+
 /// Prepares the bridge of a running sandbox, so that the first command does not wait for it. If that fails, the first command tries again
 /// and reports the error.
 async fn with_bridge(inner: &Inner, view: SandboxView) -> SandboxView {
     if view.state == SandboxState::Running
-        && let Err(error) = inner.bridge.prepare(&view.record.runtime_id).await
+        && let Err(error) = prepare(inner, &view).await
     {
         tracing::warn!(sandbox = %view.record.id, %error, "the bridge is not ready yet");
     }

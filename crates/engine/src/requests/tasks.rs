@@ -37,28 +37,28 @@ impl Engine {
         {
             return self.existing(task, &spec);
         }
-        let sandbox = inner.sandboxes.for_task(&owner.tenant, &owner.bot, sandbox).await?;
-        let bridge = inner.bridge.prepare(&sandbox.runtime_id).await?;
-        crate::late::look_once(inner, &owner.tenant, &owner.bot, &sandbox);
+        let place = inner.sandboxes.for_task(&owner.tenant, &owner.bot, sandbox).await?;
+        let bridge = place.sandbox.bridge.prepare().await?;
+        crate::late::look_once(inner, &owner.tenant, &owner.bot, &place);
         let fields = spec.resident_only();
         if !bridge.is_resident() && !fields.is_empty() {
             return Err(EngineError::BridgeCannot { fields, bridge: bridge.name, why: bridge.detail });
         }
         let id = TaskId::new();
         // If a permit is free, the task is accepted as already starting: one commit covers both changes.
-        let permit = inner.launches.try_acquire(&owner.tenant, sandbox.id);
+        let permit = inner.launches.try_acquire(&owner.tenant, place.id);
         let state = match permit {
-            Some(_) => TaskState::Starting { incarnation: sandbox.incarnation.clone() },
+            Some(_) => TaskState::Starting { incarnation: place.incarnation.clone() },
             None => TaskState::Queued,
         };
         let task = Task {
             id,
             owner,
-            sandbox: sandbox.id,
+            sandbox: place.id,
             nonce: Nonce::new(),
             state,
             late_outcome: None,
-            output_file: inner.bridge.output_file(id),
+            output_file: place.sandbox.bridge.output_file(id),
             output: Default::default(),
             stall: None,
             usage: None,
@@ -69,7 +69,7 @@ impl Engine {
             spec: Arc::new(spec),
         };
         let wanted = Arc::clone(&task.spec);
-        let supervisor = Supervisor::of_new(inner, task.clone(), sandbox, permit);
+        let supervisor = Supervisor::of_new(inner, task.clone(), place, permit);
         match inner.store.create_task(task, inner.settings.caps).await {
             Ok(Created::Existing(task)) => {
                 supervisor.withdraw();

@@ -7,11 +7,11 @@ use std::{sync::Arc, time::Duration, time::SystemTime};
 
 use futures_util::{StreamExt as _, stream};
 
-use crate::{EngineError, Inner};
+use crate::{EngineError, Inner, sandbox::Sandbox};
 use errand_bridge::FileError;
 use errand_runtime::RuntimeError;
 use errand_store::StoreError;
-use errand_task::{FileKind, FilePath, Nonce, SandboxRecord, TaskId};
+use errand_task::{FileKind, FilePath, Nonce, SandboxId, SandboxRecord, TaskId};
 
 /// How old a directory without a record must be to count as an orphan. This leaves enough time to store a task that is just being accepted.
 pub(super) const ORPHAN_AGE: Duration = Duration::from_secs(24 * 3600);
@@ -34,6 +34,8 @@ enum NotCleared {
     Runtime(#[from] RuntimeError),
     #[error(transparent)]
     Files(#[from] FileError),
+    #[error(transparent)]
+    Sandbox(#[from] EngineError),
 }
 
 /// Cleans every running sandbox. A directory that was made before `before` and has no record is an orphan.
@@ -46,11 +48,12 @@ pub(super) async fn sweep(inner: &Arc<Inner>, before: SystemTime) -> Result<(), 
         stream::iter(page)
             .for_each_concurrent(CONCURRENCY, |sandbox| async move {
                 let clearing = async {
-                    if !is_running(inner, &sandbox).await {
+                    let handle = inner.sandboxes.handle(&sandbox)?;
+                    if !is_running(&handle).await {
                         return Ok(());
                     }
-                    remove_noted(inner, &sandbox).await?;
-                    remove_orphans(inner, &sandbox, before).await
+                    remove_noted(inner, sandbox.id, &handle).await?;
+                    remove_orphans(inner, sandbox.id, &handle, before).await
                 };
                 in_time(&sandbox, clearing).await;
             })
@@ -60,7 +63,7 @@ pub(super) async fn sweep(inner: &Arc<Inner>, before: SystemTime) -> Result<(), 
 
 /// Removes the directories noted for removal in a sandbox that was just reached.
 pub(super) async fn remove_pending(inner: &Arc<Inner>, sandbox: &SandboxRecord) {
-    in_time(sandbox, remove_noted(inner, sandbox)).await;
+    in_time(sandbox, async { remove_noted(inner, sandbox.id, &inner.sandboxes.handle(sandbox)?).await }).await;
 }
 
 async fn in_time(sandbox: &SandboxRecord, clearing: impl Future<Output = Result<(), NotCleared>>) {
@@ -72,30 +75,29 @@ async fn in_time(sandbox: &SandboxRecord, clearing: impl Future<Output = Result<
 }
 
 /// Retention never starts a sandbox that does not run.
-async fn is_running(inner: &Inner, sandbox: &SandboxRecord) -> bool {
-    sandbox.runtime == inner.runtime.name()
-        && inner.runtime.inspect(&sandbox.runtime_id).await.is_ok_and(|found| found.running && !found.paused)
+async fn is_running(sandbox: &Sandbox) -> bool {
+    sandbox.inspect().await.is_ok_and(|found| found.running && !found.paused)
 }
 
-async fn remove_noted(inner: &Inner, sandbox: &SandboxRecord) -> Result<(), NotCleared> {
+async fn remove_noted(inner: &Inner, id: SandboxId, sandbox: &Sandbox) -> Result<(), NotCleared> {
     loop {
-        let tasks = inner.store.pending_removals(sandbox.id, BATCH).await?;
+        let tasks = inner.store.pending_removals(id, BATCH).await?;
         if tasks.is_empty() {
             return Ok(());
         }
-        inner.bridge.remove(&sandbox.runtime_id, &tasks).await?;
-        inner.store.removed(sandbox.id, &tasks).await?;
-        tracing::debug!(tasks = tasks.len(), sandbox = %sandbox.id, "removed the directories of old tasks");
+        sandbox.bridge.remove(&tasks).await?;
+        inner.store.removed(id, &tasks).await?;
+        tracing::debug!(tasks = tasks.len(), sandbox = %id, "removed the directories of old tasks");
     }
 }
 
 /// Removes directories that are named like old tasks and have neither a record nor a process. Leaves everything else in place.
-async fn remove_orphans(inner: &Inner, sandbox: &SandboxRecord, before: SystemTime) -> Result<(), NotCleared> {
+async fn remove_orphans(inner: &Inner, id: SandboxId, sandbox: &Sandbox, before: SystemTime) -> Result<(), NotCleared> {
     // Any id will do: a task's log is in the task's directory, which is in the root.
-    let log = inner.bridge.output_file(TaskId::new());
+    let log = sandbox.bridge.output_file(TaskId::new());
     let Some(root) = log.rsplitn(3, '/').nth(2) else { return Ok(()) };
     let path = FilePath { path: root.to_owned(), root: None };
-    let entries = match inner.bridge.list_directory(&sandbox.runtime_id, &path).await {
+    let entries = match sandbox.bridge.list_directory(&path).await {
         Ok(entries) => entries,
         // There is no task root: no command ever ran in this sandbox.
         Err(FileError::Refused(_)) => return Ok(()),
@@ -105,11 +107,11 @@ async fn remove_orphans(inner: &Inner, sandbox: &SandboxRecord, before: SystemTi
     let mut old = Vec::new();
     while let Some(entry) = entries.next().await.transpose()? {
         if entry.kind == FileKind::Directory
-            && let Some(id) = task_id(&entry.name)
-            && made(id).is_some_and(|made| made < before)
-            && inner.live(id).is_none()
+            && let Some(task) = task_id(&entry.name)
+            && made(task).is_some_and(|made| made < before)
+            && inner.live(task).is_none()
         {
-            old.push(id);
+            old.push(task);
         }
     }
     drop(entries);
@@ -120,12 +122,12 @@ async fn remove_orphans(inner: &Inner, sandbox: &SandboxRecord, before: SystemTi
         }
         // If a record was lost, processes of its command may still run. Their owner ends them, together with the sandbox.
         let asked: Vec<_> = unknown.iter().map(|id| (*id, Nonce::new())).collect();
-        let findings = inner.bridge.probe(&sandbox.runtime_id, &asked, false).await?;
+        let findings = sandbox.bridge.probe(&asked, false).await?;
         let over = unknown.iter().zip(&findings).filter(|(_, finding)| !finding.alive && !finding.supervised);
         let orphans: Vec<TaskId> = over.map(|(id, _)| *id).collect();
         if !orphans.is_empty() {
-            inner.bridge.remove(&sandbox.runtime_id, &orphans).await?;
-            tracing::info!(tasks = orphans.len(), sandbox = %sandbox.id, "removed task directories that no record names");
+            sandbox.bridge.remove(&orphans).await?;
+            tracing::info!(tasks = orphans.len(), sandbox = %id, "removed task directories that no record names");
         }
     }
     Ok(())

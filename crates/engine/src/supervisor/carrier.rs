@@ -51,7 +51,7 @@ impl Supervisor {
                 }
                 Happened::Answered(answer) => {
                     self.operation = None;
-                    self.machine.guest_keeps_time(self.guest_keeps_time());
+                    self.machine.guest_enforces_timeout(self.guest_enforces_timeout());
                     Some(self.answered(answer)?)
                 }
                 Happened::Reported(report) => Some(Input::Reported(self.reported(report).await)),
@@ -168,7 +168,7 @@ impl Supervisor {
         match (permit, place) {
             (Some(permit), Ok(Some(place))) => {
                 self.permit = Some(permit);
-                self.sandbox = place.runtime_id.into();
+                self.sandbox = place.sandbox;
                 Ok(Placed::Ready(place.incarnation))
             }
             (_, Ok(None)) => Ok(Placed::Never("the sandbox was deleted before the launch".to_owned())),

@@ -20,6 +20,7 @@ use super::{
     live::{LiveTask, StopOrder},
     permits::LaunchPermit,
     reconciling::Hold,
+    sandbox::Sandbox,
     sandboxes::Place,
 };
 use errand_bridge::Attachment;
@@ -43,8 +44,7 @@ pub(super) struct Supervisor {
     inner: Arc<Inner>,
     live: Arc<LiveTask>,
     machine: Machine,
-    /// The runtime's id of the sandbox.
-    sandbox: Arc<str>,
+    sandbox: Sandbox,
     orders: watch::Receiver<Option<StopOrder>>,
     /// Held until the launched command has shown a sign of life.
     permit: Option<LaunchPermit>,
@@ -61,7 +61,7 @@ pub(super) struct Supervisor {
 
 impl Supervisor {
     /// Registers a task as unfinished. Its output is known from byte `output_start` on.
-    pub(super) fn new(inner: &Arc<Inner>, task: Task, sandbox: String, output_start: u64) -> Self {
+    pub(super) fn new(inner: &Arc<Inner>, task: Task, sandbox: Sandbox, output_start: u64) -> Self {
         let live = Arc::new(LiveTask::new(task.clone(), output_start));
         inner.enter(task.id, &live);
         Self::of(inner, live, task, sandbox)
@@ -70,7 +70,7 @@ impl Supervisor {
     /// Makes the supervisor of a task that is about to be accepted, with its launch permit if there is one. It must be made before the task
     /// is committed, so that a caller that learns of the task finds the supervisor.
     pub(super) fn of_new(inner: &Arc<Inner>, task: Task, place: Place, permit: Option<LaunchPermit>) -> Self {
-        let mut supervisor = Self::new(inner, task, place.runtime_id, 0);
+        let mut supervisor = Self::new(inner, task, place.sandbox, 0);
         if permit.is_some() {
             supervisor.machine.reserve(place.incarnation);
             supervisor.permit = permit;
@@ -91,7 +91,7 @@ impl Supervisor {
     }
 
     /// Makes the supervisor of a task that is already registered.
-    fn of(inner: &Arc<Inner>, live: Arc<LiveTask>, task: Task, sandbox: String) -> Self {
+    fn of(inner: &Arc<Inner>, live: Arc<LiveTask>, task: Task, sandbox: Sandbox) -> Self {
         let settings = &inner.settings;
         let rules = Rules {
             stop_grace: settings.stop_grace,
@@ -105,7 +105,7 @@ impl Supervisor {
             inner: Arc::clone(inner),
             live,
             machine,
-            sandbox: sandbox.into(),
+            sandbox,
             orders,
             permit: None,
             hold: None,

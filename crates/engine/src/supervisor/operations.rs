@@ -10,7 +10,7 @@ use super::{
     machine::{Input, Notice, Operation, RestRead},
 };
 use crate::{EngineError, live::LiveTask, output::WINDOW, permits::LaunchPermit, sandboxes::Place};
-use errand_bridge::{Attachment, ExecBridge, Piece, ReadError};
+use errand_bridge::{Attachment, Piece, ReadError, SandboxBridge};
 use errand_runtime::RuntimeError;
 use errand_store::StoreError;
 use errand_task::{Gap, NewNotification, ProcessIdentity, Signal, TAIL_LIMIT, Task, TaskId};
@@ -37,7 +37,7 @@ impl Supervisor {
     /// Begins an operation.
     pub(super) fn begin(&self, operation: Operation) -> Running {
         let is_commit = matches!(operation, Operation::Store { .. });
-        let (inner, sandbox) = (Arc::clone(&self.inner), Arc::clone(&self.sandbox));
+        let (inner, sandbox) = (Arc::clone(&self.inner), self.sandbox.clone());
         let task = self.machine.task();
         let (id, nonce) = (task.id, task.nonce);
         let answer: BoxFuture<'static, Answer> = match operation {
@@ -49,28 +49,26 @@ impl Supervisor {
                     Answer::Placed(permit, inner.sandboxes.for_launch(&task).await)
                 })
             }
-            Operation::CountMemoryKills => now(Input::MemoryKills(inner.runtime.memory_kills(&sandbox))),
+            Operation::CountMemoryKills => now(Input::MemoryKills(sandbox.memory_kills())),
             Operation::Launch(settings) => {
                 let spec = Arc::clone(&task.spec);
-                Box::pin(
-                    async move { Answer::Launched(inner.bridge.launch(&sandbox, id, nonce, &spec, settings).await) },
-                )
+                Box::pin(async move { Answer::Launched(sandbox.bridge.launch(id, nonce, &spec, settings).await) })
             }
-            Operation::Attach { from, limit } => Box::pin(async move {
-                Answer::Attached(within(limit, inner.bridge.attach(&sandbox, id, nonce, from)).await)
-            }),
+            Operation::Attach { from, limit } => {
+                Box::pin(async move { Answer::Attached(within(limit, sandbox.bridge.attach(id, nonce, from)).await) })
+            }
             Operation::ReadTail { limit } => now(Input::Tail(self.live.output.tail(limit))),
-            Operation::Inspect => plain(async move { Input::Inspected(inner.runtime.inspect(&sandbox).await) }),
+            Operation::Inspect => plain(async move { Input::Inspected(sandbox.inspect().await) }),
             Operation::Probe { fence, limit } => plain(async move {
                 let asked = [(id, nonce)];
-                let findings = within(limit, inner.bridge.probe(&sandbox, &asked, fence)).await;
+                let findings = within(limit, sandbox.bridge.probe(&asked, fence)).await;
                 Input::Probed(findings.map(|findings| findings.into_iter().next()))
             }),
             Operation::ReadAtRest { path, limit } => {
-                plain(async move { Input::AtRest(inner.runtime.read_at_rest(&sandbox, &path, limit).await) })
+                plain(async move { Input::AtRest(sandbox.read_at_rest(&path, limit).await) })
             }
             Operation::Clear { process, signal, limit } => plain(async move {
-                let sent = inner.bridge.signal(&sandbox, id, process, signal);
+                let sent = sandbox.bridge.signal(id, process, signal);
                 Input::Cleared(match limit {
                     Some(limit) => within(limit, sent).await,
                     None => sent.await,
@@ -78,7 +76,7 @@ impl Supervisor {
             }),
             Operation::ReadRest { limit } => {
                 let live = Arc::clone(&self.live);
-                plain(async move { Input::RestRead(read_rest(&*inner.bridge, &sandbox, id, &live, limit).await) })
+                plain(async move { Input::RestRead(read_rest(&*sandbox.bridge, id, &live, limit).await) })
             }
             Operation::FindMemoryLimit => {
                 let (owner, of) = (task.owner.clone(), task.sandbox);
@@ -112,13 +110,13 @@ impl Supervisor {
         process: Option<ProcessIdentity>,
         signal: Signal,
     ) -> BoxFuture<'static, Result<u32, RuntimeError>> {
-        let (inner, sandbox, id) = (Arc::clone(&self.inner), Arc::clone(&self.sandbox), self.machine.task().id);
-        Box::pin(async move { inner.bridge.signal(&sandbox, id, process, Some(signal)).await })
+        let (bridge, id) = (Arc::clone(&self.sandbox.bridge), self.machine.task().id);
+        Box::pin(async move { bridge.signal(id, process, Some(signal)).await })
     }
 
     /// Whether the guest enforces the timeout and reports activity.
-    pub(super) fn guest_keeps_time(&self) -> bool {
-        self.inner.bridge.keeps_time(&self.sandbox)
+    pub(super) fn guest_enforces_timeout(&self) -> bool {
+        self.sandbox.bridge.enforces_timeout()
     }
 }
 
@@ -138,9 +136,9 @@ async fn within<T>(limit: Duration, answer: impl Future<Output = Result<T, Runti
 }
 
 /// Reads the unread end of the log, as much of it as memory can hold.
-async fn read_rest(bridge: &dyn ExecBridge, sandbox: &str, id: TaskId, live: &LiveTask, limit: Duration) -> RestRead {
+async fn read_rest(bridge: &dyn SandboxBridge, id: TaskId, live: &LiveTask, limit: Duration) -> RestRead {
     let mut log = None;
-    let read = timeout(limit, read_unseen(bridge, sandbox, id, live, &mut log)).await;
+    let read = timeout(limit, read_unseen(bridge, id, live, &mut log)).await;
     let again = match read {
         // Even without a log, its size is known.
         Ok(Ok(()) | Err(ReadError::Gone)) => false,
@@ -161,16 +159,15 @@ async fn read_rest(bridge: &dyn ExecBridge, sandbox: &str, id: TaskId, live: &Li
 }
 
 async fn read_unseen(
-    bridge: &dyn ExecBridge,
-    sandbox: &str,
+    bridge: &dyn SandboxBridge,
     id: TaskId,
     live: &LiveTask,
     log: &mut Option<(u64, Option<Gap>)>,
 ) -> Result<(), ReadError> {
     let (seen, window) = (live.output.end(), WINDOW as u64);
-    let mut reader = bridge.read(sandbox, id, Piece::From { offset: seen, limit: window }).await?;
+    let mut reader = bridge.read(id, Piece::From { offset: seen, limit: window }).await?;
     if reader.size > seen.saturating_add(window) {
-        reader = bridge.read(sandbox, id, Piece::Tail { limit: window }).await?;
+        reader = bridge.read(id, Piece::Tail { limit: window }).await?;
         live.output.leave_out(reader.start);
     }
     let size = reader.size;

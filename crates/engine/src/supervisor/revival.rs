@@ -67,16 +67,16 @@ async fn replacement(inner: &Arc<Inner>, live: &Arc<LiveTask>, pause: &mut Durat
                 return None;
             }
         };
-        let sandbox = match inner.sandboxes.runtime_id(&task).await {
-            Ok(sandbox) => Some(sandbox),
-            Err(EngineError::SandboxNotRunning) => None,
+        let (sandbox, exists) = match inner.sandboxes.of_task(&task).await {
+            Ok(sandbox) => (sandbox, true),
+            Err(EngineError::SandboxNotRunning) => (inner.sandboxes.without_record(task.sandbox).ok()?, false),
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "a task's sandbox cannot be read");
                 continue;
             }
         };
-        let entry = plan::resume(&task, sandbox.is_some());
-        return Some((Supervisor::of(inner, Arc::clone(live), task, sandbox.unwrap_or_default()), entry));
+        let entry = plan::resume(&task, exists);
+        return Some((Supervisor::of(inner, Arc::clone(live), task, sandbox), entry));
     }
 }
 

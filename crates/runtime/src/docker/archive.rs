@@ -1,17 +1,17 @@
-//! Files as the engine takes them where the sandbox has no shell: in an archive.
+//! Packs files into archives, for sandboxes without a shell.
 
 use std::path::{Component, Path};
 
 use bytes::Bytes;
 
-/// A file in an archive, and where that is to be unpacked.
+/// A file in an archive, and where to unpack it.
 pub(super) struct Archive {
-    /// An absolute path, one level deep: what lies on a volume is taken by its mount point, also where the root cannot be written.
+    /// An absolute path, one level deep. The engine accepts the mount point of a volume even if the root is read-only.
     pub(super) directory: String,
     pub(super) content: Bytes,
 }
 
-/// Packs a file for `owner`, and the directories above it. None for a path that is not absolute, or is right below the root.
+/// Packs a file for `owner`, with the directories above it. None if the path is not absolute, or directly below the root.
 pub(super) fn pack(path: &str, content: &[u8], mode: u32, owner: Option<u64>) -> Option<Archive> {
     let mut parts = Path::new(path).components();
     if parts.next() != Some(Component::RootDir) {

@@ -1,4 +1,4 @@
-//! Files of containers that do not run, as the engine hands them out: in an archive of one entry.
+//! Reads files of containers that do not run. The engine sends each as an archive of one entry.
 
 use bollard::{Docker, query_parameters::DownloadFromContainerOptionsBuilder};
 use futures_util::StreamExt as _;
@@ -6,7 +6,7 @@ use futures_util::StreamExt as _;
 use super::error;
 use crate::{FileAtRest, RuntimeError};
 
-/// The header of the entry, and of the records that may come before it: a long name, times.
+/// Room for the entry's header and the records that may precede it: a long name, times.
 const HEADERS: usize = 16 * 1024;
 
 pub(super) async fn read(
@@ -23,7 +23,7 @@ pub(super) async fn read(
     {
         match piece {
             Ok(piece) => beginning.extend_from_slice(&piece),
-            // The same answer says that there is no such container, and no such file in it.
+            // The engine gives the same answer for a missing container and for a missing file in it.
             Err(failure) => match error::about_container(failure, runtime_id) {
                 RuntimeError::NoSuchSandbox { .. } | RuntimeError::Refused { .. } => return Ok(None),
                 other => return Err(other),
@@ -33,7 +33,7 @@ pub(super) async fn read(
     Ok(first_file(&beginning, limit))
 }
 
-/// The first entry of an archive of which this is the beginning, if it is a regular file.
+/// The first entry of an archive, if it is a regular file. `beginning` holds the archive's first bytes.
 fn first_file(beginning: &[u8], limit: usize) -> Option<FileAtRest> {
     let mut archive = tar::Archive::new(beginning);
     let entry = archive.entries().ok()?.next()?.ok()?;

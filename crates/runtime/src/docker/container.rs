@@ -1,4 +1,4 @@
-//! How a sandbox's specification becomes a container, and back.
+//! Converts a sandbox's specification into a container, and back.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,25 +8,25 @@ use super::guest;
 use crate::{Asked, CreateSandbox, Found, GuestProgram, LABEL_BOT, LABEL_SANDBOX, LABEL_TENANT, RuntimeError};
 use errand_task::{Incarnation, SandboxSpec};
 
-/// Where a sandbox can be written, whatever its root allows. Disk, not memory: logs would count against the memory limit, and both
-/// outlive a restart of the container.
+/// Directories that are writable even if the root is not. They are on disk: logs in memory would count against the memory limit, and would
+/// not survive a restart of the container.
 const WRITABLE: [&str; 2] = ["/tmp", "/workspace"];
-/// What the container itself runs: nothing, for as long as it lives.
+/// The guest's command that keeps the container running and does nothing else.
 const IDLE: &str = "idle";
-/// What the bridge needs to start commands as other users, and to signal them. It passes none of it on to a command.
+/// Capabilities with which the bridge process starts commands as other users and signals them. Commands get none of them.
 const BRIDGE_CAPABILITIES: [&str; 3] = ["KILL", "SETGID", "SETUID"];
 /// Nano-CPUs in one core, the engine's unit.
 const NANO: f64 = 1e9;
-/// More than any machine has, and well within every number that is made of it.
+/// More than any machine has, and small enough for all arithmetic on it.
 const MOST_NANO: f64 = 1e6 * NANO;
 
-/// How a container exited whose process was ended by SIGKILL.
+/// Exit code of a container whose first process was ended by SIGKILL.
 const KILLED: i64 = 128 + 9;
 
-/// What to ask the engine for.
+/// The request to make a container.
 ///
 /// # Errors
-/// [`RuntimeError::Refused`] for a limit that the engine has no number for: it would be none at all.
+/// [`RuntimeError::Refused`] for a limit that the engine cannot represent: it would not be enforced.
 pub(super) fn body(request: &CreateSandbox, program: &GuestProgram) -> Result<ContainerCreateBody, RuntimeError> {
     let spec = &request.spec;
     let too_large =
@@ -34,7 +34,7 @@ pub(super) fn body(request: &CreateSandbox, program: &GuestProgram) -> Result<Co
     let memory = i64::try_from(spec.memory_bytes).map_err(|_| too_large("memory_bytes"))?;
     let pids = i64::try_from(spec.pids_limit).map_err(|_| too_large("pids_limit"))?;
     let nano_cpus = spec.cpus * NANO;
-    // From here on the engine's own arithmetic, in microseconds of a period of 100 ms, leaves its numbers.
+    // Outside this range, the engine's own arithmetic overflows: it counts microseconds in periods of 100 ms.
     if !(1.0..=MOST_NANO).contains(&nano_cpus) {
         return Err(too_large("cpus"));
     }
@@ -51,7 +51,7 @@ pub(super) fn body(request: &CreateSandbox, program: &GuestProgram) -> Result<Co
             (LABEL_SANDBOX.to_owned(), request.id.to_string()),
         ])),
         volumes: Some(WRITABLE.map(str::to_owned).to_vec()),
-        // A program of the image that the engine would start by itself, before there is a fence.
+        // The engine would run the image's health check before the network is fenced.
         healthcheck: Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..HealthConfig::default() }),
         stop_timeout: Some(2),
         host_config: Some(HostConfig {
@@ -63,10 +63,10 @@ pub(super) fn body(request: &CreateSandbox, program: &GuestProgram) -> Result<Co
             mounts: Some(vec![guest::mount(program, true)]),
             network_mode: Some(spec.network_mode.clone()),
             readonly_rootfs: Some(!spec.writable_root),
-            // Reaps what commands leave behind.
+            // Reaps the processes that commands leave behind.
             init: Some(true),
             cap_drop: Some(vec!["ALL".to_owned()]),
-            // Another user could not use them.
+            // Users other than root could not use them.
             cap_add: spec.user.is_none().then(|| BRIDGE_CAPABILITIES.map(str::to_owned).to_vec()),
             security_opt: Some(vec!["no-new-privileges".to_owned()]),
             ..HostConfig::default()
@@ -75,14 +75,14 @@ pub(super) fn body(request: &CreateSandbox, program: &GuestProgram) -> Result<Co
     })
 }
 
-/// Refuses a container of which the engine says that it does not enforce a limit that was asked for.
+/// Refuses a container if the engine warns that it does not enforce a limit that the caller asked for.
 pub(super) fn unkept(warnings: &[String], asked: Asked) -> Result<(), RuntimeError> {
     let limits =
         [("memory_bytes", "memory", asked.memory), ("cpus", "cpu", asked.cpus), ("pids_limit", "pids", asked.pids)];
     for warning in warnings {
         let lower = warning.to_lowercase();
         let is_lost = lower.contains("discarded") || lower.contains("does not support");
-        // Without a limit of swap, memory is limited all the same.
+        // Memory is limited even without a limit of swap.
         let is_about = |word: &str| lower.contains(word) && !lower.contains("swap");
         if let Some((name, ..)) = limits.iter().find(|(_, word, asked)| *asked && is_lost && is_about(word)) {
             return Err(RuntimeError::Refused {
@@ -93,7 +93,7 @@ pub(super) fn unkept(warnings: &[String], asked: Asked) -> Result<(), RuntimeErr
     Ok(())
 }
 
-/// What the engine says about a container.
+/// Converts the engine's description of a container.
 pub(super) fn found(inspected: ContainerInspectResponse) -> Found {
     let runtime_id = inspected.id.unwrap_or_default();
     let state = inspected.state.unwrap_or_default();
@@ -104,7 +104,7 @@ pub(super) fn found(inspected: ContainerInspectResponse) -> Found {
         name: inspected.name.unwrap_or_default().trim_start_matches('/').to_owned(),
         running: state.running.unwrap_or(false) && !state.paused.unwrap_or(false),
         paused: state.paused.unwrap_or(false),
-        // The engine's mark may be about any process of the container: only with its own death by SIGKILL it was killed for that.
+        // The engine's flag may be about any process of the container. The container itself was killed only if it exited by SIGKILL.
         out_of_memory: !state.running.unwrap_or(false)
             && state.oom_killed.unwrap_or(false)
             && state.exit_code == Some(KILLED),

@@ -1,10 +1,10 @@
-//! What the engine's answers mean.
+//! Classifies the engine's answers.
 
 use bollard::errors::Error;
 
 use crate::{NotStarted, RuntimeError};
 
-/// The status and words of an answer, or the sign that there was none.
+/// An answer's status and message, or why there was no answer.
 enum Answer {
     Status(u16, String),
     None(String),
@@ -13,7 +13,7 @@ enum Answer {
 fn answer(error: Error) -> Answer {
     match error {
         Error::DockerResponseServerError { status_code, message } => Answer::Status(status_code, message),
-        // The words of the innermost cause are the ones that say what to do.
+        // The message of the innermost cause says what to do.
         other => Answer::None(errand_task::error_chain(&other)),
     }
 }
@@ -21,7 +21,7 @@ fn answer(error: Error) -> Answer {
 /// Meaning of a failed call that names an existing container.
 pub(super) fn about_container(error: Error, id: &str) -> RuntimeError {
     match answer(error) {
-        // A container that is there can miss something else, such as its network.
+        // A container that exists can lack something else, such as its network.
         Answer::Status(404, message) if message.to_lowercase().contains("no such container") => {
             RuntimeError::NoSuchSandbox { id: id.to_owned() }
         }
@@ -44,7 +44,7 @@ pub(super) fn about_creation(error: Error, image: &str) -> RuntimeError {
     }
 }
 
-/// Meaning of a failed start of a process that had been prepared. Without an answer nobody knows whether it was started.
+/// Meaning of a failed start of a prepared process. Without an answer, it is unknown whether the process was started.
 pub(super) fn about_exec_start(error: Error) -> RuntimeError {
     match answer(error) {
         Answer::Status(_, detail) => not_started(detail),
@@ -52,15 +52,24 @@ pub(super) fn about_exec_start(error: Error) -> RuntimeError {
     }
 }
 
-/// How the engine begins when it says on a process's output that it could not start it.
+/// How the engine's message begins when it reports on a process's output that it could not start the process.
 const OPENINGS: [&str; 3] = ["OCI runtime exec failed", "unable to find user", "failed to create task"];
 
-/// The meaning of what a process printed, if those are the engine's words about its start.
-pub(super) fn explain(said: &str) -> Option<RuntimeError> {
-    OPENINGS.iter().any(|opening| said.starts_with(opening)).then(|| not_started(said.to_owned()))
+/// Whether a process's first output may become the engine's message that it could not start the process.
+pub(super) fn may_begin_refusal(output: &[u8]) -> bool {
+    OPENINGS.iter().any(|opening| {
+        let length = opening.len().min(output.len());
+        output[..length] == opening.as_bytes()[..length]
+    })
 }
 
-/// Meaning of the engine's words about a process that it could not start.
+/// Meaning of a process's whole output, if that is the engine's message that it could not start the process.
+pub(super) fn late_refusal(output: &[u8]) -> Option<RuntimeError> {
+    let output = String::from_utf8_lossy(output);
+    OPENINGS.iter().any(|opening| output.starts_with(opening)).then(|| not_started(output.into_owned()))
+}
+
+/// Meaning of the engine's message about a process that it could not start.
 fn not_started(detail: String) -> RuntimeError {
     let lower = detail.to_lowercase();
     let reason = if lower.contains("executable file not found") || lower.contains("no such file or directory") {

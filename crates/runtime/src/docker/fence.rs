@@ -1,7 +1,7 @@
-//! The fence around the network of a container: it reaches the world, and neither this machine, its neighbours nor private networks.
+//! Fences a container's network: the container reaches the internet, but not this machine, other containers or private networks.
 //!
-//! The rules are in the container's own network, where nothing in it may change them, and go with each life. So each life gets them before
-//! anything but the engine's and our own programs runs in it, whoever has started it.
+//! The rules are in the container's own network namespace, where none of its processes may change them. They are lost when the container
+//! stops. So every incarnation gets them before any command runs in it, also if someone else started the container.
 
 use std::{
     collections::BTreeSet,
@@ -20,23 +20,23 @@ use futures_util::StreamExt as _;
 use super::{DockerRuntime, error, fences::Fencing, guest};
 use crate::{LABEL_SANDBOX, RuntimeError};
 
-/// The engine's own network, by its names. Whoever asks for another one has been allowed to, and knows what is there.
+/// Names of the engine's default network. Other networks get no fence: the operator decides who may use them.
 const BRIDGES: [&str; 2] = ["bridge", "default"];
 /// The most lines that an error repeats.
 const LINES: usize = 5;
 
-/// A container that is to have a fence in this life.
+/// A container that needs a fence in its present incarnation.
 struct Wanted {
     id: String,
     life: String,
     image: String,
-    /// The volume that the sandbox has its program from.
+    /// The volume with the sandbox's guest.
     volume: String,
     program: String,
 }
 
 impl Wanted {
-    /// None: it gets none in any life.
+    /// None if the container never gets a fence.
     fn of(inspected: &ContainerInspectResponse) -> Option<Self> {
         let mode = inspected.host_config.as_ref()?.network_mode.as_deref()?;
         let networks = inspected.network_settings.as_ref().and_then(|settings| settings.networks.as_ref());
@@ -60,10 +60,10 @@ impl Wanted {
 }
 
 impl DockerRuntime {
-    /// Sees to it that a container that is to have a fence has one in its present life. One that is not running gets none.
+    /// Fences a running container that needs it, once in each incarnation.
     ///
     /// # Errors
-    /// [`RuntimeError::Refused`] when it cannot have one: then nothing is to be run in it.
+    /// [`RuntimeError::Refused`] when the container cannot be fenced. No command may run in it then.
     pub(super) async fn guard(&self, runtime_id: &str) -> Result<(), RuntimeError> {
         if self.fences.known(runtime_id) == Some(Fencing::Never) {
             return Ok(());
@@ -72,11 +72,11 @@ impl DockerRuntime {
         self.fence(&inspected, runtime_id).await
     }
 
-    /// The same for a container that was just looked at under this id or name.
+    /// Like [`DockerRuntime::guard`], for a container that was just inspected under this id or name.
     pub(super) async fn fence(&self, inspected: &ContainerInspectResponse, asked: &str) -> Result<(), RuntimeError> {
         let state = inspected.state.clone().unwrap_or_default();
         let Some(wanted) = Wanted::of(inspected) else {
-            // By its id alone: a name can be another's later.
+            // Remembered by id only: a name can belong to another container later.
             if inspected.id.as_deref() == Some(asked) {
                 self.fences.never(asked);
             }
@@ -102,7 +102,7 @@ impl DockerRuntime {
         refused.chain(self.allowed.iter().map(|range| format!("allow={range}"))).collect()
     }
 
-    /// Puts it up, from a container beside the sandbox's that shares its network and nothing else. It alone has the right to.
+    /// Sets up the fence from a second container that shares only the sandbox's network and alone has the capability for it.
     async fn put_up(&self, wanted: &Wanted, rules: &[String]) -> Result<(), RuntimeError> {
         let mut words = vec![wanted.program.clone(), "fence".to_owned()];
         words.extend_from_slice(rules);
@@ -125,7 +125,7 @@ impl DockerRuntime {
             ..ContainerCreateBody::default()
         };
         let options = CreateContainerOptionsBuilder::default().name(&name).build();
-        // One that a server has left which was killed just then.
+        // A server that was killed at this point leaves its container behind: remove it and try again.
         let docker = self.docker()?;
         let made = match docker.create_container(Some(options.clone()), body.clone()).await {
             Err(Error::DockerResponseServerError { status_code: 409, .. }) => {
@@ -157,7 +157,7 @@ impl DockerRuntime {
         result
     }
 
-    /// What a container has printed.
+    /// The first lines that a container has printed.
     async fn said(&self, container: &str) -> String {
         let options = LogsOptionsBuilder::default().stdout(true).stderr(true).build();
         let Ok(docker) = self.docker() else { return String::new() };
@@ -166,7 +166,7 @@ impl DockerRuntime {
     }
 }
 
-/// Every address of the machine that this server is on. One that lives in a container knows only that.
+/// Every address of this machine. A server in a container sees only the container's addresses.
 fn own_addresses() -> BTreeSet<IpAddr> {
     let old = fs::read_to_string("/proc/net/fib_trie").unwrap_or_default();
     let new = fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();

@@ -1,8 +1,8 @@
-//! The bridge's program in containers: on a volume that is mounted read-only, so that no command can replace what the container lives by,
-//! what has rights that commands have not, and what puts up the fence.
+//! Puts the guest into containers, on a volume that is mounted read-only. Commands cannot replace the guest, which is the container's first
+//! process, has capabilities that commands do not have, and sets up the network fence.
 //!
-//! There is one volume for each version of the program. It is filled through a container that is never started, which takes nothing but the
-//! engine's API: the server itself may live in a container.
+//! Each version of the guest has one volume. The volume is filled through a container that is never started. This needs only the engine's
+//! API, so the server itself may run in a container.
 
 use bollard::{
     models::{ContainerCreateBody, ContainerInspectResponse, HostConfig, Mount, MountType, MountVolumeOptions},
@@ -15,29 +15,29 @@ use bollard::{
 use super::{DockerRuntime, archive, error};
 use crate::{GuestProgram, RuntimeError};
 
-/// Where it is mounted. Right below the root: a command of root could put another directory in the place of a deeper one's parent.
+/// The mount point. It is directly below the root: a root command could replace the parent of a deeper one.
 const DIRECTORY: &str = "/.errand";
-/// What the names of the volumes begin with. The rest is what the program is made of; the file on it has the same name.
+/// Prefix of the volumes' names. The rest is the digest of the guest; the file on the volume has the same name.
 const VOLUME: &str = "errand-bridge-";
-/// The bit of a file's mode that says that it is a link, as the engine has it.
+/// The bit of a file's mode that marks a link, in the engine's encoding.
 const LINK: u32 = 1 << 27;
 
-/// Where this version's program is.
+/// The path of this version's guest.
 pub(super) fn path(guest: &GuestProgram) -> String {
     path_on(guest.name())
 }
 
-/// Where the program of a volume is.
+/// The path of the guest on a volume.
 pub(super) fn path_on(volume: &str) -> String {
     format!("{DIRECTORY}/{volume}")
 }
 
-/// The mount of the program.
+/// The mount of this version's guest.
 pub(super) fn mount(guest: &GuestProgram, read_only: bool) -> Mount {
     Mount { read_only: Some(read_only), ..mount_of(guest.name()) }
 }
 
-/// The mount of the program of any version.
+/// The mount of any version's guest.
 pub(super) fn mount_of(volume: &str) -> Mount {
     Mount {
         target: Some(DIRECTORY.to_owned()),
@@ -49,7 +49,7 @@ pub(super) fn mount_of(volume: &str) -> Mount {
     }
 }
 
-/// The volume of the program in a container that was made with it, by whatever version; none in any other.
+/// The volume with the guest in a container that any version of Errand made; none in any other container.
 pub(super) fn of(inspected: &ContainerInspectResponse) -> Option<String> {
     let mounts = inspected.mounts.as_deref().unwrap_or_default();
     mounts.iter().find_map(|mount| {

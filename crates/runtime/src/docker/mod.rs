@@ -4,28 +4,24 @@ mod archive;
 mod at_rest;
 mod container;
 mod error;
+mod exec;
 mod fence;
 mod fences;
 mod guest;
+mod put_file;
 
 use std::{path::PathBuf, sync::OnceLock, time::Duration};
 
 use async_trait::async_trait;
 use bollard::{
     API_DEFAULT_VERSION, Docker,
-    container::LogOutput,
-    exec::{StartExecOptions, StartExecResults},
-    models::{ContainerInspectResponse, ExecConfig},
-    query_parameters::{
-        CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
-        UploadToContainerOptionsBuilder,
-    },
+    models::ContainerInspectResponse,
+    query_parameters::{CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder, StopContainerOptionsBuilder},
 };
-use futures_util::StreamExt as _;
-
+use exec::READ_BUFFER;
 use fences::Fences;
 
-use crate::{Chunk, CreateSandbox, Exec, FileAtRest, Found, GuestProgram, NotStarted, Runtime, RuntimeError};
+use crate::{CreateSandbox, Exec, FileAtRest, Found, GuestProgram, Runtime, RuntimeError};
 
 /// How long one request may take, in seconds. Streams are not bounded by it.
 const REQUEST_TIMEOUT: u64 = 60;
@@ -35,8 +31,6 @@ const PING_TIMEOUT: Duration = Duration::from_secs(5);
 const STOP_GRACE: i32 = 2;
 /// Where the engine listens unless told otherwise.
 const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
-/// Read buffer of one process's output, in bytes. The engine sends at most 32 KiB at a time.
-const READ_BUFFER: usize = 32 * 1024;
 
 /// A Docker engine.
 #[derive(Debug)]
@@ -47,13 +41,13 @@ pub struct DockerRuntime {
     docker: OnceLock<Docker>,
     /// Private addresses that sandboxes may reach.
     allowed: Vec<String>,
-    /// Whether the volume with the bridge's program was seen to be filled.
+    /// Whether the volume with the guest was found filled.
     prepared: tokio::sync::Mutex<bool>,
     fences: Fences,
 }
 
 impl DockerRuntime {
-    /// The engine at `host`: `unix://PATH`, a path, or `tcp://HOST:PORT`; its usual socket if none is given. Nothing is sent yet.
+    /// Uses the engine at `host`: `unix://PATH`, a path, or `tcp://HOST:PORT`; default: its usual socket. Sends nothing yet.
     pub fn new(host: Option<&str>, guest: GuestProgram) -> Self {
         Self {
             guest,
@@ -65,7 +59,7 @@ impl DockerRuntime {
         }
     }
 
-    /// The same, and its sandboxes on the network `bridge` may reach these ranges of private addresses, such as `10.1.0.0/16`.
+    /// Allows sandboxes on the network `bridge` to reach these ranges of private addresses, such as `10.1.0.0/16`.
     #[must_use]
     pub fn allowing(self, allowed: Vec<String>) -> Self {
         Self { allowed, ..self }
@@ -91,60 +85,42 @@ impl DockerRuntime {
     }
 
     async fn exec_as(&self, runtime_id: &str, user: Option<&str>, argv: &[String]) -> Result<Exec, RuntimeError> {
-        let config = ExecConfig {
-            attach_stdin: Some(true),
-            attach_stdout: Some(true),
-            attach_stderr: Some(true),
-            cmd: Some(argv.to_vec()),
-            user: user.map(str::to_owned),
-            ..ExecConfig::default()
-        };
-        self.exec_with(runtime_id, config).await
-    }
-
-    async fn exec_with(&self, runtime_id: &str, config: ExecConfig) -> Result<Exec, RuntimeError> {
-        let created = self
-            .docker()?
-            .create_exec(runtime_id, config)
-            .await
-            .map_err(|failure| error::about_container(failure, runtime_id))?;
-        let options = StartExecOptions { output_capacity: Some(READ_BUFFER), ..StartExecOptions::default() };
-        let started = self.docker()?.start_exec(&created.id, Some(options)).await.map_err(error::about_exec_start)?;
-        match started {
-            StartExecResults::Attached { output, input } => Ok(Exec::new(
-                Box::pin(output.map(|item| match item {
-                    Ok(LogOutput::StdErr { message }) => Ok(Chunk::Stderr(message)),
-                    // The engine's own words about a process that it could not start come unframed.
-                    Ok(
-                        LogOutput::StdOut { message } | LogOutput::StdIn { message } | LogOutput::Console { message },
-                    ) => Ok(Chunk::Stdout(message)),
-                    Err(failure) => Err(RuntimeError::Unavailable { detail: failure.to_string() }),
-                })),
-                input,
-            )),
-            StartExecResults::Detached => Err(RuntimeError::Uncertain {
-                detail: "the engine started a process without attaching to it".to_owned(),
-            }),
-        }
+        exec::exec(self.docker()?, runtime_id, user, argv).await
     }
 
     /// Lets the sandbox's user write to `/workspace`, which the engine makes for root.
     async fn open_workspace(&self, found: &Found) -> Result<(), RuntimeError> {
-        // An image may bring one of its own, which root without capabilities could not change.
-        let argv = ["sh", "-c", "test -w /workspace && echo open"].map(str::to_owned);
-        if &self.exec_as(&found.runtime_id, None, &argv).await?.collect(READ_BUFFER).await?.stdout[..] == b"open\n" {
+        // An image may bring a `/workspace` of its own, which root without capabilities could not change.
+        let argv = ["sh", "-c", "test -w /workspace"].map(str::to_owned);
+        if self.run(&found.runtime_id, None, &argv).await?.is_ok() {
             return Ok(());
         }
         let argv = ["chmod", "1777", "/workspace"].map(str::to_owned);
-        let said = self.exec_as(&found.runtime_id, Some("0"), &argv).await?.collect(READ_BUFFER).await?;
-        if said.stderr.is_empty() && said.stdout.is_empty() {
-            return Ok(());
-        }
-        let detail = String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).trim().to_owned();
-        Err(RuntimeError::Refused { detail: format!("/workspace cannot be opened for the sandbox's user: {detail}") })
+        self.run(&found.runtime_id, Some("0"), &argv).await?.map_err(|detail| RuntimeError::Refused {
+            detail: format!("/workspace cannot be opened for the sandbox's user: {detail}"),
+        })
     }
 
-    /// Removes a container with its own volumes. No error when there is none.
+    /// Runs a short program to its end. The inner error is the message of a program that failed, or that the image does not have.
+    async fn run(
+        &self,
+        runtime_id: &str,
+        user: Option<&str>,
+        argv: &[String],
+    ) -> Result<Result<(), String>, RuntimeError> {
+        let ran = async { self.exec_as(runtime_id, user, argv).await?.collect_with_status(READ_BUFFER).await };
+        match ran.await {
+            Ok((_, Some(0))) => Ok(Ok(())),
+            Ok((said, status)) => {
+                let message = String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).trim().to_owned();
+                Ok(Err(if message.is_empty() { format!("exit status {status:?}") } else { message }))
+            }
+            Err(RuntimeError::NotStarted { detail, .. }) => Ok(Err(detail)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes a container with its own volumes. Succeeds if the container does not exist.
     async fn remove_container(&self, id: &str) -> Result<(), RuntimeError> {
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
         match self.docker()?.remove_container(id, Some(options)).await {
@@ -177,45 +153,6 @@ impl DockerRuntime {
         }
         Ok(found)
     }
-
-    async fn put_by_shell(&self, runtime_id: &str, path: &str, content: &[u8], mode: u32) -> Result<(), RuntimeError> {
-        const SCRIPT: &str = include_str!("put_file.sh");
-        let size = content.len().to_string();
-        let argv = ["sh", "-c", SCRIPT, "errand", path, &size, &format!("{mode:o}")].map(str::to_owned);
-        let said = self.exec_as(runtime_id, None, &argv).await?.feed(content, READ_BUFFER).await?;
-        if &said.stdout[..] == b"written\n" {
-            return Ok(());
-        }
-        let detail = String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).trim().to_owned();
-        if let Some(error) = error::explain(&detail) {
-            return Err(error);
-        }
-        if detail.is_empty() {
-            return Err(RuntimeError::Unavailable { detail: format!("the engine broke off while {path} was written") });
-        }
-        Err(RuntimeError::NotWritten { path: path.to_owned(), detail })
-    }
-
-    async fn put_by_archive(
-        &self,
-        runtime_id: &str,
-        path: &str,
-        content: &[u8],
-        mode: u32,
-    ) -> Result<(), RuntimeError> {
-        let not_written = |detail: String| RuntimeError::NotWritten { path: path.to_owned(), detail };
-        let user = self.inspect(runtime_id).await?.spec.user;
-        let owner = user.and_then(|user| user.split(':').next()?.parse().ok());
-        let archive = archive::pack(path, content, mode, owner)
-            .ok_or_else(|| not_written("not the absolute path of a file in a directory".to_owned()))?;
-        let options = UploadToContainerOptionsBuilder::default().path(&archive.directory).build();
-        let body = bollard::body_full(archive.content);
-        let uploaded = self.docker()?.upload_to_container(runtime_id, Some(options), body).await;
-        uploaded.map_err(|failure| match error::about_container(failure, runtime_id) {
-            RuntimeError::Refused { detail } => not_written(detail),
-            other => other,
-        })
-    }
 }
 
 #[async_trait]
@@ -224,7 +161,8 @@ impl Runtime for DockerRuntime {
         "docker"
     }
 
-    fn is_through_engine(&self) -> bool {
+    fn prefers_compressed_streams(&self) -> bool {
+        // The engine copies every byte several times.
         true
     }
 
@@ -259,7 +197,7 @@ impl Runtime for DockerRuntime {
         match created {
             Ok(found) => Ok(found),
             Err(failure) => {
-                // The failure is the answer; the next call with this name removes what could not be removed now.
+                // The caller gets the first failure. The next call with this name removes what could not be removed now.
                 if let Err(left) = self.remove(name).await {
                     tracing::warn!(container = %name, error = %left, "a half-made container is left");
                 }
@@ -296,19 +234,9 @@ impl Runtime for DockerRuntime {
         self.exec_as(runtime_id, None, argv).await
     }
 
-    fn explain(&self, said: &str) -> Option<RuntimeError> {
-        error::explain(said)
-    }
-
     async fn put_file(&self, runtime_id: &str, path: &str, content: &[u8], mode: u32) -> Result<(), RuntimeError> {
         self.guard(runtime_id).await?;
-        // The archive API neither sees tmpfs mounts nor knows the sandbox's user by name: it is for sandboxes without a shell.
-        match self.put_by_shell(runtime_id, path, content, mode).await {
-            Err(RuntimeError::NotStarted { reason: NotStarted::NotFound, .. }) => {
-                self.put_by_archive(runtime_id, path, content, mode).await
-            }
-            result => result,
-        }
+        self.put(runtime_id, path, content, mode).await
     }
 
     async fn read_at_rest(

@@ -1,16 +1,18 @@
 # Writes standard input to a file, whole or not at all. $1: path, $2: size in bytes, $3: permissions.
+#
+# Reads exactly $2 bytes, also after a failure: the input need not end, and the engine drops a message that comes before all input was read.
 umask 077
 
-give_up() { # what is still being sent is read: the engine drops what was said together with what was not read
-  cat >/dev/null
+give_up() {
+  head -c "$1" >/dev/null
   exit 1
 }
 
-mkdir -p "${1%/*}" || give_up
-# Two may be writing the same file.
+mkdir -p "${1%/*}" || give_up "$2"
+# Two processes may be writing the same file.
 part=$1.$$.part
-: >"$part" || give_up
-# What fails from here on lacks space, whatever the tool calls it.
-head -c "$2" >"$part" 2>/dev/null
-[ "$(wc -c <"$part")" -eq "$2" ] || { echo "no space left on the file system" >&2; rm -f "$part"; give_up; }
+true >"$part" || give_up "$2"
+# Any failure from here on is a lack of space, whatever the tool calls it.
+head -c "$2" | { cat >"$part" 2>/dev/null || cat >/dev/null; }
+[ "$(wc -c <"$part")" -eq "$2" ] || { echo "no space left on the file system" >&2; rm -f "$part"; exit 1; }
 chmod "$3" "$part" && mv "$part" "$1" && echo written

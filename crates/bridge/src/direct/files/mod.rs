@@ -40,49 +40,40 @@ const OFFSET_LIMIT: u64 = 1 << 62;
 const FINISH_LIMIT: Duration = Duration::from_secs(120);
 
 impl DirectBridge {
-    async fn run_on_files(
-        &self,
-        sandbox: &str,
-        path: &FilePath,
-        script: &str,
-        more: &[&str],
-    ) -> Result<Exec, FileError> {
-        Ok(self.runtime.exec(sandbox, &file_script(path, script, more)?).await?)
+    async fn run_on_files(&self, path: &FilePath, script: &str, more: &[&str]) -> Result<Exec, FileError> {
+        Ok(self.runtime.exec(&self.id, &file_script(path, script, more)?).await?)
     }
 
     /// Like `run_on_files`, for a script that is killed in the sandbox after `limit`.
     async fn run_on_files_within(
         &self,
         limit: Duration,
-        sandbox: &str,
         path: &FilePath,
         script: &str,
         more: &[&str],
     ) -> Result<Exec, FileError> {
-        Ok(self.runtime.exec(sandbox, &limited(limit, file_script(path, script, more)?)).await?)
+        Ok(self.runtime.exec(&self.id, &limited(limit, file_script(path, script, more)?)).await?)
     }
+}
 
-    /// Why a script did not answer: the problem that the script reported, the container engine's message, or an answer that cannot be
-    /// understood.
-    fn failed(&self, path: &FilePath, stdout: &[u8], stderr: &[u8]) -> FileError {
-        let said = String::from_utf8_lossy(stderr);
-        if let Some((problem, detail)) = refusal(&said) {
-            return FileRefusal { path: path.path.clone(), problem, detail }.into();
-        }
-        // The container engine writes its message to standard output. Lines there that are not records were put aside.
-        let explained = self.runtime.explain(&String::from_utf8_lossy(stdout)).or_else(|| self.runtime.explain(&said));
-        let detail = if said.trim().is_empty() { "the sandbox broke off".to_owned() } else { said.trim().to_owned() };
-        explained.unwrap_or(RuntimeError::Unavailable { detail }).into()
+/// Why a script did not answer: the problem that it reported, or its message.
+fn failed(path: &FilePath, stderr: &[u8]) -> FileError {
+    let message = String::from_utf8_lossy(stderr);
+    if let Some((problem, detail)) = refusal(&message) {
+        return FileRefusal { path: path.path.clone(), problem, detail }.into();
     }
+    let message = message.trim();
+    let detail = if message.is_empty() { "the sandbox broke off".to_owned() } else { message.to_owned() };
+    RuntimeError::Unavailable { detail }.into()
+}
 
-    /// The entry in a script's answer.
-    fn entry_of(&self, path: &FilePath, stdout: &[u8], stderr: &[u8]) -> Result<FileEntry, FileError> {
-        let mut records = Records::default();
-        records.push(stdout);
-        match records.next() {
-            Some(Ok(Record::Entry(entry))) => Ok(FileEntry { name: path.name().as_bytes().to_vec(), ..entry }),
-            Some(Ok(Record::Line(_)) | Err(Malformed)) | None => Err(self.failed(path, stdout, stderr)),
-        }
+/// The entry in a script's answer.
+fn entry_of(path: &FilePath, stdout: &[u8], stderr: &[u8]) -> Result<FileEntry, FileError> {
+    let mut records = Records::default();
+    records.push(stdout);
+    match records.next() {
+        Some(Ok(Record::Entry(entry))) => Ok(FileEntry { name: path.name().as_bytes().to_vec(), ..entry }),
+        Some(Ok(Record::Line(_)) | Err(Malformed)) | None => Err(failed(path, stderr)),
     }
 }
 
@@ -94,19 +85,19 @@ fn file_script(path: &FilePath, name: &str, more: &[&str]) -> Result<Vec<String>
 
 #[async_trait]
 impl SandboxFiles for DirectBridge {
-    async fn stat_file(&self, sandbox: &str, path: &FilePath, follow: bool) -> Result<FileEntry, FileError> {
+    async fn stat_file(&self, path: &FilePath, follow: bool) -> Result<FileEntry, FileError> {
         let follow = word(follow || path.path.ends_with('/'), "follow");
         let said = in_time(async {
-            let exec = self.run_on_files_within(SCRIPT_LIMIT, sandbox, path, STAT, &[follow]).await?;
+            let exec = self.run_on_files_within(SCRIPT_LIMIT, path, STAT, &[follow]).await?;
             Ok::<_, FileError>(exec.collect(SAID_LIMIT).await?)
         })
         .await?;
-        self.entry_of(path, &said.stdout, &said.stderr)
+        entry_of(path, &said.stdout, &said.stderr)
     }
 
-    async fn list_directory(&self, sandbox: &str, path: &FilePath) -> Result<FileEntries, FileError> {
+    async fn list_directory(&self, path: &FilePath) -> Result<FileEntries, FileError> {
         let mut listing = in_time(async {
-            let exec = self.run_on_files(sandbox, path, LIST, &[]).await?;
+            let exec = self.run_on_files(path, LIST, &[]).await?;
             Ok::<_, FileError>(Listing { exec, records: Records::default(), complaints: BytesMut::new(), said: false })
         })
         .await?;
@@ -128,25 +119,18 @@ impl SandboxFiles for DirectBridge {
                 })
             }
             Err(FileError::Runtime(RuntimeError::Unavailable { .. })) if !listing.said => {
-                let Listing { records, complaints, .. } = listing;
-                Err(self.failed(path, &records.rest(), &complaints))
+                Err(failed(path, &listing.complaints))
             }
             Err(error) => Err(error),
         }
     }
 
-    async fn read_file(
-        &self,
-        sandbox: &str,
-        path: &FilePath,
-        offset: u64,
-        limit: Option<u64>,
-    ) -> Result<FileReader, FileError> {
+    async fn read_file(&self, path: &FilePath, offset: u64, limit: Option<u64>) -> Result<FileReader, FileError> {
         let offset = offset.min(OFFSET_LIMIT);
         let limit = limit.map(|limit| limit.min(OFFSET_LIMIT));
         let arguments = [offset.to_string(), limit.map(|limit| limit.to_string()).unwrap_or_default()];
         in_time(async {
-            let mut exec = self.run_on_files(sandbox, path, READ, &[&arguments[0], &arguments[1]]).await?;
+            let mut exec = self.run_on_files(path, READ, &[&arguments[0], &arguments[1]]).await?;
             let (mut records, mut complaints) = (Records::default(), BytesMut::new());
             while let Some(chunk) = exec.next().await {
                 match chunk? {
@@ -169,14 +153,13 @@ impl SandboxFiles for DirectBridge {
                     }
                 }
             }
-            Err(self.failed(path, &records.rest(), &complaints))
+            Err(failed(path, &complaints))
         })
         .await
     }
 
     async fn write_file(
         &self,
-        sandbox: &str,
         path: &FilePath,
         options: WriteOptions,
         content: FileSource,
@@ -184,7 +167,7 @@ impl SandboxFiles for DirectBridge {
         let mode = options.mode.map(|mode| format!("{:o}", mode & 0o7777)).unwrap_or_default();
         let new = word(options.must_not_exist, "new");
         let arguments = [mode.as_str(), word(options.make_parents, "make"), new, &Uuid::new_v4().simple().to_string()];
-        let exec = in_time(self.run_on_files(sandbox, path, WRITE, &arguments)).await?;
+        let exec = in_time(self.run_on_files(path, WRITE, &arguments)).await?;
         let (output, mut input) = exec.split();
         let mut saying = Box::pin(listen(output));
         let (stdout, stderr) = tokio::select! {
@@ -204,17 +187,17 @@ impl SandboxFiles for DirectBridge {
                 tokio::time::timeout(FINISH_LIMIT, saying).await.map_err(|_| late)??
             }
         };
-        self.entry_of(path, &stdout, &stderr)
+        entry_of(path, &stdout, &stderr)
     }
 
-    async fn remove_file(&self, sandbox: &str, path: &FilePath, recursive: bool) -> Result<(), FileError> {
+    async fn remove_file(&self, path: &FilePath, recursive: bool) -> Result<(), FileError> {
         let removing = async {
             let recursive = word(recursive, "recursive");
-            let exec = self.run_on_files_within(REMOVE_LIMIT, sandbox, path, REMOVE, &[recursive]).await?;
+            let exec = self.run_on_files_within(REMOVE_LIMIT, path, REMOVE, &[recursive]).await?;
             Ok::<_, FileError>(listen(exec.split().0).await?)
         };
         let late = || RuntimeError::Unavailable { detail: format!("the removal took longer than {REMOVE_LIMIT:?}") };
         let (stdout, stderr) = tokio::time::timeout(REMOVE_LIMIT, removing).await.map_err(|_| late())??;
-        if &stdout[..] == b"removed\n" { Ok(()) } else { Err(self.failed(path, &stdout, &stderr)) }
+        if &stdout[..] == b"removed\n" { Ok(()) } else { Err(failed(path, &stderr)) }
     }
 }

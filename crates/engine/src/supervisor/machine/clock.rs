@@ -42,7 +42,7 @@ impl Machine {
     pub(super) fn timeout_at(&self, now: Moment) -> Option<Instant> {
         // By this time the guest has killed the command. An earlier SIGTERM from the server would be the command's second one, while it
         // still uses its grace.
-        let behind = if self.keeps_time { BEHIND + self.rules.stop_grace } else { Duration::ZERO };
+        let behind = if self.guest_enforces_timeout { BEHIND + self.rules.stop_grace } else { Duration::ZERO };
         let began_at = self.clock.began_at(self.task.state.started_at()?, now);
         began_at.checked_add(self.task.spec.timeout)?.checked_add(behind)
     }

@@ -62,7 +62,7 @@ impl Machine {
         } else {
             Stage::Running { timeout_at: self.timeout_at(now) }
         };
-        let stall_check_at = (!self.keeps_time).then_some(now.at + self.rules.stall_check_interval);
+        let stall_check_at = (!self.guest_enforces_timeout).then_some(now.at + self.rules.stall_check_interval);
         let silence = Silence::new(now.at);
         self.phase = Phase::Following(Following { stage, follow_at, stall_check_at, silence, attached_at });
         self.limit_permit(now);

@@ -71,7 +71,7 @@ pub(crate) struct Machine {
     clock: CommandClock,
     output: KnownOutput,
     /// Whether the guest enforces the timeout and reports activity.
-    keeps_time: bool,
+    guest_enforces_timeout: bool,
     /// How many processes were killed for lack of memory, as the sandbox reports.
     oom_kills_told: u32,
     orders: Orders,
@@ -124,7 +124,7 @@ impl Machine {
             reserved: None,
             clock: CommandClock::default(),
             output: KnownOutput::up_to(output_end),
-            keeps_time: false,
+            guest_enforces_timeout: false,
             oom_kills_told: 0,
             orders: Orders { order, fresh: false },
             stopping: None,
@@ -149,8 +149,8 @@ impl Machine {
     }
 
     /// Whether the guest enforces the timeout and reports activity.
-    pub(crate) fn guest_keeps_time(&mut self, keeps_time: bool) {
-        self.keeps_time = keeps_time;
+    pub(crate) fn guest_enforces_timeout(&mut self, guest_enforces_timeout: bool) {
+        self.guest_enforces_timeout = guest_enforces_timeout;
     }
 
     /// The record as this server knows it.

@@ -162,9 +162,9 @@ impl Machine {
     /// Sets when to check for a stall. Where the guest does not report activity, that is done regularly.
     fn check_stall_at(&mut self, due: Option<Instant>, now: Moment) {
         let regular = now.at + self.rules.stall_check_interval;
-        let keeps_time = self.keeps_time;
+        let guest_enforces_timeout = self.guest_enforces_timeout;
         if let Phase::Following(Following { stall_check_at, .. }) = &mut self.phase {
-            *stall_check_at = if keeps_time { due } else { Some(regular) };
+            *stall_check_at = if guest_enforces_timeout { due } else { Some(regular) };
         }
     }
 }

@@ -228,7 +228,7 @@ impl<'a> World<'a> {
         let now = self.moment();
         let guest = self.schedule.command.guest;
         if let Server::Here(carrier) = &mut self.server {
-            carrier.machine.guest_keeps_time(guest);
+            carrier.machine.guest_enforces_timeout(guest);
             carrier.machine.handle(input, now);
         }
     }

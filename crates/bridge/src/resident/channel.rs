@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{body::Body, codegen::Service};
 
 use super::checked::{Breach, HEADERS, words};
-use crate::gather::Gather;
+use crate::coalesce::Coalescing;
 use errand_runtime::{Chunk, Exec, ExecInput, ExecOutput, RuntimeError};
 use errand_task::error_chain;
 
@@ -41,7 +41,7 @@ const OTHER: usize = 256 * 1024;
 
 /// A connection for calls. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Wire {
+pub(super) struct Channel {
     calls: SendRequest<Body>,
     gone: CancellationToken,
     close: CancellationToken,
@@ -85,12 +85,12 @@ impl Breaches {
 /// What a process printed first.
 pub(super) enum First {
     /// A bridge process answers.
-    Bridge(Wire),
-    /// Something else was printed, or nothing. The text may be a message of the container engine.
-    Words(String),
+    Bridge(Channel),
+    /// Something else was printed, or nothing.
+    Other(String),
 }
 
-impl Wire {
+impl Channel {
     /// Connects to the bridge process at the other end of an exec, if it is one.
     pub(super) async fn open(exec: Exec, breaches: Arc<Breaches>) -> Result<First, RuntimeError> {
         let (mut output, input) = exec.split();
@@ -105,11 +105,11 @@ impl Wire {
                     words.extend_from_slice(&bytes[..room]);
                     other += bytes.len();
                     if other > OTHER {
-                        return Ok(First::Words("something else than a bridge speaks there".to_owned()));
+                        return Ok(First::Other("something else than a bridge speaks there".to_owned()));
                     }
                 }
                 Some(Err(error)) => return Err(error),
-                None => return Ok(First::Words(self::words(String::from_utf8_lossy(&words).trim()))),
+                None => return Ok(First::Other(self::words(String::from_utf8_lossy(&words).trim()))),
             }
         };
         let io = Pipes {
@@ -127,7 +127,7 @@ impl Wire {
             .keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE)
             .keep_alive_while_idle(true)
-            .handshake(TokioIo::new(Gather::new(BufWriter::new(io))))
+            .handshake(TokioIo::new(Coalescing::new(BufWriter::new(io))))
             .await;
         let (calls, connection) = connected.map_err(|error| unavailable(&error))?;
         let gone = CancellationToken::new();
@@ -181,7 +181,7 @@ fn unavailable(error: &dyn std::error::Error) -> RuntimeError {
     RuntimeError::Unavailable { detail: format!("the bridge does not answer: {}", error_chain(error)) }
 }
 
-impl Service<tonic::codegen::http::Request<Body>> for Wire {
+impl Service<tonic::codegen::http::Request<Body>> for Channel {
     type Response = tonic::codegen::http::Response<hyper::body::Incoming>;
     type Error = hyper::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;

@@ -1,7 +1,6 @@
-//! Connections to bridge processes: one per sandbox, made when first needed and again after it breaks.
+//! The connection to a sandbox's bridge process: made when first needed, and again after it breaks.
 
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -10,10 +9,10 @@ use tonic::codegen::http::Uri;
 use tracing::Instrument as _;
 
 use super::{
+    channel::{Breaches, Channel},
     checked::{self, SMALL_MESSAGE},
     install::{Reached, reach},
     proto::{HelloRequest, bridge_service_client::BridgeServiceClient},
-    wire::{Breaches, Wire},
 };
 use errand_runtime::{Runtime, RuntimeError};
 
@@ -32,7 +31,7 @@ const IMPOSSIBLE_FOR: Duration = Duration::from_secs(600);
 /// A connected bridge process.
 #[derive(Clone)]
 pub(super) struct Bridge {
-    pub(super) wire: Wire,
+    pub(super) channel: Channel,
     /// When the sandbox's kernel started, and its clock ticks per second: start times of processes are computed from both.
     pub(super) boot: Duration,
     pub(super) ticks_per_second: u32,
@@ -49,9 +48,12 @@ pub(super) enum Link {
     Impossible(Arc<str>),
 }
 
-/// The state of one sandbox's connection.
-#[derive(Default)]
-struct Slot {
+/// The connection to one sandbox, shared by all of its callers.
+pub(super) struct Connection {
+    pub(super) runtime: Arc<dyn Runtime>,
+    /// The runtime's id of the sandbox.
+    id: Arc<str>,
+    root: Arc<str>,
     /// The last result and when it was found. The connection may have broken since.
     link: Mutex<Option<(Link, Instant)>>,
     /// Held by the caller that connects, while the others wait.
@@ -70,8 +72,19 @@ struct Failed {
     detail: String,
 }
 
-impl Slot {
-    fn known(&self) -> Option<Link> {
+impl Connection {
+    pub(super) fn new(runtime: Arc<dyn Runtime>, id: Arc<str>, root: Arc<str>) -> Self {
+        Self { runtime, id, root, link: Mutex::default(), connecting: Default::default(), breaches: Arc::default() }
+    }
+
+    /// A new connection to the same sandbox. Keeps the wait that earlier breaches have caused.
+    pub(super) fn renewed(&self) -> Self {
+        let fresh = Self::new(Arc::clone(&self.runtime), Arc::clone(&self.id), Arc::clone(&self.root));
+        Self { breaches: Arc::clone(&self.breaches), ..fresh }
+    }
+
+    /// What was last found in the sandbox, without asking it.
+    pub(super) fn known(&self) -> Option<Link> {
         locked(&self.link).as_ref().map(|(link, _)| link.clone())
     }
 
@@ -79,67 +92,37 @@ impl Slot {
     fn current(&self) -> Option<Link> {
         let (link, found_at) = locked(&self.link).clone()?;
         let holds = match &link {
-            Link::Bridge(bridge) => bridge.wire.is_open(),
+            Link::Bridge(bridge) => bridge.channel.is_open(),
             Link::Impossible(_) => found_at.elapsed() < IMPOSSIBLE_FOR,
         };
         holds.then_some(link)
     }
-}
 
-/// The connections to all sandboxes. Cheap to clone.
-#[derive(Clone)]
-pub(super) struct Connections {
-    runtime: Arc<dyn Runtime>,
-    root: Arc<str>,
-    slots: Arc<Mutex<HashMap<String, Arc<Slot>>>>,
-}
-
-impl Connections {
-    pub(super) fn new(runtime: Arc<dyn Runtime>, root: String) -> Self {
-        Self { runtime, root: root.into(), slots: Arc::default() }
+    /// Why this server closed the last connection to the sandbox, if it did.
+    pub(super) fn breach(&self) -> Option<Arc<str>> {
+        self.breaches.last()
     }
 
-    /// Whether everything passes through a container engine, see [`Runtime::is_through_engine`].
-    pub(super) fn through_engine(&self) -> bool {
-        self.runtime.is_through_engine()
-    }
-
-    /// What was last found in a sandbox, without asking it.
-    pub(super) fn known(&self, sandbox: &str) -> Option<Link> {
-        locked(&self.slots).get(sandbox)?.known()
-    }
-
-    /// Why this server closed the last connection to a sandbox, if it did.
-    pub(super) fn breach(&self, sandbox: &str) -> Option<Arc<str>> {
-        locked(&self.slots).get(sandbox)?.breaches.last()
-    }
-
-    /// Forgets a sandbox that no longer exists.
-    pub(super) fn forget(&self, sandbox: &str) {
-        locked(&self.slots).remove(sandbox);
-    }
-
-    /// Returns the connection to a sandbox's bridge process. One caller connects while the others wait for it.
+    /// Connects to the sandbox's bridge process, or returns the open connection. One caller connects while the others wait for it.
     ///
     /// # Errors
     /// [`RuntimeError::Unavailable`] during the wait after a broken connection, and every error of connecting.
-    pub(super) async fn link(&self, sandbox: &str) -> Result<Link, RuntimeError> {
-        let slot = Arc::clone(locked(&self.slots).entry(sandbox.to_owned()).or_default());
-        if let Some(link) = slot.current() {
+    pub(super) async fn link(self: &Arc<Self>) -> Result<Link, RuntimeError> {
+        if let Some(link) = self.current() {
             return Ok(link);
         }
         // Connects in a separate tokio task. A caller that is not polled for a while, such as a stream whose client reads nothing, would
         // otherwise block the callers that wait for it.
-        let (connections, sandbox) = (self.clone(), sandbox.to_owned());
-        let linking = tokio::spawn(async move { connections.link_anew(&slot, &sandbox).await }.in_current_span());
+        let connection = Arc::clone(self);
+        let linking = tokio::spawn(async move { connection.link_anew().await }.in_current_span());
         linking.await.unwrap_or_else(|error| {
             Err(RuntimeError::Unavailable { detail: format!("connecting to the bridge ended: {error}") })
         })
     }
 
-    async fn link_anew(&self, slot: &Slot, sandbox: &str) -> Result<Link, RuntimeError> {
-        let mut failed = slot.connecting.lock().await;
-        if let Some(link) = slot.current() {
+    async fn link_anew(&self) -> Result<Link, RuntimeError> {
+        let mut failed = self.connecting.lock().await;
+        if let Some(link) = self.current() {
             return Ok(link);
         }
         if let Some(failed) = &*failed
@@ -147,16 +130,15 @@ impl Connections {
         {
             return Err(RuntimeError::Unavailable { detail: failed.detail.clone() });
         }
-        if let Some(reason) = slot.breaches.pausing() {
+        if let Some(reason) = self.breaches.pausing() {
             return Err(RuntimeError::Unavailable { detail: reason.to_string() });
         }
-        let connected = self.connect(sandbox, &slot.breaches).await;
+        let connected = self.connect().await;
         match &connected {
             Ok(link) => {
                 *failed = None;
-                *locked(&slot.link) = Some((link.clone(), Instant::now()));
+                *locked(&self.link) = Some((link.clone(), Instant::now()));
             }
-            Err(RuntimeError::NoSuchSandbox { .. }) => self.forget(sandbox),
             // Wait before retrying only after an error that may end at any moment and must not be retried in a tight loop.
             Err(RuntimeError::Unavailable { detail }) => {
                 let pause = failed.as_ref().map_or(FIRST_PAUSE, |failed| failed.pause);
@@ -168,26 +150,26 @@ impl Connections {
         connected
     }
 
-    async fn connect(&self, sandbox: &str, breaches: &Arc<Breaches>) -> Result<Link, RuntimeError> {
+    async fn connect(&self) -> Result<Link, RuntimeError> {
         let connecting = async {
-            let (wire, installed) = match reach(&*self.runtime, sandbox, &self.root, breaches).await? {
-                Reached::Bridge { wire, installed } => (wire, installed),
+            let (channel, installed) = match reach(&*self.runtime, &self.id, &self.root, &self.breaches).await? {
+                Reached::Bridge { channel, installed } => (channel, installed),
                 Reached::Impossible(why) => {
-                    tracing::info!(sandbox, %why, "the resident bridge cannot run in this sandbox");
+                    tracing::info!(sandbox = %self.id, %why, "the resident bridge cannot run in this sandbox");
                     return Ok(Link::Impossible(why.into()));
                 }
             };
-            let hello = client(&wire).hello(HelloRequest { protocol: PROTOCOL }).await;
-            let hello = hello.map_err(|status| super::calls::meaning(&wire, &status))?.into_inner();
-            wire.checked(checked::hello(&hello))?;
+            let hello = client(&channel).hello(HelloRequest { protocol: PROTOCOL }).await;
+            let hello = hello.map_err(|status| super::calls::meaning(&channel, &status))?.into_inner();
+            channel.checked(checked::hello(&hello))?;
             if hello.protocol < PROTOCOL {
                 return Ok(Link::Impossible(
                     format!("the bridge there ({}) is too old, and could not be replaced", hello.version).into(),
                 ));
             }
-            tracing::debug!(sandbox, version = %hello.version, pid = hello.pid, "connected to a bridge");
+            tracing::debug!(sandbox = %self.id, version = %hello.version, pid = hello.pid, "connected to a bridge");
             Ok(Link::Bridge(Bridge {
-                wire,
+                channel,
                 boot: Duration::from_secs(hello.boot_time),
                 ticks_per_second: hello.ticks_per_second.max(1),
                 version: if installed { format!("{}, {REPLACEABLE}", hello.version) } else { hello.version },
@@ -210,6 +192,6 @@ pub(super) fn origin() -> Uri {
 }
 
 /// A client on a connection. Answers are small unless the call says otherwise.
-pub(super) fn client(wire: &Wire) -> BridgeServiceClient<Wire> {
-    BridgeServiceClient::with_origin(wire.clone(), origin()).max_decoding_message_size(SMALL_MESSAGE)
+pub(super) fn client(channel: &Channel) -> BridgeServiceClient<Channel> {
+    BridgeServiceClient::with_origin(channel.clone(), origin()).max_decoding_message_size(SMALL_MESSAGE)
 }

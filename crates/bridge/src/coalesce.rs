@@ -14,13 +14,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// A connection that sends nothing until every task that is ready to run has had a turn to add to the write. The writer must keep its data
 /// until then and offer it again together with what was added, as HTTP/2 does.
 #[derive(Debug)]
-pub struct Gather<S> {
+pub struct Coalescing<S> {
     connection: S,
     /// Whether other tasks have had their turn since the last flush.
     waited: bool,
 }
 
-impl<S> Gather<S> {
+impl<S> Coalescing<S> {
     /// Wraps a connection.
     pub fn new(connection: S) -> Self {
         Self { connection, waited: false }
@@ -43,7 +43,7 @@ impl<S> Gather<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Gather<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Coalescing<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -53,7 +53,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gather<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Gather<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Coalescing<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.wait(context));
         Pin::new(&mut self.connection).poll_write(context, bytes)
@@ -113,9 +113,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_others_say_at_the_same_moment_is_sent_with_it() {
+    async fn writes_of_one_tick_are_sent_together() {
         let sent = Recorder::default();
-        let mut connection = Gather::new(sent.clone());
+        let mut connection = Coalescing::new(sent.clone());
         for round in 1..=2 {
             let said = Arc::new(Mutex::new(b"head".to_vec()));
             let other = tokio::spawn({
