@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// Builds the guest with a cargo of its own: it has other flags and another profile than the server. All profiles of the server share it.
 fn build_guest(out: &Path) -> Result<(), Box<dyn Error>> {
-    for path in ["guest", "crates/proto", "crates/task", "proto", "Cargo.toml", "Cargo.lock"] {
+    for path in ["guest", "crates/os", "crates/proto", "crates/task", "proto", "Cargo.toml", "Cargo.lock"] {
         println!("cargo:rerun-if-changed={path}");
     }
     let target = env::var("TARGET")?;

@@ -5,8 +5,7 @@
 
 use std::{
     fs, io,
-    io::{IoSlice, Read as _},
-    mem::MaybeUninit,
+    io::Read as _,
     os::{
         fd::AsFd as _,
         unix::{fs::DirBuilderExt as _, net::UnixStream},
@@ -18,13 +17,10 @@ use std::{
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
-    net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg},
 };
 
-use crate::{
-    serve::{self, Started},
-    socket,
-};
+use crate::serve::{self, Started};
+use errand_os::{rights, socket};
 
 /// How long to wait for the bridge process to accept a connection.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -119,14 +115,10 @@ fn not_there(error: &io::Error) -> bool {
 /// Passes the streams to the bridge process and waits until it has finished with them. Returns false if the bridge process retires instead.
 fn hand_over(mut bridge: &UnixStream, generation: u32) -> io::Result<bool> {
     let (stdin, stdout) = (io::stdin(), io::stdout());
-    let descriptors = [stdin.as_fd(), stdout.as_fd()];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
     let mut answer = [0];
     // A stopped or hung bridge never answers: the deadline ends the wait.
     bridge.set_read_timeout(Some(LIMIT))?;
-    let asked = sendmsg(bridge, &[IoSlice::new(&generation.to_le_bytes())], &mut ancillary, SendFlags::NOSIGNAL);
+    let asked = rights::send(bridge, &generation.to_le_bytes(), &[stdin.as_fd(), stdout.as_fd()]);
     match asked.map_err(io::Error::from).and_then(|_| bridge.read(&mut answer)) {
         Ok(1) if answer[0] == TAKEN => {
             stay(bridge);

@@ -6,6 +6,7 @@
 //! engine, `launch` makes the sandbox and `init` is its first process.
 
 pub mod connect;
+mod descriptors;
 mod exec;
 pub mod fence;
 pub mod files;
@@ -19,7 +20,6 @@ pub mod put;
 mod serve;
 mod service;
 mod shim;
-pub mod socket;
 mod spawner;
 pub mod streams;
 mod streams_io;

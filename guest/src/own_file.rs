@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_keeps_its_content() {
+    fn kept_files_keep_their_content() {
         let root = tempfile::tempdir().expect("a directory");
         let path = root.path().join("file");
         drop(keep(&path).expect("made"));

@@ -17,7 +17,6 @@ use hyper_util::{
 use rustix::{
     fs::FlockOperation,
     io::Errno,
-    net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg},
     process::{Pid, WaitOptions, waitpid},
 };
 use tokio::{
@@ -28,10 +27,10 @@ use tokio::{
 
 use crate::{
     connect::{RETIRES, SOCKET, TAKEN, directory},
+    descriptors,
     files::Files,
     own_file,
     service::{Bridge, Services},
-    socket,
     spawner::Spawner,
     streams_io::Streams,
 };
@@ -116,13 +115,13 @@ fn open_log(directory: &Path) -> io::Result<File> {
 }
 
 fn run(root: &Path, generation: u32) -> io::Result<()> {
-    close_on_exec();
+    descriptors::close_on_exec();
     let directory = directory(root);
     let _lock = lock(&directory)?;
     detach(&directory)?;
     let umask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077)).bits();
     let _ = fs::remove_file(directory.join(SOCKET));
-    let listener = socket::bind(&directory, SOCKET)?;
+    let listener = errand_os::socket::bind(&directory, SOCKET)?;
     listener.set_nonblocking(true)?;
     remove_others(&directory);
     let spawner = Spawner::start(root, umask)?;
@@ -163,7 +162,9 @@ fn lock(directory: &Path) -> io::Result<File> {
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(lock),
             // Another bridge process is running or about to exit. Its socket tells which.
-            Err(_) if socket::connect(directory, SOCKET).is_ok() => return Err(io::ErrorKind::AddrInUse.into()),
+            Err(_) if errand_os::socket::connect(directory, SOCKET).is_ok() => {
+                return Err(io::ErrorKind::AddrInUse.into());
+            }
             Err(_) if std::time::Instant::now() < deadline => std::thread::sleep(LOCK_PAUSE),
             Err(errno) => return Err(errno.into()),
         }
@@ -251,28 +252,11 @@ async fn receive(connection: &UnixStream) -> io::Result<(u32, OwnedFd, OwnedFd)>
 
 fn receive_now(connection: impl AsFd) -> io::Result<(u32, OwnedFd, OwnedFd)> {
     let mut generation = [0; 4];
-    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let mut buffer = [io::IoSliceMut::new(&mut generation)];
-    let received = recvmsg(connection, &mut buffer, &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
-    let mut descriptors: Vec<OwnedFd> = Vec::new();
-    for message in ancillary.drain() {
-        if let RecvAncillaryMessage::ScmRights(rights) = message {
-            descriptors.extend(rights);
-        }
-    }
-    match (received.bytes, descriptors.pop(), descriptors.pop()) {
-        (4, Some(stdout), Some(stdin)) => Ok((u32::from_le_bytes(generation), stdin, stdout)),
+    let mut descriptors = Vec::new();
+    let received = errand_os::rights::receive(connection, &mut generation, &mut descriptors)?;
+    match (received, <[OwnedFd; 2]>::try_from(descriptors)) {
+        (4, Ok([stdin, stdout])) => Ok((u32::from_le_bytes(generation), stdin, stdout)),
         _ => Err(io::ErrorKind::InvalidData.into()),
-    }
-}
-
-/// Marks every open descriptor close-on-exec, so that started programs inherit none.
-fn close_on_exec() {
-    // SAFETY: only flags of descriptors change.
-    #[allow(unsafe_code)]
-    unsafe {
-        libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
     }
 }
 
@@ -281,7 +265,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_binary_that_was_put_there_again_is_the_same() {
+    fn a_replaced_identical_binary_counts_as_own() {
         let name = OsStr::new("errand-bridge-ab");
         for own in ["/tmp/x/errand-bridge-ab", "/tmp/x/errand-bridge-ab (deleted)"] {
             assert!(is_name_of(Path::new(own), name), "{own}");
@@ -290,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn only_whole_binaries_are_taken_for_such() {
+    fn incomplete_uploads_are_no_binaries() {
         let is = |name: &str| is_binary(OsStr::new(name));
         assert!(is("errand-bridge-0123456789ab"));
         assert!(!is("errand-bridge-0123456789ab.part") && !is("errand-bridge-0123456789ab.17") && !is("log"));

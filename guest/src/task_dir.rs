@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fence_is_found_by_who_comes_later_and_changes_nothing_for_who_was_earlier() {
+    fn later_launches_find_the_fence_and_earlier_go_on() {
         let root = tempfile::tempdir().expect("a directory");
         let fresh = TaskDir::new(root.path(), "a").expect("an id");
         fresh.fence().expect("fenced");
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_recorded_of_processes_reads_back_as_far_as_it_is_whole() {
+    fn processes_are_read_up_to_an_incomplete_line() {
         let process = |pid| Process { pid, start_ticks: u64::MAX };
         let usage = Usage {
             user_cpu_us: 1,
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_result_is_believed_only_whole_and_of_this_launch() {
+    fn only_complete_results_of_this_launch_count() {
         let root = tempfile::tempdir().expect("a directory");
         let task = TaskDir::new(root.path(), "a").expect("an id");
         fs::create_dir(task.path()).expect("made");

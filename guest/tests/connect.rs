@@ -17,7 +17,7 @@ use rustix::{
 };
 
 #[test]
-fn a_bridge_that_gave_way_to_one_that_goes_is_started_again() {
+fn bridge_restarts_after_yielding_to_an_exiting_one() {
     let root = tempfile::tempdir().unwrap();
     let directory = root.path().join(".bridge");
     fs::create_dir(&directory).unwrap();
@@ -76,7 +76,7 @@ fn ended(connecting: &mut Child) -> ExitStatus {
 }
 
 #[test]
-fn a_connection_that_the_server_left_ends() {
+fn connection_ends_when_the_server_leaves() {
     let root = tempfile::tempdir().unwrap();
     let (mut connecting, mut bridge) = connecting(root.path());
     bridge.write_all(b"t").unwrap();
@@ -86,7 +86,7 @@ fn a_connection_that_the_server_left_ends() {
 }
 
 #[test]
-fn a_bridge_that_never_answers_is_given_up() {
+fn silent_bridge_process_times_out() {
     let root = tempfile::tempdir().unwrap();
     let (mut connecting, _bridge) = connecting(root.path());
     assert!(!ended(&mut connecting).success());
@@ -96,7 +96,7 @@ fn a_bridge_that_never_answers_is_given_up() {
 }
 
 #[test]
-fn a_bridge_that_accepts_nobody_is_given_up() {
+fn bridge_process_that_accepts_nothing_times_out() {
     let root = tempfile::tempdir().unwrap();
     let directory = root.path().join(".bridge");
     fs::create_dir(&directory).unwrap();

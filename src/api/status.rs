@@ -96,24 +96,10 @@ pub(super) fn store(error: StoreError) -> Status {
 
 /// The status for a refused file operation.
 fn file(refusal: &FileRefusal) -> Status {
-    let code = match refusal.problem {
-        FileProblem::NotFound => Code::NotFound,
-        FileProblem::NotPermitted => Code::PermissionDenied,
-        FileProblem::IsADirectory
-        | FileProblem::NotADirectory
-        | FileProblem::NotAFile
-        | FileProblem::NotEmpty
-        | FileProblem::OutsideRoot
-        | FileProblem::TooManyLinks
-        | FileProblem::Busy => Code::FailedPrecondition,
-        FileProblem::AlreadyExists => Code::AlreadyExists,
-        FileProblem::NoSpace => Code::ResourceExhausted,
-        FileProblem::InvalidPath => Code::InvalidArgument,
-        FileProblem::Failed => {
-            tracing::warn!(path = %refusal.path, detail = %refusal.detail, "a file system in a sandbox failed");
-            Code::Internal
-        }
-    };
+    if refusal.problem == FileProblem::Failed {
+        tracing::warn!(path = %refusal.path, detail = %refusal.detail, "a file system in a sandbox failed");
+    }
+    let code = Code::from(refusal.problem.status_code());
     let details = ErrorDetails::with_error_info(refusal.problem.name(), DOMAIN, HashMap::new());
     Status::with_error_details(code, shortened(&refusal.to_string()), details)
 }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use errand_bridge::{Input, InputError};
+use errand_runtime::RuntimeError;
 use errand_task::{Ending, Stdin, TaskSpec, TerminalSize};
 
 use super::place::{EVERYWHERE, Place, Where, text};
@@ -47,6 +48,20 @@ async fn input_survives_the_server_and_the_bridge() {
         let ran = place.attach(&launched, 0).await.ran().await;
         assert_eq!((ran.text().as_str(), ran.ending), ("one two\n", Some(Ending::Exited(0))));
     }
+}
+
+#[tokio::test]
+async fn input_past_the_end_breaks_no_connection() {
+    let Some(place) = Place::on(Image::Busybox).await else { return };
+    let mut launched = place.launch(&open("cat")).await;
+    let beyond = Input { offset: Some(5), data: Bytes::from_static(b"x"), end: false };
+    let refused = place.bridge.write_input(&place.sandbox, launched.id, beyond).await;
+    let Err(InputError::Runtime(RuntimeError::Refused { detail })) = refused else { panic!("{refused:?}") };
+    assert!(detail.starts_with("offset:"), "{detail}");
+    // The stream of reports is on the same connection.
+    place.write(&launched, "one\n", true).await.unwrap();
+    launched.until_output("one").await;
+    assert_eq!(launched.ran().await.ending, Some(Ending::Exited(0)));
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //!
 //! Only the code at the edges uses them. Inside the server, values have the types of `errand-task`.
 
+mod file_problem;
 pub mod frame;
 #[cfg(feature = "public")]
 mod public;

@@ -96,7 +96,29 @@ pub enum FileProblem {
 }
 
 impl FileProblem {
-    /// Its name in the API, such as `IS_A_DIRECTORY`.
+    /// Every problem.
+    pub const ALL: [Self; 13] = [
+        Self::NotFound,
+        Self::NotPermitted,
+        Self::IsADirectory,
+        Self::NotADirectory,
+        Self::NotAFile,
+        Self::NotEmpty,
+        Self::OutsideRoot,
+        Self::TooManyLinks,
+        Self::AlreadyExists,
+        Self::NoSpace,
+        Self::Busy,
+        Self::InvalidPath,
+        Self::Failed,
+    ];
+
+    /// The problem with this name; none if there is no such problem.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|problem| problem.name() == name)
+    }
+
+    /// Its name in both protocols and in the scripts of the direct bridge, such as `IS_A_DIRECTORY`.
     pub fn name(self) -> &'static str {
         match self {
             Self::NotFound => "NOT_FOUND",
@@ -115,8 +137,34 @@ impl FileProblem {
         }
     }
 
+    /// The number of the gRPC status code that reports it, in both protocols.
+    pub fn status_code(self) -> i32 {
+        const INVALID_ARGUMENT: i32 = 3;
+        const NOT_FOUND: i32 = 5;
+        const ALREADY_EXISTS: i32 = 6;
+        const PERMISSION_DENIED: i32 = 7;
+        const RESOURCE_EXHAUSTED: i32 = 8;
+        const FAILED_PRECONDITION: i32 = 9;
+        const INTERNAL: i32 = 13;
+        match self {
+            Self::NotFound => NOT_FOUND,
+            Self::NotPermitted => PERMISSION_DENIED,
+            Self::IsADirectory
+            | Self::NotADirectory
+            | Self::NotAFile
+            | Self::NotEmpty
+            | Self::OutsideRoot
+            | Self::TooManyLinks
+            | Self::Busy => FAILED_PRECONDITION,
+            Self::AlreadyExists => ALREADY_EXISTS,
+            Self::NoSpace => RESOURCE_EXHAUSTED,
+            Self::InvalidPath => INVALID_ARGUMENT,
+            Self::Failed => INTERNAL,
+        }
+    }
+
     /// The text for people.
-    fn cause(self) -> &'static str {
+    pub fn cause(self) -> &'static str {
         match self {
             Self::NotFound => "no such file or directory",
             Self::NotPermitted => "not permitted",
@@ -135,7 +183,7 @@ impl FileProblem {
     }
 
     /// True if the kernel's message tells more than ours.
-    fn needs_detail(self) -> bool {
+    pub fn needs_detail(self) -> bool {
         match self {
             Self::NotPermitted | Self::Busy | Self::InvalidPath | Self::Failed => true,
             Self::NotFound
@@ -185,6 +233,14 @@ mod tests {
         assert_eq!(name("/a/./", None), "a");
         assert_eq!(name("/", None), "/");
         assert_eq!(name(".", Some("/r")), ".");
+    }
+
+    #[test]
+    fn every_problem_is_found_by_its_name() {
+        for problem in FileProblem::ALL {
+            assert_eq!(FileProblem::named(problem.name()), Some(problem));
+        }
+        assert_eq!(FileProblem::named(""), None);
     }
 
     #[test]

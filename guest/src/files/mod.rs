@@ -33,10 +33,11 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use errand_proto::bridge::{
-    FileEntry, FileKind, FileProblem, ListDirectoryRequest, ListDirectoryResponse, ReadFileRequest, ReadFileResponse,
+    FileEntry, FileKind, ListDirectoryRequest, ListDirectoryResponse, ReadFileRequest, ReadFileResponse,
     RemoveFileRequest, RemoveFileResponse, StatFileRequest, StatFileResponse, WriteFileHead, WriteFileRequest,
     WriteFileResponse, file_service_server::FileService, read_file_response, write_file_request,
 };
+use errand_task::FileProblem;
 use part::Part;
 use path::FilePath;
 use refusal::Refusal;

@@ -22,7 +22,8 @@ use super::{
     refusal::Refusal,
     resolve::{Place, Tree, Way},
 };
-use errand_proto::bridge::{FileEntry, FileKind, FileProblem, WriteFileHead};
+use errand_proto::bridge::{FileEntry, FileKind, WriteFileHead};
+use errand_task::FileProblem;
 
 /// The permissions of a new file that replaces no other.
 const MODE: u32 = 0o644;

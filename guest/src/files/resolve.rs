@@ -13,7 +13,7 @@ use rustix::{
 };
 
 use super::{path::FilePath, refusal::Refusal};
-use errand_proto::bridge::FileProblem;
+use errand_task::FileProblem;
 
 /// The most symbolic links followed for one path, as in the kernel.
 const LINKS_LIMIT: usize = 40;

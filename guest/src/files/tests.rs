@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use tonic::Code;
 
 use super::*;
-use errand_proto::bridge::FileRefusal;
+use errand_proto::bridge::{FileProblem, FileRefusal};
 
 const WAYS: [Way; 2] = [Way::Kernel, Way::Steps];
 
@@ -247,7 +247,7 @@ async fn a_write_is_refused_where_no_file_can_be() {
         let parsed = path::parse(b"y", bench.root().as_bytes()).unwrap();
         let part = Part::begin(&parsed, &new, way).unwrap();
         fs::write(bench.at("y"), "theirs").unwrap();
-        assert_eq!(part.finish(b"y").unwrap_err().problem, FileProblem::AlreadyExists);
+        assert_eq!(part.finish(b"y").unwrap_err().problem, errand_task::FileProblem::AlreadyExists);
         assert_eq!((fs::read(bench.at("y")).unwrap(), bench.parts_left()), (b"theirs".to_vec(), 0));
     }
 }

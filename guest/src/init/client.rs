@@ -1,8 +1,7 @@
 //! One request of the server, from its first byte to the last byte of the response.
 
 use std::{
-    io::{IoSliceMut, Write as _},
-    mem::MaybeUninit,
+    io::Write as _,
     os::{
         fd::{AsFd as _, BorrowedFd, OwnedFd},
         unix::net::UnixStream,
@@ -10,11 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::{
-    event::PollFlags,
-    io::Errno,
-    net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg},
-};
+use rustix::{event::PollFlags, io::Errno};
 
 use super::child::{Starting, done, failed};
 use errand_proto::frame::{self, Decoder};
@@ -96,8 +91,10 @@ impl Client {
     ) -> (Option<State>, bool) {
         loop {
             let mut buffer = [0; 16 * 1024];
-            match receive(&self.socket, &mut buffer, &mut streams) {
+            match errand_os::rights::receive(&self.socket, &mut buffer, &mut streams) {
                 Ok(0) => return (None, false),
+                // More descriptors than a request has.
+                Ok(_) if streams.len() > 3 => return (None, false),
                 Ok(read) => {
                     received += read;
                     decoder.push(&buffer[..read]);
@@ -143,17 +140,4 @@ fn begin(request: InitRequest, streams: Vec<OwnedFd>, stopping: bool) -> State {
 
 fn answering(answer: &InitResponse) -> State {
     State::Answering { frame: frame::encode(answer), written: 0 }
-}
-
-/// Reads the available bytes and descriptors. More descriptors than a request has end the connection.
-fn receive(socket: &UnixStream, buffer: &mut [u8], streams: &mut Vec<OwnedFd>) -> Result<usize, Errno> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let received = recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
-    for message in ancillary.drain() {
-        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
-            streams.extend(descriptors);
-        }
-    }
-    if streams.len() > 3 { Err(Errno::PROTO) } else { Ok(received.bytes) }
 }

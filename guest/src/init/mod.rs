@@ -17,7 +17,7 @@ use std::{
 };
 
 use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
+    event::{PollFd, PollFlags, poll},
     process::{DumpableBehavior, Resource, Rlimit, Signal, WaitOptions, wait},
 };
 
@@ -43,7 +43,7 @@ pub fn run(processes: Option<u64>) -> io::Result<()> {
     #[allow(unsafe_code)]
     let listener = unsafe { UnixListener::from_raw_fd(LISTENER) };
     listener.set_nonblocking(true)?;
-    close_on_exec();
+    crate::descriptors::close_on_exec();
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     // The name is for process listings only.
     let _ = rustix::thread::set_name(c"errand-init");
@@ -55,15 +55,6 @@ pub fn run(processes: Option<u64>) -> io::Result<()> {
     rustix::stdio::dup2_stderr(std::fs::File::options().write(true).open("/dev/null")?)?;
     Init { listener, signals, clients: Vec::new(), ends: None }.work();
     Ok(())
-}
-
-/// Marks every open descriptor close-on-exec, so that started programs inherit none.
-fn close_on_exec() {
-    // SAFETY: only flags of descriptors change.
-    #[allow(unsafe_code)]
-    unsafe {
-        libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
-    }
 }
 
 struct Init {
@@ -102,10 +93,7 @@ impl Init {
     /// Waits until a client or a signal is ready.
     fn wait(&self) {
         let deadlines = self.clients.iter().map(Client::deadline).chain(self.ends);
-        let timeout = deadlines.min().map(|due| {
-            let wait = due.saturating_duration_since(Instant::now());
-            Timespec { tv_sec: wait.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: wait.subsec_nanos().into() }
-        });
+        let timeout = deadlines.min().map(errand_os::until);
         let mut watched = vec![PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN)];
         if self.clients.len() < CLIENTS {
             watched.push(PollFd::from_borrowed_fd(self.listener.as_fd(), PollFlags::IN));

@@ -27,7 +27,7 @@ use rustix::{
     process::{Gid, Resource, Rlimit, Uid},
 };
 
-use crate::{exec, init};
+use crate::{descriptors, exec, init};
 use errand_proto::init::{LaunchSandbox, Owner};
 
 /// The descriptor to which bubblewrap writes the init's process id.
@@ -98,10 +98,11 @@ pub fn run(request: &Path) -> Result<std::convert::Infallible, Trouble> {
 fn begin_anew() {
     exec::default_signals();
     exec::unblock_signals();
-    // SAFETY: this process has opened nothing yet.
+    // This process has opened nothing yet.
+    descriptors::close_all();
+    // SAFETY: no descriptor from 3 on is open, so none is replaced.
     #[allow(unsafe_code)]
     unsafe {
-        libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0);
         for number in 3..FREE {
             libc::dup3(libc::STDERR_FILENO, number, libc::O_CLOEXEC);
         }

@@ -10,7 +10,8 @@ use tokio::{
     net::UnixStream,
 };
 
-use crate::{socket, task_dir::TaskDir};
+use crate::task_dir::TaskDir;
+use errand_os::socket;
 use errand_proto::bridge::{Follow, ShimOrder, ShimReport, shim_order, shim_report};
 use errand_proto::frame::{self, Decoder};
 

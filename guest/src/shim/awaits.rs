@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_waited_for_is_not_seen() {
+    fn other_descriptors_do_not_count_as_awaited() {
         let (input, _writer) = std::io::pipe().expect("a pipe");
         let (other, mut wake) = std::io::pipe().expect("a pipe");
         let (input_fd, other_fd) = (input.as_raw_fd(), other.as_raw_fd());

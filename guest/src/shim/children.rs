@@ -4,15 +4,13 @@ use std::{io, os::unix::process::ExitStatusExt as _, process::ExitStatus};
 
 use errand_proto::bridge::Usage;
 
-/// The result of a wait.
+/// What was found out about the children.
 #[derive(Debug)]
-pub(super) enum Waited {
-    /// This process has ended.
-    Ended(libc::pid_t, ExitStatus),
-    /// No process has ended, and some are left.
-    None,
-    /// There is no child process.
-    Childless,
+pub(super) struct Reaped {
+    /// How the command's first process ended, if it was reaped now.
+    pub(super) first: Option<ExitStatus>,
+    /// True when there is no child process any more.
+    pub(super) drained: bool,
 }
 
 /// Sums up what the children of one task have used. The kernel's count for all children of this process will not do: it includes earlier
@@ -23,8 +21,9 @@ pub(super) struct Children {
 }
 
 impl Children {
-    /// Reaps a child that has ended, without blocking.
-    pub(super) fn reap(&mut self) -> Waited {
+    /// Reaps every child that has ended, without blocking. `first` is the process id of the command's first process.
+    pub(super) fn reap_all(&mut self, first: u32) -> Reaped {
+        let mut reaped = Reaped { first: None, drained: false };
         loop {
             let mut status = 0;
             // SAFETY: the structure is plain numbers, and both pointers are to local values.
@@ -33,15 +32,17 @@ impl Children {
                 let mut usage: libc::rusage = std::mem::zeroed();
                 (libc::wait4(-1, &raw mut status, libc::WNOHANG, &raw mut usage), usage)
             };
-            return match pid {
-                0 => Waited::None,
-                -1 if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => continue,
-                -1 => Waited::Childless,
+            match pid {
+                0 => return reaped,
+                -1 if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
+                -1 => return Reaped { drained: true, ..reaped },
                 pid => {
                     self.count(&usage);
-                    Waited::Ended(pid, ExitStatus::from_raw(status))
+                    if u32::try_from(pid) == Ok(first) {
+                        reaped.first = Some(ExitStatus::from_raw(status));
+                    }
                 }
-            };
+            }
         }
     }
 

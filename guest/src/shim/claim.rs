@@ -18,8 +18,9 @@ use super::{
     log::Log,
     look::{Look, Source},
     memory::MemoryKills,
+    reuse::Budget,
     spare,
-    task::{Output, Parts, Task},
+    task::{Capture, EndRecord, Output, Running, Task, finish},
 };
 use crate::{
     own_file,
@@ -30,7 +31,7 @@ use errand_proto::bridge::{Claimed, Ended, LaunchRequest, Over, Process, Stream,
 use errand_task::sentinel;
 
 /// Every descriptor that a command is started with, and the shim's ends of them.
-struct Wires {
+struct Channels {
     streams: Streams,
     outputs: Vec<Output>,
     input: Option<Input>,
@@ -38,8 +39,7 @@ struct Wires {
 }
 
 /// Claims the task, starts its command and reports the result. None when there is no task to supervise.
-pub(super) fn launch(links: &mut [Link], request: LaunchRequest, last: bool, place: &Place<'_>) -> Option<Task> {
-    let link = links.first_mut()?;
+pub(super) fn launch(link: &mut Link, request: &LaunchRequest, budget: Budget, place: &Place<'_>) -> Option<Task> {
     let Some(directory) = TaskDir::new(place.root, &request.task_id) else {
         link.say(Kind::Ended(failed(&Failure::new("refused", Errno::INVAL, "not a task's id", ""))));
         return None;
@@ -51,8 +51,8 @@ pub(super) fn launch(links: &mut [Link], request: LaunchRequest, last: bool, pla
         }
         return None;
     }
-    match prepare(&directory, &request, place) {
-        Ok(prepared) => start(link, &directory, &request, last, prepared),
+    match prepare(&directory, request, place) {
+        Ok(prepared) => start(link, &directory, request, budget, prepared),
         Err(failure) => {
             // No exit file could be created: the report is the only record.
             record(&directory, &request.nonce, &failure);
@@ -72,7 +72,7 @@ struct Prepared {
     exit: File,
     processes: File,
     log: Log,
-    wires: Wires,
+    channels: Channels,
     command: Command,
     memory: MemoryKills,
 }
@@ -101,7 +101,7 @@ fn prepare(directory: &TaskDir, request: &LaunchRequest, place: &Place<'_>) -> R
     let streams =
         if request.separate_stderr { Some(own_file::create(&directory.file("streams")).map_err(write)?) } else { None };
     let log = Log::new(directory, log, streams, request.output_limit);
-    let wires = wire(request).map_err(|errno| Failure::new("refused", errno, "the streams cannot be made", ""))?;
+    let channels = wire(request).map_err(|errno| Failure::new("refused", errno, "the streams cannot be made", ""))?;
     let command = Command::prepare(directory, request, place.umask)?;
     // From here on the command counts as launched.
     let mut processes = own_file::create(&directory.file("processes")).map_err(write)?;
@@ -111,18 +111,18 @@ fn prepare(directory: &TaskDir, request: &LaunchRequest, place: &Place<'_>) -> R
         let message = "the launch was given up before the command ran".to_owned();
         return Err(Failure { word: "launch_interrupted", errno: 0, message });
     }
-    Ok(Prepared { exit, processes, log, wires, command, memory: place.memory.clone() })
+    Ok(Prepared { exit, processes, log, channels, command, memory: place.memory.clone() })
 }
 
 fn start(
     link: &mut Link,
     directory: &TaskDir,
     request: &LaunchRequest,
-    last: bool,
+    budget: Budget,
     prepared: Prepared,
 ) -> Option<Task> {
-    let Prepared { exit, mut processes, log, wires, command, memory } = prepared;
-    let Wires { streams, outputs, input, source } = wires;
+    let Prepared { exit, mut processes, log, channels, command, memory } = prepared;
+    let Channels { streams, outputs, input, source } = channels;
     let killed_before = memory.count();
     let process = match command.start(streams) {
         Ok(pid) => identity(pid),
@@ -135,28 +135,18 @@ fn start(
     // A disk that is full by now must not keep the command from running.
     let processes = processes.write_all(process_line(process).as_bytes()).is_ok().then_some(processes);
     let made = Instant::now();
-    link.start = Some((process, made));
-    link.follows = Some(0);
+    link.pending.start = Some((process, made));
+    link.pending.follows = Some(0);
     let milliseconds = |value: u64| Duration::from_millis(value);
-    Some(Task::new(Parts {
-        directory: directory.clone(),
-        exit,
-        processes,
-        log,
-        process,
-        made,
-        outputs,
-        input,
-        memory: (memory, killed_before),
-        look: Look::new(source, milliseconds(request.quiet_after_ms), milliseconds(request.look_every_ms)),
-        timeout: (request.timeout_ms > 0).then(|| milliseconds(request.timeout_ms)),
-        grace: milliseconds(request.grace_ms),
-        last,
-    }))
+    let record = EndRecord::new(exit, processes, memory, killed_before);
+    let look = Look::new(source, milliseconds(request.quiet_after_ms), milliseconds(request.look_every_ms));
+    let timeout = (request.timeout_ms > 0).then(|| milliseconds(request.timeout_ms));
+    let running = Running::new(record, look, made, (timeout, milliseconds(request.grace_ms)), budget);
+    Some(Task::new(directory.clone(), (process, made), Capture::new(log, outputs), input, running))
 }
 
 /// Makes the command's standard streams and the shim's ends of them.
-fn wire(request: &LaunchRequest) -> Result<Wires, Errno> {
+fn wire(request: &LaunchRequest) -> Result<Channels, Errno> {
     if let Some(size) = request.terminal {
         return wire_terminal(size);
     }
@@ -181,7 +171,7 @@ fn wire(request: &LaunchRequest) -> Result<Wires, Errno> {
         rustix::io::fcntl_dupfd_cloexec(&stdout, 3)?
     };
     let streams = Streams { stdin, stdout, stderr, terminal: false };
-    Ok(Wires { streams, outputs, input: input.map(|writer| Input::new(writer, false)), source })
+    Ok(Channels { streams, outputs, input: input.map(|writer| Input::new(writer, false)), source })
 }
 
 /// A pipe whose reading end is non-blocking.
@@ -191,7 +181,7 @@ fn output_pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
     Ok((reader, writer))
 }
 
-fn wire_terminal(size: TerminalSize) -> Result<Wires, Errno> {
+fn wire_terminal(size: TerminalSize) -> Result<Channels, Errno> {
     use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let master = openpt(flags)?;
@@ -205,7 +195,7 @@ fn wire_terminal(size: TerminalSize) -> Result<Wires, Errno> {
     let streams = Streams { stdout: copy()?, stderr: copy()?, stdin: terminal, terminal: true };
     let writer = rustix::io::fcntl_dupfd_cloexec(&master, 3)?;
     let outputs = vec![Output::new(master, Stream::Unspecified, false)];
-    Ok(Wires { streams, outputs, input: Some(Input::new(writer, true)), source })
+    Ok(Channels { streams, outputs, input: Some(Input::new(writer, true)), source })
 }
 
 /// Sets the size of a terminal.
@@ -223,12 +213,6 @@ pub(super) fn resize(master: impl std::os::fd::AsFd, size: TerminalSize) -> Resu
 /// A process identified by its pid and start time.
 pub(super) fn identity(pid: u32) -> Process {
     Process { pid, start_ticks: Stat::of(pid).map_or(0, |stat| stat.start_ticks) }
-}
-
-/// Completes the sentinel. The sentinel exists only when it is complete. Returns false when that fails.
-pub(super) fn finish(directory: &TaskDir, mut exit: File, result: &str) -> bool {
-    let written = exit.write_all(format!("{result}\n").as_bytes());
-    written.is_ok() && fs::rename(directory.file("exit.part"), directory.file("exit")).is_ok()
 }
 
 /// Records as much as possible of a launch that failed.

@@ -377,7 +377,7 @@ mod tests {
     use errand_proto::bridge::Argv;
 
     #[test]
-    fn a_command_dies_with_whoever_started_it_also_as_another_user() {
+    fn commands_of_any_user_die_with_their_shim() {
         let root = tempfile::tempdir().expect("a directory");
         let task = TaskDir::new(root.path(), "t").expect("an id");
         // Only root can change the user.

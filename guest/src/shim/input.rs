@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_command_does_not_read_waits() {
+    fn input_waits_for_a_slow_reader() {
         let (mut reader, mut input) = pipe();
         let mut large = request(None, &vec![b'x'; 100_000], false);
         assert_eq!(input.write(&mut large), None);

@@ -21,15 +21,22 @@ const TOGETHER: Duration = Duration::from_millis(20);
 pub(super) struct Link {
     socket: UnixStream,
     decoder: Decoder,
+    /// What is pending for the current task.
+    pub(super) pending: Pending,
+    /// Whether this connection may ask for launches.
+    launches: bool,
+    broken: bool,
+}
+
+/// What a connection still has to be told, or still has to give, about one task.
+#[derive(Default)]
+pub(super) struct Pending {
     /// Set while the other side waits for more output than this position.
     pub(super) follows: Option<u64>,
     /// Input that the other side wants written and the command has not taken yet.
     pub(super) input: Option<WriteInputRequest>,
     /// The start of the command if it is not reported yet, and when it was: the report is delayed so that it can be sent with the next one.
     pub(super) start: Option<(Process, Instant)>,
-    /// Whether this connection may ask for launches.
-    launches: bool,
-    broken: bool,
 }
 
 impl Link {
@@ -37,20 +44,18 @@ impl Link {
     pub(super) fn new(socket: OwnedFd) -> io::Result<Self> {
         let socket = UnixStream::from(socket);
         socket.set_nonblocking(true)?;
-        Ok(Self {
-            socket,
-            decoder: Decoder::default(),
-            follows: None,
-            input: None,
-            start: None,
-            launches: false,
-            broken: false,
-        })
+        let (decoder, pending) = (Decoder::default(), Pending::default());
+        Ok(Self { socket, decoder, pending, launches: false, broken: false })
     }
 
     /// Wraps the connection that a shim is started with.
     pub(super) fn first(socket: OwnedFd) -> io::Result<Self> {
         Ok(Self { launches: true, ..Self::new(socket)? })
+    }
+
+    /// The same connection without anything that is pending for a task.
+    pub(super) fn without_task(self) -> Self {
+        Self { pending: Pending::default(), ..self }
     }
 
     /// True if this connection may ask for launches.
@@ -65,7 +70,7 @@ impl Link {
 
     /// When the report of the start is due on its own.
     pub(super) fn start_due(&self) -> Option<Instant> {
-        self.start.map(|(_, made)| made + TOGETHER)
+        self.pending.start.map(|(_, made)| made + TOGETHER)
     }
 
     /// Sends the report of the start now.
@@ -89,7 +94,7 @@ impl Link {
     }
 
     fn write(&mut self, frames: &[u8]) {
-        let start = self.start.take().map(|(process, made)| {
+        let start = self.pending.start.take().map(|(process, made)| {
             let age_us = u64::try_from(made.elapsed().as_micros()).unwrap_or(u64::MAX);
             frame::encode(&ShimReport { kind: Some(Kind::Started(Started { process: Some(process), age_us })) })
         });
@@ -140,11 +145,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_start_waits_for_what_comes_next_and_says_its_age() {
+    fn a_delayed_start_report_tells_its_age() {
         let (ours, its) = UnixStream::pair().expect("a pair");
         let mut link = Link::new(its.into()).expect("a link");
         let made = Instant::now() - Duration::from_secs(1);
-        link.start = Some((Process { pid: 7, start_ticks: 8 }, made));
+        link.pending.start = Some((Process { pid: 7, start_ticks: 8 }, made));
         ours.set_nonblocking(true).expect("set");
         assert_eq!((&ours).read(&mut [0]).expect_err("nothing is said").kind(), io::ErrorKind::WouldBlock);
         assert!(link.start_due().expect("it is told at some time") <= Instant::now());

@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn where_no_hole_can_be_made_the_newest_is_dropped_and_counted() {
+    fn without_holes_the_newest_output_is_dropped() {
         let root = tempfile::tempdir().expect("a directory");
         let task = task(root.path());
         let mut log = log(&task, 256 * 1024);

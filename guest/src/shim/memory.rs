@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_said_of_what_cannot_be_seen() {
+    fn invisible_counts_report_no_kills() {
         let unseen = MemoryKills(None);
         assert_eq!((unseen.count(), unseen.since(None), unseen.since(Some(1))), (None, 0, 0));
     }

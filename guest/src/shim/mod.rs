@@ -14,31 +14,22 @@ mod link;
 mod log;
 mod look;
 mod memory;
+mod reuse;
 pub(crate) mod spare;
 mod task;
+mod turn;
 mod user;
 
 use std::{
-    os::fd::{AsFd as _, FromRawFd as _, OwnedFd},
+    os::fd::{FromRawFd as _, OwnedFd},
     path::Path,
 };
 
-use prost::Message as _;
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    io::Errno,
-};
+use rustix::{event::Timespec, io::Errno};
 
-use errand_proto::bridge::{LaunchRequest, Process, shim_order::Kind as Order};
+use errand_proto::bridge::Process;
 use link::Link;
-use task::Task;
-
-/// The most tasks of one shim. Each command's process shares the shim's memory until it executes its program, and leaves some of its memory
-/// behind.
-const TASKS: usize = 100;
-/// After a launch request of this many bytes a shim takes no other task: every program executed from it inherits the high-water mark of its
-/// memory.
-const LARGE: usize = 64 * 1024;
+use reuse::{FreeShim, Launch};
 
 /// The most free memory, in bytes, that a shim keeps between tasks: more than a launch needs.
 const MEMORY: libc::c_int = 1024 * 1024;
@@ -59,8 +50,8 @@ struct Place<'a> {
     memory: memory::MemoryKills,
 }
 
-/// Supervises the task that is requested on `control`, below `root`, and then the next task requested there: making a process costs more
-/// than most commands. Returns when no more requests can come, or when processes of a task are left after its end.
+/// Supervises the task that is requested on `control`, below `root`, and then the next tasks requested there, as far as [`reuse`] allows.
+/// Returns when no more requests can come, or when processes of a task are left after its end.
 pub(crate) fn run(control: OwnedFd, root: &Path, umask: u32) {
     let _ = rustix::process::setsid();
     let _ = rustix::thread::set_name(c"errand-shim");
@@ -70,12 +61,9 @@ pub(crate) fn run(control: OwnedFd, root: &Path, umask: u32) {
     let Some(signals) = listen_for_children() else { return };
     let memory = memory::MemoryKills::open();
     let place = Place { root, umask, shim: claim::identity(std::process::id()), memory };
-    let Ok(mut link) = Link::first(control) else { return };
-    for number in 1..=TASKS {
-        let Some(request) = next_launch(&mut link, root) else { return };
-        let last = number == TASKS || request.encoded_len() > LARGE;
-        let Some(free) = keep(link, request, last, &place, &signals) else { return };
-        link = free;
+    let mut free = Link::first(control).ok().map(FreeShim::new);
+    while let Some(launch) = free.and_then(|shim| shim.next_launch(root)) {
+        free = supervise(launch, &place, &signals);
     }
 }
 
@@ -86,125 +74,16 @@ pub(crate) fn refuse(control: OwnedFd, errno: Errno) {
     }
 }
 
-/// Supervises one task to its end. `last` makes it the last one. Returns the connection for the next task, if there may be one.
-fn keep(link: Link, request: LaunchRequest, last: bool, place: &Place<'_>, signals: &OwnedFd) -> Option<Link> {
+/// Supervises one task to its end. Returns the shim if it may take another task.
+fn supervise(launch: Launch, place: &Place<'_>, signals: &OwnedFd) -> Option<FreeShim> {
+    let Launch { mut link, request, budget } = launch;
+    let mut task = claim::launch(&mut link, &request, budget, place)?;
+    drop(request);
     let mut links = vec![link];
-    let mut task = claim::launch(&mut links, request, last, place)?;
     while !task.is_over() {
-        turn(&mut task, &mut links, signals);
+        task = turn::turn(task, &mut links, signals);
     }
-    task.leave();
-    links.into_iter().find(|link| task.is_free() && link.launches())
-}
-
-/// Waits for the next launch request; none when no more can come.
-fn next_launch(link: &mut Link, root: &Path) -> Option<LaunchRequest> {
-    let mut quiet = Some(&QUIET);
-    loop {
-        // Any other order was meant for the previous task.
-        let launch = link.orders().into_iter().find_map(|order| match order.kind {
-            Some(Order::Launch(request)) => Some(request),
-            _ => None,
-        });
-        if launch.is_some() || !link.is_open() {
-            return launch;
-        }
-        let mut wait = [PollFd::new(&*link, PollFlags::IN)];
-        match poll(&mut wait, quiet) {
-            Ok(0) => {
-                quiet = None;
-                spare::make(root);
-            }
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(_) => return None,
-        }
-    }
-}
-
-/// One iteration of the loop: waits until something happens, and handles everything that has happened.
-fn turn(task: &mut Task, links: &mut Vec<Link>, signals: &OwnedFd) {
-    let due = links.iter().filter_map(Link::start_due).chain(task.due()).min();
-    let timeout = due.map(|due| {
-        let wait = due.saturating_duration_since(std::time::Instant::now());
-        Timespec { tv_sec: wait.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: wait.subsec_nanos().into() }
-    });
-    let ready = wait(task, links, signals, timeout.as_ref());
-    if ready.signals {
-        drain(signals);
-    }
-    for link in ready.links {
-        for order in links[link].orders() {
-            task.obey(&mut links[link], order);
-        }
-    }
-    if ready.listener
-        && let Some(link) = task.accept()
-    {
-        links.push(link);
-    }
-    task.take_output(links, &ready.outputs);
-    if ready.signals {
-        task.reap(links);
-    }
-    task.feed(links);
-    task.on_time(links);
-    links.retain(Link::is_open);
-}
-
-/// The sources that are ready.
-#[derive(Default)]
-struct Ready {
-    signals: bool,
-    listener: bool,
-    outputs: Vec<usize>,
-    links: Vec<usize>,
-}
-
-fn wait(task: &Task, links: &[Link], signals: &OwnedFd, timeout: Option<&Timespec>) -> Ready {
-    enum What {
-        Signals,
-        Listener,
-        Output(usize),
-        Input,
-        Link(usize),
-    }
-    let mut what = vec![What::Signals];
-    let mut wait = vec![PollFd::new(signals, PollFlags::IN)];
-    if let Some(listener) = task.listener() {
-        what.push(What::Listener);
-        wait.push(PollFd::from_borrowed_fd(listener, PollFlags::IN));
-    }
-    for (index, output) in task.outputs() {
-        what.push(What::Output(index));
-        wait.push(PollFd::from_borrowed_fd(output, PollFlags::IN));
-    }
-    if links.iter().any(|link| link.input.is_some())
-        && let Some(input) = task.input()
-    {
-        what.push(What::Input);
-        wait.push(PollFd::from_borrowed_fd(input, PollFlags::OUT));
-    }
-    for (index, link) in links.iter().enumerate() {
-        what.push(What::Link(index));
-        wait.push(PollFd::from_borrowed_fd(link.as_fd(), PollFlags::IN));
-    }
-    let mut ready = Ready::default();
-    if poll(&mut wait, timeout).is_err() {
-        return ready;
-    }
-    for (what, found) in what.into_iter().zip(wait) {
-        if found.revents().is_empty() {
-            continue;
-        }
-        match what {
-            What::Signals => ready.signals = true,
-            What::Listener => ready.listener = true,
-            What::Output(index) => ready.outputs.push(index),
-            What::Input => {}
-            What::Link(index) => ready.links.push(index),
-        }
-    }
-    ready
+    FreeShim::after(task.leave()?, links)
 }
 
 /// Keeps memory that one task has freed for the next one. A long task gives it back, see [`task`].

@@ -150,21 +150,14 @@ pub(super) fn refusal(said: &str) -> Option<(FileProblem, String)> {
     let cause = words.trim().rsplit(": ").next().unwrap_or_default().lines().next().unwrap_or_default();
     let problem = match word {
         "-" => problem(cause),
-        "IS_A_DIRECTORY" => FileProblem::IsADirectory,
-        "NOT_A_DIRECTORY" => FileProblem::NotADirectory,
-        "NOT_A_FILE" => FileProblem::NotAFile,
-        "NOT_PERMITTED" => FileProblem::NotPermitted,
-        "OUTSIDE_ROOT" => FileProblem::OutsideRoot,
-        "TOO_MANY_LINKS" => FileProblem::TooManyLinks,
-        "ALREADY_EXISTS" => FileProblem::AlreadyExists,
-        "INVALID_PATH" => FileProblem::InvalidPath,
-        _ => FileProblem::Failed,
+        name => FileProblem::named(name).unwrap_or(FileProblem::Failed),
     };
     Some((problem, cause.to_owned()))
 }
 
-/// The tools' wordings of kernel errors, in the order in which they are searched.
-const CAUSES: [(&str, FileProblem); 19] = [
+/// The tools' wordings of kernel errors, in the order in which they are searched. The guest sees the errors themselves; a test compares this
+/// table with the guest's.
+const CAUSES: [(&str, FileProblem); 21] = [
     ("no such file", FileProblem::NotFound),
     ("nonexistent", FileProblem::NotFound),
     ("permission denied", FileProblem::NotPermitted),
@@ -180,6 +173,8 @@ const CAUSES: [(&str, FileProblem); 19] = [
     ("file too large", FileProblem::NoSpace),
     ("name too long", FileProblem::InvalidPath),
     ("invalid argument", FileProblem::InvalidPath),
+    ("multibyte", FileProblem::InvalidPath),
+    ("illegal byte sequence", FileProblem::InvalidPath),
     ("too many levels", FileProblem::TooManyLinks),
     ("symbolic link loop", FileProblem::TooManyLinks),
     ("busy", FileProblem::Busy),
@@ -268,6 +263,18 @@ mod tests {
             assert_eq!(refusal(said).unwrap().0, problem, "{said}");
         }
         assert_eq!(refusal("sh: syntax error"), None);
+    }
+
+    #[test]
+    fn scripts_and_guest_agree_on_kernel_errors() {
+        for (errno, expected) in errand_os::file_problem::MEANINGS {
+            // The scripts resolve paths by themselves and report this problem by its name.
+            if expected == FileProblem::OutsideRoot {
+                continue;
+            }
+            let text = errand_os::file_problem::text(errno);
+            assert_eq!(refusal(&format!("refused - stat: cannot stat 'x': {text}\n")).unwrap().0, expected, "{text}");
+        }
     }
 
     proptest! {

@@ -38,7 +38,7 @@ pub(super) async fn within<T>(limit: Duration, said: impl Future<Output = T>) ->
 
 /// Converts the status of a refused or broken call into an error.
 pub(super) fn meaning(channel: &Channel, status: &Status) -> RuntimeError {
-    // Here only a message that is too large leads to this code.
+    // Only a message that is too large leads to this code, but for a refused input: see `refused_input`.
     if status.code() == Code::OutOfRange {
         return channel.breach(too_large());
     }
@@ -63,6 +63,10 @@ pub(super) fn refused_input(channel: &Channel, status: &Status) -> InputError {
     match status.code() {
         Code::FailedPrecondition if status.message().starts_with("not_open") => InputError::NotOpen,
         Code::FailedPrecondition => InputError::Closed,
+        // The guest's refusal of an offset. A message that is too large has the same code, and other words.
+        Code::OutOfRange if status.message().starts_with("offset:") => {
+            InputError::Runtime(RuntimeError::Refused { detail: words(status.message()) })
+        }
         _ => InputError::Runtime(meaning(channel, status)),
     }
 }
