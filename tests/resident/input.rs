@@ -55,7 +55,7 @@ async fn input_past_the_end_breaks_no_connection() {
     let Some(place) = Place::on(Image::Busybox).await else { return };
     let mut launched = place.launch(&open("cat")).await;
     let beyond = Input { offset: Some(5), data: Bytes::from_static(b"x"), end: false };
-    let refused = place.bridge.write_input(&place.sandbox, launched.id, beyond).await;
+    let refused = place.bridge.write_input(launched.id, beyond).await;
     let Err(InputError::Runtime(RuntimeError::Refused { detail })) = refused else { panic!("{refused:?}") };
     assert!(detail.starts_with("offset:"), "{detail}");
     // The stream of reports is on the same connection.

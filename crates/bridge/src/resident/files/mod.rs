@@ -198,7 +198,7 @@ fn failed(channel: &Channel, path: &str, status: &Status) -> FileError {
     }
     let refusal = proto::FileRefusal::decode(status.details()).ok().filter(|_| !status.details().is_empty());
     if let Some(refusal) = refusal
-        && let Some(problem) = problem(refusal.problem())
+        && let Some(problem) = FileProblem::named(refusal.problem().name())
     {
         return FileRefusal { path: path.to_owned(), problem, detail: words(&refusal.detail) }.into();
     }
@@ -209,21 +209,16 @@ fn failed(channel: &Channel, path: &str, status: &Status) -> FileError {
     }
 }
 
-fn problem(problem: proto::FileProblem) -> Option<FileProblem> {
-    Some(match problem {
-        proto::FileProblem::Unspecified => return None,
-        proto::FileProblem::NotFound => FileProblem::NotFound,
-        proto::FileProblem::NotPermitted => FileProblem::NotPermitted,
-        proto::FileProblem::IsADirectory => FileProblem::IsADirectory,
-        proto::FileProblem::NotADirectory => FileProblem::NotADirectory,
-        proto::FileProblem::NotAFile => FileProblem::NotAFile,
-        proto::FileProblem::NotEmpty => FileProblem::NotEmpty,
-        proto::FileProblem::OutsideRoot => FileProblem::OutsideRoot,
-        proto::FileProblem::TooManyLinks => FileProblem::TooManyLinks,
-        proto::FileProblem::AlreadyExists => FileProblem::AlreadyExists,
-        proto::FileProblem::NoSpace => FileProblem::NoSpace,
-        proto::FileProblem::Busy => FileProblem::Busy,
-        proto::FileProblem::InvalidPath => FileProblem::InvalidPath,
-        proto::FileProblem::Failed => FileProblem::Failed,
-    })
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_problem_of_the_protocol_is_known() {
+        let all: Vec<_> = (0..).map_while(|number| proto::FileProblem::try_from(number).ok()).collect();
+        assert_eq!(all[0], proto::FileProblem::Unspecified);
+        assert_eq!(FileProblem::named(all[0].name()), None);
+        let known: Vec<_> = all[1..].iter().filter_map(|problem| FileProblem::named(problem.name())).collect();
+        assert_eq!(known, FileProblem::ALL);
+    }
 }
