@@ -37,6 +37,10 @@ async fn a_database_of_a_release_is_migrated() {
     assert_eq!(tasks[0].spec.program.len(), 1_000_000);
     assert_eq!(store.sandboxes(None, None, 9).await.unwrap().len(), 1);
     let finished = store.update_task(exited(tasks[0].clone(), 0, at(1)), None).await.unwrap();
+    let large =
+        "SELECT count(*) FROM tasks JOIN large_records AS large ON large.task = tasks.id WHERE tasks.record = ''";
+    let connection = rusqlite::Connection::open(place.file()).unwrap();
+    assert_eq!(connection.query_row(large, [], |row| row.get::<_, i64>(0)).unwrap(), 1, "its changes are small now");
     store.close().await;
     let store: SqliteStore = place.store().await;
     assert_eq!(store.task(&tenant("local"), finished.id).await.unwrap(), Some(finished));
