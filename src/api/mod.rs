@@ -173,8 +173,7 @@ impl Parts {
 
     /// Acknowledges a completion that the client has just been told, so that its session is not notified again.
     async fn acknowledge_completion(&self, task: &Task) -> Result<(), Status> {
-        let now = std::time::SystemTime::now();
-        let acknowledged = self.store.acknowledge_completion(&task.owner.tenant, task.id, now).await;
+        let acknowledged = self.store.acknowledge_completion(&task.owner.tenant, task.id).await;
         acknowledged.map(drop).map_err(status::store)
     }
 }

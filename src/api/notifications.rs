@@ -1,10 +1,6 @@
 //! `NotificationService`: reads requests, asks the notifier and the store, answers.
 
-use std::{
-    pin::Pin,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::{Stream, StreamExt as _, stream};
 use tonic::{Request, Response, Status};
@@ -41,11 +37,10 @@ impl Notifications {
         lease_for: Duration,
     ) -> Result<DrainNotificationsResponse, Status> {
         let lease = LeaseId::new();
-        let now = SystemTime::now();
-        let until = now + lease_for;
-        let request = LeaseRequest { lease, after: 0, limit, now, until };
+        let request = LeaseRequest { lease, after: 0, limit, duration: lease_for };
         let leased = self.parts.store.lease(scope, request).await.map_err(status::store)?;
-        let mut notifications: Vec<v1::Notification> = leased.into_iter().map(convert::notification).collect();
+        let mut notifications: Vec<v1::Notification> =
+            leased.notifications.into_iter().map(convert::notification).collect();
         let surplus = notifications.split_off(page::fitting(&notifications));
         if !surplus.is_empty() {
             let sequences = surplus.iter().map(|notification| notification.sequence).collect();
@@ -57,7 +52,7 @@ impl Notifications {
         Ok(DrainNotificationsResponse {
             notifications,
             lease_id: lease.to_string(),
-            lease_expires_at: Some(convert::timestamp(until)),
+            lease_expires_at: Some(convert::timestamp(leased.ends_at)),
         })
     }
 }
@@ -108,8 +103,7 @@ impl NotificationService for Notifications {
         let AckNotificationsRequest { bot_id, session_id, sequences, lease_id } = request.into_inner();
         let (scope, which) = validate::chosen(&bot_id, &session_id, sequences, &lease_id, &caller)?;
         caller.may_use(&scope.bot)?;
-        let acknowledged =
-            self.parts.store.acknowledge(&scope, which, SystemTime::now()).await.map_err(status::store)?;
+        let acknowledged = self.parts.store.acknowledge(&scope, which).await.map_err(status::store)?;
         Ok(Response::new(AckNotificationsResponse { acknowledged: i32::try_from(acknowledged).unwrap_or(i32::MAX) }))
     }
 

@@ -83,9 +83,9 @@ pub(super) fn store(error: StoreError) -> Status {
         StoreError::Conflict => plain(Code::Aborted, &error.to_string()),
         StoreError::Closed => shutting_down(),
         StoreError::TooNew { .. }
-        | StoreError::NotADatabase { .. }
+        | StoreError::Unusable { .. }
         | StoreError::InUse { .. }
-        | StoreError::Unwritable { .. }
+        | StoreError::Unwritable(_)
         | StoreError::Database(_)
         | StoreError::Unstorable(_) => {
             tracing::error!(error = %error_chain(&error), "a request failed because of the database");
@@ -216,7 +216,7 @@ mod tests {
             (RuntimeError::Uncertain { detail: text() }.into(), Code::Unavailable),
             (StoreError::Closed.into(), Code::Unavailable),
             (StoreError::Conflict.into(), Code::Aborted),
-            (StoreError::InUse { path: text() }.into(), Code::Internal),
+            (StoreError::InUse { detail: text() }.into(), Code::Internal),
             (StoreError::TooManyForBot { running: 1, limit: 1 }.into(), Code::ResourceExhausted),
             (StoreError::TooManyForTenant { running: 1, limit: 1 }.into(), Code::ResourceExhausted),
         ];

@@ -29,8 +29,8 @@ fn copy(server: &Server, task: &Task) {
     let database = rusqlite::Connection::open(server.database()).unwrap();
     let copy = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1), \
         made AS (SELECT i, printf('00000000-0000-7000-8000-%012x', i) AS new FROM n) \
-        INSERT INTO tasks (id, tenant, bot, session, sandbox, status, created_at, finished_at, revision, record) \
-        SELECT new, tenant, bot, session, sandbox, status, created_at, finished_at, revision, \
+        INSERT INTO tasks (id, tenant, bot, session, sandbox, status, created_at, finished_at, revision, progress, record) \
+        SELECT new, tenant, bot, session, sandbox, status, created_at, finished_at, revision, progress, \
         replace(replace(record, id, new), '\"labels\":{}', '\"labels\":{\"n\":\"' || i || '\"}') FROM tasks, made WHERE id = ?2";
     assert_eq!(database.execute(copy, (STORED, &task.task_id)).unwrap(), STORED as usize);
 }

@@ -1,114 +1,111 @@
-//! Why the store did not do something, by what the caller can do about it.
+//! Errors of a store, by what the caller can do about them.
 
 use std::{error::Error, sync::Arc};
 
-/// Why the store did not do it.
+/// The cause of an error, as the database or the operating system gave it.
+pub(crate) type Cause = Arc<dyn Error + Send + Sync>;
+
+/// Why a store did not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The bot has as many unfinished tasks as it may.
+    /// The bot has as many unfinished tasks as it may have.
     #[error("the bot has {running} unfinished tasks and may have {limit}")]
     TooManyForBot {
-        /// How many it has.
+        /// The number of unfinished tasks.
         running: u32,
-        /// How many it may have.
+        /// The limit.
         limit: u32,
     },
-    /// The tenant has as many unfinished tasks as it may.
+    /// The tenant has as many unfinished tasks as it may have.
     #[error("the tenant has {running} unfinished tasks and may have {limit}")]
     TooManyForTenant {
-        /// How many it has.
+        /// The number of unfinished tasks.
         running: u32,
-        /// How many it may have.
+        /// The limit.
         limit: u32,
     },
-    /// The tenant has as many stored tasks as it may.
+    /// The tenant has as many stored tasks as it may have.
     #[error(
-        "the tenant has {stored} stored tasks and may have {limit}: finished tasks go when their retention is over; \
-         wait for that, or raise max-stored-tasks-per-tenant"
+        "the tenant has {stored} stored tasks and may have {limit}: wait until finished tasks are removed after their retention, or raise \
+         max-stored-tasks-per-tenant"
     )]
     TooManyStored {
-        /// How many it has.
+        /// The number of stored tasks.
         stored: u64,
-        /// How many it may have.
+        /// The limit.
         limit: u64,
     },
-    /// The tenant's stored tasks and notifications take as much room as they may.
+    /// The tenant's stored tasks and notifications take as many bytes as they may.
     #[error(
-        "the tenant's stored tasks and notifications have {stored} bytes and may have {limit}: they go when their retention is \
-         over; acknowledge notifications, wait, or raise max-stored-bytes-per-tenant"
+        "the tenant's stored tasks and notifications have {stored} bytes and may have {limit}: acknowledge notifications, wait until old \
+         records are removed after their retention, or raise max-stored-bytes-per-tenant"
     )]
     TooMuchStored {
-        /// How many bytes they have.
+        /// The number of stored bytes.
         stored: u64,
-        /// How many they may have.
+        /// The limit.
         limit: u64,
     },
-    /// Too many reads are waiting, or one took too long.
-    #[error("the database has too much to read for this tenant at the moment; try again")]
+    /// Too many reads are waiting, or a read took too long.
+    #[error("the database is busy with other reads of this tenant; try again")]
     Busy,
     /// The disk of the database is full.
-    #[error("the disk of the server's database is full: nothing was stored; make room in the server's data directory")]
+    #[error(
+        "the disk of the server's database is full; nothing was stored: make room on the disk of the server's data"
+    )]
     DiskFull,
-    /// The record was changed by somebody else, or is final.
+    /// The record was changed in the meantime, or is final.
     #[error("the record was changed in the meantime or is final")]
     Conflict,
-    /// The database was written by a newer Errand.
+    /// A newer Errand has written the database.
     #[error(
-        "the database has schema version {found}; this server knows versions up to {known}: run a newer Errand, or use another data directory"
+        "the database has schema version {found}, and this server knows versions up to {known}: run a newer Errand"
     )]
     TooNew {
-        /// Its schema version.
+        /// The schema version of the database.
         found: i64,
-        /// The newest known one.
+        /// The newest version that this server knows.
         known: i64,
     },
-    /// The file is not a database, or is damaged.
-    #[error("{path} is not an Errand database: {detail}")]
-    NotADatabase {
-        /// The file.
-        path: String,
-        /// What is wrong with it.
+    /// The database is not Errand's, or is damaged.
+    #[error("the database cannot be used: {detail}")]
+    Unusable {
+        /// What is wrong, and with what.
         detail: String,
     },
     /// Another server uses the database.
-    #[error("{path} is in use by another server: stop that one, or use another data directory")]
+    #[error("another server uses the database: stop that server, or choose another database ({detail})")]
     InUse {
-        /// The database file.
-        path: String,
+        /// Which database.
+        detail: String,
     },
-    /// The file or its directory cannot be opened for writing.
-    #[error("{path} cannot be opened for writing")]
-    Unwritable {
-        /// The file.
-        path: String,
-        /// What the system says.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The store was closed.
+    /// The database cannot be opened.
+    #[error("the database cannot be opened for writing")]
+    Unwritable(#[source] Cause),
+    /// The store is closed.
     #[error("the store is closed")]
     Closed,
-    /// The database failed. Shared, because one failed commit is the failure of every change in it.
+    /// The database failed. The cause is shared, because all changes of a failed commit fail for the same cause.
     #[error("the database failed")]
-    Database(#[source] Arc<dyn Error + Send + Sync>),
-    /// A stored record cannot be understood. Says where, and never what stands there: records hold secrets.
-    #[error("the stored record of {what} {id} cannot be understood: {detail}")]
+    Database(#[source] Cause),
+    /// A stored record cannot be decoded. The error says where, and quotes nothing of the record, because records hold secrets.
+    #[error("the stored record of {what} {id} cannot be decoded: {detail}")]
     Record {
-        /// What it is a record of: `task`, `sandbox` or `notification`.
+        /// The kind of the record: `task`, `sandbox` or `notification`.
         what: &'static str,
-        /// Which one.
+        /// The id or sequence.
         id: String,
         /// Kind and place of the fault.
         detail: String,
     },
-    /// A record cannot be written as text, such as one with a time before 1970.
-    #[error("a record cannot be stored")]
+    /// A record cannot be encoded, such as one with a time before 1970.
+    #[error("a record cannot be encoded")]
     Unstorable(#[source] serde_json::Error),
 }
 
 impl StoreError {
     /// True when the change was refused before it had changed anything.
-    pub(super) fn is_refusal(&self) -> bool {
+    pub(crate) fn is_refusal(&self) -> bool {
         match self {
             Self::TooManyForBot { .. }
             | Self::TooManyForTenant { .. }
@@ -118,19 +115,13 @@ impl StoreError {
             Self::Busy
             | Self::DiskFull
             | Self::TooNew { .. }
-            | Self::NotADatabase { .. }
+            | Self::Unusable { .. }
             | Self::InUse { .. }
-            | Self::Unwritable { .. }
+            | Self::Unwritable(_)
             | Self::Closed
             | Self::Database(_)
             | Self::Record { .. }
             | Self::Unstorable(_) => false,
         }
-    }
-}
-
-impl From<serde_json::Error> for StoreError {
-    fn from(error: serde_json::Error) -> Self {
-        Self::Unstorable(error)
     }
 }

@@ -1,10 +1,6 @@
 //! One subscription: reads notifications, yields them, waits for a wake-up, reads again.
 
-use std::{
-    collections::VecDeque,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use futures_util::{Stream, stream};
 use tokio::sync::watch;
@@ -38,7 +34,7 @@ impl Subscription {
         after: i64,
         delivery: Delivery,
     ) -> Self {
-        let notified = store.notified(&scope);
+        let notified = store.wake_ups(&scope);
         Self { store, shutdown, notified, scope, after, delivery, lease: LeaseId::new(), read: VecDeque::new() }
     }
 
@@ -104,12 +100,11 @@ impl Subscription {
     /// Leases one notification at a time: its lease begins when it is handed over, and a stream that is dropped leaves no leased
     /// notification behind that no subscriber received.
     async fn lease_one(&self, lease: Duration) -> Result<Vec<Notification>, StoreError> {
-        let now = SystemTime::now();
-        let request = LeaseRequest { lease: self.lease, after: self.after, limit: 1, now, until: now + lease };
-        self.store.lease(&self.scope, request).await
+        let request = LeaseRequest { lease: self.lease, after: self.after, limit: 1, duration: lease };
+        Ok(self.store.lease(&self.scope, request).await?.notifications)
     }
 
-    async fn lease_end(&self) -> Result<Option<SystemTime>, StoreError> {
+    async fn lease_end(&self) -> Result<Option<Duration>, StoreError> {
         match self.delivery {
             Delivery::Broadcast => Ok(None),
             Delivery::Exclusive { .. } => self.store.next_lease_end(&self.scope, self.after).await,
@@ -117,19 +112,19 @@ impl Subscription {
     }
 
     /// Waits for a wake-up. False when the stream has ended.
-    async fn wait(&mut self, lease_end: Option<SystemTime>) -> bool {
+    async fn wait(&mut self, lease_end: Option<Duration>) -> bool {
         tokio::select! {
             () = self.shutdown.cancelled() => false,
             changed = self.notified.changed() => changed.is_ok(),
-            () = until(lease_end) => true,
+            () = pass(lease_end) => true,
         }
     }
 }
 
-/// Returns at a wall-clock time; never returns without one.
-async fn until(moment: Option<SystemTime>) {
-    match moment {
-        Some(moment) => tokio::time::sleep(moment.duration_since(SystemTime::now()).unwrap_or_default()).await,
+/// Returns after a time; never returns without one.
+async fn pass(time: Option<Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep(time).await,
         None => std::future::pending().await,
     }
 }

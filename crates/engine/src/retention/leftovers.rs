@@ -3,7 +3,7 @@
 //! Each sweep spends a bounded time and a bounded number of entries on a sandbox. A sandbox that does not answer, or one that fills its
 //! directory to keep the server busy, never blocks a caller.
 
-use std::{sync::Arc, time::Duration, time::SystemTime};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, stream};
 
@@ -14,7 +14,7 @@ use errand_store::StoreError;
 use errand_task::{FileKind, FilePath, Nonce, SandboxId, SandboxRecord, TaskId};
 
 /// How old a directory without a record must be to count as an orphan. This leaves enough time to store a task that is just being accepted.
-pub(super) const ORPHAN_AGE: Duration = Duration::from_secs(24 * 3600);
+const ORPHAN_AGE: Duration = Duration::from_secs(24 * 3600);
 /// How many sandboxes are read from the store at a time, and how many are cleaned concurrently.
 const PAGE: u32 = 100;
 const CONCURRENCY: usize = 4;
@@ -38,8 +38,8 @@ enum NotCleared {
     Sandbox(#[from] EngineError),
 }
 
-/// Cleans every running sandbox. A directory that was made before `before` and has no record is an orphan.
-pub(super) async fn sweep(inner: &Arc<Inner>, before: SystemTime) -> Result<(), EngineError> {
+/// Cleans every running sandbox.
+pub(super) async fn sweep(inner: &Arc<Inner>) -> Result<(), EngineError> {
     let mut after = None;
     loop {
         let page = inner.store.sandboxes(None, after, PAGE).await?;
@@ -53,7 +53,7 @@ pub(super) async fn sweep(inner: &Arc<Inner>, before: SystemTime) -> Result<(), 
                         return Ok(());
                     }
                     remove_noted(inner, sandbox.id, &handle).await?;
-                    remove_orphans(inner, sandbox.id, &handle, before).await
+                    remove_orphans(inner, sandbox.id, &handle).await
                 };
                 in_time(&sandbox, clearing).await;
             })
@@ -92,7 +92,7 @@ async fn remove_noted(inner: &Inner, id: SandboxId, sandbox: &Sandbox) -> Result
 }
 
 /// Removes directories that are named like old tasks and have neither a record nor a process. Leaves everything else in place.
-async fn remove_orphans(inner: &Inner, id: SandboxId, sandbox: &Sandbox, before: SystemTime) -> Result<(), NotCleared> {
+async fn remove_orphans(inner: &Inner, id: SandboxId, sandbox: &Sandbox) -> Result<(), NotCleared> {
     // Any id will do: a task's log is in the task's directory, which is in the root.
     let log = sandbox.bridge.output_file(TaskId::new());
     let Some(root) = log.rsplitn(3, '/').nth(2) else { return Ok(()) };
@@ -104,19 +104,18 @@ async fn remove_orphans(inner: &Inner, id: SandboxId, sandbox: &Sandbox, before:
         Err(error) => return Err(error.into()),
     };
     let mut entries = entries.take(ENTRIES);
-    let mut old = Vec::new();
+    let mut named = Vec::new();
     while let Some(entry) = entries.next().await.transpose()? {
         if entry.kind == FileKind::Directory
             && let Some(task) = task_id(&entry.name)
-            && made(task).is_some_and(|made| made < before)
             && inner.live(task).is_none()
         {
-            old.push(task);
+            named.push(task);
         }
     }
     drop(entries);
-    for ids in old.chunks(BATCH as usize) {
-        let unknown = inner.store.unknown_tasks(ids).await?;
+    for ids in named.chunks(BATCH as usize) {
+        let unknown = inner.store.unknown_tasks(ids, ORPHAN_AGE).await?;
         if unknown.is_empty() {
             continue;
         }
@@ -140,12 +139,6 @@ fn task_id(name: &[u8]) -> Option<TaskId> {
     (id.to_string() == name && id.uuid().get_version_num() == 7).then_some(id)
 }
 
-/// When an id was made, as its timestamp says.
-fn made(id: TaskId) -> Option<SystemTime> {
-    let (seconds, nanos) = id.uuid().get_timestamp()?.to_unix();
-    SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, nanos))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,7 +147,6 @@ mod tests {
     fn only_names_of_tasks_are_tasks() {
         let id = TaskId::new();
         assert_eq!(task_id(id.to_string().as_bytes()), Some(id));
-        assert!(made(id).is_some_and(|made| made.elapsed().is_ok_and(|age| age < Duration::from_secs(60))));
         let upper = id.to_string().to_uppercase();
         let random = Nonce::new().to_string();
         for other in [".bridge", ".spare", "", "x", &upper, &random, &format!("{id}x"), &id.uuid().simple().to_string()]

@@ -67,9 +67,14 @@ async fn replacement(inner: &Arc<Inner>, live: &Arc<LiveTask>, pause: &mut Durat
                 return None;
             }
         };
-        let (sandbox, exists) = match inner.sandboxes.of_task(&task).await {
-            Ok(sandbox) => (sandbox, true),
-            Err(EngineError::SandboxNotRunning) => (inner.sandboxes.without_record(task.sandbox).ok()?, false),
+        let found = match inner.sandboxes.of_task(&task).await {
+            Err(EngineError::SandboxNotRunning) => {
+                inner.sandboxes.without_record(task.sandbox).map(|sandbox| (sandbox, false))
+            }
+            found => found.map(|sandbox| (sandbox, true)),
+        };
+        let (sandbox, exists) = match found {
+            Ok(found) => found,
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "a task's sandbox cannot be read");
                 continue;

@@ -1,4 +1,6 @@
-//! What a tenant may store, what is left to be removed, and what the server notes for itself.
+//! Retention: what a tenant may store, what is removed when, and which directories it leaves.
+
+use std::time::Duration;
 
 use crate::{Caps, StoreError};
 use errand_task::{Task, TaskId};
@@ -22,7 +24,8 @@ pub async fn stored_tasks_of_a_tenant_are_limited(place: &impl Place) {
     // The task of a known request is no new one, and another tenant has its own.
     assert!(store.create_task(requested(&alice, "r"), caps).await.is_ok(), "{first:?}");
     store.create_task(task(&owner("b", "bot", "s")), caps).await.unwrap();
-    assert_eq!(store.remove_finished_tasks(at(1000), 9).await.unwrap(), 1);
+    place.pass(HOUR);
+    assert_eq!(store.remove_finished_tasks(MINUTE, 9).await.unwrap(), 1);
     store.create_task(task(&alice), caps).await.unwrap();
     assert!(store.create_task(task(&alice), caps).await.is_err());
 }
@@ -46,11 +49,15 @@ pub async fn stored_bytes_of_a_tenant_are_limited(place: &impl Place) {
     let with_notification = stored().await;
     assert!(with_notification > with_task);
     store.update_task(exited(large, 0, at(1)), None).await.unwrap();
-    assert_eq!(store.remove_finished_tasks(at(1000), 9).await.unwrap(), 2);
+    place.pass(HOUR);
+    assert_eq!(store.remove_finished_tasks(MINUTE, 9).await.unwrap(), 2);
     assert!((1..10_000).contains(&stored().await), "the notification");
-    assert_eq!(store.remove_notifications(at(0), at(1000), 9).await.unwrap(), 1);
+    assert_eq!(store.remove_notifications(HOUR, MINUTE, 9).await.unwrap(), 1);
     assert_eq!(stored().await, 0, "what was counted is taken off");
 }
+
+const HOUR: Duration = Duration::from_secs(3600);
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// A finished task in a bot's sandbox.
 async fn finished_in(store: &dyn crate::TaskStore, record: &errand_task::SandboxRecord) -> Task {
@@ -69,7 +76,8 @@ pub async fn removed_tasks_leave_directories_to_remove(place: &impl Place) {
     }
     finished_in(&*store, &gone).await;
     assert_eq!(store.pending_removals(one.id, 9).await.unwrap(), []);
-    assert_eq!(store.remove_finished_tasks(at(1000), 9).await.unwrap(), 4);
+    place.pass(HOUR);
+    assert_eq!(store.remove_finished_tasks(MINUTE, 9).await.unwrap(), 4);
     assert_eq!(store.pending_removals(gone.id, 9).await.unwrap(), [], "they went with it");
     store.close().await;
     drop(store);
@@ -87,44 +95,22 @@ pub async fn directories_go_with_their_sandbox(place: &impl Place) {
         store.put_sandbox(record.clone()).await.unwrap();
         finished_in(&*store, record).await;
     }
-    assert_eq!(store.remove_finished_tasks(at(1000), 9).await.unwrap(), 2);
+    place.pass(HOUR);
+    assert_eq!(store.remove_finished_tasks(MINUTE, 9).await.unwrap(), 2);
     store.remove_sandbox(&tenant("a"), &bot("one")).await.unwrap();
     assert_eq!(store.pending_removals(records[0].id, 9).await.unwrap(), []);
     assert_eq!(store.pending_removals(records[1].id, 9).await.unwrap().len(), 1);
 }
 
-pub async fn unknown_tasks_are_told(place: &impl Place) {
+pub async fn unknown_tasks_are_found_once_old(place: &impl Place) {
     let store = place.open().await;
     let (of_a, of_b) = (task(&owner("a", "bot", "s")), task(&owner("b", "bot", "s")));
     let unknown = [TaskId::new(), TaskId::new()];
-    let asked = [unknown[0], create(&*store, of_a).await.id, unknown[1], create(&*store, of_b).await.id];
-    assert_eq!(store.unknown_tasks(&asked).await.unwrap(), unknown);
-    assert_eq!(store.unknown_tasks(&[]).await.unwrap(), []);
-}
-
-pub async fn facts_are_kept_by_name(place: &impl Place) {
-    let store = place.open().await;
-    assert_eq!(store.meta("one").await.unwrap(), None);
-    for (key, value) in [("one", "1"), ("two", "2"), ("one", "'3\"")] {
-        store.put_meta(key, value.to_owned()).await.unwrap();
-    }
-    store.close().await;
-    drop(store);
-    let store = place.open().await;
-    assert_eq!(store.meta("one").await.unwrap().as_deref(), Some("'3\""));
-    assert_eq!(store.meta("two").await.unwrap().as_deref(), Some("2"));
-}
-
-pub async fn the_newest_time_is_that_before_a_moment(place: &impl Place) {
-    let store = place.open().await;
-    assert_eq!(store.newest_time(at(1000)).await.unwrap(), None);
-    for second in [5, 3, 900] {
-        let made = create(&*store, task(&owner("a", "bot", "s"))).await;
-        store.update_task(exited(made, 0, at(second)), None).await.unwrap();
-    }
-    assert_eq!(store.newest_time(at(1000)).await.unwrap(), Some(at(900)));
-    assert_eq!(store.newest_time(at(900)).await.unwrap(), Some(at(5)));
-    // Made at second 10.
-    complete(&*store, &owner("a", "bot", "s")).await;
-    assert_eq!(store.newest_time(at(900)).await.unwrap(), Some(at(10)));
+    // Of 2023, by the time in the id.
+    let old: TaskId = "018bcfe5-6800-7000-8000-000000000001".parse().unwrap();
+    let asked = [unknown[0], create(&*store, of_a).await.id, unknown[1], create(&*store, of_b).await.id, old];
+    assert_eq!(store.unknown_tasks(&asked, HOUR).await.unwrap(), [old]);
+    assert_eq!(store.unknown_tasks(&[], HOUR).await.unwrap(), []);
+    place.pass(HOUR * 2);
+    assert_eq!(store.unknown_tasks(&asked, HOUR).await.unwrap(), [unknown[0], unknown[1], old]);
 }

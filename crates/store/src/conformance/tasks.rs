@@ -7,6 +7,9 @@ use errand_task::{Event, Incarnation, NotificationKind, Outcome, ProcessIdentity
 use futures_util::future::join_all;
 
 use super::Place;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
 use crate::conformance::fixtures::{
     NO_CAPS, all_notifications, all_tasks, at, bot, create, exited, ids, notice, owner, requested, scope, task, tenant,
 };
@@ -288,19 +291,54 @@ pub async fn unfinished_tasks_of_all_tenants_are_listed_oldest_first(place: &imp
     assert_eq!(store.unfinished_tasks().await.unwrap(), [first, third]);
 }
 
+/// A command of 1 MiB, changed and finished.
+pub async fn a_large_task_reads_back_after_changes(place: &impl Place) {
+    let store = place.open().await;
+    let mut large = requested(&owner("a", "bot", "s"), "r");
+    Arc::make_mut(&mut large.spec).program = Program::Argv(vec!["x".repeat(1 << 20)]);
+    Arc::make_mut(&mut large.spec).labels = BTreeMap::from([("size".to_owned(), "large".to_owned())]);
+    let made = create(&*store, large).await;
+    assert_eq!(store.update_task(running(made.clone()), None).await.unwrap().revision, made.revision + 1);
+    let stored = store.task(&tenant("a"), made.id).await.unwrap().unwrap();
+    assert_eq!((stored.status(), &stored.spec), (Status::Running, &made.spec));
+    assert_eq!(store.unfinished_tasks().await.unwrap(), std::slice::from_ref(&stored));
+    let finished = store.update_task(exited(stored, 0, at(2)), None).await.unwrap();
+    let late = store.update_task(exited(finished, 3, at(3)), None).await.unwrap();
+    let labelled = TaskQuery { labels: late.spec.labels.clone(), ..all_tasks("a") };
+    assert_eq!(store.tasks(labelled).await.unwrap(), std::slice::from_ref(&late));
+    assert_eq!(store.task_by_request(&tenant("a"), &bot("bot"), "r").await.unwrap(), Some(late));
+    place.pass(HOUR);
+    assert_eq!(store.remove_finished_tasks(HOUR / 2, 9).await.unwrap(), 1);
+    assert_eq!(store.task(&tenant("a"), made.id).await.unwrap(), None);
+}
+
+pub async fn an_update_keeps_what_was_accepted(place: &impl Place) {
+    let store = place.open().await;
+    let made = create(&*store, task(&owner("a", "bot", "s"))).await;
+    let mut changed = running(made.clone());
+    Arc::make_mut(&mut changed.spec).description = "another".to_owned();
+    changed.output_file = "/elsewhere".to_owned();
+    store.update_task(changed.clone(), None).await.unwrap();
+    let stored = store.task(&tenant("a"), made.id).await.unwrap().unwrap();
+    assert_eq!((&stored.spec, &stored.output_file), (&made.spec, &made.output_file));
+    assert_eq!(stored.state, changed.state);
+}
+
 pub async fn tasks_that_finished_long_ago_are_removed(place: &impl Place) {
     let store = place.open().await;
     let unfinished = create(&*store, task(&owner("a", "bot", "s"))).await;
     let mut finished = Vec::new();
-    for second in 1..=4 {
+    for _ in 0..4 {
         let task = create(&*store, task(&owner("a", "bot", "s"))).await;
-        finished.push(store.update_task(exited(task, 0, at(second)), None).await.unwrap());
+        // The time in the record does not count: the store's clock does.
+        finished.push(store.update_task(exited(task, 0, at(1)), None).await.unwrap());
+        place.pass(HOUR);
     }
     let left = async || ids(&store.tasks(all_tasks("a")).await.unwrap());
-    assert_eq!(store.remove_finished_tasks(at(1), 10).await.unwrap(), 0);
-    assert_eq!(store.remove_finished_tasks(at(4), 2).await.unwrap(), 2);
+    assert_eq!(store.remove_finished_tasks(HOUR * 5, 10).await.unwrap(), 0);
+    assert_eq!(store.remove_finished_tasks(HOUR * 3 / 2, 2).await.unwrap(), 2);
     assert_eq!(left().await, [finished[3].id, finished[2].id, unfinished.id], "the oldest go first");
-    assert_eq!(store.remove_finished_tasks(at(4), 2).await.unwrap(), 1);
-    assert_eq!(store.remove_finished_tasks(at(4), 2).await.unwrap(), 0);
+    assert_eq!(store.remove_finished_tasks(HOUR * 3 / 2, 2).await.unwrap(), 1);
+    assert_eq!(store.remove_finished_tasks(HOUR * 3 / 2, 2).await.unwrap(), 0);
     assert_eq!(left().await, [finished[3].id, unfinished.id]);
 }

@@ -1,31 +1,33 @@
-//! Brings a database file to the schema that this server knows, step by step.
+//! Migrates a database file to the schema that this server knows, step by step.
 //!
-//! A file is recognised before anything is written to it: one of another program, or of a newer Errand, is refused and left as it was.
-//! There is no way back to an older schema.
+//! Refuses a file of another program or of a newer Errand before anything is written to it. Does not migrate back to an older schema.
 
 use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::file::refused;
+use super::file::{refused, unusable};
 use crate::StoreError;
 
 /// Marks the file as Errand's: the letters `Errd`.
 const APPLICATION_ID: i64 = 0x4572_7264;
 
 /// The steps, in order. Never changed once released: a new schema is a new step.
-const STEPS: &[&str] =
-    &[include_str!("migrations/0001_initial.sql"), include_str!("migrations/0002_usage_removals.sql")];
+const STEPS: &[&str] = &[
+    include_str!("migrations/0001_initial.sql"),
+    include_str!("migrations/0002_usage_removals.sql"),
+    include_str!("migrations/0003_progress.sql"),
+];
 
 /// The newest schema version that this server knows.
 fn known_version() -> i64 {
     i64::try_from(STEPS.len()).unwrap_or(i64::MAX)
 }
 
-/// Refuses a file that this server must not touch, and brings any other up to date.
+/// Refuses a file that this server must not touch, and migrates any other.
 ///
 /// # Errors
-/// [`StoreError::NotADatabase`], [`StoreError::TooNew`], or when a step fails; the steps before it stay done.
+/// [`StoreError::Unusable`], [`StoreError::TooNew`], or when a step fails; the steps before it stay done.
 pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     let found = recognise(connection, path)?;
     // Not earlier: switching to WAL writes to the file. Outside a transaction, because it has no effect inside one.
@@ -48,10 +50,7 @@ fn recognise(connection: &Connection, path: &Path) -> Result<i64, StoreError> {
     let version = number("PRAGMA user_version")?;
     let objects = number("SELECT count(*) FROM sqlite_schema")?;
     if application != APPLICATION_ID && (objects > 0 || version > 0) {
-        return Err(StoreError::NotADatabase {
-            path: path.display().to_string(),
-            detail: "it belongs to another program".to_owned(),
-        });
+        return Err(unusable(path, "belongs to another program"));
     }
     if version > known_version() {
         return Err(StoreError::TooNew { found: version, known: known_version() });

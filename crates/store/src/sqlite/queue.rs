@@ -1,4 +1,4 @@
-//! The changes that wait for the writer: a line for each tenant, served in turns, so that a tenant with many of them holds up no other.
+//! The changes that wait for the writer: one queue for each tenant, served in turns, so that a tenant with many changes delays no other.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -8,7 +8,7 @@ use std::{
 
 use errand_task::TenantId;
 
-/// Whose line it is; none: the server's own.
+/// The tenant of a line; none: the server itself.
 type Whose = Option<TenantId>;
 
 /// Waiting jobs.
@@ -18,9 +18,9 @@ pub(super) struct Queue<J> {
 }
 
 struct Lines<J> {
-    /// Those in which somebody waits.
+    /// The lines that are not empty.
     waiting: HashMap<Whose, VecDeque<J>>,
-    /// Whose turn it is: each of them once.
+    /// The order in which they are served: each line once.
     turns: VecDeque<Whose>,
     count: usize,
     closed: bool,
@@ -36,7 +36,7 @@ impl<J> Queue<J> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a job at the end of its line. False, when the queue is closed.
+    /// Adds a job at the end of its line. False when the queue is closed.
     pub(super) fn push(&self, whose: Whose, job: J) -> bool {
         let mut lines = self.lines();
         if lines.closed {
@@ -56,7 +56,7 @@ impl<J> Queue<J> {
         true
     }
 
-    /// Fills a group with up to `limit` jobs, waiting for the first. False when there are none and there will be none.
+    /// Fills a group with up to `limit` jobs, and waits for the first. False when the queue is closed and empty.
     pub(super) fn wait(&self, group: &mut Vec<J>, limit: usize) -> bool {
         let mut lines = self.lines();
         while lines.count == 0 && !lines.closed {
@@ -66,23 +66,23 @@ impl<J> Queue<J> {
         !group.is_empty()
     }
 
-    /// Fills up a group with what is there.
+    /// Fills a group up to `limit` without waiting.
     pub(super) fn fill(&self, group: &mut Vec<J>, limit: usize) {
         self.lines().fill(group, limit);
     }
 
-    /// How many wait.
+    /// The number of waiting jobs.
     pub(super) fn len(&self) -> usize {
         self.lines().count
     }
 
-    /// Takes no more jobs.
+    /// Accepts no more jobs.
     pub(super) fn close(&self) {
         self.lines().closed = true;
         self.changed.notify_all();
     }
 
-    /// Takes no more jobs and drops those that wait.
+    /// Accepts no more jobs, and drops those that wait.
     pub(super) fn clear(&self) {
         self.close();
         let mut dropped = Vec::new();

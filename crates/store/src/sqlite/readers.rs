@@ -1,7 +1,7 @@
-//! Connections that only read: a few, each used by one reader at a time, on threads that may wait for the disk.
+//! The connections that only read: a few, each used by one read at a time, on threads that may block.
 //!
-//! Looking up what is known by its key and scanning for what is not have connections of their own, so that no lookup waits behind a scan.
-//! Of either kind a tenant has a share, and its reads wait for each other first. A read whose caller is gone is interrupted.
+//! Look-ups by a key and scans have connections of their own, so that no look-up waits behind a scan. A tenant has a share of each kind, and
+//! its reads wait for each other first. When the caller of a read is gone, the read is interrupted.
 
 use std::{
     path::{Path, PathBuf},
@@ -19,25 +19,25 @@ use super::{configure, shares::Shares};
 use crate::StoreError;
 use errand_task::TenantId;
 
-/// Lookups at a time, and how many of them may be of one tenant. More would wait for the same disk.
+/// Concurrent look-ups, and how many of them one tenant may have. More would wait for the same disk.
 const LOOKUPS: (usize, usize) = (4, 3);
-/// Scans at a time, and how many of them may be of one tenant.
+/// Concurrent scans, and how many of them one tenant may have.
 const SCANS: (usize, usize) = (2, 1);
-/// How long a scan may wait for its turn.
+/// How long a scan may wait for a connection.
 const SCAN_WAIT: Duration = Duration::from_secs(10);
 /// How many scans of one tenant may wait.
 const SCANS_WAITING: usize = 256;
-/// How long a read may take. All are bounded in what they look at: this is for a disk that is slow.
+/// How long a read may take. Reads are bounded in the rows they examine; this bound is for a slow disk.
 const READ_LIMIT: Duration = Duration::from_secs(30);
-/// After how many of its instructions SQLite asks whether to go on.
+/// After how many of its instructions SQLite asks whether to continue.
 const INSTRUCTIONS: i32 = 1000;
 
 /// How a read finds what it reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
-    /// By an index that leads to it and to hardly anything else.
+    /// By an index that leads to hardly any other row.
     Lookup,
-    /// By looking at rows, most of which may be others.
+    /// By examining rows most of which may not match.
     Scan,
 }
 
@@ -53,8 +53,7 @@ impl Readers {
         Self { lookups: Pool::new(path, LOOKUPS, None), scans: Pool::new(path, SCANS, Some(SCAN_WAIT)) }
     }
 
-    /// Reads on behalf of a tenant; of the server itself, without one. When the caller does not wait for the answer any more, the read ends
-    /// early and its result is discarded.
+    /// Reads on behalf of a tenant, or of the server itself. If the caller is dropped, the read ends early and its result is discarded.
     ///
     /// # Errors
     /// [`StoreError::Busy`] when a scan would wait, or a read takes, too long.
@@ -84,9 +83,9 @@ struct Pool {
     /// How many may read. Closed with the store.
     permits: Arc<Semaphore>,
     shares: Shares,
-    /// How many of a tenant may wait, and how long; none: any number, as long as it takes.
+    /// How many reads of a tenant may wait, and how long; none: no bound.
     waiting: Option<(Shares, Duration)>,
-    /// Made at first use, and kept.
+    /// Opened at first use, and kept.
     idle: Arc<Mutex<Vec<Connection>>>,
 }
 
@@ -118,8 +117,7 @@ impl Pool {
         let (permits, idle, path) = (Arc::clone(&self.permits), Arc::clone(&self.idle), self.path.clone());
         let caller = Caller::default();
         let gone = Arc::clone(&caller.gone);
-        // In a task of its own: a caller that is not polled for a while, such as a stream whose client takes nothing, must not keep the
-        // place that it was given.
+        // In a task of its own: a caller that is not polled, such as a stream whose client reads nothing, must not hold a connection.
         let reading = tokio::spawn(async move {
             let turn = in_time(limit, turn(share, permits)).await??;
             if gone.load(Ordering::Relaxed) {
@@ -155,7 +153,7 @@ impl Pool {
 /// The right to read now.
 type Turn = (Option<OwnedSemaphorePermit>, OwnedSemaphorePermit);
 
-/// Waits for the tenant's own reads first, then for those of all: in the second line each tenant stands but a few times.
+/// Waits in the tenant's share first, then for a connection: so each tenant has only a few waiters for connections.
 async fn turn(share: Option<Arc<Semaphore>>, permits: Arc<Semaphore>) -> Result<Turn, StoreError> {
     let closed = |_: AcquireError| StoreError::Closed;
     let share = match share {
@@ -172,7 +170,7 @@ async fn in_time<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> R
     }
 }
 
-/// Says when it is dropped that its caller waits no longer.
+/// Says, when dropped, that the caller waits no longer.
 #[derive(Debug, Default)]
 struct Caller {
     gone: Arc<AtomicBool>,
@@ -233,7 +231,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn scans_of_one_tenant_hold_up_no_other_read() {
+    async fn scans_of_one_tenant_delay_no_other_read() {
         let (_directory, readers) = readers();
         let [greedy, quiet] = ["greedy", "quiet"].map(|name| TenantId::new(name).unwrap());
         let mut scans: Vec<_> =

@@ -1,28 +1,29 @@
-//! What is forgotten, in batches that are small enough for other changes to come between them; and what is still to be removed for it.
+//! Removes old records, in batches small enough to let other changes in between.
 
-use std::{collections::HashMap, time::SystemTime};
-
-use rusqlite::{Connection, OptionalExtension as _};
-
-use super::{
-    usage,
-    values::{micros, time},
-    writer::Change,
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
 };
-use crate::StoreError;
-use errand_task::{SandboxId, TaskId, TenantId};
 
-/// The most bytes of records that one batch removes, beside its first.
+use rusqlite::Connection;
+
+use super::{ages::Ages, usage, values::micros, writer::Change};
+use crate::StoreError;
+use errand_task::TenantId;
+
+/// The most bytes of records that one batch removes, not counting its last record.
 const BATCH_BYTES: i64 = 4 << 20;
 
-/// Removes tasks that are over for long, and notes their directories for removal where their sandbox still is.
+/// Removes tasks that ended long ago, and adds their directories to the removals if the sandbox is still stored.
 pub(super) struct RemoveFinished {
-    pub(super) before: SystemTime,
+    pub(super) older_than: Duration,
     pub(super) limit: u32,
+    pub(super) ages: Arc<Ages>,
 }
 
-/// A task that goes.
-struct Going {
+/// A task to remove.
+struct Old {
     id: String,
     tenant: String,
     sandbox: String,
@@ -36,14 +37,16 @@ impl Change for RemoveFinished {
         None
     }
 
-    fn apply(&self, connection: &Connection) -> Result<u64, StoreError> {
-        let going = self.going(connection)?;
+    fn apply(&self, connection: &Connection, _now: SystemTime) -> Result<u64, StoreError> {
+        let before = self.ages.before(connection, self.older_than)?;
+        self.ages.save(connection)?;
+        let old = self.old(connection, before)?;
         let mut note = connection.prepare_cached(
             "INSERT OR IGNORE INTO removals (sandbox, task) SELECT id, ? FROM sandboxes WHERE id = ?",
         )?;
         let mut remove = connection.prepare_cached("DELETE FROM tasks WHERE id = ?")?;
         let mut counts: HashMap<&str, (i64, i64)> = HashMap::new();
-        for task in &going {
+        for task in &old {
             note.execute((&task.id, &task.sandbox))?;
             remove.execute([&task.id])?;
             let count = counts.entry(&task.tenant).or_default();
@@ -52,33 +55,35 @@ impl Change for RemoveFinished {
         for (tenant, (tasks, bytes)) in counts {
             usage::add_by_name(connection, tenant, -tasks, -bytes)?;
         }
-        Ok(going.len() as u64)
+        Ok(old.len() as u64)
     }
 }
 
 impl RemoveFinished {
-    fn going(&self, connection: &Connection) -> Result<Vec<Going>, StoreError> {
+    fn old(&self, connection: &Connection, before: SystemTime) -> Result<Vec<Old>, StoreError> {
+        // `bytes` is 0 in rows of the first schema, and `record` is empty where the record has a row of its own.
         let mut statement = connection.prepare_cached(
-            "SELECT id, tenant, sandbox, octet_length(record), bytes FROM tasks INDEXED BY tasks_finished \
+            "SELECT id, tenant, sandbox, max(octet_length(record), bytes), bytes FROM tasks INDEXED BY tasks_finished \
              WHERE finished_at < ? ORDER BY finished_at LIMIT ?",
         )?;
-        let mut rows = statement.query((micros(self.before), self.limit))?;
-        let (mut going, mut size) = (Vec::new(), 0);
+        let mut rows = statement.query((micros(before), self.limit))?;
+        let (mut old, mut size) = (Vec::new(), 0);
         while size < BATCH_BYTES
             && let Some(row) = rows.next()?
         {
             size += row.get::<_, i64>(3)?;
-            going.push(Going { id: row.get(0)?, tenant: row.get(1)?, sandbox: row.get(2)?, bytes: row.get(4)? });
+            old.push(Old { id: row.get(0)?, tenant: row.get(1)?, sandbox: row.get(2)?, bytes: row.get(4)? });
         }
-        Ok(going)
+        Ok(old)
     }
 }
 
 /// Removes old notifications.
 pub(super) struct RemoveNotifications {
-    pub(super) acknowledged_before: SystemTime,
-    pub(super) made_before: SystemTime,
+    pub(super) acknowledged_for: Duration,
+    pub(super) older_than: Duration,
     pub(super) limit: u32,
+    pub(super) ages: Arc<Ages>,
 }
 
 impl Change for RemoveNotifications {
@@ -88,11 +93,12 @@ impl Change for RemoveNotifications {
         None
     }
 
-    fn apply(&self, connection: &Connection) -> Result<u64, StoreError> {
+    fn apply(&self, connection: &Connection, _now: SystemTime) -> Result<u64, StoreError> {
         let old = [
-            ("notifications_acknowledged", "acknowledged_at", self.acknowledged_before),
-            ("notifications_made", "created_at", self.made_before),
+            ("notifications_acknowledged", "acknowledged_at", self.ages.before(connection, self.acknowledged_for)?),
+            ("notifications_made", "created_at", self.ages.before(connection, self.older_than)?),
         ];
+        self.ages.save(connection)?;
         let mut counts: HashMap<String, i64> = HashMap::new();
         let mut removed = 0;
         for (index, column, before) in old {
@@ -112,77 +118,4 @@ impl Change for RemoveNotifications {
         }
         Ok(removed.unsigned_abs())
     }
-}
-
-/// Strikes directories off that are removed.
-pub(super) struct Removed {
-    pub(super) sandbox: SandboxId,
-    pub(super) tasks: Vec<TaskId>,
-}
-
-impl Change for Removed {
-    type Answer = ();
-
-    fn tenant(&self) -> Option<&TenantId> {
-        None
-    }
-
-    fn apply(&self, connection: &Connection) -> Result<(), StoreError> {
-        let mut statement = connection.prepare_cached("DELETE FROM removals WHERE sandbox = ? AND task = ?")?;
-        for task in &self.tasks {
-            statement.execute((self.sandbox.to_string(), task.to_string()))?;
-        }
-        Ok(())
-    }
-}
-
-/// Directories in a sandbox that are to be removed.
-pub(super) fn pending(connection: &Connection, sandbox: SandboxId, limit: u32) -> Result<Vec<TaskId>, StoreError> {
-    let mut statement =
-        connection.prepare_cached("SELECT task FROM removals WHERE sandbox = ? ORDER BY task LIMIT ?")?;
-    let mut rows = statement.query((sandbox.to_string(), limit))?;
-    let mut pending = Vec::new();
-    while let Some(row) = rows.next()? {
-        pending.extend(row.get_ref(0)?.as_str().ok().and_then(|id| id.parse::<TaskId>().ok()));
-    }
-    Ok(pending)
-}
-
-/// Keeps a fact.
-pub(super) struct PutMeta {
-    pub(super) key: &'static str,
-    pub(super) value: String,
-}
-
-impl Change for PutMeta {
-    type Answer = ();
-
-    fn tenant(&self) -> Option<&TenantId> {
-        None
-    }
-
-    fn apply(&self, connection: &Connection) -> Result<(), StoreError> {
-        let mut statement = connection.prepare_cached(
-            "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-        )?;
-        statement.execute((self.key, &self.value))?;
-        Ok(())
-    }
-}
-
-/// A fact that was kept.
-pub(super) fn meta(connection: &Connection, key: &str) -> Result<Option<String>, StoreError> {
-    let mut statement = connection.prepare_cached("SELECT value FROM meta WHERE key = ?")?;
-    Ok(statement.query_row([key], |row| row.get(0)).optional()?)
-}
-
-/// The newest of the times before `before` at which a task ended or a notification was made.
-pub(super) fn newest_time(connection: &Connection, before: SystemTime) -> Result<Option<SystemTime>, StoreError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT max(newest) FROM (\
-         SELECT max(finished_at) AS newest FROM tasks INDEXED BY tasks_finished WHERE finished_at < ?1 UNION ALL \
-         SELECT max(created_at) FROM notifications INDEXED BY notifications_made WHERE created_at < ?1)",
-    )?;
-    let newest: Option<i64> = statement.query_row([micros(before)], |row| row.get(0))?;
-    Ok(newest.map(time))
 }

@@ -1,18 +1,27 @@
 //! The table of sandboxes.
 
-use rusqlite::{Connection, ffi, params};
+use std::time::SystemTime;
+
+use rusqlite::{Connection, Row, ffi, params};
 
 use super::{
-    spoiled::Spoiled,
     statement::Statement,
-    values::{decode, decode_one, micros},
+    undecodable::Undecodable,
+    values::{decode_one, micros, text, undecodable},
     writer::Change,
 };
-use crate::StoreError;
+use crate::{
+    StoreError,
+    stored::{decode_sandbox, encode_sandbox},
+};
 use errand_task::{BotId, SandboxId, SandboxRecord, TenantId};
 
-/// What errors call a record of this table.
+/// The kind of these records in errors.
 const WHAT: &str = "sandbox";
+
+fn decode(row: &Row<'_>) -> Result<SandboxRecord, StoreError> {
+    decode_sandbox(text(row, 1)?).map_err(|fault| undecodable(row, WHAT, fault))
+}
 
 /// Adds or replaces a sandbox.
 pub(super) struct Put(pub(super) SandboxRecord);
@@ -24,7 +33,7 @@ impl Change for Put {
         Some(&self.0.tenant)
     }
 
-    fn apply(&self, connection: &Connection) -> Result<(), StoreError> {
+    fn apply(&self, connection: &Connection, _now: SystemTime) -> Result<(), StoreError> {
         let Self(sandbox) = self;
         let mut statement = connection.prepare_cached(
             "INSERT INTO sandboxes (id, tenant, bot, created_at, record) VALUES (?, ?, ?, ?, ?) \
@@ -36,7 +45,7 @@ impl Change for Put {
             sandbox.tenant.as_str(),
             sandbox.bot.as_str(),
             micros(sandbox.created_at),
-            serde_json::to_string(sandbox)?,
+            encode_sandbox(sandbox)?,
         ]);
         match done {
             Ok(1) => Ok(()),
@@ -65,7 +74,7 @@ impl Change for Remove {
         Some(&self.tenant)
     }
 
-    fn apply(&self, connection: &Connection) -> Result<(), StoreError> {
+    fn apply(&self, connection: &Connection, _now: SystemTime) -> Result<(), StoreError> {
         let whose = (self.tenant.as_str(), self.bot.as_str());
         let mut statement = connection.prepare_cached(
             "DELETE FROM removals WHERE sandbox = (SELECT id FROM sandboxes WHERE tenant = ? AND bot = ?)",
@@ -83,7 +92,7 @@ pub(super) fn get(
     bot: &BotId,
 ) -> Result<Option<SandboxRecord>, StoreError> {
     let mut statement = connection.prepare_cached("SELECT id, record FROM sandboxes WHERE tenant = ? AND bot = ?")?;
-    decode_one(statement.query((tenant.as_str(), bot.as_str()))?, WHAT)
+    decode_one(statement.query((tenant.as_str(), bot.as_str()))?, decode)
 }
 
 pub(super) fn list(
@@ -91,9 +100,9 @@ pub(super) fn list(
     tenant: Option<&TenantId>,
     after: Option<SandboxId>,
     limit: u32,
-    spoiled: &Spoiled,
+    undecodable: &Undecodable,
 ) -> Result<Vec<SandboxRecord>, StoreError> {
-    // Without a limit in SQL: a record that cannot be understood must not make a page look like the last one.
+    // No limit in SQL: an undecodable record must not make a page look like the last one.
     let mut sql = Statement::new("SELECT id, record FROM sandboxes ");
     match tenant {
         Some(tenant) => sql.push("INDEXED BY sandboxes_of_tenant WHERE tenant = ").bind(tenant.as_str().to_owned()),
@@ -109,7 +118,7 @@ pub(super) fn list(
     while found.len() < limit as usize
         && let Some(row) = rows.next()?
     {
-        found.extend(spoiled.skip(decode(row, WHAT))?);
+        found.extend(undecodable.skip(decode(row))?);
     }
     Ok(found)
 }

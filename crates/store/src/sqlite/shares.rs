@@ -1,4 +1,4 @@
-//! What each tenant may have of something that all tenants share, so that one that wants much of it waits for itself alone.
+//! Each tenant's share of a common resource, so that a tenant that uses much of it delays only itself.
 
 use std::{
     collections::HashMap,
@@ -9,13 +9,13 @@ use tokio::sync::Semaphore;
 
 use errand_task::TenantId;
 
-/// How many tenants are known before those are looked for that use nothing.
+/// The number of known tenants at which unused shares are first removed.
 const FIRST_SWEEP: usize = 64;
 
 /// A share for each tenant.
 #[derive(Debug)]
 pub(super) struct Shares {
-    /// How much each may have at a time.
+    /// The permits of each share.
     size: usize,
     known: Mutex<Known>,
 }
@@ -23,7 +23,7 @@ pub(super) struct Shares {
 #[derive(Debug)]
 struct Known {
     shares: HashMap<TenantId, Arc<Semaphore>>,
-    /// At how many tenants to look for those that use nothing.
+    /// The number of known tenants at which unused shares are removed.
     sweep_at: usize,
 }
 
@@ -39,7 +39,7 @@ impl Shares {
             return Arc::clone(share);
         }
         if known.shares.len() >= known.sweep_at {
-            // Permits and those who wait for them hold the share too.
+            // Permits and their waiters hold a reference too.
             known.shares.retain(|_, share| Arc::strong_count(share) > 1);
             known.sweep_at = (known.shares.len() * 2).max(FIRST_SWEEP);
         }
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_that_are_not_used_are_forgotten() {
+    fn unused_shares_are_forgotten() {
         let shares = Shares::new(1);
         let tenant = |number: usize| TenantId::new(number.to_string()).unwrap();
         let used = shares.of(&tenant(0)).try_acquire_owned().unwrap();

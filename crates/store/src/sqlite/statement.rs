@@ -1,10 +1,10 @@
-//! A statement that is put together from pieces, with its values.
+//! A statement assembled from parts, with the values that it binds.
 
 use rusqlite::{CachedStatement, Connection, ToSql, types::Value};
 
 use crate::StoreError;
 
-/// SQL and what is bound in it, in order.
+/// SQL text and its values, in order.
 pub(super) struct Statement {
     sql: String,
     values: Vec<Value>,
@@ -15,30 +15,30 @@ impl Statement {
         Self { sql: sql.into(), values: Vec::new() }
     }
 
-    /// Adds SQL: words of our own, never anything from outside.
+    /// Appends SQL. Never text from outside: bind that.
     pub(super) fn push(&mut self, sql: &str) -> &mut Self {
         self.sql.push_str(sql);
         self
     }
 
-    /// Adds a value.
+    /// Appends a placeholder and its value.
     pub(super) fn bind(&mut self, value: impl Into<Value>) -> &mut Self {
         self.sql.push('?');
         self.values.push(value.into());
         self
     }
 
-    /// Runs it and returns how many rows it changed.
+    /// Runs the statement and returns how many rows it changed.
     pub(super) fn execute(&self, connection: &Connection) -> Result<usize, StoreError> {
         Ok(self.prepare(connection)?.execute(&self.bound()[..])?)
     }
 
-    /// It, ready to be asked for rows with [`Statement::bound`].
+    /// Prepares the statement for a query with [`Statement::bound`].
     pub(super) fn prepare<'c>(&self, connection: &'c Connection) -> Result<CachedStatement<'c>, StoreError> {
         Ok(connection.prepare_cached(&self.sql)?)
     }
 
-    /// Its values.
+    /// The values.
     pub(super) fn bound(&self) -> Vec<&dyn ToSql> {
         self.values.iter().map(|value| value as &dyn ToSql).collect()
     }

@@ -1,19 +1,19 @@
-//! What a tenant has stored, and whether it may store more.
+//! How much a tenant has stored, and whether it may store more.
 
 use rusqlite::{Connection, OptionalExtension as _};
 
 use crate::{Caps, StoreError};
 use errand_task::TenantId;
 
-/// What is counted for a row beside its record: its other columns, its places in the indexes, and what its record may grow by later.
+/// The bytes counted for a row beside its record: its other columns, its entries in the indexes, and the growth of its record.
 const OVERHEAD: u64 = 1024;
 
-/// What is counted for a row with this record.
-pub(super) fn bytes(record: &str) -> i64 {
-    i64::try_from(record.len() as u64 + OVERHEAD).unwrap_or(i64::MAX)
+/// The bytes counted for a row with a record of this length.
+pub(super) fn bytes(record: usize) -> i64 {
+    i64::try_from(record as u64 + OVERHEAD).unwrap_or(i64::MAX)
 }
 
-/// Refuses one more task of so many bytes where it would be too many, or too much.
+/// Refuses one more task of `bytes` if it would exceed the limits.
 pub(super) fn check(connection: &Connection, tenant: &TenantId, bytes: i64, caps: &Caps) -> Result<(), StoreError> {
     let mut statement = connection.prepare_cached("SELECT tasks, bytes FROM usage WHERE tenant = ?")?;
     let stored = statement.query_row([tenant.as_str()], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)));
@@ -28,12 +28,12 @@ pub(super) fn check(connection: &Connection, tenant: &TenantId, bytes: i64, caps
     Ok(())
 }
 
-/// Counts rows that come, or with negative numbers those that go.
+/// Counts added rows, or with negative numbers removed ones.
 pub(super) fn add(connection: &Connection, tenant: &TenantId, tasks: i64, bytes: i64) -> Result<(), StoreError> {
     add_by_name(connection, tenant.as_str(), tasks, bytes)
 }
 
-/// The same for a tenant as it is named in a row.
+/// [`add`] for a tenant's name from a row.
 pub(super) fn add_by_name(connection: &Connection, tenant: &str, tasks: i64, bytes: i64) -> Result<(), StoreError> {
     let mut statement = connection.prepare_cached(
         "INSERT INTO usage (tenant, tasks, bytes) VALUES (?, ?, ?) \

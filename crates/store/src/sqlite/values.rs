@@ -1,14 +1,13 @@
-//! How values of the domain stand in SQL.
+//! Values of the domain in SQL: times, texts and records.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Row, Rows, types::ValueRef};
-use serde::de::DeserializeOwned;
 
-use super::spoiled::Spoiled;
-use crate::StoreError;
+use super::undecodable::Undecodable;
+use crate::{StoreError, stored};
 
-/// Microseconds since 1970, rounded down towards it.
+/// Microseconds since 1970, rounded towards it.
 pub(super) fn micros(time: SystemTime) -> i64 {
     match time.duration_since(UNIX_EPOCH) {
         Ok(after) => i64::try_from(after.as_micros()).unwrap_or(i64::MAX),
@@ -16,51 +15,50 @@ pub(super) fn micros(time: SystemTime) -> i64 {
     }
 }
 
-/// The time behind [`micros`].
+/// The inverse of [`micros`].
 pub(super) fn time(micros: i64) -> SystemTime {
     let distance = Duration::from_micros(micros.unsigned_abs());
     let time = if micros < 0 { UNIX_EPOCH.checked_sub(distance) } else { UNIX_EPOCH.checked_add(distance) };
     time.unwrap_or(UNIX_EPOCH)
 }
 
-/// The records of a result without those that cannot be understood. Each row is an id and a record.
-pub(super) fn decode_all<T: DeserializeOwned>(
+/// The bytes of a text column; empty for anything else.
+pub(super) fn text<'r>(row: &'r Row<'_>, column: usize) -> Result<&'r [u8], StoreError> {
+    Ok(match row.get_ref(column)? {
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes,
+        ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) => &[],
+    })
+}
+
+/// Decoded rows, without those that cannot be decoded.
+pub(super) fn decode_all<T>(
     mut rows: Rows<'_>,
-    what: &'static str,
-    spoiled: &Spoiled,
+    decode: impl Fn(&Row<'_>) -> Result<T, StoreError>,
+    undecodable: &Undecodable,
 ) -> Result<Vec<T>, StoreError> {
     let mut records = Vec::new();
     while let Some(row) = rows.next()? {
-        records.extend(spoiled.skip(decode(row, what))?);
+        records.extend(undecodable.skip(decode(row))?);
     }
     Ok(records)
 }
 
-/// The record of a result of an id and a record, if there is one.
-pub(super) fn decode_one<T: DeserializeOwned>(mut rows: Rows<'_>, what: &'static str) -> Result<Option<T>, StoreError> {
-    rows.next()?.map(|row| decode(row, what)).transpose()
+/// The first row, decoded.
+pub(super) fn decode_one<T>(
+    mut rows: Rows<'_>,
+    decode: impl Fn(&Row<'_>) -> Result<T, StoreError>,
+) -> Result<Option<T>, StoreError> {
+    rows.next()?.map(decode).transpose()
 }
 
-/// The record of a row that begins with an id and a record.
-pub(super) fn decode<T: DeserializeOwned>(row: &Row<'_>, what: &'static str) -> Result<T, StoreError> {
-    let text = match row.get_ref(1)? {
-        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes,
-        ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) => &[],
-    };
-    serde_json::from_slice(text).map_err(|error| StoreError::Record {
-        what,
-        id: id(row.get_ref(0)),
-        // Not the error's own words: they quote what they have found, and that may be a secret.
-        detail: format!("{:?} error at line {} column {}", error.classify(), error.line(), error.column()),
-    })
-}
-
-fn id(value: Result<ValueRef<'_>, rusqlite::Error>) -> String {
-    match value {
+/// The error for a row whose first column is its id.
+pub(super) fn undecodable(row: &Row<'_>, what: &'static str, fault: stored::Undecodable) -> StoreError {
+    let id = match row.get_ref(0) {
         Ok(ValueRef::Text(bytes) | ValueRef::Blob(bytes)) => String::from_utf8_lossy(bytes).into_owned(),
         Ok(ValueRef::Integer(number)) => number.to_string(),
         Ok(ValueRef::Null | ValueRef::Real(_)) | Err(_) => "?".to_owned(),
-    }
+    };
+    StoreError::Record { what, id, detail: fault.0 }
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
-//! The one writer: takes the changes that are waiting and commits them together, so that they share the cost of reaching the disk.
+//! The one writer: commits all waiting changes together, so that they share the cost of a flush to disk.
 //!
-//! Owns the only connection that writes, the thread that uses it, and the claim on the database file. Knows nothing of what a change does.
-//! While one commit is under way, the next group gathers by itself, and where changes are few nobody waits for others. After a crowded group
-//! more are most likely on their way: it gives them a moment, since what a commit costs hardly depends on how many share it. Otherwise the
-//! thread waits for changes and for the disk alone: each way to another thread and back costs more than most statements.
+//! Owns the only connection that writes, its thread, and the claim on the database file. Does not know what a change does.
+//!
+//! While a commit is under way, the next group gathers by itself. After a group of [`CROWD`] or more changes the writer waits [`COALESCE`] for
+//! the next one: more changes are then most likely on their way, and the cost of a commit hardly depends on their number. When changes are
+//! few, the writer does not wait. It runs a whole group on its own thread, because handing a statement to another thread and back costs more
+//! than most statements.
 
 use std::{
     io,
@@ -12,52 +14,52 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{failed, file::Claim, queue::Queue, shares::Shares};
-use crate::{Scope, StoreError, signs::Signs};
+use super::{ages::Ages, failed, file::Claim, queue::Queue, shares::Shares};
+use crate::{Scope, StoreError, wake_ups::WakeUps};
 use errand_task::TenantId;
 
 /// The most changes in one commit.
 const GROUP_LIMIT: usize = 256;
-/// After a group of so many changes, the next one is given a moment to gather.
+/// After a group of at least this many changes, the writer waits for the next one to gather.
 const CROWD: usize = 4;
-/// That moment: about as long as a commit takes where the disk is a fast one.
-const GATHER: Duration = Duration::from_millis(1);
-/// The most changes of one tenant that wait; its further callers wait to get in.
+/// How long it waits: about as long as a commit takes on a fast disk.
+const COALESCE: Duration = Duration::from_millis(1);
+/// The most queued changes of one tenant. Further callers of the tenant wait for a place.
 const QUEUE_LIMIT: usize = 1024;
 
-/// Something to be written.
+/// A change of the database.
 pub(super) trait Change: Send + 'static {
-    /// What the caller is told once it is on disk.
+    /// What the caller gets once the change is on disk.
     type Answer: Send + 'static;
 
-    /// Makes the change within the group's transaction. On an error everything it did is undone.
-    fn apply(&self, connection: &Connection) -> Result<Self::Answer, StoreError>;
+    /// Makes the change within the group's transaction, which happens at `now`. On an error everything it did is undone.
+    fn apply(&self, connection: &Connection, now: SystemTime) -> Result<Self::Answer, StoreError>;
 
-    /// On whose behalf it is made; none: the server's own.
+    /// The tenant on whose behalf the change is made; none: the server itself.
     fn tenant(&self) -> Option<&TenantId>;
 
-    /// Whose subscribers have to look again after this.
+    /// The scope whose subscribers the commit wakes.
     fn wakes(&self, _answer: &Self::Answer) -> Option<Scope> {
         None
     }
 }
 
-/// The way to the writer.
+/// The handle of the writer's thread.
 #[derive(Debug)]
 pub(super) struct Writer {
-    /// Closed with the store. The thread ends when it is, and empty.
+    /// Closed with the store. The thread ends when the queue is closed and empty.
     queue: Arc<Queue<Box<dyn Job>>>,
     shares: Shares,
-    signs: Arc<Signs>,
+    wake_ups: Arc<WakeUps>,
     commits: Arc<AtomicU64>,
-    /// Cancelled when the file is let go.
+    /// Cancelled when the thread has closed the file.
     ended: CancellationToken,
 }
 
@@ -66,15 +68,16 @@ impl Writer {
     ///
     /// # Errors
     /// When no thread can be made.
-    pub(super) fn start(connection: Connection, claim: Claim) -> io::Result<Self> {
+    pub(super) fn start(connection: Connection, claim: Claim, ages: Arc<Ages>) -> io::Result<Self> {
         let writer = Self {
             queue: Arc::new(Queue::new()),
             shares: Shares::new(QUEUE_LIMIT),
-            signs: Arc::new(Signs::new()),
+            wake_ups: Arc::new(WakeUps::new()),
             commits: Arc::default(),
             ended: CancellationToken::new(),
         };
-        let work = Work { connection, signs: Arc::clone(&writer.signs), commits: Arc::clone(&writer.commits) };
+        let work =
+            Work { connection, wake_ups: Arc::clone(&writer.wake_ups), ages, commits: Arc::clone(&writer.commits) };
         let waiting = Waiting(Arc::clone(&writer.queue));
         let ended = writer.ended.clone().drop_guard();
         let span = tracing::info_span!("store_writer");
@@ -83,7 +86,7 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Makes a change and returns when it is on disk. Cancel safe: the change is made whole or not at all.
+    /// Makes a change and returns when it is on disk. Cancel safe: the change is made as a whole or not at all.
     pub(super) async fn submit<C: Change>(&self, change: C) -> Result<C::Answer, StoreError> {
         let (reply, answer) = oneshot::channel();
         let tenant = change.tenant().cloned();
@@ -103,9 +106,9 @@ impl Writer {
         answer.await.map_err(|_| StoreError::Closed)?
     }
 
-    /// Changes after every commit that wakes subscribers of this scope.
-    pub(super) fn notified(&self, scope: &Scope) -> watch::Receiver<u64> {
-        self.signs.watch(scope)
+    /// See [`crate::TaskStore::wake_ups`].
+    pub(super) fn wake_ups(&self, scope: &Scope) -> watch::Receiver<u64> {
+        self.wake_ups.subscribe(scope)
     }
 
     /// How many commits there were.
@@ -118,7 +121,7 @@ impl Writer {
         self.queue.len()
     }
 
-    /// Takes no more changes, and waits until the accepted ones are on disk and the file is let go.
+    /// Accepts no more changes, and waits until the accepted ones are on disk and the file is closed.
     pub(super) async fn close(&self) {
         self.queue.close();
         self.ended.cancelled().await;
@@ -131,24 +134,25 @@ impl Drop for Writer {
     }
 }
 
-/// The thread's end of the queue. When the thread ends, however that comes, nobody waits for it any more.
+/// The thread's end of the queue. When the thread ends for any reason, the callers that wait get an error.
 struct Waiting(Arc<Queue<Box<dyn Job>>>);
 
 impl Drop for Waiting {
     fn drop(&mut self) {
         if thread::panicking() {
-            // Without its store the server would answer and keep no promise. The next start finds everything that was committed.
-            tracing::error!("the thread that writes the database broke down; the server ends");
+            // A server without its store could keep no promise. The next start finds everything that was committed.
+            tracing::error!("the thread that writes the database panicked; the server aborts");
             std::process::abort();
         }
         self.0.clear();
     }
 }
 
-/// What the thread owns beside its queue.
+/// What the thread owns besides its queue.
 struct Work {
     connection: Connection,
-    signs: Arc<Signs>,
+    ages: Arc<Ages>,
+    wake_ups: Arc<WakeUps>,
     commits: Arc<AtomicU64>,
 }
 
@@ -158,7 +162,7 @@ impl Work {
         let mut crowded = false;
         while waiting.0.wait(&mut group, GROUP_LIMIT) {
             if crowded {
-                thread::sleep(GATHER);
+                thread::sleep(COALESCE);
                 waiting.0.fill(&mut group, GROUP_LIMIT);
             }
             crowded = group.len() >= CROWD;
@@ -173,16 +177,16 @@ impl Work {
     }
 
     fn commit(&self, mut group: Vec<Box<dyn Job>>) {
-        let failure = transact(&self.connection, &mut group).err();
+        let failure = transact(&self.connection, &mut group, self.ages.now()).err();
         let failure = failure
             .map(|error| Failure { cause: Arc::new(error), full: group.iter().any(|job| job.found_disk_full()) });
         if failure.is_some() {
-            // Fails when SQLite has rolled back by itself, which is as good.
+            // Fails when SQLite has already rolled back by itself.
             let _ = run(&self.connection, "ROLLBACK");
         } else {
             self.commits.fetch_add(1, Ordering::Relaxed);
             for scope in group.iter().filter_map(|job| job.wakes()) {
-                self.signs.give(&scope);
+                self.wake_ups.wake(&scope);
             }
         }
         for job in group {
@@ -191,17 +195,17 @@ impl Work {
     }
 }
 
-/// Runs a group in one transaction. A change that fails harms no other: then all is done again, each in its own savepoint, which costs as
-/// much as a change does.
+/// Runs a group in one transaction. If a change fails, rolls back and repeats the group with a savepoint for each change, so that the others
+/// still succeed. Not always with savepoints, because a savepoint costs as much as a change.
 ///
-/// Plain statements instead of rusqlite's transactions: SQLite rolls everything back by itself when the disk is full, and then there is
-/// nothing to be undone any more.
-fn transact(connection: &Connection, group: &mut [Box<dyn Job>]) -> Result<(), rusqlite::Error> {
+/// Plain statements instead of rusqlite's transactions: SQLite rolls back by itself when the disk is full, and then there is no transaction
+/// to undo.
+fn transact(connection: &Connection, group: &mut [Box<dyn Job>], now: SystemTime) -> Result<(), rusqlite::Error> {
     run(connection, "BEGIN IMMEDIATE")?;
-    if group.iter_mut().all(|job| job.apply(connection)) {
+    if group.iter_mut().all(|job| job.apply(connection, now)) {
         return run(connection, "COMMIT");
     }
-    // Fails when there is no transaction any more, because a change broke it: then so did the group.
+    // Fails when a failed change has ended the transaction: then the whole group has failed.
     run(connection, "ROLLBACK")?;
     if group.len() == 1 {
         return Ok(());
@@ -209,8 +213,8 @@ fn transact(connection: &Connection, group: &mut [Box<dyn Job>]) -> Result<(), r
     run(connection, "BEGIN IMMEDIATE")?;
     for job in group {
         run(connection, "SAVEPOINT change")?;
-        if !job.apply(connection) {
-            // Fails when there is no transaction any more: the group must not go on without one.
+        if !job.apply(connection, now) {
+            // Fails when there is no transaction any more: the group must not continue without one.
             run(connection, "ROLLBACK TO change")?;
         }
         run(connection, "RELEASE change")?;
@@ -224,12 +228,12 @@ fn run(connection: &Connection, sql: &str) -> Result<(), rusqlite::Error> {
 
 /// A change of any type, with its caller.
 trait Job: Send {
-    /// Makes the change and keeps the answer. False when it failed and has to be undone.
-    fn apply(&mut self, connection: &Connection) -> bool;
+    /// Makes the change and keeps the answer. False when it failed and must be undone.
+    fn apply(&mut self, connection: &Connection, now: SystemTime) -> bool;
     fn wakes(&self) -> Option<Scope>;
-    /// True when it failed because the disk is full, at which SQLite gives up the whole group.
+    /// True when the change failed because the disk is full: SQLite then rolls back the whole group.
     fn found_disk_full(&self) -> bool;
-    /// Tells the caller. `failure` is that of the whole group.
+    /// Answers the caller. `failure` is that of the whole group.
     fn settle(self: Box<Self>, failure: Option<Failure>);
 }
 
@@ -244,14 +248,14 @@ struct Submitted<C: Change> {
     change: C,
     answer: Option<Result<C::Answer, StoreError>>,
     reply: oneshot::Sender<Result<C::Answer, StoreError>>,
-    /// Its place among those of its tenant, until it is made.
+    /// The change's place in its tenant's share, until it is made.
     _place: Option<OwnedSemaphorePermit>,
 }
 
 impl<C: Change> Job for Submitted<C> {
-    fn apply(&mut self, connection: &Connection) -> bool {
-        let answer = self.change.apply(connection);
-        // A refusal has changed nothing, so there is nothing to be undone: it costs the neighbours nothing.
+    fn apply(&mut self, connection: &Connection, now: SystemTime) -> bool {
+        let answer = self.change.apply(connection, now);
+        // A refusal has changed nothing, so the group need not be repeated.
         let done = answer.as_ref().map_or_else(StoreError::is_refusal, |_| true);
         self.answer = Some(answer);
         done
@@ -271,9 +275,9 @@ impl<C: Change> Job for Submitted<C> {
     fn settle(self: Box<Self>, failure: Option<Failure>) {
         let result = match (failure, self.answer) {
             (None, Some(answer)) => answer,
-            // The change that broke the group knows more than what followed from it.
+            // The change that failed first knows the cause best.
             (Some(_), Some(Err(StoreError::Database(cause)))) => Err(StoreError::Database(cause)),
-            // Also for a change that was refused: it may have been judged by a neighbour that was never committed.
+            // Also for a refused change: the reason may be a neighbour that was not committed.
             (Some(Failure { full: true, .. }), _) => Err(StoreError::DiskFull),
             (Some(Failure { cause, .. }), _) => Err(failed(cause)),
             (None, None) => Err(StoreError::Closed),

@@ -1,24 +1,26 @@
-//! Records that cannot be understood: each spoils itself alone.
+//! Undecodable records: each spoils only itself.
+
+use std::time::Duration;
 
 use crate::{LeaseRequest, StoreError, TaskQuery};
 use errand_task::{LeaseId, Status, Task};
 
 use super::Place;
 use crate::conformance::fixtures::{
-    all_notifications, all_tasks, at, bot, complete, create, ids, owner, requested, sandbox, scope, sequences, task,
-    tenant,
+    all_notifications, all_tasks, bot, complete, create, ids, owner, requested, sandbox, scope, sequences, task, tenant,
 };
 
-/// What no server understands: no JSON, a word of a later version, half a record, a number that should be a text.
-const SPOILED: [&str; 4] = ["hunter2", r#"{"state": "hunter2"}"#, r#"{"id": "hunter2", "ow"#, r#"{"id": "hunter2"}"#];
+/// Not JSON, an unknown state, half a record, missing fields.
+const UNDECODABLE: [&str; 4] =
+    ["hunter2", r#"{"state": "hunter2"}"#, r#"{"id": "hunter2", "ow"#, r#"{"id": "hunter2"}"#];
 
-pub async fn a_spoiled_task_is_left_out_alone(place: &impl Place) {
+pub async fn an_undecodable_task_is_left_out(place: &impl Place) {
     let store = place.open().await;
     let mut made = Vec::new();
     for _ in 0..6 {
         made.push(create(&*store, task(&owner("a", "bot", "s"))).await.id);
     }
-    for (id, record) in made[1..5].iter().zip(SPOILED) {
+    for (id, record) in made[1..5].iter().zip(UNDECODABLE) {
         place.spoil("task", &id.to_string(), record);
     }
     assert_eq!(ids(&store.tasks(all_tasks("a")).await.unwrap()), [made[5], made[0]]);
@@ -31,10 +33,10 @@ pub async fn a_spoiled_task_is_left_out_alone(place: &impl Place) {
     }
 }
 
-pub async fn a_spoiled_task_is_named_without_its_content(place: &impl Place) {
+pub async fn an_undecodable_task_is_named_without_content(place: &impl Place) {
     let store = place.open().await;
     let made = create(&*store, requested(&owner("a", "bot", "s"), "r")).await;
-    for record in SPOILED {
+    for record in UNDECODABLE {
         place.spoil("task", &made.id.to_string(), record);
         let whose = tenant("a");
         let again = requested(&owner("a", "bot", "s"), "r");
@@ -52,18 +54,18 @@ pub async fn a_spoiled_task_is_named_without_its_content(place: &impl Place) {
     }
 }
 
-pub async fn spoiled_unfinished_tasks_are_left_alone(place: &impl Place) {
+pub async fn undecodable_unfinished_tasks_stay_stored(place: &impl Place) {
     let store = place.open().await;
     let spoiled = create(&*store, task(&owner("a", "bot", "s"))).await;
     let sound = create(&*store, task(&owner("a", "bot", "s"))).await;
-    place.spoil("task", &spoiled.id.to_string(), SPOILED[0]);
+    place.spoil("task", &spoiled.id.to_string(), UNDECODABLE[0]);
     assert_eq!(ids(&store.unfinished_tasks().await.unwrap()), [sound.id]);
     let unfinished = TaskQuery { statuses: vec![Status::Queued], ..all_tasks("a") };
     assert_eq!(ids(&store.tasks(unfinished).await.unwrap()), [sound.id]);
     assert!(store.task(&tenant("a"), spoiled.id).await.is_err(), "it is still there");
 }
 
-pub async fn a_spoiled_sandbox_is_left_out_alone(place: &impl Place) {
+pub async fn an_undecodable_sandbox_is_left_out(place: &impl Place) {
     let store = place.open().await;
     let records = ["one", "two", "three"].map(|name| sandbox("a", name));
     for record in &records {
@@ -80,34 +82,36 @@ pub async fn a_spoiled_sandbox_is_left_out_alone(place: &impl Place) {
     assert!(matches!(error, StoreError::Record { what: "sandbox", .. }), "{error:?}");
 }
 
-pub async fn a_spoiled_notification_stops_no_other(place: &impl Place) {
+pub async fn an_undecodable_notification_blocks_no_other(place: &impl Place) {
     let store = place.open().await;
     let alice = owner("a", "bot", "s");
     for _ in 0..6 {
         complete(&*store, &alice).await;
     }
     let made = sequences(&store.notifications(all_notifications(&scope(&alice))).await.unwrap());
-    for (sequence, record) in made[0..4].iter().zip(SPOILED) {
+    for (sequence, record) in made[0..4].iter().zip(UNDECODABLE) {
         place.spoil("notification", &sequence.to_string(), record);
     }
     let listed = store.notifications(all_notifications(&scope(&alice))).await.unwrap();
     assert_eq!(sequences(&listed), made[4..]);
-    let request = LeaseRequest { lease: LeaseId::new(), after: 0, limit: 1, now: at(0), until: at(10) };
+    let request = LeaseRequest { lease: LeaseId::new(), after: 0, limit: 1, duration: Duration::from_secs(3600) };
     for wanted in &made[4..] {
-        let leased = store.lease(&scope(&alice), request).await.unwrap();
+        let leased = store.lease(&scope(&alice), request).await.unwrap().notifications;
         assert_eq!((sequences(&leased), leased[0].deliveries), (vec![*wanted], 1));
     }
-    assert!(store.lease(&scope(&alice), request).await.unwrap().is_empty());
+    assert!(store.lease(&scope(&alice), request).await.unwrap().notifications.is_empty());
 }
 
-pub async fn spoiled_records_go_with_retention(place: &impl Place) {
+pub async fn retention_removes_undecodable_records(place: &impl Place) {
     let store = place.open().await;
     let alice = owner("a", "bot", "s");
     let done: Task = complete(&*store, &alice).await;
     let made = sequences(&store.notifications(all_notifications(&scope(&alice))).await.unwrap());
-    place.spoil("task", &done.id.to_string(), SPOILED[0]);
-    place.spoil("notification", &made[0].to_string(), SPOILED[0]);
-    assert_eq!(store.remove_finished_tasks(at(1000), 9).await.unwrap(), 1);
-    assert_eq!(store.remove_notifications(at(0), at(1000), 9).await.unwrap(), 1);
+    place.spoil("task", &done.id.to_string(), UNDECODABLE[0]);
+    place.spoil("notification", &made[0].to_string(), UNDECODABLE[0]);
+    place.pass(Duration::from_secs(3600));
+    let minute = Duration::from_secs(60);
+    assert_eq!(store.remove_finished_tasks(minute, 9).await.unwrap(), 1);
+    assert_eq!(store.remove_notifications(minute, minute, 9).await.unwrap(), 1);
     assert_eq!(store.task(&tenant("a"), done.id).await.unwrap(), None);
 }

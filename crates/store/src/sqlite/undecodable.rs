@@ -1,5 +1,5 @@
-//! Stored records that cannot be understood: damaged ones, or those of a newer Errand. Each spoils itself alone: it is logged with its id,
-//! counted, and left out of lists. The row stays as it is.
+//! Stored records that cannot be decoded: damaged records, or those of a newer Errand. Lists leave such a record out, and the row stays as
+//! it is. This module logs each record once and counts them.
 
 use std::{
     collections::HashSet,
@@ -8,17 +8,17 @@ use std::{
 
 use crate::StoreError;
 
-/// How many are remembered as logged. Beyond that, one may be logged again.
+/// How many records are remembered as logged. After that many, a record may be logged again.
 const REMEMBERED: usize = 10_000;
 
-/// The spoiled records that were met.
+/// The undecodable records that were found.
 #[derive(Debug, Default)]
-pub(super) struct Spoiled {
+pub(super) struct Undecodable {
     known: Mutex<HashSet<(&'static str, String)>>,
 }
 
-impl Spoiled {
-    /// None instead of a record that cannot be understood, which is logged when it is met for the first time.
+impl Undecodable {
+    /// None instead of a record that cannot be decoded. Other errors stay.
     pub(super) fn skip<T>(&self, decoded: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
         let (what, id, detail) = match decoded {
             Err(StoreError::Record { what, id, detail }) => (what, id, detail),
@@ -29,13 +29,13 @@ impl Spoiled {
             known.clear();
         }
         if known.insert((what, id.clone())) {
-            let spoiled = known.len();
-            tracing::error!(what, %id, %detail, spoiled, "a stored record cannot be understood; it is left alone and left out");
+            let count = known.len();
+            tracing::error!(what, %id, %detail, count, "a stored record cannot be decoded; lists leave it out");
         }
         Ok(None)
     }
 
-    /// How many different ones were met.
+    /// How many different records were found.
     pub(super) fn count(&self) -> usize {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).len()
     }

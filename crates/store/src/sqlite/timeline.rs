@@ -51,9 +51,8 @@ impl Timeline {
         Self { seen, leaps: Vec::new() }
     }
 
-    /// Observes that the clock shows `now`, `passed` after the last observation; `passed` is none when unknown. Forgets leaps that no
-    /// longer affect anything of age `longest`.
-    pub(super) fn observe(&mut self, now: SystemTime, passed: Option<Duration>, longest: Duration) -> Step {
+    /// Observes that the clock shows `now`, `passed` after the last observation; `passed` is none when unknown.
+    pub(super) fn observe(&mut self, now: SystemTime, passed: Option<Duration>) -> Step {
         let from = std::mem::replace(&mut self.seen, now);
         let (passed, allowed) = match passed {
             Some(passed) => (passed, passed.saturating_add(TOLERANCE)),
@@ -70,8 +69,6 @@ impl Timeline {
                 if back.duration() > TOLERANCE { Step::Back { from } } else { Step::Usual }
             }
         };
-        let over = self.before(longest);
-        self.leaps.retain(|leap| leap.to > over);
         let surplus = self.leaps.len().saturating_sub(LEAPS);
         self.leaps.drain(..surplus);
         step
@@ -124,7 +121,7 @@ mod tests {
         let end = timeline.seen + time;
         while timeline.seen < end {
             let now = timeline.seen + HOUR;
-            assert_eq!(timeline.observe(now, Some(HOUR), DAY * 30), Step::Usual);
+            assert_eq!(timeline.observe(now, Some(HOUR)), Step::Usual);
         }
     }
 
@@ -135,7 +132,7 @@ mod tests {
         assert_eq!(timeline.before(DAY), day(9));
         assert_eq!(timeline.before(DAY * 100), day(0) - DAY * 90);
         // Twelve hours without a server.
-        assert_eq!(timeline.observe(day(10) + HOUR * 12, None, DAY * 30), Step::Usual);
+        assert_eq!(timeline.observe(day(10) + HOUR * 12, None), Step::Usual);
         assert_eq!(timeline.before(DAY), day(9) + HOUR * 12);
     }
 
@@ -143,7 +140,7 @@ mod tests {
     fn time_that_a_leap_shows_does_not_count() {
         for passed in [Some(HOUR), None] {
             let mut timeline = Timeline::new(day(100));
-            assert_eq!(timeline.observe(day(200), passed, DAY * 30), Step::Forward { from: day(100) });
+            assert_eq!(timeline.observe(day(200), passed), Step::Forward { from: day(100) });
             let credit = passed.unwrap_or(UNSEEN);
             assert_eq!(timeline.before(DAY * 7), day(100) - DAY * 7 + credit);
             go_on(&mut timeline, DAY * 3);
@@ -161,30 +158,29 @@ mod tests {
         let mut timeline = Timeline::new(day(0));
         for week in 1..=10 {
             go_on(&mut timeline, HOUR * 8);
-            timeline.observe(day(week * 7), None, DAY * 7);
+            timeline.observe(day(week * 7), None);
         }
-        assert!(timeline.leaps.len() < 8, "leaps that matter no more are forgotten: {timeline:?}");
         assert!(timeline.before(DAY * 7) > day(20), "{timeline:?}");
     }
 
     #[test]
     fn a_clock_set_back_makes_nothing_older() {
         let mut timeline = Timeline::new(day(100));
-        assert_eq!(timeline.observe(day(50), Some(HOUR), DAY * 30), Step::Back { from: day(100) });
+        assert_eq!(timeline.observe(day(50), Some(HOUR)), Step::Back { from: day(100) });
         assert_eq!(timeline.before(DAY), day(49));
-        assert_eq!(timeline.observe(day(100) + HOUR, Some(HOUR), DAY * 30), Step::Forward { from: day(50) });
+        assert_eq!(timeline.observe(day(100) + HOUR, Some(HOUR)), Step::Forward { from: day(50) });
         assert_eq!(timeline.before(DAY), day(49) + HOUR);
     }
 
     #[test]
     fn a_leap_that_is_undone_is_forgotten() {
         let mut timeline = Timeline::new(day(100));
-        timeline.observe(day(300), Some(HOUR), DAY * 30);
-        timeline.observe(day(100) + HOUR * 2, Some(HOUR), DAY * 30);
+        timeline.observe(day(300), Some(HOUR));
+        timeline.observe(day(100) + HOUR * 2, Some(HOUR));
         assert_eq!(timeline, Timeline::new(day(100) + HOUR * 2));
         // A leap that is undone in part keeps its remainder.
-        timeline.observe(day(300), Some(HOUR), DAY * 30);
-        timeline.observe(day(110), Some(HOUR), DAY * 30);
+        timeline.observe(day(300), Some(HOUR));
+        timeline.observe(day(110), Some(HOUR));
         assert_eq!(timeline.before(DAY), day(99) + HOUR * 4);
     }
 
@@ -192,7 +188,7 @@ mod tests {
     fn what_is_remembered_is_bounded() {
         let mut timeline = Timeline::new(day(0));
         for year in 1..1000 {
-            timeline.observe(day(year * 365), None, DAY * 365 * 1000);
+            timeline.observe(day(year * 365), None);
         }
         assert_eq!(timeline.leaps.len(), LEAPS);
         let text = serde_json::to_string(&timeline).unwrap_or_default();

@@ -1,0 +1,58 @@
+//! What a session is told.
+
+use std::time::{Duration, SystemTime};
+
+use super::{
+    Undecodable, decode, encode,
+    form::{Form as _, form, text},
+    observed::{MemoryKills, Stall},
+    outcome::Outcome,
+    state::Status,
+    task::Owner,
+};
+use crate::StoreError;
+
+form! {
+    version 1 struct NewNotification {
+        #[serde(with = "text")]
+        task: errand_task::TaskId,
+        owner: Owner,
+        kind: NotificationKind,
+        status: Status,
+        outcome: Option<Outcome>,
+        #[serde(default, skip_serializing_if = "MemoryKills::is_none")]
+        memory_kills: MemoryKills,
+        description: String,
+        command: String,
+        #[serde(default)]
+        command_truncated: bool,
+        output_tail: String,
+        output_truncated: bool,
+        output_bytes: u64,
+        output_file: String,
+        duration: Duration,
+        stall: Option<Stall>,
+        #[serde(default)]
+        takes_input: bool,
+        created_at: SystemTime,
+    }
+}
+
+form! {
+    enum NotificationKind {
+        Completed,
+        Stalled,
+        Resumed,
+        LateOutcome,
+    }
+}
+
+/// The text of a notification.
+pub(crate) fn encode_notification(notification: &errand_task::NewNotification) -> Result<String, StoreError> {
+    encode(&NewNotification::of(notification))
+}
+
+/// The notification back. It may be larger than a new one is: see [`errand_task::NewNotification::bounded`].
+pub(crate) fn decode_notification(text: &[u8]) -> Result<errand_task::NewNotification, Undecodable> {
+    Ok(decode::<NewNotification>(text)?.into_domain())
+}

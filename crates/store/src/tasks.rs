@@ -1,0 +1,87 @@
+//! What the contract says about tasks: limits, queries and answers.
+
+use std::collections::BTreeMap;
+
+use errand_task::{BotId, SessionId, Status, Task, TaskId, TenantId};
+
+/// Limits on the number and size of tasks.
+#[derive(Debug, Clone, Copy)]
+pub struct Caps {
+    /// The most unfinished tasks of one bot.
+    pub per_bot: u32,
+    /// The most unfinished tasks of one tenant.
+    pub per_tenant: u32,
+    /// The most stored tasks of one tenant, finished or not.
+    pub stored_tasks: u64,
+    /// The most bytes stored of one tenant: tasks, with some overhead for each, and notifications.
+    pub stored_bytes: u64,
+}
+
+/// What became of a task that was to be added.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Created {
+    /// The task was added.
+    New(Task),
+    /// The bot already has this task with the same request id. Nothing was added.
+    Existing(Task),
+}
+
+/// Which tasks to list.
+#[derive(Debug, Clone)]
+pub struct TaskQuery {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The bots.
+    pub bots: BotFilter,
+    /// The session; none: every session.
+    pub session: Option<SessionId>,
+    /// One of these statuses; empty: any.
+    pub statuses: Vec<Status>,
+    /// All of these labels, with these values.
+    pub labels: BTreeMap<String, String>,
+    /// Only tasks older than this one, which is [`TaskPage::next`] of the page before.
+    pub before: Option<TaskId>,
+    /// The most tasks to return.
+    pub limit: u32,
+}
+
+impl TaskQuery {
+    /// True when only unfinished tasks can match.
+    pub fn is_unfinished(&self) -> bool {
+        !self.statuses.is_empty() && self.statuses.iter().all(|status| !status.is_terminal())
+    }
+}
+
+/// A page of tasks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TaskPage {
+    /// The tasks.
+    pub tasks: Vec<Task>,
+    /// [`TaskQuery::before`] for the next page; none when this page is the last.
+    pub next: Option<TaskId>,
+}
+
+/// Which bots a caller means, or may use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BotFilter {
+    /// Every bot of the tenant.
+    All,
+    /// One bot.
+    One(BotId),
+    /// The bots that match any of these patterns: a name, or a prefix followed by `*`.
+    Matching(Vec<String>),
+}
+
+impl BotFilter {
+    /// True when the bot matches.
+    pub fn admits(&self, bot: &BotId) -> bool {
+        match self {
+            Self::All => true,
+            Self::One(one) => one == bot,
+            Self::Matching(patterns) => patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
+                Some(prefix) => bot.as_str().starts_with(prefix),
+                None => pattern == bot.as_str(),
+            }),
+        }
+    }
+}
