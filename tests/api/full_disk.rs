@@ -90,7 +90,7 @@ async fn stop_acts_at_once_on_a_full_disk() {
     assert!(words.contains("disk"), "{words}");
     assert_eq!(session.get(&before).await, before);
     let list = ListTasksRequest { bot_id: session.bot.clone(), ..Default::default() };
-    assert_eq!(session.tasks().list_tasks(list).await.unwrap().into_inner().tasks.len(), 2);
+    assert_eq!(session.listed(list).await.len(), 2);
 
     disk.make_room();
     let stopped = soon("the end is stored", stopping).await.unwrap();

@@ -156,14 +156,14 @@ async fn task_stops_on_disconnect_if_requested() {
     });
     let list = ListTasksRequest { bot_id: session.bot.clone(), ..Default::default() };
     eventually("the task is known", async || {
-        let listed = session.tasks().list_tasks(list.clone()).await.unwrap().into_inner().tasks;
+        let listed = session.listed(list.clone()).await;
         listed.into_iter().any(|task| task.request_id == "hasty").then_some(())
     })
     .await;
     hasty.abort();
     let _ = hasty.await;
     eventually("the task is over", async || {
-        let listed = session.tasks().list_tasks(list.clone()).await.unwrap().into_inner().tasks;
+        let listed = session.listed(list.clone()).await;
         listed.into_iter().find(|task| task.request_id == "hasty" && is_terminal(task.status()))
     })
     .await;

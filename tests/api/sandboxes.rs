@@ -156,8 +156,7 @@ async fn failed_sandbox_gives_reason_and_leaves_nothing() {
         assert_eq!(server.containers().await, Vec::<String>::new(), "{named}");
         refused(session.sandbox().await, Code::NotFound);
     }
-    let listed = session.tasks().list_tasks(ListTasksRequest::default()).await.unwrap().into_inner();
-    assert_eq!(listed.tasks, [], "what was refused was not accepted");
+    assert_eq!(session.listed(ListTasksRequest::default()).await, [], "what was refused was not accepted");
     assert_eq!(ended(&session.run("exit 3").await), "exited 3");
 }
 

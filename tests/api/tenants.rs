@@ -174,8 +174,8 @@ async fn tenants_and_bots_are_isolated() {
 
     // Lists contain only what the caller may see.
     let listed = async |session: &Session| {
-        let answer = session.tasks().list_tasks(ListTasksRequest::default()).await.unwrap().into_inner();
-        answer.tasks.into_iter().map(|task| task.task_id).collect::<Vec<_>>()
+        let tasks = session.listed(ListTasksRequest::default()).await;
+        tasks.into_iter().map(|task| task.task_id).collect::<Vec<_>>()
     };
     assert_eq!(listed(&red_a).await, [task_a.task_id.as_str()]);
     assert_eq!(listed(&red_all).await, [task_b.task_id.clone(), task_a.task_id.clone()]);

@@ -76,7 +76,7 @@ async fn revoked_token_ends_its_streams() {
     }
     // The commands do not depend on the token, and run on.
     let running = ListTasksRequest { bot_id: goes.bot.clone(), ..Default::default() };
-    let running = stays.tasks().list_tasks(running).await.unwrap().into_inner().tasks;
+    let running = stays.listed(running).await;
     assert!(running.len() == 2 && running.iter().all(|task| task.outcome.is_none()), "{running:?}");
 }
 

@@ -137,8 +137,7 @@ async fn invalid_command_names_field_and_creates_nothing() {
         names(session.sandboxes().ensure_sandbox(ensure).await, &format!("spec.{field}"));
     }
     assert_eq!(server.containers().await, Vec::<String>::new());
-    let listed = session.tasks().list_tasks(ListTasksRequest::default()).await.unwrap().into_inner();
-    assert_eq!(listed.tasks, []);
+    assert_eq!(session.listed(ListTasksRequest::default()).await, []);
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ async fn data_of_earlier_version_is_recovered() {
     let mut session = server.session("fixture", "s");
     session.bot = "fixture".to_owned();
     let request = ListTasksRequest { bot_id: session.bot.clone(), ..Default::default() };
-    let mut tasks = session.tasks().list_tasks(request).await.unwrap().into_inner().tasks;
+    let mut tasks = session.listed(request).await;
     tasks.reverse();
     let mut found = Vec::new();
     for task in &tasks {

@@ -118,9 +118,8 @@ impl Tasks {
     }
 
     async fn check_records(&self) {
-        let request = ListTasksRequest { bot_id: self.session.bot.clone(), page_size: 1000, ..Default::default() };
-        let listed = self.session.tasks().list_tasks(request).await.unwrap().into_inner().tasks;
-        let mut listed: Vec<_> = listed.into_iter().map(|task| task.task_id).collect();
+        let request = ListTasksRequest { bot_id: self.session.bot.clone(), ..Default::default() };
+        let mut listed: Vec<_> = self.session.listed(request).await.into_iter().map(|task| task.task_id).collect();
         let mut expected: Vec<_> = self.started.iter().map(|started| started.id.clone()).collect();
         listed.sort();
         expected.sort();

@@ -42,9 +42,8 @@ async fn pass_silent(server: &Server, container: &str, name: &str) {
 }
 
 async fn statuses(session: &Session) -> Vec<TaskStatus> {
-    let request = ListTasksRequest { bot_id: session.bot.clone(), page_size: 1000, ..Default::default() };
-    let listed = session.tasks().list_tasks(request).await.unwrap().into_inner().tasks;
-    listed.iter().map(Task::status).collect()
+    let request = ListTasksRequest { bot_id: session.bot.clone(), ..Default::default() };
+    session.listed(request).await.iter().map(Task::status).collect()
 }
 
 async fn accepted_unlaunched_tasks_are_launched_once(image: Image) {

@@ -151,6 +151,19 @@ impl Session {
         self.tasks().get_task(request).await.unwrap().into_inner().task.unwrap()
     }
 
+    /// All tasks that match, newest first. A page can be short on a busy machine, so this reads pages until there is no other.
+    pub async fn listed(&self, mut request: ListTasksRequest) -> Vec<Task> {
+        let mut tasks = Vec::new();
+        loop {
+            let page = self.tasks().list_tasks(request.clone()).await.unwrap().into_inner();
+            tasks.extend(page.tasks);
+            if page.next_page_token.is_empty() {
+                return tasks;
+            }
+            request.page_token = page.next_page_token;
+        }
+    }
+
     /// Waits until a task has ended.
     pub async fn finished(&self, task: &(impl Id + ?Sized)) -> Task {
         let request = WaitTaskRequest { task_id: task.id(), timeout: duration(50.0), ..Default::default() };
