@@ -10,12 +10,12 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-/// What is known of a container.
+/// Whether a container has a fence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fencing {
-    /// It gets no fence, in any life.
+    /// It never gets one.
     Never,
-    /// It has one in the life that began then.
+    /// It has one in the incarnation that began at this time.
     Since(String),
 }
 
