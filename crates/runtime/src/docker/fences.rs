@@ -99,6 +99,7 @@ fn write(path: &Path, content: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
     use super::*;
 
     fn rules(rule: &str) -> Vec<String> {
