@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bollard::models::HostConfig;
 use errand_bridge::{DirectBridge, Report, SandboxBridge};
-use errand_runtime::SandboxRef;
+use errand_runtime::{RuntimeError, SandboxRef};
 use errand_task::{Ending, Nonce, Signal, TaskId, sentinel::Sentinel};
 
 use super::place::{EVERYWHERE, Place, ROOT, SETTINGS, Where, sh, text};
@@ -233,7 +233,12 @@ async fn sandbox_without_shell_gets_the_resident_bridge() {
         body.entrypoint = Some(["/bin/busybox", "sh", "-c", strip].map(str::to_owned).to_vec());
     };
     let Some(place) = Place::tuned(Image::Busybox, bare).await else { return };
-    eventually("no shell is left", async || place.sh("true").await.contains("not found").then_some(())).await;
+    let shell = ["sh", "-c", "true"].map(str::to_owned);
+    eventually("no shell is left", async || {
+        let ran = place.runtime.exec(&place.sandbox, &shell).await.ok()?.collect(1000).await;
+        matches!(ran, Err(RuntimeError::NotStarted { .. })).then_some(())
+    })
+    .await;
     let state = place.bridge.prepare().await.unwrap();
     assert_eq!(state.name, "resident", "{state:?}");
     let argv = ["/bin/busybox", "echo", "hi"].map(str::to_owned).to_vec();

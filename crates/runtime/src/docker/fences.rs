@@ -10,12 +10,12 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-/// What is known of a container.
+/// Whether a container has a fence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fencing {
-    /// It gets no fence, in any life.
+    /// It never gets one.
     Never,
-    /// It has one in the life that began then.
+    /// It has one in the incarnation that began at this time.
     Since(String),
 }
 
@@ -99,6 +99,7 @@ fn write(path: &Path, content: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
     use super::*;
 
     fn rules(rule: &str) -> Vec<String> {
