@@ -3,11 +3,8 @@
 use std::{
     fs::{self, File},
     io::{self, Write as _},
-    os::{
-        fd::AsRawFd as _,
-        unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
-    },
-    path::{Path, PathBuf},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    path::Path,
 };
 
 /// Makes a directory, and missing ones above it, that only the server's user can enter.
@@ -28,9 +25,4 @@ pub(super) fn write_atomically(path: &Path, content: &[u8], mode: u32) -> io::Re
         let _ = fs::remove_file(&temporary);
     }
     written
-}
-
-/// A path to a file in an open directory. It fits into a socket address, whose limit is 108 bytes, however long the directory's path is.
-pub(super) fn short_path(directory: &File, name: &str) -> PathBuf {
-    PathBuf::from(format!("/proc/self/fd/{}/{name}", directory.as_raw_fd()))
 }

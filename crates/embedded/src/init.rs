@@ -1,9 +1,7 @@
 //! The client of a sandbox's init. Each request has a connection of its own.
 
 use std::{
-    fs::File,
-    io::{self, IoSlice, Read as _, Write as _},
-    mem::MaybeUninit,
+    io::{self, Read as _, Write as _},
     os::{
         fd::{AsFd as _, OwnedFd},
         unix::net::UnixListener,
@@ -12,19 +10,17 @@ use std::{
     time::Duration,
 };
 
-use rustix::{
-    io::Errno,
-    net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg},
-};
+use rustix::io::Errno;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, Interest},
     net::UnixStream,
     time::{Instant, sleep, timeout},
 };
 
-use super::{
-    files::short_path,
-    proto::{Failed, Hello, InitRequest, InitResponse, Stage, Start, init_request::Kind, init_response},
+use super::proto::{Failed, Hello, InitRequest, InitResponse, Stage, Start, init_request::Kind, init_response};
+use errand_os::{
+    rights,
+    socket::{self, ShortPath},
 };
 use errand_proto::frame;
 use errand_runtime::{NotStarted, RuntimeError};
@@ -43,12 +39,11 @@ const PAUSE: Duration = Duration::from_millis(2);
 
 /// Binds the socket that the init will accept connections on.
 pub(super) fn listen(directory: &Path) -> io::Result<UnixListener> {
-    let opened = File::open(directory)?;
     match std::fs::remove_file(directory.join(SOCKET)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
     }
-    UnixListener::bind(short_path(&opened, SOCKET))
+    socket::bind(directory, SOCKET)
 }
 
 /// Waits until the init of a starting sandbox answers.
@@ -56,8 +51,7 @@ pub(super) fn listen(directory: &Path) -> io::Result<UnixListener> {
 /// # Errors
 /// When the start failed, or there is no answer within `limit`.
 pub(super) fn await_answer(directory: &Path, limit: Duration) -> io::Result<()> {
-    let opened = File::open(directory)?;
-    let mut socket = std::os::unix::net::UnixStream::connect(short_path(&opened, SOCKET))?;
+    let mut socket = std::os::unix::net::UnixStream::connect(ShortPath::of(directory, SOCKET)?)?;
     socket.set_read_timeout(Some(limit))?;
     socket.write_all(&frame::encode(&InitRequest { kind: Some(Kind::Hello(Hello {})) }))?;
     let mut head = [0; frame::HEAD];
@@ -113,8 +107,7 @@ pub(super) async fn start(
 }
 
 async fn connect(directory: &Path) -> io::Result<UnixStream> {
-    let opened = File::open(directory)?;
-    let path = short_path(&opened, SOCKET);
+    let path = ShortPath::of(directory, SOCKET)?;
     let deadline = Instant::now() + CONNECT_LIMIT;
     loop {
         match UnixStream::connect(&path).await {
@@ -129,12 +122,7 @@ async fn send_first(socket: &UnixStream, request: &[u8], streams: &[OwnedFd; 3])
     let descriptors = [streams[0].as_fd(), streams[1].as_fd(), streams[2].as_fd()];
     loop {
         socket.writable().await?;
-        let sent = socket.try_io(Interest::WRITABLE, || {
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
-            let mut ancillary = SendAncillaryBuffer::new(&mut space);
-            ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
-            Ok(sendmsg(socket, &[IoSlice::new(request)], &mut ancillary, SendFlags::NOSIGNAL)?)
-        });
+        let sent = socket.try_io(Interest::WRITABLE, || Ok(rights::send(socket, request, &descriptors)?));
         match sent {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             other => return other,

@@ -1,19 +1,17 @@
 //! Removes the files of a sandbox, whatever its commands have made: any depth, any names, any permissions.
 //!
-//! The walk needs two descriptors at any depth: it descends by opening a directory and ascends by opening `..`. It assumes that nothing
-//! changes the files meanwhile; every process of the sandbox has ended.
+//! It assumes that nothing changes the files meanwhile; every process of the sandbox has ended.
 
-use std::{ffi::CString, io, path::Path};
+use std::{io, path::Path};
 
 use rustix::{
-    fd::{AsFd, OwnedFd},
-    fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, chmodat, openat, statat, unlinkat},
+    fd::AsFd,
+    fs::{AtFlags, CWD, Mode, openat, unlinkat},
     io::Errno,
     path::Arg,
 };
 
-/// Flags that open a directory for reading, and refuse a symbolic link.
-const READ: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+use errand_os::remove::{Manner, READ, empty};
 
 /// Removes a directory and its content. Does nothing when it does not exist.
 pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
@@ -27,46 +25,8 @@ pub(super) fn remove_tree_at(parent: impl AsFd, name: impl Arg + Copy) -> io::Re
         Err(Errno::ISDIR | Errno::PERM) => {}
         Err(errno) => return Err(errno.into()),
     }
-    remove_content(openat(&parent, name, READ, Mode::empty())?)?;
+    empty(openat(&parent, name, READ, Mode::empty())?, Manner { unlock: true, ..Manner::default() })?;
     Ok(unlinkat(&parent, name, AtFlags::REMOVEDIR)?)
-}
-
-fn remove_content(top: OwnedFd) -> Result<(), Errno> {
-    let mut directory = top;
-    // The names of the directories from the top down to this one.
-    let mut descent: Vec<CString> = Vec::new();
-    loop {
-        match remove_files(&directory)? {
-            Some(name) => {
-                // Its owner may have removed the permissions to read and change it.
-                chmodat(&directory, name.as_c_str(), Mode::from_raw_mode(0o700), AtFlags::empty())?;
-                directory = openat(&directory, name.as_c_str(), READ, Mode::empty())?;
-                descent.push(name);
-            }
-            None => {
-                let Some(name) = descent.pop() else { return Ok(()) };
-                directory = openat(&directory, "..", READ, Mode::empty())?;
-                unlinkat(&directory, name.as_c_str(), AtFlags::REMOVEDIR)?;
-            }
-        }
-    }
-}
-
-/// Removes files up to the first subdirectory, whose name it returns; none when there is no subdirectory.
-fn remove_files(directory: &OwnedFd) -> Result<Option<CString>, Errno> {
-    for entry in Dir::read_from(directory)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if matches!(name.to_bytes(), b"." | b"..") {
-            continue;
-        }
-        let stat = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-            return Ok(Some(name.to_owned()));
-        }
-        unlinkat(directory, name, AtFlags::empty())?;
-    }
-    Ok(None)
 }
 
 #[cfg(test)]

@@ -22,7 +22,8 @@ pub const READ: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::N
 pub struct Manner<'a> {
     /// Ends the removal early, with [`Errno::CANCELED`], once it is set.
     pub stop: Option<&'a AtomicBool>,
-    /// Whether directories that their owner has locked against himself are unlocked.
+    /// Whether to give the owner every permission on a directory before opening it. Its owner may have removed them. The change follows
+    /// links, so this is only for a tree that no other process changes meanwhile.
     pub unlock: bool,
 }
 
