@@ -21,6 +21,7 @@ pub(super) struct Record {
     /// A random number that distinguishes this sandbox from an earlier one of the same name.
     number: String,
     pub(super) name: String,
+    #[serde(with = "StoredSpec")]
     pub(super) spec: SandboxSpec,
     labels: BTreeMap<String, String>,
     /// The user and group id that own the sandbox on the host; none when the server's own user does.
@@ -30,6 +31,21 @@ pub(super) struct Record {
     /// The user id and group id of its processes, as seen inside.
     pub(super) user: (u32, u32),
     pub(super) root: Root,
+}
+
+/// The stored form of [`SandboxSpec`]. It names every field, so that a change of the specification does not compile until this form says how
+/// it is stored.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "SandboxSpec")]
+struct StoredSpec {
+    image: String,
+    memory_bytes: u64,
+    cpus: f64,
+    pids_limit: u64,
+    network_mode: String,
+    writable_root: bool,
+    user: Option<String>,
+    env: BTreeMap<String, String>,
 }
 
 impl Record {
@@ -144,5 +160,51 @@ impl<'a> Reference<'a> {
     /// Whether the reference means the sandbox of this record, which has its name.
     pub(super) fn matches(&self, record: &Record) -> bool {
         self.number.is_none_or(|number| number == record.number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+    use super::*;
+
+    /// The record that version 0.1.0 writes.
+    const RELEASED: &str = r#"{
+  "number": "0123456789ab",
+  "name": "errand-bot",
+  "spec": {
+    "image": "debian",
+    "memory_bytes": 1073741824,
+    "cpus": 1.5,
+    "pids_limit": 256,
+    "network_mode": "none",
+    "writable_root": true,
+    "user": "1000",
+    "env": {
+      "LANG": "C"
+    }
+  },
+  "labels": {
+    "errand.bot": "bot"
+  },
+  "owner": 231072,
+  "disk": null,
+  "user": [
+    1000,
+    1000
+  ],
+  "root": {
+    "Copy": "/var/lib/errand/images/debian"
+  }
+}"#;
+
+    #[test]
+    fn released_record_is_read_and_written_unchanged() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join(RECORD), RELEASED).unwrap();
+        let record = Record::read(directory.path()).unwrap().unwrap();
+        assert_eq!((record.spec.cpus, record.spec.user.as_deref()), (1.5, Some("1000")));
+        record.write(directory.path()).unwrap();
+        assert_eq!(fs::read_to_string(directory.path().join(RECORD)).unwrap(), RELEASED);
     }
 }

@@ -2,7 +2,6 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// The most characters of a name that a caller chooses.
@@ -42,7 +41,7 @@ fn check_name(name: &str) -> Result<(), IdError> {
 macro_rules! name {
     ($(#[$doc:meta])* $type:ident) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $type(Arc<str>);
 
         impl $type {
@@ -99,7 +98,7 @@ impl TenantId {
 macro_rules! id {
     ($(#[$doc:meta])* $type:ident, $make:ident) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $type(Uuid);
 
         impl $type {
@@ -148,7 +147,7 @@ id! {
 }
 
 /// The owner of a task.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Owner {
     /// The tenant.
     pub tenant: TenantId,

@@ -2,8 +2,6 @@
 
 use std::time::{Duration, SystemTime};
 
-use serde::{Deserialize, Serialize};
-
 use super::{
     MemoryKills, Outcome, Owner, Stall, Status, Task, TaskId,
     shorten::{DESCRIPTION_LIMIT, keep_end, shorten},
@@ -18,8 +16,7 @@ const COMMAND_LIMIT: usize = 1000;
 const PATH_LIMIT: usize = 512;
 
 /// What happened to the task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotificationKind {
     /// The task became terminal.
     Completed,
@@ -44,7 +41,7 @@ impl NotificationKind {
 }
 
 /// A notification before it is committed. It refers to no record, so that it can outlive its task's.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewNotification {
     /// The task.
     pub task: TaskId,
@@ -57,14 +54,12 @@ pub struct NewNotification {
     /// How the command ended, for [`NotificationKind::Completed`]; the late result for [`NotificationKind::LateOutcome`].
     pub outcome: Option<Outcome>,
     /// Processes that the kernel killed because memory had run out while the command ran.
-    #[serde(default, skip_serializing_if = "MemoryKills::is_none")]
     pub memory_kills: MemoryKills,
     /// The task's title.
     pub description: String,
     /// The beginning of the command.
     pub command: String,
     /// True if the command is longer.
-    #[serde(default)]
     pub command_truncated: bool,
     /// The end of the output, without terminal escapes.
     pub output_tail: String,
@@ -79,7 +74,6 @@ pub struct NewNotification {
     /// The stall, for [`NotificationKind::Stalled`].
     pub stall: Option<Stall>,
     /// Whether the command takes input, so that a caller can answer a stall.
-    #[serde(default)]
     pub takes_input: bool,
     /// When it happened.
     pub created_at: SystemTime,

@@ -2,11 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use serde::{Deserialize, Serialize};
-
 /// The stream that output was written to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Stream {
     /// Standard output and standard error recorded together, or a terminal.
     #[default]
@@ -18,7 +15,7 @@ pub enum Stream {
 }
 
 /// Summary of a command's output.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OutputSummary {
     /// Bytes of output, kept or not.
     pub bytes: u64,
@@ -27,12 +24,11 @@ pub struct OutputSummary {
     /// The last 200 characters, without terminal escapes.
     pub preview: String,
     /// Output that was not kept because of the output limit.
-    #[serde(default)]
     pub gap: Option<Gap>,
 }
 
 /// A range of output that was not kept. Positions count all output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gap {
     /// Position of the first byte that was not kept.
     pub start: u64,
@@ -48,7 +44,7 @@ impl Gap {
 }
 
 /// A command that is silent and seems to wait for input.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stall {
     /// When the stall was found.
     pub since: SystemTime,
@@ -57,12 +53,11 @@ pub struct Stall {
     /// The last line of output. It looks like a prompt, unless `waiting` is set.
     pub last_line: String,
     /// The process that waits for input; `None` if none was found.
-    #[serde(default)]
     pub waiting: Option<Waiting>,
 }
 
 /// A process that is blocked until its terminal or its standard input can be read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waiting {
     /// Its process id inside the sandbox.
     pub pid: u32,
@@ -73,8 +68,7 @@ pub struct Waiting {
 }
 
 /// The input that a process waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reads {
     /// The command's terminal.
     Terminal,
@@ -84,27 +78,18 @@ pub enum Reads {
 
 /// Processes that the kernel killed because the sandbox ran out of memory. The kernel counts them for the sandbox: a killed process may
 /// belong to this command or to another one that ran at the same time.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct MemoryKills {
     /// The runtime's count when the command was launched; `None` if the runtime does not count.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<u64>,
     /// How many processes were killed between the launch and the end of the command.
     pub count: u32,
     /// The sandbox's memory limit in bytes; `None`: unlimited or unknown.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u64>,
 }
 
-impl MemoryKills {
-    /// True if nothing was counted or killed.
-    pub fn is_none(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
 /// Resources that a command used, including the processes it started that had ended by then.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ResourceUsage {
     /// CPU time in user mode.
     pub user_cpu: Duration,

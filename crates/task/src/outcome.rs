@@ -2,11 +2,8 @@
 
 use std::{fmt, time::Duration};
 
-use serde::{Deserialize, Serialize};
-
 /// How a task ended. It never changes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// The command exited by itself.
     Exited {
@@ -35,7 +32,6 @@ pub enum Outcome {
         /// The reason.
         failure: StartFailure,
         /// The kernel's error number, if there is one.
-        #[serde(default)]
         errno: Option<i32>,
         /// The reason as text for people.
         message: String,
@@ -121,8 +117,7 @@ impl Ending {
 }
 
 /// The origin of a stop.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StopCause {
     /// A caller's request, with the caller's reason; the reason may be empty.
     Request {
@@ -159,8 +154,7 @@ impl StopCause {
 }
 
 /// Why a command did not start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartFailure {
     /// The shell or program was not found.
     NotFound,
@@ -230,8 +224,7 @@ impl StartFailure {
 }
 
 /// Why the outcome of a task cannot be known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LossReason {
     /// The sandbox was restarted.
     SandboxRestarted,
@@ -271,8 +264,7 @@ impl LossReason {
 }
 
 /// A signal number of the sandbox's kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Signal(i32);
 
 /// Signal names of Linux, from signal(7): valid on every architecture but MIPS and Alpha. The index is the number minus 1.

@@ -5,15 +5,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use serde::{Deserialize, Serialize};
-
 use super::{
     Event, MemoryKills, Nonce, Outcome, OutputSummary, Owner, ResourceUsage, SandboxId, Stall, Status, StopCause,
     TaskId, TaskSpec, TaskState, Transition, transition,
 };
 
 /// Everything that is known about one task.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Task {
     /// Its id.
     pub id: TaskId,
@@ -36,13 +34,10 @@ pub struct Task {
     /// Set while the command is silent and seems to wait for input.
     pub stall: Option<Stall>,
     /// Resources that the command used. Set once it has ended, if the bridge reports them.
-    #[serde(default)]
     pub usage: Option<ResourceUsage>,
     /// A stop that came too late: the command had ended by itself before any signal reached it, and the outcome is the command's own.
-    #[serde(default)]
     pub stop_requested: Option<StopCause>,
     /// Processes that the kernel killed because memory had run out while the command ran.
-    #[serde(default, skip_serializing_if = "MemoryKills::is_none")]
     pub memory_kills: MemoryKills,
     /// When it was accepted.
     pub created_at: SystemTime,
@@ -131,17 +126,6 @@ mod tests {
             created_at,
             revision: 0,
         }
-    }
-
-    #[test]
-    fn records_without_memory_kills_read_as_none() {
-        let mut task = queued(UNIX_EPOCH);
-        let old = serde_json::to_string(&task).unwrap();
-        assert!(!old.contains("memory_kills"), "{old}");
-        assert_eq!(serde_json::from_str::<Task>(&old).unwrap(), task);
-        task.memory_kills = MemoryKills { before: Some(3), count: 2, limit: Some(1 << 30) };
-        let new = serde_json::to_string(&task).unwrap();
-        assert_eq!(serde_json::from_str::<Task>(&new).unwrap(), task);
     }
 
     #[test]

@@ -2,12 +2,10 @@
 
 use std::{collections::BTreeMap, time::SystemTime};
 
-use serde::{Deserialize, Serialize};
-
 use super::{BotId, SandboxId, TenantId};
 
 /// How to make a sandbox. The server's defaults are already filled in.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SandboxSpec {
     /// Container image.
     pub image: String,
@@ -28,7 +26,7 @@ pub struct SandboxSpec {
 }
 
 /// A bot's sandbox. There is at most one for each (tenant, bot).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SandboxRecord {
     /// Its id.
     pub id: SandboxId,

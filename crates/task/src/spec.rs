@@ -2,13 +2,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use serde::{Deserialize, Serialize};
-
 /// Default of the most bytes of output that are kept of a task.
 pub const DEFAULT_OUTPUT_LIMIT: u64 = 100 * 1024 * 1024;
 
 /// What to run, how, and for how long. Complete: defaults are filled in.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskSpec {
     /// The command.
     pub program: Program,
@@ -25,38 +23,25 @@ pub struct TaskSpec {
     /// The caller's idempotency key, unique within the bot.
     pub request_id: Option<String>,
     /// The command's standard input if it has no terminal.
-    #[serde(default)]
     pub stdin: Stdin,
     /// Size of the terminal that the command gets as its three standard streams; `None`: no terminal. A terminal takes input.
-    #[serde(default)]
     pub terminal: Option<TerminalSize>,
     /// User to run as: name, uid, or either with `:` and a group's name or gid. Default: the sandbox's own.
-    #[serde(default)]
     pub user: Option<String>,
     /// True if `env` replaces the sandbox's environment.
-    #[serde(default)]
     pub clean_env: bool,
     /// Limits of each of its processes.
-    #[serde(default)]
     pub limits: ResourceLimits,
     /// Added to its niceness, 0 to 19.
-    #[serde(default)]
     pub nice: u8,
     /// The most bytes of output that are kept.
-    #[serde(default = "default_output_limit")]
     pub output_limit: u64,
     /// True if standard output and standard error are recorded separately.
-    #[serde(default)]
     pub separate_stderr: bool,
 }
 
-fn default_output_limit() -> u64 {
-    DEFAULT_OUTPUT_LIMIT
-}
-
 /// The source of a command's standard input.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Stdin {
     /// Empty: a read returns end of file at once, so that no command waits for ever.
     #[default]
@@ -66,7 +51,7 @@ pub enum Stdin {
 }
 
 /// Size of a terminal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TerminalSize {
     /// Lines.
     pub rows: u16,
@@ -75,8 +60,7 @@ pub struct TerminalSize {
 }
 
 /// Limits of each process of a command, see setrlimit(2). An unset limit is the sandbox's own.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ResourceLimits {
     /// Open files.
     pub open_files: Option<u64>,
@@ -95,8 +79,7 @@ pub struct ResourceLimits {
 }
 
 /// The command. It is passed as data and never pasted into a script.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Program {
     /// Text for a shell.
     Shell {
@@ -192,15 +175,6 @@ impl TaskSpec {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
     use super::*;
-
-    #[test]
-    fn spec_without_input_fields_takes_defaults() {
-        let old = r#"{"program":{"argv":["ls"]},"workdir":null,"env":{},"description":"","timeout":{"secs":5,"nanos":0},
-            "labels":{},"request_id":null}"#;
-        let spec: TaskSpec = serde_json::from_str(old).unwrap();
-        assert_eq!(spec, TaskSpec::new(Program::Argv(vec!["ls".to_owned()]), Duration::from_secs(5)));
-        assert!(spec.resident_only().is_empty());
-    }
 
     #[test]
     fn resident_only_fields_have_their_api_names() {

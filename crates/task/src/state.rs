@@ -2,13 +2,10 @@
 
 use std::time::SystemTime;
 
-use serde::{Deserialize, Serialize};
-
 use super::{Ending, Outcome, Signal, StopCause};
 
 /// The state of a task.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TaskState {
     /// Accepted, and certainly not launched.
     Queued,
@@ -50,12 +47,11 @@ pub enum TaskState {
 
 /// Identifies the time between a start and a stop of a sandbox. A restart ends every process in the sandbox and makes a new incarnation.
 /// Opaque: the runtime chooses the text.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Incarnation(pub String);
 
 /// A process, identified by more than its number, because the kernel reuses numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProcessIdentity {
     /// Process id inside the sandbox.
     pub pid: u32,
@@ -64,8 +60,7 @@ pub struct ProcessIdentity {
 }
 
 /// The status of a task, as the API shows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Status {
     /// Accepted, not launched yet.
     Queued,

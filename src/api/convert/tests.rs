@@ -1,7 +1,10 @@
 //! Numbers that the wire cannot represent, and messages that must not become too large.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
-use std::time::{Duration, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use prop::sample::select;
 use proptest::prelude::*;
@@ -9,8 +12,8 @@ use prost::Message as _;
 
 use super::*;
 use errand_task::{
-    LossReason, NewNotification, Nonce, Outcome, OutputSummary, Program, Reads, SandboxId, Signal, StartFailure,
-    StopCause, Task, TaskId, TaskSpec, TaskState, Waiting,
+    LossReason, MemoryKills, NewNotification, Nonce, Outcome, OutputSummary, Owner, Program, Reads, SandboxId, Signal,
+    StartFailure, Status, StopCause, Task, TaskId, TaskSpec, TaskState, TenantId, Waiting,
 };
 
 /// The most bytes of an encoded notification.
@@ -22,6 +25,12 @@ fn hostile() -> impl Strategy<Value = String> {
     let long = (character, prop_oneof![0..300_usize, 0..5000_usize, Just(2_500_000)])
         .prop_map(|(character, count)| character.to_string().repeat(count));
     prop_oneof![3 => long, 1 => "\\PC{0,300}"]
+}
+
+/// An owner with the longest names.
+fn owner() -> Owner {
+    let name = "b".repeat(128);
+    Owner { tenant: TenantId::local(), bot: name.parse().unwrap(), session: name.parse().unwrap() }
 }
 
 fn outcome() -> impl Strategy<Value = Option<Outcome>> {
@@ -53,7 +62,6 @@ prop_compose! {
         let mut spec = TaskSpec::new(program, Duration::MAX);
         (spec.description, spec.env, spec.labels) =
             (description, [(label.clone(), label.clone())].into(), [(label.clone(), label)].into());
-        let name = "b".repeat(128);
         let process = Waiting { pid: u32::MAX, command: waiting, reads: Reads::Terminal };
         let late = outcome.clone();
         let state = match outcome {
@@ -61,22 +69,23 @@ prop_compose! {
             None => TaskState::Queued,
         };
         let stall = Stall { since: UNIX_EPOCH, silent_for: Duration::MAX, last_line, waiting: Some(process) };
-        // The form in which it is stored.
-        serde_json::from_value(serde_json::json!({
-            "id": TaskId::new(),
-            "owner": { "tenant": "t", "bot": name, "session": name },
-            "sandbox": SandboxId::new(),
-            "spec": spec,
-            "nonce": Nonce::new(),
-            "state": state,
-            "late_outcome": late,
-            "output_file": output_file,
-            "output": OutputSummary { bytes: u64::MAX, ..Default::default() },
-            "stall": stall,
-            "created_at": UNIX_EPOCH,
-            "revision": i64::MAX,
-        }))
-        .unwrap()
+        Task {
+            id: TaskId::new(),
+            owner: owner(),
+            sandbox: SandboxId::new(),
+            spec: Arc::new(spec),
+            nonce: Nonce::new(),
+            state,
+            late_outcome: late,
+            output_file,
+            output: OutputSummary { bytes: u64::MAX, ..Default::default() },
+            stall: Some(stall),
+            usage: None,
+            stop_requested: None,
+            memory_kills: MemoryKills::default(),
+            created_at: UNIX_EPOCH,
+            revision: i64::MAX,
+        }
     }
 }
 
@@ -117,19 +126,28 @@ proptest! {
 fn longest_notification_texts_fit_into_64_kib() {
     for character in ['"', '\u{10ffff}', '\u{fffd}'] {
         let huge = character.to_string().repeat(3_000_000);
-        let made: NewNotification = serde_json::from_value(serde_json::json!({
-            "task": TaskId::new(),
-            "owner": { "tenant": "t", "bot": "b".repeat(128), "session": "s".repeat(128) },
-            "kind": "completed", "status": "failed_to_start",
-            "outcome": { "failed_to_start": { "failure": "not_found", "errno": 2, "message": huge } },
-            "description": huge, "command": huge, "output_tail": huge, "output_file": huge,
-            "output_truncated": false, "output_bytes": u64::MAX,
-            "duration": { "secs": 1, "nanos": 0 }, "created_at": UNIX_EPOCH,
-            "stall": { "since": UNIX_EPOCH, "silent_for": { "secs": 1, "nanos": 0 }, "last_line": huge,
-                "waiting": { "pid": 1, "command": huge, "reads": "stdin" } },
-        }))
-        .unwrap();
-        // The form in which an older server may have stored it.
+        let (failure, second) = (StartFailure::NotFound, Duration::from_secs(1));
+        let waiting = Some(Waiting { pid: 1, command: huge.clone(), reads: Reads::Stdin });
+        // An older server may have stored a notification of this size.
+        let made = NewNotification {
+            task: TaskId::new(),
+            owner: owner(),
+            kind: NotificationKind::Completed,
+            status: Status::FailedToStart,
+            outcome: Some(Outcome::FailedToStart { failure, errno: Some(2), message: huge.clone() }),
+            memory_kills: MemoryKills::default(),
+            description: huge.clone(),
+            command: huge.clone(),
+            command_truncated: false,
+            output_tail: huge.clone(),
+            output_truncated: false,
+            output_bytes: u64::MAX,
+            output_file: huge.clone(),
+            duration: second,
+            stall: Some(Stall { since: UNIX_EPOCH, silent_for: second, last_line: huge, waiting }),
+            takes_input: false,
+            created_at: UNIX_EPOCH,
+        };
         let made = made.bounded();
         assert!(made.output_truncated && made.description.ends_with('…'));
         let sent = on_the_wire(made).encoded_len();
