@@ -1,5 +1,4 @@
-//! Tasks, sandboxes and notifications to test with.
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+//! Fixtures: tasks, sandboxes, notifications and leases to test with.
 
 use std::{
     collections::BTreeMap,
@@ -7,16 +6,20 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use crate::{BotFilter, Caps, Created, NotificationQuery, Scope, TaskQuery, TaskStore};
+use crate::{BotFilter, Caps, Created, LeaseRequest, NotificationQuery, Scope, TaskQuery, TaskStore};
 use errand_task::{
-    BotId, Ending, Event, NewNotification, Nonce, Notification, NotificationKind, OutputSummary, Owner, Program,
-    SandboxId, SandboxRecord, SandboxSpec, SessionId, Task, TaskId, TaskSpec, TaskState, TenantId,
+    BotId, Ending, Event, LeaseId, NewNotification, Nonce, Notification, NotificationKind, OutputSummary, Owner,
+    Program, SandboxId, SandboxRecord, SandboxSpec, SessionId, Task, TaskId, TaskSpec, TaskState, TenantId,
 };
 
-/// More than any test needs.
+/// Caps that no test reaches.
 pub const NO_CAPS: Caps = Caps { per_bot: 10_000, per_tenant: 10_000, stored_tasks: 1_000_000, stored_bytes: 1 << 40 };
 
-/// A moment that does not depend on when the test runs.
+/// Longer than any test takes.
+pub const HOUR: Duration = Duration::from_secs(3600);
+pub const MINUTE: Duration = Duration::from_secs(60);
+
+/// A fixed time: `seconds` after 2023-11-14 22:13:20 UTC.
 pub fn at(seconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(1_700_000_000 + seconds)
 }
@@ -33,11 +36,17 @@ pub fn owner(tenant_name: &str, bot_name: &str, session: &str) -> Owner {
     Owner { tenant: tenant(tenant_name), bot: bot(bot_name), session: SessionId::new(session).unwrap() }
 }
 
+/// The owner that most tests use.
+pub fn alice() -> Owner {
+    owner("a", "bot", "s")
+}
+
 /// The notifications of the owner's session.
 pub fn scope(owner: &Owner) -> Scope {
     Scope { tenant: owner.tenant.clone(), bot: owner.bot.clone(), session: Some(owner.session.clone()) }
 }
 
+/// A new task that runs `make test` for at most 60 s.
 pub fn task(owner: &Owner) -> Task {
     Task {
         id: TaskId::new(),
@@ -61,34 +70,45 @@ pub fn task(owner: &Owner) -> Task {
     }
 }
 
+/// A new task with an idempotency key.
 pub fn requested(owner: &Owner, request_id: &str) -> Task {
     let mut task = task(owner);
     Arc::make_mut(&mut task.spec).request_id = Some(request_id.to_owned());
     task
 }
 
-/// The task as it is once its command exited with `code`.
+/// The task after its command has exited with `code` at `when`.
 pub fn exited(mut task: Task, code: u8, when: SystemTime) -> Task {
     assert!(task.apply(Event::Ended { ending: Ending::Exited(code), started_at: None, signalled: true, at: when }));
     task
 }
 
+/// Creates the task. Panics if its request has one already.
 pub async fn create(store: &dyn TaskStore, task: Task) -> Task {
     match store.create_task(task, NO_CAPS).await.unwrap() {
         Created::New(task) => task,
-        Created::Existing(task) => panic!("there was one already: {}", task.id),
+        Created::Existing(task) => panic!("the request already has the task {}", task.id),
     }
 }
 
-/// A task that is over, and the notification of that.
+/// Creates a task, finishes it, and commits the notification of its completion.
 pub async fn complete(store: &dyn TaskStore, owner: &Owner) -> Task {
     let task = exited(create(store, task(owner)).await, 0, at(10));
     let completed = notice(NotificationKind::Completed, &task);
     store.update_task(task, Some(completed)).await.unwrap()
 }
 
+/// A notification about the task, without output.
 pub fn notice(kind: NotificationKind, task: &Task) -> NewNotification {
     NewNotification::new(kind, task, b"", at(10))
+}
+
+/// Completes `count` tasks, and returns the sequences of all notifications of the owner.
+pub async fn completed(store: &dyn TaskStore, owner: &Owner, count: usize) -> Vec<i64> {
+    for _ in 0..count {
+        complete(store, owner).await;
+    }
+    sequences(&all(store, owner).await)
 }
 
 /// All tasks of a tenant, newest first.
@@ -109,6 +129,21 @@ pub fn all_notifications(scope: &Scope) -> NotificationQuery {
     NotificationQuery { scope: scope.clone(), task: None, acknowledged: true, after: 0, limit: 1000 }
 }
 
+/// All notifications of the owner's session.
+pub async fn all(store: &dyn TaskStore, owner: &Owner) -> Vec<Notification> {
+    store.notifications(all_notifications(&scope(owner))).await.unwrap()
+}
+
+/// A request for a lease of one hour.
+pub fn request(lease: LeaseId, limit: u32) -> LeaseRequest {
+    LeaseRequest { lease, after: 0, limit, duration: HOUR }
+}
+
+/// Leases notifications of the owner's session.
+pub async fn lease(store: &dyn TaskStore, owner: &Owner, request: LeaseRequest) -> Vec<Notification> {
+    store.lease(&scope(owner), request).await.unwrap().notifications
+}
+
 pub fn ids(tasks: &[Task]) -> Vec<TaskId> {
     tasks.iter().map(|task| task.id).collect()
 }
@@ -117,10 +152,12 @@ pub fn sequences(notifications: &[Notification]) -> Vec<i64> {
     notifications.iter().map(|notification| notification.sequence).collect()
 }
 
+/// The tasks that the notifications are about.
 pub fn about(notifications: &[Notification]) -> Vec<TaskId> {
     notifications.iter().map(|notification| notification.body.task).collect()
 }
 
+/// A new sandbox, with a container of its own.
 pub fn sandbox(tenant_name: &str, bot_name: &str) -> SandboxRecord {
     SandboxRecord {
         id: SandboxId::new(),

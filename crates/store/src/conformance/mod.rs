@@ -10,7 +10,9 @@ use crate::TaskStore;
 
 pub mod clock;
 pub mod fixtures;
+pub mod leases;
 pub mod notifications;
+pub mod reopening;
 pub mod retention;
 pub mod sandboxes;
 pub mod tasks;
@@ -33,30 +35,34 @@ pub trait Place: Sized {
 macro_rules! store_conformance {
     ($place:ty) => {
         $crate::store_conformance! { $place;
-            tasks: a_task_reads_back_as_created, unpolled_reader_blocks_no_other, a_request_id_makes_one_task,
-                concurrent_creates_with_one_request_id_make_one_task, a_bot_cap_holds_under_concurrent_creates,
-                a_tenant_cap_holds_under_concurrent_creates, finished_tasks_do_not_count_against_caps,
-                an_update_from_an_older_revision_conflicts, of_concurrent_updates_one_succeeds,
-                an_update_of_no_task_conflicts, a_terminal_state_never_changes,
-                a_finished_task_takes_one_late_outcome_and_nothing_else, tasks_are_listed_newest_first_in_pages, large_tasks_come_in_pages_by_size,
+            tasks: a_task_reads_back_as_created, unpolled_reader_blocks_no_other,
+                repeated_request_id_returns_the_same_task, concurrent_creates_of_one_request_make_one_task,
+                a_bot_cap_holds_under_concurrent_creates, a_tenant_cap_holds_under_concurrent_creates,
+                finished_tasks_do_not_count_against_caps, an_update_from_an_older_revision_conflicts,
+                only_one_of_concurrent_updates_succeeds, update_of_an_unknown_task_conflicts,
+                a_terminal_state_never_changes, finished_task_takes_only_one_late_outcome,
+                tasks_are_listed_newest_first_in_pages, task_pages_are_limited_by_size,
                 tasks_are_listed_by_status_session_and_bot, bot_patterns_match_names_and_prefixes,
-                labels_match_whatever_their_keys_hold, tenants_do_not_see_each_others_tasks,
-                unfinished_tasks_of_all_tenants_are_listed_oldest_first, tasks_that_finished_long_ago_are_removed,
-                a_large_task_reads_back_after_changes, an_update_keeps_what_was_accepted;
-            sandboxes: a_bot_has_one_sandbox, a_container_is_the_sandbox_of_one_bot, sandboxes_are_listed_oldest_first_in_pages, a_forgotten_sandbox_is_gone;
-            notifications: notifications_are_in_order_of_commit, an_update_that_conflicts_adds_no_notification,
-                large_notifications_come_in_pages_by_size,
-                a_notification_outlives_its_task, concurrent_drainers_never_hold_the_same,
-                an_ended_lease_is_free_again, the_next_lease_end_is_that_of_the_scope,
-                a_released_notification_is_free_at_once, acknowledging_twice_counts_once,
-                acknowledging_a_lease_ends_what_it_holds, another_scope_changes_nothing,
-                a_completion_is_acknowledged_by_its_task, old_notifications_are_removed,
-                a_sequence_is_never_used_twice, a_cursor_of_one_bot_skips_nothing, commits_and_releases_wake_subscribers, everything_survives_a_reopen,
-                a_closed_store_refuses_all_use;
+                labels_match_with_any_characters_in_keys, tenants_do_not_see_each_others_tasks,
+                unfinished_tasks_are_listed_oldest_first, tasks_that_finished_long_ago_are_removed,
+                a_large_task_reads_back_after_changes, update_never_changes_the_accepted_part;
+            sandboxes: a_bot_has_one_sandbox, container_belongs_to_only_one_bot,
+                sandboxes_are_listed_oldest_first_in_pages, removed_sandbox_is_no_longer_found;
+            notifications: notifications_are_listed_in_commit_order, conflicting_update_adds_no_notification,
+                notification_pages_are_limited_by_size, a_notification_outlives_its_task,
+                second_acknowledgement_changes_nothing, a_completion_is_acknowledged_by_its_task,
+                old_notifications_are_removed, a_sequence_is_never_used_twice, bot_cursor_skips_no_concurrent_commit,
+                commits_and_releases_wake_subscribers;
+            leases: concurrent_drainers_never_lease_the_same_notification, notifications_of_an_ended_lease_return,
+                next_lease_end_ignores_other_scopes, released_notification_can_be_leased_at_once,
+                acknowledging_a_lease_acknowledges_its_notifications,
+                other_scopes_neither_read_nor_change_notifications;
+            reopening: everything_survives_a_reopen, closed_store_refuses_every_call;
             retention: stored_tasks_of_a_tenant_are_limited, stored_bytes_of_a_tenant_are_limited,
-                removed_tasks_leave_directories_to_remove, directories_go_with_their_sandbox, unknown_tasks_are_found_once_old;
-            undecodable: an_undecodable_task_is_left_out, an_undecodable_task_is_named_without_content,
-                undecodable_unfinished_tasks_stay_stored, an_undecodable_sandbox_is_left_out,
+                directories_of_removed_tasks_await_removal, pending_removals_end_with_their_sandbox,
+                only_old_unknown_tasks_are_reported;
+            undecodable: lists_leave_out_undecodable_tasks, error_of_undecodable_task_hides_its_content,
+                undecodable_unfinished_tasks_stay_stored, lists_leave_out_undecodable_sandboxes,
                 an_undecodable_notification_blocks_no_other, retention_removes_undecodable_records;
         }
     };

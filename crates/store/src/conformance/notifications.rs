@@ -1,47 +1,18 @@
-//! Notifications: committed with the change that they report, in order, leased to one subscriber at a time until acknowledged.
+//! Notifications: committed with the change that they report, listed in order, acknowledged, and removed after their retention.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use crate::{LeaseRequest, NotificationQuery, PAGE_BYTES, Scope, Selection, StoreError, TaskStore};
-use errand_task::{LeaseId, Notification, NotificationKind, Owner};
+use crate::{NotificationQuery, PAGE_BYTES, Scope, Selection, StoreError};
+use errand_task::{LeaseId, NotificationKind, Owner};
 use futures_util::future::join_all;
 
 use super::Place;
 use crate::conformance::fixtures::{
-    NO_CAPS, about, all_notifications, all_tasks, at, complete, create, exited, notice, owner, sandbox, scope,
-    sequences, task, tenant,
+    HOUR, MINUTE, about, alice, all, all_notifications, at, complete, completed, create, exited, lease, notice, owner,
+    request, scope, sequences, task, tenant,
 };
 
-fn alice() -> Owner {
-    owner("a", "bot", "s")
-}
-
-/// Longer than any test takes.
-const HOUR: Duration = Duration::from_secs(3600);
-const MINUTE: Duration = Duration::from_secs(60);
-
-/// A lease of an hour.
-fn request(lease: LeaseId, limit: u32) -> LeaseRequest {
-    LeaseRequest { lease, after: 0, limit, duration: HOUR }
-}
-
-async fn lease(store: &dyn TaskStore, owner: &Owner, request: LeaseRequest) -> Vec<Notification> {
-    store.lease(&scope(owner), request).await.unwrap().notifications
-}
-
-async fn all(store: &dyn TaskStore, owner: &Owner) -> Vec<Notification> {
-    store.notifications(all_notifications(&scope(owner))).await.unwrap()
-}
-
-/// As many completed tasks, and the sequences of their notifications.
-async fn completed(store: &dyn TaskStore, owner: &Owner, count: usize) -> Vec<i64> {
-    for _ in 0..count {
-        complete(store, owner).await;
-    }
-    sequences(&all(store, owner).await)
-}
-
-pub async fn notifications_are_in_order_of_commit(place: &impl Place) {
+pub async fn notifications_are_listed_in_commit_order(place: &impl Place) {
     let store = place.open().await;
     let first = create(&*store, task(&alice())).await;
     let second = create(&*store, task(&alice())).await;
@@ -65,7 +36,7 @@ pub async fn notifications_are_in_order_of_commit(place: &impl Place) {
     assert_eq!(store.notifications(rest).await.unwrap(), listed[2..]);
 }
 
-pub async fn large_notifications_come_in_pages_by_size(place: &impl Place) {
+pub async fn notification_pages_are_limited_by_size(place: &impl Place) {
     let store = place.open().await;
     let large = "x".repeat(4000);
     for number in 0..800 {
@@ -98,7 +69,7 @@ pub async fn large_notifications_come_in_pages_by_size(place: &impl Place) {
     assert_eq!(leased, 800);
 }
 
-pub async fn an_update_that_conflicts_adds_no_notification(place: &impl Place) {
+pub async fn conflicting_update_adds_no_notification(place: &impl Place) {
     let store = place.open().await;
     let old = create(&*store, task(&alice())).await;
     store.update_task(old.clone(), None).await.unwrap();
@@ -116,79 +87,7 @@ pub async fn a_notification_outlives_its_task(place: &impl Place) {
     assert_eq!(about(&all(&*store, &alice()).await), [task.id]);
 }
 
-pub async fn concurrent_drainers_never_hold_the_same(place: &impl Place) {
-    let store = place.open().await;
-    let expected = completed(&*store, &alice(), 30).await;
-    let drain = async || {
-        let mut held = Vec::new();
-        loop {
-            let leased = lease(&*store, &alice(), request(LeaseId::new(), 4)).await;
-            assert!(leased.is_sorted_by(|one, next| one.sequence < next.sequence));
-            assert!(leased.iter().all(|notification| notification.deliveries == 1));
-            if leased.is_empty() {
-                return held;
-            }
-            held.extend(sequences(&leased));
-        }
-    };
-    let (mut held, others) = tokio::join!(drain(), drain());
-    held.extend(others);
-    held.sort_unstable();
-    assert_eq!(held, expected);
-}
-
-pub async fn an_ended_lease_is_free_again(place: &impl Place) {
-    let store = place.open().await;
-    let made = completed(&*store, &alice(), 3).await;
-    let lease = async |limit| lease(&*store, &alice(), request(LeaseId::new(), limit)).await;
-    assert_eq!(sequences(&lease(2).await), made[..2]);
-    place.pass(HOUR / 2);
-    assert_eq!(sequences(&lease(9).await), made[2..]);
-    place.pass(HOUR / 2);
-    let again = lease(9).await;
-    assert_eq!(sequences(&again), made[..2]);
-    assert_eq!(again[0].deliveries, 2);
-    place.pass(HOUR);
-    let after = LeaseRequest { after: made[1], ..request(LeaseId::new(), 9) };
-    assert_eq!(sequences(&store.lease(&scope(&alice()), after).await.unwrap().notifications), made[2..]);
-}
-
-pub async fn the_next_lease_end_is_that_of_the_scope(place: &impl Place) {
-    let store = place.open().await;
-    let made = completed(&*store, &alice(), 2).await;
-    let end = async |of: &Owner, after| store.next_lease_end(&scope(of), after).await.unwrap();
-    let about = |time: Option<Duration>, wanted: Duration| {
-        time.is_some_and(|time| time <= wanted && time + 10 * MINUTE > wanted)
-    };
-    assert_eq!(end(&alice(), 0).await, None);
-    let leased = store.lease(&scope(&alice()), request(LeaseId::new(), 1)).await.unwrap();
-    assert!(leased.ends_at.duration_since(SystemTime::now()).is_ok_and(|left| about(Some(left), HOUR)));
-    place.pass(HOUR / 2);
-    lease(&*store, &alice(), request(LeaseId::new(), 1)).await;
-    assert!(about(end(&alice(), 0).await, HOUR / 2));
-    assert!(about(end(&alice(), made[0]).await, HOUR));
-    assert_eq!(end(&owner("a", "bot", "other"), 0).await, None);
-    place.pass(HOUR * 3 / 4);
-    assert_eq!(end(&alice(), 0).await, Some(Duration::ZERO), "an ended lease");
-    store.acknowledge(&scope(&alice()), Selection::Sequences(vec![made[0]])).await.unwrap();
-    assert!(about(end(&alice(), 0).await, HOUR / 4));
-}
-
-pub async fn a_released_notification_is_free_at_once(place: &impl Place) {
-    let store = place.open().await;
-    let made = completed(&*store, &alice(), 3).await;
-    let whose = scope(&alice());
-    let (first, second) = (LeaseId::new(), LeaseId::new());
-    lease(&*store, &alice(), request(first, 2)).await;
-    lease(&*store, &alice(), request(second, 1)).await;
-    assert_eq!(store.release(&whose, Selection::Lease(first)).await.unwrap(), 2);
-    assert_eq!(store.release(&whose, Selection::Lease(first)).await.unwrap(), 0);
-    assert_eq!(sequences(&lease(&*store, &alice(), request(first, 9)).await), made[..2]);
-    assert_eq!(store.release(&whose, Selection::Sequences(vec![made[2], 999])).await.unwrap(), 1);
-    assert_eq!(sequences(&lease(&*store, &alice(), request(first, 9)).await), made[2..]);
-}
-
-pub async fn acknowledging_twice_counts_once(place: &impl Place) {
+pub async fn second_acknowledgement_changes_nothing(place: &impl Place) {
     let store = place.open().await;
     let made = completed(&*store, &alice(), 2).await;
     let these = || Selection::Sequences(vec![made[0], made[0], 999]);
@@ -201,40 +100,6 @@ pub async fn acknowledging_twice_counts_once(place: &impl Place) {
     let pending = NotificationQuery { acknowledged: false, ..all_notifications(&scope(&alice())) };
     assert_eq!(sequences(&store.notifications(pending).await.unwrap()), made[1..]);
     assert_eq!(sequences(&lease(&*store, &alice(), request(LeaseId::new(), 9)).await), made[1..]);
-}
-
-pub async fn acknowledging_a_lease_ends_what_it_holds(place: &impl Place) {
-    let store = place.open().await;
-    let made = completed(&*store, &alice(), 3).await;
-    let name = LeaseId::new();
-    store.lease(&scope(&alice()), request(name, 2)).await.unwrap();
-    assert_eq!(store.acknowledge(&scope(&alice()), Selection::Lease(name)).await.unwrap(), 2);
-    assert_eq!(store.acknowledge(&scope(&alice()), Selection::Lease(name)).await.unwrap(), 0);
-    let pending = NotificationQuery { acknowledged: false, ..all_notifications(&scope(&alice())) };
-    assert_eq!(sequences(&store.notifications(pending).await.unwrap()), made[2..]);
-}
-
-pub async fn another_scope_changes_nothing(place: &impl Place) {
-    let store = place.open().await;
-    let made = completed(&*store, &alice(), 1).await;
-    let name = LeaseId::new();
-    store.lease(&scope(&alice()), request(name, 1)).await.unwrap();
-    let before = all(&*store, &alice()).await;
-    for foreign in [owner("b", "bot", "s"), owner("a", "bot2", "s"), owner("a", "bot", "s2")] {
-        let foreign = scope(&foreign);
-        assert!(store.notifications(all_notifications(&foreign)).await.unwrap().is_empty());
-        assert!(store.lease(&foreign, request(LeaseId::new(), 9)).await.unwrap().notifications.is_empty());
-        for which in [Selection::Sequences(made.clone()), Selection::Lease(name)] {
-            assert_eq!(store.release(&foreign, which.clone()).await.unwrap(), 0);
-            assert_eq!(store.acknowledge(&foreign, which).await.unwrap(), 0);
-        }
-    }
-    assert_eq!(all(&*store, &alice()).await, before);
-    assert!(store.next_lease_end(&scope(&alice()), 0).await.unwrap().is_some_and(|left| left > HOUR / 2));
-    // All sessions of the bot, on the other hand, are a scope that holds this one.
-    let whole_bot = Scope { session: None, ..scope(&alice()) };
-    assert_eq!(store.notifications(all_notifications(&whole_bot)).await.unwrap(), before);
-    assert_eq!(store.acknowledge(&whole_bot, Selection::Sequences(made)).await.unwrap(), 1);
 }
 
 pub async fn a_completion_is_acknowledged_by_its_task(place: &impl Place) {
@@ -280,7 +145,7 @@ pub async fn a_sequence_is_never_used_twice(place: &impl Place) {
 }
 
 /// Several bots commit at the same time, and a reader of each follows with the last sequence as its cursor.
-pub async fn a_cursor_of_one_bot_skips_nothing(place: &impl Place) {
+pub async fn bot_cursor_skips_no_concurrent_commit(place: &impl Place) {
     const EACH: usize = 20;
     let store = place.open().await;
     let owners = ["one", "two", "three"].map(|name| owner("a", name, "s"));
@@ -329,31 +194,4 @@ pub async fn commits_and_releases_wake_subscribers(place: &impl Place) {
     store.release(&scope(&alice()), Selection::Lease(name)).await.unwrap();
     assert!(!woken.has_changed().unwrap());
     assert!(!other.has_changed().unwrap(), "another session is not disturbed");
-}
-
-pub async fn everything_survives_a_reopen(place: &impl Place) {
-    let store = place.open().await;
-    let finished = complete(&*store, &alice()).await;
-    let queued = create(&*store, task(&alice())).await;
-    let kept = sandbox("a", "bot");
-    store.put_sandbox(kept.clone()).await.unwrap();
-    store.lease(&scope(&alice()), request(LeaseId::new(), 1)).await.unwrap();
-    let told = all(&*store, &alice()).await;
-    store.close().await;
-    drop(store);
-
-    let store = place.open().await;
-    assert_eq!(store.tasks(all_tasks("a")).await.unwrap(), [queued, finished]);
-    assert_eq!(store.sandboxes(None, None, 9).await.unwrap(), [kept]);
-    assert_eq!(all(&*store, &alice()).await, told);
-    assert!(lease(&*store, &alice(), request(LeaseId::new(), 9)).await.is_empty());
-    assert!(store.next_lease_end(&scope(&alice()), 0).await.unwrap().is_some_and(|left| left > HOUR / 2));
-}
-
-pub async fn a_closed_store_refuses_all_use(place: &impl Place) {
-    let store = place.open().await;
-    store.close().await;
-    store.close().await;
-    assert!(matches!(store.create_task(task(&alice()), NO_CAPS).await, Err(StoreError::Closed)));
-    assert!(matches!(store.tasks(all_tasks("a")).await, Err(StoreError::Closed)));
 }

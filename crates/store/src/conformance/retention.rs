@@ -1,13 +1,11 @@
-//! Retention: what a tenant may store, what is removed when, and which directories it leaves.
-
-use std::time::Duration;
+//! Retention: what a tenant may store, which records are removed when, and which task directories remain to be removed.
 
 use crate::{Caps, StoreError};
 use errand_task::{Task, TaskId};
 
 use super::Place;
 use crate::conformance::fixtures::{
-    NO_CAPS, at, bot, complete, create, exited, owner, requested, sandbox, task, tenant,
+    HOUR, MINUTE, NO_CAPS, at, bot, complete, create, exited, owner, requested, sandbox, task, tenant,
 };
 
 pub async fn stored_tasks_of_a_tenant_are_limited(place: &impl Place) {
@@ -21,7 +19,7 @@ pub async fn stored_tasks_of_a_tenant_are_limited(place: &impl Place) {
         assert!(matches!(refused, StoreError::TooManyStored { stored: 2, limit: 2 }), "{refused:?}");
         assert_eq!(refused.to_string().matches('2').count(), 2, "{refused}");
     }
-    // The task of a known request is no new one, and another tenant has its own.
+    // A repeated request makes no new task, and each tenant has a limit of its own.
     assert!(store.create_task(requested(&alice, "r"), caps).await.is_ok(), "{first:?}");
     store.create_task(task(&owner("b", "bot", "s")), caps).await.unwrap();
     place.pass(HOUR);
@@ -53,11 +51,8 @@ pub async fn stored_bytes_of_a_tenant_are_limited(place: &impl Place) {
     assert_eq!(store.remove_finished_tasks(MINUTE, 9).await.unwrap(), 2);
     assert!((1..10_000).contains(&stored().await), "the notification");
     assert_eq!(store.remove_notifications(HOUR, MINUTE, 9).await.unwrap(), 1);
-    assert_eq!(stored().await, 0, "what was counted is taken off");
+    assert_eq!(stored().await, 0, "removals are subtracted");
 }
-
-const HOUR: Duration = Duration::from_secs(3600);
-const MINUTE: Duration = Duration::from_secs(60);
 
 /// A finished task in a bot's sandbox.
 async fn finished_in(store: &dyn crate::TaskStore, record: &errand_task::SandboxRecord) -> Task {
@@ -66,7 +61,7 @@ async fn finished_in(store: &dyn crate::TaskStore, record: &errand_task::Sandbox
     store.update_task(exited(made, 0, at(1)), None).await.unwrap()
 }
 
-pub async fn removed_tasks_leave_directories_to_remove(place: &impl Place) {
+pub async fn directories_of_removed_tasks_await_removal(place: &impl Place) {
     let store = place.open().await;
     let (one, gone) = (sandbox("a", "one"), sandbox("a", "gone"));
     store.put_sandbox(one.clone()).await.unwrap();
@@ -78,7 +73,7 @@ pub async fn removed_tasks_leave_directories_to_remove(place: &impl Place) {
     assert_eq!(store.pending_removals(one.id, 9).await.unwrap(), []);
     place.pass(HOUR);
     assert_eq!(store.remove_finished_tasks(MINUTE, 9).await.unwrap(), 4);
-    assert_eq!(store.pending_removals(gone.id, 9).await.unwrap(), [], "they went with it");
+    assert_eq!(store.pending_removals(gone.id, 9).await.unwrap(), [], "a removed sandbox has no directories");
     store.close().await;
     drop(store);
     let store = place.open().await;
@@ -88,7 +83,7 @@ pub async fn removed_tasks_leave_directories_to_remove(place: &impl Place) {
     assert_eq!(store.pending_removals(one.id, 9).await.unwrap(), tasks[1..]);
 }
 
-pub async fn directories_go_with_their_sandbox(place: &impl Place) {
+pub async fn pending_removals_end_with_their_sandbox(place: &impl Place) {
     let store = place.open().await;
     let records = ["one", "two"].map(|name| sandbox("a", name));
     for record in &records {
@@ -102,11 +97,11 @@ pub async fn directories_go_with_their_sandbox(place: &impl Place) {
     assert_eq!(store.pending_removals(records[1].id, 9).await.unwrap().len(), 1);
 }
 
-pub async fn unknown_tasks_are_found_once_old(place: &impl Place) {
+pub async fn only_old_unknown_tasks_are_reported(place: &impl Place) {
     let store = place.open().await;
     let (of_a, of_b) = (task(&owner("a", "bot", "s")), task(&owner("b", "bot", "s")));
     let unknown = [TaskId::new(), TaskId::new()];
-    // Of 2023, by the time in the id.
+    // The time in this id is in 2023.
     let old: TaskId = "018bcfe5-6800-7000-8000-000000000001".parse().unwrap();
     let asked = [unknown[0], create(&*store, of_a).await.id, unknown[1], create(&*store, of_b).await.id, old];
     assert_eq!(store.unknown_tasks(&asked, HOUR).await.unwrap(), [old]);

@@ -14,14 +14,14 @@ pub async fn a_bot_has_one_sandbox(place: &impl Place) {
     let replaced = SandboxRecord { runtime_id: "new".to_owned(), ..first.clone() };
     store.put_sandbox(replaced.clone()).await.unwrap();
     assert_eq!(store.sandbox(&tenant("a"), &bot("bot")).await.unwrap(), Some(replaced.clone()));
-    // The id is the bot's for good.
+    // A sandbox's id stays with its bot.
     let stolen = SandboxRecord { bot: bot("thief"), ..replaced.clone() };
     assert!(matches!(store.put_sandbox(stolen).await, Err(StoreError::Conflict)));
     assert_eq!(store.sandboxes(None, None, 10).await.unwrap(), [replaced]);
     store.put_sandbox(sandbox("b", "bot")).await.unwrap();
 }
 
-pub async fn a_container_is_the_sandbox_of_one_bot(place: &impl Place) {
+pub async fn container_belongs_to_only_one_bot(place: &impl Place) {
     let store = place.open().await;
     let first = sandbox("a", "bot");
     store.put_sandbox(first.clone()).await.unwrap();
@@ -48,7 +48,7 @@ pub async fn sandboxes_are_listed_oldest_first_in_pages(place: &impl Place) {
     assert_eq!(listed(Some(&a), Some(made[2]), 2).await, [made[3]]);
 }
 
-pub async fn a_forgotten_sandbox_is_gone(place: &impl Place) {
+pub async fn removed_sandbox_is_no_longer_found(place: &impl Place) {
     let store = place.open().await;
     store.put_sandbox(sandbox("a", "bot")).await.unwrap();
     store.remove_sandbox(&tenant("b"), &bot("bot")).await.unwrap();

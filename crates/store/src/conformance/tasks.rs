@@ -1,4 +1,4 @@
-//! Tasks: created once, changed from their newest revision, final at the end.
+//! Tasks: created once per request, changed only from their newest revision, and never after a terminal state but for one late outcome.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -7,11 +7,9 @@ use errand_task::{Event, Incarnation, NotificationKind, Outcome, ProcessIdentity
 use futures_util::future::join_all;
 
 use super::Place;
-
-const HOUR: Duration = Duration::from_secs(3600);
-
 use crate::conformance::fixtures::{
-    NO_CAPS, all_notifications, all_tasks, at, bot, create, exited, ids, notice, owner, requested, scope, task, tenant,
+    HOUR, NO_CAPS, all_notifications, all_tasks, at, bot, create, exited, ids, notice, owner, requested, scope, task,
+    tenant,
 };
 
 pub async fn a_task_reads_back_as_created(place: &impl Place) {
@@ -38,10 +36,10 @@ pub async fn unpolled_reader_blocks_no_other(place: &impl Place) {
     assert_eq!(another.unwrap(), Some(made));
 }
 
-pub async fn a_request_id_makes_one_task(place: &impl Place) {
+pub async fn repeated_request_id_returns_the_same_task(place: &impl Place) {
     let store = place.open().await;
     let first = create(&*store, requested(&owner("a", "bot", "s"), "r")).await;
-    // Even when the bot could have no further task.
+    // Even when the bot has reached its cap.
     let none = Caps { per_bot: 0, per_tenant: 0, ..NO_CAPS };
     let again = store.create_task(requested(&owner("a", "bot", "other"), "r"), none).await.unwrap();
     assert_eq!(again, Created::Existing(first.clone()));
@@ -50,7 +48,7 @@ pub async fn a_request_id_makes_one_task(place: &impl Place) {
     create(&*store, requested(&owner("b", "bot", "s"), "r")).await;
 }
 
-pub async fn concurrent_creates_with_one_request_id_make_one_task(place: &impl Place) {
+pub async fn concurrent_creates_of_one_request_make_one_task(place: &impl Place) {
     let store = place.open().await;
     let creates = (0..20).map(|_| store.create_task(requested(&owner("a", "bot", "s"), "r"), NO_CAPS));
     let results: Vec<Created> = join_all(creates).await.into_iter().map(Result::unwrap).collect();
@@ -70,7 +68,7 @@ pub async fn a_bot_cap_holds_under_concurrent_creates(place: &impl Place) {
     let full = |result: &&_| matches!(result, Err(StoreError::TooManyForBot { running: 7, limit: 7 }));
     assert_eq!(results.iter().filter(full).count(), 43);
     assert_eq!(store.tasks(all_tasks("a")).await.unwrap().len(), 7);
-    // Another bot has its own.
+    // Each bot has a cap of its own.
     store.create_task(task(&owner("a", "bot2", "s")), caps).await.unwrap();
 }
 
@@ -106,7 +104,7 @@ pub async fn an_update_from_an_older_revision_conflicts(place: &impl Place) {
     assert_eq!(store.task(&tenant("a"), stored.id).await.unwrap(), Some(stored));
 }
 
-pub async fn of_concurrent_updates_one_succeeds(place: &impl Place) {
+pub async fn only_one_of_concurrent_updates_succeeds(place: &impl Place) {
     let store = place.open().await;
     let base = create(&*store, task(&owner("a", "bot", "s"))).await;
     let updates = (0..20).map(|code| store.update_task(exited(base.clone(), code, at(1)), None));
@@ -116,7 +114,7 @@ pub async fn of_concurrent_updates_one_succeeds(place: &impl Place) {
     assert_eq!(store.task(&tenant("a"), base.id).await.unwrap().as_ref(), Some(won[0]));
 }
 
-pub async fn an_update_of_no_task_conflicts(place: &impl Place) {
+pub async fn update_of_an_unknown_task_conflicts(place: &impl Place) {
     let store = place.open().await;
     let unknown = task(&owner("a", "bot", "s"));
     assert!(matches!(store.update_task(unknown, None).await, Err(StoreError::Conflict)));
@@ -139,7 +137,7 @@ pub async fn a_terminal_state_never_changes(place: &impl Place) {
     assert!(store.notifications(all_notifications(&scope(&finished.owner))).await.unwrap().is_empty());
 }
 
-pub async fn a_finished_task_takes_one_late_outcome_and_nothing_else(place: &impl Place) {
+pub async fn finished_task_takes_only_one_late_outcome(place: &impl Place) {
     let store = place.open().await;
     let queued = create(&*store, task(&owner("a", "bot", "s"))).await;
     let finished = store.update_task(exited(queued, 0, at(1)), None).await.unwrap();
@@ -178,7 +176,7 @@ pub async fn tasks_are_listed_newest_first_in_pages(place: &impl Place) {
     assert_eq!(listed, made);
 }
 
-pub async fn large_tasks_come_in_pages_by_size(place: &impl Place) {
+pub async fn task_pages_are_limited_by_size(place: &impl Place) {
     let store = place.open().await;
     let whose = owner("a", "bot", "s");
     let mut made = Vec::new();
@@ -252,7 +250,7 @@ pub async fn bot_patterns_match_names_and_prefixes(place: &impl Place) {
     expect(&[], &[]).await;
 }
 
-pub async fn labels_match_whatever_their_keys_hold(place: &impl Place) {
+pub async fn labels_match_with_any_characters_in_keys(place: &impl Place) {
     let store = place.open().await;
     let odd_keys = ["plain", "a.b", "a\"b", "a'b", "a\\b", "a[0]", "$", "", "é\n", "a b"];
     let mut made = Vec::new();
@@ -282,7 +280,7 @@ pub async fn tenants_do_not_see_each_others_tasks(place: &impl Place) {
     assert_eq!(store.tasks(all_tasks("b")).await.unwrap(), []);
 }
 
-pub async fn unfinished_tasks_of_all_tenants_are_listed_oldest_first(place: &impl Place) {
+pub async fn unfinished_tasks_are_listed_oldest_first(place: &impl Place) {
     let store = place.open().await;
     let first = create(&*store, task(&owner("b", "bot", "s"))).await;
     let second = create(&*store, task(&owner("a", "bot", "s"))).await;
@@ -312,7 +310,7 @@ pub async fn a_large_task_reads_back_after_changes(place: &impl Place) {
     assert_eq!(store.task(&tenant("a"), made.id).await.unwrap(), None);
 }
 
-pub async fn an_update_keeps_what_was_accepted(place: &impl Place) {
+pub async fn update_never_changes_the_accepted_part(place: &impl Place) {
     let store = place.open().await;
     let made = create(&*store, task(&owner("a", "bot", "s"))).await;
     let mut changed = running(made.clone());
@@ -330,7 +328,7 @@ pub async fn tasks_that_finished_long_ago_are_removed(place: &impl Place) {
     let mut finished = Vec::new();
     for _ in 0..4 {
         let task = create(&*store, task(&owner("a", "bot", "s"))).await;
-        // The time in the record does not count: the store's clock does.
+        // The age is measured by the store's clock, not by the times in the record.
         finished.push(store.update_task(exited(task, 0, at(1)), None).await.unwrap());
         place.pass(HOUR);
     }

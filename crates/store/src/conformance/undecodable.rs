@@ -1,20 +1,19 @@
-//! Undecodable records: each spoils only itself.
-
-use std::time::Duration;
+//! Undecodable records affect no other record.
 
 use crate::{LeaseRequest, StoreError, TaskQuery};
 use errand_task::{LeaseId, Status, Task};
 
 use super::Place;
 use crate::conformance::fixtures::{
-    all_notifications, all_tasks, bot, complete, create, ids, owner, requested, sandbox, scope, sequences, task, tenant,
+    HOUR, MINUTE, all_notifications, all_tasks, bot, complete, create, ids, owner, requested, sandbox, scope,
+    sequences, task, tenant,
 };
 
 /// Not JSON, an unknown state, half a record, missing fields.
 const UNDECODABLE: [&str; 4] =
     ["hunter2", r#"{"state": "hunter2"}"#, r#"{"id": "hunter2", "ow"#, r#"{"id": "hunter2"}"#];
 
-pub async fn an_undecodable_task_is_left_out(place: &impl Place) {
+pub async fn lists_leave_out_undecodable_tasks(place: &impl Place) {
     let store = place.open().await;
     let mut made = Vec::new();
     for _ in 0..6 {
@@ -24,7 +23,7 @@ pub async fn an_undecodable_task_is_left_out(place: &impl Place) {
         place.spoil("task", &id.to_string(), record);
     }
     assert_eq!(ids(&store.tasks(all_tasks("a")).await.unwrap()), [made[5], made[0]]);
-    // A page that holds none but spoiled ones is not the last.
+    // A page with only undecodable records is not the last page.
     assert_eq!(ids(&store.tasks(TaskQuery { limit: 2, ..all_tasks("a") }).await.unwrap()), [made[5], made[0]]);
     let labels = [("no".to_owned(), "such".to_owned())].into();
     assert_eq!(store.tasks(TaskQuery { labels, ..all_tasks("a") }).await.unwrap(), []);
@@ -33,7 +32,7 @@ pub async fn an_undecodable_task_is_left_out(place: &impl Place) {
     }
 }
 
-pub async fn an_undecodable_task_is_named_without_content(place: &impl Place) {
+pub async fn error_of_undecodable_task_hides_its_content(place: &impl Place) {
     let store = place.open().await;
     let made = create(&*store, requested(&owner("a", "bot", "s"), "r")).await;
     for record in UNDECODABLE {
@@ -50,7 +49,7 @@ pub async fn an_undecodable_task_is_named_without_content(place: &impl Place) {
             let words = format!("{error} {error:?}");
             assert!(!words.contains("hunter2"), "{words}");
         }
-        assert_eq!(store.task(&tenant("b"), made.id).await.unwrap(), None, "it is no other tenant's business");
+        assert_eq!(store.task(&tenant("b"), made.id).await.unwrap(), None, "other tenants get no error");
     }
 }
 
@@ -65,13 +64,13 @@ pub async fn undecodable_unfinished_tasks_stay_stored(place: &impl Place) {
     assert!(store.task(&tenant("a"), spoiled.id).await.is_err(), "it is still there");
 }
 
-pub async fn an_undecodable_sandbox_is_left_out(place: &impl Place) {
+pub async fn lists_leave_out_undecodable_sandboxes(place: &impl Place) {
     let store = place.open().await;
     let records = ["one", "two", "three"].map(|name| sandbox("a", name));
     for record in &records {
         store.put_sandbox(record.clone()).await.unwrap();
     }
-    // The container stays taken.
+    // The container still belongs to the undecodable sandbox.
     let spoiled = format!(r#"{{"runtime": "docker", "runtime_id": "{}"}}"#, records[1].runtime_id);
     place.spoil("sandbox", &records[1].id.to_string(), &spoiled);
     let sound = [records[0].clone(), records[2].clone()];
@@ -94,7 +93,7 @@ pub async fn an_undecodable_notification_blocks_no_other(place: &impl Place) {
     }
     let listed = store.notifications(all_notifications(&scope(&alice))).await.unwrap();
     assert_eq!(sequences(&listed), made[4..]);
-    let request = LeaseRequest { lease: LeaseId::new(), after: 0, limit: 1, duration: Duration::from_secs(3600) };
+    let request = LeaseRequest { lease: LeaseId::new(), after: 0, limit: 1, duration: HOUR };
     for wanted in &made[4..] {
         let leased = store.lease(&scope(&alice), request).await.unwrap().notifications;
         assert_eq!((sequences(&leased), leased[0].deliveries), (vec![*wanted], 1));
@@ -109,9 +108,8 @@ pub async fn retention_removes_undecodable_records(place: &impl Place) {
     let made = sequences(&store.notifications(all_notifications(&scope(&alice))).await.unwrap());
     place.spoil("task", &done.id.to_string(), UNDECODABLE[0]);
     place.spoil("notification", &made[0].to_string(), UNDECODABLE[0]);
-    place.pass(Duration::from_secs(3600));
-    let minute = Duration::from_secs(60);
-    assert_eq!(store.remove_finished_tasks(minute, 9).await.unwrap(), 1);
-    assert_eq!(store.remove_notifications(minute, minute, 9).await.unwrap(), 1);
+    place.pass(HOUR);
+    assert_eq!(store.remove_finished_tasks(MINUTE, 9).await.unwrap(), 1);
+    assert_eq!(store.remove_notifications(MINUTE, MINUTE, 9).await.unwrap(), 1);
     assert_eq!(store.task(&tenant("a"), done.id).await.unwrap(), None);
 }

@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_quiet_tenant_is_in_the_next_group() {
+    fn quiet_tenant_joins_the_next_group() {
         let queue = Queue::new();
         let [greedy, quiet] = ["greedy", "quiet"].map(|name| Some(TenantId::new(name).unwrap()));
         for number in 0..10_000 {
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_queue_gives_what_it_has() {
+    fn closed_queue_returns_its_remaining_items() {
         let queue = Queue::new();
         assert!(queue.push(None, 1));
         queue.close();

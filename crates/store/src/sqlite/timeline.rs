@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_goes_right_is_believed() {
+    fn steady_clock_is_believed() {
         let mut timeline = Timeline::new(day(0));
         go_on(&mut timeline, DAY * 10);
         assert_eq!(timeline.before(DAY), day(9));
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn time_that_a_leap_shows_does_not_count() {
+    fn time_skipped_by_a_leap_never_counts() {
         for passed in [Some(HOUR), None] {
             let mut timeline = Timeline::new(day(100));
             assert_eq!(timeline.observe(day(200), passed), Step::Forward { from: day(100) });
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_is_often_off_still_forgets() {
+    fn ages_advance_despite_frequent_downtime() {
         let mut timeline = Timeline::new(day(0));
         for week in 1..=10 {
             go_on(&mut timeline, HOUR * 8);
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leap_that_is_undone_is_forgotten() {
+    fn undone_leap_is_forgotten() {
         let mut timeline = Timeline::new(day(100));
         timeline.observe(day(300), Some(HOUR));
         timeline.observe(day(100) + HOUR * 2, Some(HOUR));
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_is_bounded() {
+    fn remembered_leaps_are_bounded() {
         let mut timeline = Timeline::new(day(0));
         for year in 1..1000 {
             timeline.observe(day(year * 365), None);

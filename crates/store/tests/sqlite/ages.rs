@@ -33,7 +33,7 @@ async fn is_there(store: &SqliteStore, task: TaskId) -> bool {
 }
 
 #[tokio::test]
-async fn tasks_go_when_their_time_is_over() {
+async fn tasks_are_removed_after_their_retention() {
     let place = SqlitePlace::new();
     let store = place.store().await;
     let task = ended(&store).await;
@@ -81,7 +81,7 @@ async fn a_leap_between_two_servers_removes_little() {
 }
 
 #[tokio::test]
-async fn without_a_timeline_the_newest_record_tells() {
+async fn newest_record_replaces_a_missing_timeline() {
     let place = SqlitePlace::new();
     let store = place.store().await;
     let task = ended(&store).await;

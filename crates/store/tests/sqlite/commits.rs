@@ -22,7 +22,7 @@ async fn concurrent_creates_share_commits() {
 }
 
 #[tokio::test]
-async fn closing_waits_for_what_was_accepted() {
+async fn close_waits_for_accepted_changes() {
     let place = SqlitePlace::new();
     let store = place.store().await;
     let whose = owner("a", "bot", "s");
@@ -34,7 +34,7 @@ async fn closing_waits_for_what_was_accepted() {
 }
 
 #[tokio::test]
-async fn the_database_itself_keeps_a_terminal_status() {
+async fn database_triggers_protect_a_terminal_status() {
     let place = SqlitePlace::new();
     let store = place.store().await;
     let queued = create(&store, task(&owner("a", "bot", "s"))).await;

@@ -61,7 +61,7 @@ async fn a_missing_directory_is_named_in_the_error() {
 }
 
 #[tokio::test]
-async fn a_new_database_is_for_its_user_alone() {
+async fn new_database_is_accessible_only_to_its_user() {
     let place = SqlitePlace::new();
     let store = place.store().await;
     create(&store, task(&owner("a", "bot", "s"))).await;
