@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn impostors_neither_block_nor_are_read() {
+    fn fifos_and_links_neither_block_nor_are_read() {
         let root = tempfile::tempdir().expect("a directory");
         let path = root.path().join("file");
         for what in ["FIFO", "link", "dangling link", "socket"] {
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn kept_files_keep_their_content() {
+    fn reopened_files_keep_their_content() {
         let root = tempfile::tempdir().expect("a directory");
         let path = root.path().join("file");
         drop(keep(&path).expect("made"));

@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_process_is_found_with_its_parent_and_start() {
+    fn own_process_has_its_parent_and_start() {
         let pid = std::process::id();
         let stat = Stat::of(pid).expect("this process");
         assert_eq!(stat.parent, rustix::process::getppid().expect("a parent").as_raw_nonzero().get().unsigned_abs());
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_with_parentheses_and_blanks_hides_nothing() {
+    fn process_names_with_parentheses_are_parsed() {
         let text = b"7 (a) R 1 1 (x) S 3 4 5 34816 6 7 8 9 10 11 12 13 14 15 16 17 18 19 777 22";
         let stat = Stat::parse(7, text).expect("a process");
         assert_eq!((stat.state, stat.parent, stat.session, stat.terminal), (b'S', 3, 5, 34816));
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn descendants_are_found_however_deep() {
+    fn descendants_are_found_at_every_depth() {
         let mut child = std::process::Command::new("sh").args(["-c", "sh -c 'sleep 60; :' ; :"]).spawn().expect("sh");
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
         while descendants(child.id()).len() < 2 && std::time::Instant::now() < deadline {

@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_written_whole_or_not_at_all() {
+    fn file_is_written_completely_or_not_at_all() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("a/b/file");
         write(&path, 3, 0o640, &mut &b"abc"[..]).expect("written");

@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn incomplete_uploads_are_no_binaries() {
+    fn incomplete_uploads_do_not_count_as_binaries() {
         let is = |name: &str| is_binary(OsStr::new(name));
         assert!(is("errand-bridge-0123456789ab"));
         assert!(!is("errand-bridge-0123456789ab.part") && !is("errand-bridge-0123456789ab.17") && !is("log"));

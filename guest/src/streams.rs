@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_file_everything_is_from_both() {
+    fn missing_streams_file_means_unspecified_stream() {
         assert_eq!(StreamsReader::new(None).at(5, 10), (Stream::Unspecified, 10));
     }
 }

@@ -217,7 +217,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_plain_ids_name_a_directory() {
+    fn task_directory_refuses_unsafe_ids() {
         let root = Path::new("/tmp/errand");
         assert!(TaskDir::new(root, "0192f0c1-aaaa-7bbb-8ccc-123456789abc").is_some());
         for id in ["", "..", ".", "a/b", "/etc", "a\0b", "a b", &"x".repeat(65)] {
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn later_launches_find_the_fence_and_earlier_go_on() {
+    fn fence_stops_only_later_launches() {
         let root = tempfile::tempdir().expect("a directory");
         let fresh = TaskDir::new(root.path(), "a").expect("an id");
         fresh.fence().expect("fenced");

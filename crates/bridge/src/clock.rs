@@ -21,7 +21,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn age_goes_by_the_clock_since_boot() {
+    fn age_is_measured_by_the_boot_clock() {
         let age = |uptime, since_boot| ago(uptime, since_boot).elapsed().expect("in the past");
         let second = Duration::from_secs(1);
         for (uptime, since_boot, wanted) in [
@@ -35,7 +35,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_have_been_is_now() {
+    fn impossible_start_time_becomes_now() {
         let told = moment(Duration::from_secs(1000), Duration::from_millis(2500));
         assert_eq!(told, SystemTime::UNIX_EPOCH + Duration::from_millis(1_002_500));
         for boot in [u64::MAX, u64::MAX / 2, 1 << 60, 1 << 40] {

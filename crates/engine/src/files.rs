@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn pages_follow_each_other_sorted_and_without_a_gap() {
+    async fn pages_are_sorted_and_without_gaps() {
         let names = ["d", "a", "e", "c", "b"];
         let mut seen = Vec::new();
         let mut after: Option<Vec<u8>> = None;

@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_exit_file_is_believed_in_every_state() {
+    fn complete_exit_file_decides_in_every_state() {
         let found = Finding { sentinel: Sentinel::Complete(Ending::Exited(3)), ..finding() };
         for state in [starting(), running()] {
             for restarted in [false, true] {
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_lost_at_the_first_look() {
+    fn first_check_declares_no_loss() {
         assert_eq!(verdict(&running(), false, &finding(), false), Verdict::LookAgain);
         let foreign = Finding { sentinel: Sentinel::Foreign, ..finding() };
         assert_eq!(verdict(&running(), false, &foreign, false), Verdict::LookAgain);
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn supervised_command_is_followed_whatever_its_exit_file_holds() {
+    fn supervised_command_is_followed_despite_its_exit_file() {
         let forged = Sentinel::Complete(Ending::Exited(0));
         for sentinel in [Sentinel::Absent, Sentinel::Corrupt, Sentinel::Foreign, forged] {
             let found = Finding { supervised: true, sentinel, ..finding() };

@@ -81,7 +81,7 @@ async fn pending_come_first_then_live_in_order() {
 }
 
 #[tokio::test]
-async fn every_broadcast_subscriber_gets_each_one() {
+async fn broadcast_reaches_every_subscriber() {
     let bench = Bench::new().await;
     let mut one = pin!(bench.notifier.subscribe(scope(&alice()), 0, Delivery::Broadcast));
     let mut two = pin!(bench.notifier.subscribe(scope(&alice()), 0, Delivery::Broadcast));
@@ -91,7 +91,7 @@ async fn every_broadcast_subscriber_gets_each_one() {
 }
 
 #[tokio::test]
-async fn acknowledged_ones_are_not_delivered() {
+async fn acknowledged_notifications_are_not_delivered() {
     let bench = Bench::new().await;
     let made = bench.complete(alice(), 3).await;
     for (task, delivery) in [(made[0], Delivery::Broadcast), (made[1], LONG)] {
@@ -157,7 +157,7 @@ async fn exclusive_subscribers_share_without_duplicates() {
 }
 
 #[tokio::test]
-async fn a_lease_that_ended_unacknowledged_comes_back() {
+async fn notifications_of_an_expired_lease_return() {
     let bench = Bench::new().await;
     let made = bench.complete(alice(), 1).await;
     let mut gone = Box::pin(bench.notifier.subscribe(scope(&alice()), 0, SHORT));

@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn deep_directories_have_sockets_too() {
+    fn sockets_work_in_deep_directories() {
         let root = tempfile::tempdir().unwrap();
         let deep = root.path().join("d".repeat(200));
         std::fs::create_dir(&deep).unwrap();

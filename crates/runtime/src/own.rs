@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_own_container_is_known_by_each_trace() {
+    fn own_container_is_recognised_by_each_trace() {
         let id = "0123456789abcdef".repeat(4);
         let other = "fedcba9876543210".repeat(4);
         let mounts = format!(
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn outside_of_containers_nothing_is_the_own_one() {
+    fn no_container_is_own_outside_of_containers() {
         let own = Own::of("22 1 254:1 / / rw - ext4 /dev/vda1 rw", "0::/user.slice/session-1.scope", "laptop\n");
         assert!(!own.is(&"0".repeat(64)), "{own:?}");
     }

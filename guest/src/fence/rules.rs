@@ -169,7 +169,7 @@ mod tests {
     use super::mask;
 
     #[test]
-    fn masks_cover_as_many_bits_as_they_should() {
+    fn mask_covers_the_given_number_of_bits() {
         let bytes = |bits: u8| [0, 1, 2, 3].map(|at| mask(bits, at));
         assert_eq!(bytes(0), [0, 0, 0, 0]);
         assert_eq!(bytes(8), [255, 0, 0, 0]);

@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_begins_at_its_root_or_at_the_top() {
+    fn paths_are_relative_to_their_root() {
         assert_eq!(parse(b"/a//./b", b"").unwrap().relative(), b"a/b");
         assert_eq!(parse(b"a/../b", b"/r").unwrap().relative(), b"a/../b");
         assert_eq!(parse(b"/", b"").unwrap().relative(), b".");
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_name_can_be_made_or_removed() {
+    fn path_splits_into_parent_and_name() {
         let split = |path: &[u8]| parse(path, b"/r").unwrap().split().map(|(above, name)| (above, name.to_vec()));
         assert_eq!(split(b"a/b"), Some((b"a".to_vec(), b"b".to_vec())));
         assert_eq!(split(b"b/"), Some((b".".to_vec(), b"b".to_vec())));
@@ -141,7 +141,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic_or_begin_elsewhere(
+        fn parsing_arbitrary_paths_never_panics_or_escapes(
             path in prop::collection::vec(any::<u8>(), 0..64),
             root in prop::collection::vec(any::<u8>(), 0..16),
         ) {

@@ -171,7 +171,7 @@ async fn a_file_is_read_whole_or_in_part() {
 }
 
 #[tokio::test]
-async fn links_are_followed_below_the_root_and_refused_beyond() {
+async fn links_are_followed_only_below_the_root() {
     for way in WAYS {
         let bench = Bench::new(way);
         assert_eq!(bench.read("d/e/back").await.unwrap(), b"0123456789", "{way:?}");
@@ -194,7 +194,7 @@ async fn links_are_followed_below_the_root_and_refused_beyond() {
 }
 
 #[tokio::test]
-async fn a_write_takes_the_place_of_the_old_file_and_keeps_its_mode() {
+async fn write_replaces_the_file_and_keeps_its_mode() {
     for way in WAYS {
         let bench = Bench::new(way);
         let mode = |name: &str| fs::metadata(bench.at(name)).unwrap().permissions().mode() & 0o7777;
@@ -217,7 +217,7 @@ async fn a_write_takes_the_place_of_the_old_file_and_keeps_its_mode() {
 }
 
 #[tokio::test]
-async fn a_write_that_does_not_end_leaves_nothing() {
+async fn unfinished_write_leaves_no_file() {
     for way in WAYS {
         let bench = Bench::new(way);
         let parsed = path::parse(b"f", bench.root().as_bytes()).unwrap();
@@ -230,7 +230,7 @@ async fn a_write_that_does_not_end_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_write_is_refused_where_no_file_can_be() {
+async fn write_refuses_paths_that_cannot_be_files() {
     for way in WAYS {
         let bench = Bench::new(way);
         let new = WriteFileHead { must_not_exist: true, ..head() };
@@ -253,7 +253,7 @@ async fn a_write_is_refused_where_no_file_can_be() {
 }
 
 #[tokio::test]
-async fn directories_above_are_made_when_asked_for() {
+async fn missing_parents_are_made_on_request() {
     for way in WAYS {
         let bench = Bench::new(way);
         let parents = WriteFileHead { make_parents: true, ..head() };
@@ -268,7 +268,7 @@ async fn directories_above_are_made_when_asked_for() {
 }
 
 #[tokio::test]
-async fn a_directory_is_listed_with_any_names() {
+async fn directory_listing_keeps_any_file_name() {
     for way in WAYS {
         let bench = Bench::new(way);
         let names: [&[u8]; 4] = [b" a\nb ", b"\xff\xfe", "ü€".as_bytes(), b"-rf *"];
@@ -316,7 +316,7 @@ async fn a_removal_follows_no_link() {
 }
 
 #[tokio::test]
-async fn a_tree_deeper_than_any_path_and_any_number_of_descriptors_is_removed() {
+async fn tree_deeper_than_the_path_limit_is_removed() {
     use rustix::fs::{CWD, Mode, mkdirat, openat};
     let bench = Bench::new(Way::Kernel);
     let mut here = openat(CWD, bench.at("."), resolve::HOLD, Mode::empty()).unwrap();
@@ -329,7 +329,7 @@ async fn a_tree_deeper_than_any_path_and_any_number_of_descriptors_is_removed() 
 }
 
 #[tokio::test]
-async fn a_removal_that_is_taken_back_stops() {
+async fn cancelled_removal_stops() {
     let bench = Bench::new(Way::Kernel);
     let parsed = path::parse(b"d", bench.root().as_bytes()).unwrap();
     let stopped = remove::remove(&parsed, true, Way::Kernel, &AtomicBool::new(true));
@@ -337,7 +337,7 @@ async fn a_removal_that_is_taken_back_stops() {
 }
 
 #[tokio::test]
-async fn what_is_no_file_is_not_opened() {
+async fn fifo_is_neither_read_nor_written() {
     use rustix::fs::{CWD, FileType, Mode, mknodat};
     for way in WAYS {
         let bench = Bench::new(way);
@@ -349,7 +349,7 @@ async fn what_is_no_file_is_not_opened() {
 }
 
 #[tokio::test]
-async fn without_a_root_the_whole_file_system_is_there() {
+async fn path_without_root_reaches_the_file_system() {
     let bench = Bench::new(Way::Kernel);
     let path = |path: String| Some(errand_proto::bridge::Path { path, root: String::new() });
     let stat = |given| bench.files.stat_file(Request::new(StatFileRequest { path: given, follow: true }));

@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_longer_kept_does_not_count() {
+    fn discarded_output_does_not_count_towards_the_limit() {
         let root = tempfile::tempdir().expect("a directory");
         let task = TaskDir::new(root.path(), "t").expect("an id");
         std::fs::create_dir(task.path()).expect("made");
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn readers_that_take_nothing_keep_few_threads_and_hold_up_no_other() {
+    async fn stalled_readers_occupy_few_threads_and_block_none() {
         let root = tempfile::tempdir().expect("a directory");
         let task = TaskDir::new(root.path(), "t").expect("an id");
         std::fs::create_dir(task.path()).expect("made");
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_packs_well_leaves_together_and_what_does_not_piece_by_piece() {
+    fn compressible_output_is_sent_in_larger_bursts() {
         let lines = b"one of many lines\n".repeat(300_000);
         let packed = bursts(&lines, true);
         assert!(

@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn every_way_to_wait_is_seen() {
+    fn every_blocking_system_call_is_detected() {
         // SAFETY: every pointer is to a value that lives until the call returns.
         #[allow(unsafe_code)]
         unsafe {
@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_that_reads_is_seen_to() {
+    fn io_uring_reads_are_detected() {
         let (reader, mut writer) = std::io::pipe().expect("a pipe");
         let descriptor = reader.as_raw_fd();
         let blocked = std::thread::spawn(move || read_by_ring(descriptor));
@@ -424,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_is_believed_only_when_it_polls_to_read() {
+    fn io_uring_counts_only_when_polling_for_input() {
         let ring = |list: &str| format!("pos:\t0\nUserBufs:\t0\nPollList:\n{list}CqOverflowList:\nNAPI:\tdisabled\n");
         assert!(ring_reads(&ring("  op=22, task_works=0\n")));
         assert!(ring_reads(&ring("  op=9, task_works=0\n  op=6, task_works=0\n")));
@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn a_child_with_its_input_alone_has_nothing_else() {
+    fn has_nothing_else_finds_a_second_pipe() {
         use std::process::{Command, Stdio};
         let other = std::io::pipe().expect("a pipe");
         for (stderr, alone) in [(Stdio::null(), true), (Stdio::from(other.0), false)] {

@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repeated_input_is_taken_once() {
+    fn repeated_input_is_written_once() {
         let (mut reader, mut input) = pipe();
         assert_eq!(input.write(&mut request(Some(0), b"abc", false)).map(|answer| answer.taken), Some(3));
         assert_eq!(input.write(&mut request(Some(0), b"abc", false)).map(|answer| answer.taken), Some(3));
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hole_in_the_input_is_refused() {
+    fn input_beyond_the_expected_offset_is_refused() {
         let (_reader, mut input) = pipe();
         assert_eq!(
             input.write(&mut request(Some(1), b"b", false)).map(|answer| answer.refusal()),

@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_of_a_line_reaches_its_reader() {
+    fn bytes_that_fit_a_line_reach_the_reader() {
         let (erase, literal) = (0x7f, 0x16);
         let full = vec![b'a'; LIMIT];
         let after = |more: &[u8]| [&full[..], more].concat();
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_ends_a_line_begins_another() {
+    fn every_line_end_resets_the_length() {
         let (master, _slave) = terminal();
         let mode = tcgetattr(&master).expect("a mode");
         for end in [b'\n', b'\r', 0x04, 0x15, 0x03] {
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_raw_terminal_has_no_lines() {
+    fn raw_terminal_has_no_line_limit() {
         let (master, slave) = terminal();
         let mut mode = tcgetattr(&slave).expect("a mode");
         mode.make_raw();

@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_delayed_start_report_tells_its_age() {
+    fn delayed_start_report_carries_its_age() {
         let (ours, its) = UnixStream::pair().expect("a pair");
         let mut link = Link::new(its.into()).expect("a link");
         let made = Instant::now() - Duration::from_secs(1);

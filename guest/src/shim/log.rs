@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn streams_are_told_apart_in_the_order_of_reading() {
+    fn streams_are_recorded_in_reading_order() {
         let root = tempfile::tempdir().expect("a directory");
         let task = task(root.path());
         let mut log = log(&task, 0);
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_removes_its_log_writes_on_and_is_counted() {
+    fn output_is_counted_after_log_removal() {
         for limit in [256 * 1024, 2 * MUCH] {
             let root = tempfile::tempdir().expect("a directory");
             let task = task(root.path());
@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn without_holes_the_newest_output_is_dropped() {
+    fn newest_output_is_dropped_without_hole_punching() {
         let root = tempfile::tempdir().expect("a directory");
         let task = task(root.path());
         let mut log = log(&task, 256 * 1024);

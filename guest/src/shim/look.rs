@@ -206,7 +206,7 @@ mod tests {
 
     // All in one test: each check sees every child of this process.
     #[test]
-    fn a_reader_a_worker_and_a_sleeper_are_told_apart() {
+    fn reading_working_and_sleeping_processes_are_distinguished() {
         let quick = (Duration::from_millis(100), Duration::from_millis(50));
 
         let mut reader = child("cat", Stdio::piped());

@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kills_are_read_from_both_kinds_of_files() {
+    fn kills_are_read_for_both_cgroup_versions() {
         let unified = b"low 0\nhigh 0\nmax 12\noom 3\noom_kill 2\noom_group_kill 1\n";
         let old = b"oom_kill_disable 0\nunder_oom 0\noom_kill 7\n";
         assert_eq!((parse(unified), parse(old)), (Some(2), Some(7)));
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_looked_for_where_the_process_is() {
+    fn memory_files_follow_the_process_cgroup() {
         let paths =
             |text: &str| candidates(text).into_iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
         let below = "/sys/fs/cgroup/memory/memory.oom_control";
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn invisible_counts_report_no_kills() {
+    fn missing_counters_report_no_kills() {
         let unseen = MemoryKills(None);
         assert_eq!((unseen.count(), unseen.since(None), unseen.since(Some(1))), (None, 0, 0));
     }

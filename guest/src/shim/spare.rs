@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_spare_becomes_one_directory_and_replaces_none() {
+    fn spare_becomes_at_most_one_task_directory() {
         let root = tempfile::tempdir().expect("a directory");
         let task = |id| TaskDir::new(root.path(), id).expect("an id");
         assert!(!become_that_of(root.path(), &task("a")).expect("there is none"));

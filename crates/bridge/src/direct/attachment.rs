@@ -146,7 +146,7 @@ mod tests {
     use errand_task::{Gap, Signal, StartFailure};
 
     #[test]
-    fn control_lines_are_understood_and_anything_else_is_not() {
+    fn only_valid_control_lines_are_parsed() {
         assert_eq!(report("claimed"), Some(Report::Claimed));
         let process = ProcessIdentity { pid: 12, start_ticks: 3456 };
         assert_eq!(report("started 12 3456"), Some(Report::Started { process, age: Duration::ZERO }));

@@ -279,20 +279,20 @@ mod tests {
     }
 
     #[test]
-    fn the_command_is_one_argument_whatever_it_holds() {
+    fn shell_text_is_passed_as_one_argument() {
         let text = "echo ') # \"".to_owned();
         let arguments = program_arguments(&spec(Program::Shell { text: text.clone(), shell: None }), "/f");
         assert_eq!(arguments, ["text", "/w", "", &text, "1", "A=1"]);
     }
 
     #[test]
-    fn a_text_that_looks_like_an_option_is_none() {
+    fn shell_text_is_never_taken_as_option() {
         let arguments = program_arguments(&spec(Program::Shell { text: "-x".to_owned(), shell: None }), "/f");
         assert_eq!(arguments[3], " -x");
     }
 
     #[test]
-    fn a_long_text_goes_by_file() {
+    fn long_shell_text_is_passed_by_file() {
         let text = "x".repeat(TEXT_LIMIT + 1);
         let arguments = program_arguments(&spec(Program::Shell { text, shell: Some("ksh".to_owned()) }), "/f");
         assert_eq!(arguments, ["file", "/w", "ksh", "/f", "1", "A=1"]);

@@ -83,7 +83,7 @@ mod tests {
     use errand_task::{Ending, Gap, sentinel::Sentinel};
 
     #[test]
-    fn answers_are_read_in_the_order_of_the_questions() {
+    fn findings_follow_the_order_of_the_request() {
         let asked = [(TaskId::new(), Nonce::new()), (TaskId::new(), Nonce::new())];
         let exit = format!("errand 1 {} exited 4\n", asked[1].1);
         let answer = format!(
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_cut_short_or_to_another_question_is_none() {
+    fn incomplete_or_foreign_answer_is_refused() {
         let asked = [(TaskId::new(), Nonce::new())];
         let answer = format!("uptime 1\ntask {} 0 0 0 0 0 0 0 0 - - 0 -\n\n", asked[0].0);
         assert!(parse(answer.as_bytes(), &asked).is_some());

@@ -214,7 +214,7 @@ mod tests {
         entry ./a b//81a4/12/1000/0/-1/1969-12-31 23:59:59\nend\n";
 
     #[test]
-    fn names_may_hold_anything_and_links_know_where_they_lead() {
+    fn entries_keep_any_name_and_link_target() {
         for cut in 1..SAID.len() {
             let found = all(SAID, cut);
             let [Ok(Record::Entry(link)), Ok(Record::Entry(file)), Ok(Record::Line(end))] = &found[..] else {
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_record_is_no_entry() {
+    fn malformed_records_are_refused() {
         for said in ["entry ./a//zz/1/0/0/0/\n", "entry ./a//81a4/1\n", "link 4\n", "link x y\n", "link 99999999 1\n"] {
             assert_eq!(all(said.as_bytes(), 64), [Err(Malformed)], "{said:?}");
         }
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn tools_say_what_is_in_the_way_at_the_end_of_a_line() {
+    fn tool_messages_map_to_file_problems() {
         for (said, problem) in [
             ("refused IS_A_DIRECTORY \n", FileProblem::IsADirectory),
             (
@@ -279,7 +279,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(said in prop::collection::vec(any::<u8>(), 0..200), cut in 1usize..50) {
+        fn parsing_arbitrary_records_never_panics(said in prop::collection::vec(any::<u8>(), 0..200), cut in 1usize..50) {
             all(&said, cut);
             all(&[b"entry ", &said[..]].concat(), cut);
             all(&[b"link ", &said[..]].concat(), cut);

@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn log_never_exceeds_what_was_asked() {
+    fn log_never_exceeds_the_requested_range() {
         let asked = Piece::From { offset: 10, limit: 100 };
         let open = || Log::open(&head(1000, 10), asked).unwrap();
         let mut log = open();
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn log_head_must_answer_the_question() {
+    fn log_head_must_match_the_request() {
         let tail = Piece::Tail { limit: 100 };
         assert!(Log::open(&head(1000, 900), tail).is_ok() && Log::open(&head(50, 0), tail).is_ok());
         for (size, start) in [(1000, 0), (1000, 1000), (u64::MAX, u64::MAX - 100)] {
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn reports_go_forward_and_keep_their_rate() {
+    fn reports_must_advance_and_are_rate_limited() {
         let report = |kind| proto::Report { kind: Some(kind) };
         let mut reports = Reports::from(5);
         assert!(reports.check(Some(&report(Kind::Output(output(5, 3, 0))))).is_ok());

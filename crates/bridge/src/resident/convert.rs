@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn positions_are_those_of_a_file() {
+    fn positions_are_clamped_to_file_offsets() {
         let last = i64::MAX as u64;
         let told = |start, end| gap(proto::Gap { start, end });
         assert_eq!(told(3, 9), Gap { start: 3, end: 9 });

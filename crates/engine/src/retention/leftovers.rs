@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_names_of_tasks_are_tasks() {
+    fn only_task_ids_count_as_task_directories() {
         let id = TaskId::new();
         assert_eq!(task_id(id.to_string().as_bytes()), Some(id));
         let upper = id.to_string().to_uppercase();

@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_packed_with_the_directories_above_it() {
+    fn file_is_packed_with_its_parent_directories() {
         let archive = pack("/tmp/errand/.bridge/program", b"content", 0o700, Some(1000)).unwrap();
         assert_eq!(archive.directory, "/tmp");
         let mut unpacked = tar::Archive::new(&archive.content[..]);

@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_none() {
+    fn archive_without_a_complete_file_yields_none() {
         assert_eq!(first_file(&archive(tar::EntryType::Fifo, "exit", b""), 10), None);
         assert_eq!(first_file(&archive(tar::EntryType::Directory, "exit", b""), 10), None);
         let cut = archive(tar::EntryType::Regular, "exit", &[b'x'; 600]);

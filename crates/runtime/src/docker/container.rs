@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_warning_about_a_limit_that_was_asked_for_is_an_error() {
+    fn warning_about_a_requested_limit_is_an_error() {
         let asked = Asked { memory: true, ..Asked::default() };
         let lost = ["Your kernel does not support memory limit capabilities or the cgroup is not mounted. Limitation discarded.".to_owned()];
         assert!(

@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_output_of_the_engine_is_a_refusal() {
+    async fn only_engine_output_counts_as_refusal() {
         for cut in [1, 10, REFUSAL.len()] {
             let (begin, end) = REFUSAL.split_at(cut);
             let items = filtered([begin, end].map(stdout).into_iter().filter(|chunk| *chunk != stdout(""))).await;

@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_containers_id_names_a_file() {
+    fn fences_accept_only_container_ids() {
         let directory = tempfile::tempdir().unwrap();
         let fences = Fences::in_directory(directory.path().to_owned());
         for id in ["../elsewhere", "errand-bot", ""] {

@@ -171,7 +171,7 @@ fn shims_with_leftover_processes_take_no_task() {
 }
 
 #[test]
-fn a_full_budget_and_large_requests_end_reuse() {
+fn spent_budget_or_large_request_ends_reuse() {
     let mut budget = Budget(TASKS).spend(1);
     let mut tasks = 1;
     while let Some(left) = budget.for_another() {

@@ -124,7 +124,7 @@ mod tests {
     use crate::task_dir::TaskDir;
 
     #[test]
-    fn an_endless_writer_on_a_full_disk_delays_no_end() {
+    fn endless_output_on_full_disk_delays_no_end() {
         let root = tempfile::tempdir().expect("a directory");
         let directory = TaskDir::new(root.path(), "t").expect("an id");
         fs::create_dir(directory.path()).expect("made");

@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_reaches_the_shell_without_needless_names() {
+    fn shell_path_has_no_redundant_components() {
         assert_eq!(arguments("/a//./b", None).unwrap(), ["", "a/b", ""]);
         assert_eq!(arguments("a/", Some("/r")).unwrap(), ["/r", "a", "directory"]);
         assert_eq!(arguments(".", Some("/r")).unwrap(), ["/r", "", "directory"]);

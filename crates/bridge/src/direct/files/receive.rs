@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_short_read_is_complete_only_where_the_file_is() {
+    fn short_read_must_end_at_the_file_end() {
         let expected = Expected { offset: 10, limit: 50, size: 100 };
         assert!(expected.is_met_by(50, 100));
         assert!(!expected.is_met_by(49, 100));

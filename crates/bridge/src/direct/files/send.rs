@@ -57,14 +57,14 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_sandbox_that_takes_nothing_is_given_up() {
+    async fn upload_fails_when_the_sandbox_reads_nothing() {
         let (mut input, _untaken) = tokio::io::duplex(16);
         let source = stream::iter([Ok(Bytes::from(vec![b'x'; FRAME]))]);
         assert!(matches!(send(&mut input, Box::pin(source)).await, Err(Unsent::NotTaken)));
     }
 
     #[tokio::test]
-    async fn content_goes_in_frames_and_an_abandoned_one_has_no_end() {
+    async fn upload_is_framed_and_ends_only_if_complete() {
         let pieces = || vec![Bytes::from(vec![b'x'; FRAME - 1]), Bytes::from_static(b"yz")];
         let mut whole = Vec::new();
         let source = stream::iter(pieces().into_iter().map(Ok));

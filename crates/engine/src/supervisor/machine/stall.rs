@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claimed_silence_makes_no_stall() {
+    fn silence_claim_alone_makes_no_stall() {
         let mut now = Instant::now();
         let mut silence = Silence::new(now);
         assert_eq!(silence.claimed(None, claim(false, true), now), Claimed::Suspicion);
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn forged_claims_make_one_stall_in_its_time() {
+    fn forged_claims_make_no_extra_stalls() {
         let mut now = Instant::now();
         let mut silence = Silence::new(now);
         let mut stalled: Option<Stall> = None;
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stall_is_over_when_its_reader_works_or_is_answered() {
+    fn stall_ends_once_its_process_stops_waiting() {
         let waiting = claim(false, true).waiting;
         for (stall, activity, expected) in [
             (stall(waiting.clone()), claim(false, true), Claimed::Nothing),
