@@ -54,7 +54,7 @@ async fn scans_of_one_tenant_delay_no_other() {
     assert_eq!(ids(&store.tasks(all_tasks("stranger")).await.unwrap()), [stranger.id]);
     let over = std::iter::from_fn(|| scans.try_join_next()).count();
     assert_eq!(over, 0, "a hundred lookups and a list of a stranger take less than one scan of a hundred thousand");
-    // Nobody waits for them any more: they make room for one that comes to its end.
+    // Their callers are dropped, so these scans stop and make room for a caller that still waits.
     scans.shutdown().await;
     assert_eq!(store.tasks(labelled("greedy", 50_000)).await.unwrap().len(), 1);
 }
