@@ -101,7 +101,6 @@ fn flood(server: &Server) -> JoinSet<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_greedy_tenant_slows_a_quiet_one_little() {
-    let _turn = super::TURN.lock().await;
     let Some(mut server) = Server::prepare(Image::Busybox).await else { return };
     let limit = format!("[tenants.greedy]\nmax_requests_per_second = {ALLOWED}\n");
     let file = server.file("tokens.toml", &(entry("greedy") + &entry("quiet") + &limit));

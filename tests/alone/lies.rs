@@ -16,7 +16,6 @@ const FLOOR: Duration = Duration::from_secs(1);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lying_bridges_spoil_only_their_own_tasks() {
-    let _turn = super::TURN.lock().await;
     let Some(told) = tell(chosen()).await else { return };
     eprintln!("{told}");
     let wrong: Vec<String> = told.faced.iter().filter_map(Faced::wrong).collect();
