@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use super::{Action, FIRST_PAUSE, Machine, Moment, Phase, commit::Then, stall::Silence, stop::Stopping};
-use errand_task::{Ending, Event, LossReason, ProcessIdentity};
+use errand_task::{Ending, Event, ProcessIdentity};
 
 /// A launch reports the first and the last output by itself. A command that runs longer than this is followed in between as well.
 const FOLLOW_AFTER: Duration = Duration::from_secs(1);
@@ -165,9 +165,7 @@ impl Machine {
             return self.commit_unsaved(unsaved);
         }
         if runs && passed(self.stopping.as_ref().map(Stopping::overdue_at)) {
-            tracing::warn!("the sandbox told no end of a command that was killed; its task is given up");
-            self.actions.push(Action::Detach);
-            return self.close(Ending::lost(LossReason::SandboxUnresponsive), None, now);
+            return self.overdue(now);
         }
         if let Phase::Following(Following { stage: Stage::Silent { give_up_at }, .. }) = self.phase
             && give_up_at <= now.at

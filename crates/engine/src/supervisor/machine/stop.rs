@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Action, FIRST_PAUSE, Machine, Moment, Phase, commit::Then};
+use super::{ANSWER_LIMIT, Action, FIRST_PAUSE, Machine, Moment, Phase, commit::Then};
 use errand_runtime::RuntimeError;
-use errand_task::{Event, Signal, StopCause, TaskState};
+use errand_task::{Ending, Event, LossReason, Signal, StopCause, TaskState};
 
 /// How often SIGTERM is sent at most, as long as it may not have arrived.
 const TERMS: u32 = 3;
@@ -22,6 +22,8 @@ pub(super) struct Stopping {
     terms: u32,
     /// When the command should have ended.
     overdue_at: Instant,
+    /// Whether the sandbox was asked about the command after that.
+    asked: bool,
     /// Whether a signal may have reached a process of the command.
     pub(super) reached: bool,
     /// The signal that is being sent.
@@ -32,12 +34,18 @@ impl Stopping {
     fn new(grace: Duration, reached: bool, now: Moment) -> Self {
         let first = if grace.is_zero() { Signal::KILL } else { Signal::TERM };
         let (next, overdue_at) = ((first, now.at), now.at + grace + END_LIMIT);
-        Self { next, grace, terms: TERMS, overdue_at, reached, sending: None }
+        Self { next, grace, terms: TERMS, overdue_at, asked: false, reached, sending: None }
     }
 
     /// When the command should have ended.
     pub(super) fn overdue_at(&self) -> Instant {
         self.overdue_at
+    }
+
+    /// Allows one question about a command that should have ended, and the time for its answer. False if it was asked already.
+    fn ask_once(&mut self, now: Moment) -> bool {
+        self.overdue_at = now.at + ANSWER_LIMIT;
+        !std::mem::replace(&mut self.asked, true)
     }
 
     /// Extends the deadline by a period in which the runtime did not answer.
@@ -117,6 +125,17 @@ impl Machine {
             None => self.stopping = Some(Stopping::new(grace, reached, now)),
             Some(stopping) => stopping.hurry(grace, now),
         }
+    }
+
+    /// The attachment reports no end of a command that should have ended. Perhaps only the attachment is silent, so the sandbox is asked once.
+    pub(super) fn overdue(&mut self, now: Moment) {
+        if self.stopping.as_mut().is_some_and(|stopping| stopping.ask_once(now)) {
+            tracing::warn!("no end of a killed command was reported; asking the sandbox");
+            return self.look_after_following(now);
+        }
+        tracing::warn!("the sandbox reports no end of a killed command; its task is given up");
+        self.actions.push(Action::Detach);
+        self.close(Ending::lost(LossReason::SandboxUnresponsive), None, now);
     }
 
     /// Starts sending the signal that is due.

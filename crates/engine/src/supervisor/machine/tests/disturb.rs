@@ -28,7 +28,7 @@ impl World<'_> {
                 {
                     carrier.attached = false;
                     carrier.inbox.clear();
-                    self.observed.muted = true;
+                    self.observed.muted += 1;
                 }
             }
             Disturbance::StoreFails(period) => self.store_fails_until = self.store_fails_until.max(now + period),

@@ -36,8 +36,8 @@ pub(super) struct Observed {
     pub(super) told_started: bool,
     /// Whether it is not known if a signal arrived.
     pub(super) signal_lost: bool,
-    /// Whether an attachment went silent.
-    pub(super) muted: bool,
+    /// How often an attachment went silent.
+    pub(super) muted: u32,
     pub(super) removed: bool,
     pub(super) stopped: bool,
     pub(super) restarted: bool,
@@ -238,7 +238,8 @@ impl Observed {
     fn excused(&self, outcome: &Outcome) -> bool {
         match outcome {
             Outcome::Lost { reason: LossReason::SandboxUnresponsive, .. } => {
-                self.muted || self.deaf >= Duration::from_secs(10)
+                // After the first silence the sandbox is asked, and attached to again.
+                self.muted > 1 || self.deaf >= Duration::from_secs(10)
             }
             Outcome::Lost { reason: LossReason::SandboxRemoved, .. } => self.removed,
             Outcome::Lost { reason: LossReason::SandboxRestarted, .. } => self.launched_elsewhere,
