@@ -16,12 +16,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     build_guest(&out)
 }
 
-/// Builds the guest with a cargo of its own: it has other flags and another profile than the server. All profiles of the server share it.
+/// Builds the guest with a cargo of its own: it has other flags and other profiles than the server.
 fn build_guest(out: &Path) -> Result<(), Box<dyn Error>> {
     for path in ["guest", "crates/os", "crates/proto", "crates/task", "proto", "Cargo.toml", "Cargo.lock"] {
         println!("cargo:rerun-if-changed={path}");
     }
     let target = env::var("TARGET")?;
+    let profile = if env::var("PROFILE")? == "release" { "bridge" } else { "bridge-dev" };
     // OUT_DIR is TARGET_DIR/PROFILE/build/PACKAGE/out.
     let target_dir = out.ancestors().nth(4).ok_or("OUT_DIR is not below a target directory")?.join("bridge");
     let mut cargo = Command::new(env::var("CARGO")?);
@@ -42,7 +43,7 @@ fn build_guest(out: &Path) -> Result<(), Box<dyn Error>> {
             "--bin",
             "errand-bridge",
             "--profile",
-            "bridge",
+            profile,
         ])
         .args(["--target", &target, "--target-dir"])
         .arg(&target_dir)
@@ -51,6 +52,6 @@ fn build_guest(out: &Path) -> Result<(), Box<dyn Error>> {
     if !status.success() {
         return Err(format!("the guest could not be built: {status}").into());
     }
-    fs::copy(target_dir.join(&target).join("bridge").join("errand-bridge"), out.join("errand-bridge"))?;
+    fs::copy(target_dir.join(&target).join(profile).join("errand-bridge"), out.join("errand-bridge"))?;
     Ok(())
 }
