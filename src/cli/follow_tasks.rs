@@ -93,9 +93,11 @@ mod tests {
             output_preview: "one\ntwo".to_owned(),
             task: None,
         };
-        let expected = "1970-01-01T00:00:00Z  output_grew   0190a7c4-0000-7000-8000-000000000000  running    b/s                  \
-                        \u{20}  2 KiB  two";
-        assert_eq!(shown(Event::Changed(change)).as_deref(), Some(expected));
+        let expected = format!(
+            "1970-01-01T00:00:00Z  output_grew   0190a7c4-0000-7000-8000-000000000000  running    {:<20}     2 KiB  two",
+            "b/s"
+        );
+        assert_eq!(shown(Event::Changed(change)).as_deref(), Some(expected.as_str()));
         assert_eq!(shown(Event::SnapshotStarted(TaskSnapshot { cursor_too_old: false })), None);
         assert_eq!(shown(Event::SnapshotComplete(TaskSnapshotEnd {})), None);
         assert!(shown(Event::SnapshotStarted(TaskSnapshot { cursor_too_old: true })).is_some());

@@ -395,10 +395,10 @@ mod tests {
     #[test]
     fn other_sessions_are_skipped_in_bounded_looks() {
         let mut log = Log::default();
-        let ours = new_task("ours");
         for _ in 0..2 * EXAMINED {
             log.accepted(&new_task("theirs"));
         }
+        let ours = new_task("ours");
         log.accepted(&ours);
         let wanted = Only(Some("ours"));
         assert!(matches!(log.next(0, &wanted), Next::Skipped { position } if position == EXAMINED as u64));
