@@ -11,12 +11,11 @@ const PATTERN_LIMIT: usize = 512;
 const COMPILED_LIMIT: usize = 256 * 1024;
 /// How far back a match may begin that ends in new output. A longer match may be missed.
 const LONGEST: usize = 8 * 1024;
-/// How many bytes before a possible match are kept, so that `^` and `\b` see what they stand after.
-const CONTEXT: usize = 4;
+/// How many bytes before a possible match are kept: `^` and `\b` see what they stand after, and the match is shown with them.
+const CONTEXT: usize = 500;
 /// The most characters of the lines that a match is shown with.
 const LINE_LIMIT: usize = 2000;
-/// How many bytes before a match are shown at most, and how many from its beginning on are looked at for that.
-const BEFORE: usize = 500;
+/// How many bytes from the beginning of a match on are looked at for its lines.
 const LINE_BYTES: usize = 16 * 1024;
 
 /// What to look for in output. Cheap to clone.
@@ -95,7 +94,7 @@ pub struct OutputMatch {
     pub line_cut: bool,
 }
 
-/// A search in progress. Holds at most what was pushed last, and about 8 KiB before that.
+/// A search in progress. Holds at most what was pushed last, and about 9 KiB before that.
 #[derive(Debug)]
 pub(super) struct Search {
     pattern: OutputPattern,
@@ -148,7 +147,7 @@ impl Search {
             self.forget();
             return Found::Nothing;
         };
-        let (line, line_cut) = line(&self.buffer, found.start, found.end);
+        let (line, line_cut) = line(&self.buffer, self.start, found.start, found.end);
         let at = |index: usize| self.start + index as u64;
         let shown = OutputMatch { offset: at(found.start), end: at(found.end), line, line_cut };
         if self.pattern.text_length.is_none() && found.end == self.buffer.len() && found.len() < LONGEST {
@@ -171,16 +170,18 @@ impl Search {
     }
 }
 
-/// The lines around a match, as plain text, and whether some of them was cut off.
-fn line(buffer: &[u8], start: usize, end: usize) -> (String, bool) {
+/// The lines around a match, as plain text, and whether some of them was cut off. The buffer begins at `position` of all output.
+fn line(buffer: &[u8], position: u64, start: usize, end: usize) -> (String, bool) {
     let is_break = |byte: &u8| matches!(byte, b'\n' | b'\r');
     let begin = buffer[..start].iter().rposition(is_break).map_or(0, |at| at + 1);
     let until = buffer[end..].iter().position(is_break).map_or(buffer.len(), |at| end + at);
-    let from = begin.max(start.saturating_sub(BEFORE));
+    let from = begin.max(start.saturating_sub(CONTEXT));
     let to = until.min(start.saturating_add(LINE_BYTES));
     let text = plain(&buffer[from..to]);
     let line: String = text.chars().take(LINE_LIMIT).collect();
-    let cut = from > begin || to < until || line.len() < text.len();
+    // Without a line break before the match, the line may have begun in output that is forgotten.
+    let begun_earlier = from > begin || (begin == 0 && position > 0);
+    let cut = begun_earlier || to < until || line.len() < text.len();
     (line, cut)
 }
 
