@@ -178,6 +178,7 @@ fn line(buffer: &[u8], position: u64, start: usize, end: usize) -> (String, bool
     let from = begin.max(start.saturating_sub(CONTEXT));
     let to = until.min(start.saturating_add(LINE_BYTES));
     let text = plain(&buffer[from..to]);
+    let text = text.trim_end();
     let line: String = text.chars().take(LINE_LIMIT).collect();
     // Without a line break before the match, the line may have begun in output that is forgotten.
     let begun_earlier = from > begin || (begin == 0 && position > 0);
