@@ -336,8 +336,14 @@ mod tests {
         let (events, position) = read(&log, 0, &ALL);
         let kinds: Vec<_> = events.iter().map(|(_, event)| *event).collect();
         assert_eq!(kinds, [TaskEvent::Accepted, TaskEvent::Started, TaskEvent::Stalled]);
-        stall(&mut task, false);
-        log.committed(&task);
+        for stalled in [false, true, false] {
+            stall(&mut task, stalled);
+            log.committed(&task);
+            // Of stalls and their ends, only the latest is kept.
+            let latest = if stalled { TaskEvent::Stalled } else { TaskEvent::Resumed };
+            let kinds: Vec<_> = read(&log, 0, &ALL).0.into_iter().map(|(_, event)| event).collect();
+            assert_eq!(kinds, [TaskEvent::Accepted, TaskEvent::Started, latest]);
+        }
         end(&mut task);
         log.committed(&task);
         log.committed(&task);
