@@ -6,6 +6,7 @@ mod support;
 mod api {
     mod adoption;
     mod caps;
+    mod conditions;
     mod daemons;
     mod direct;
     mod disks;
@@ -29,7 +30,9 @@ mod api {
     mod running;
     mod runtimes;
     mod sandboxes;
+    mod screens;
     mod serving;
+    mod signals;
     mod sizes;
     mod spoiled;
     mod spoiling;

@@ -11,6 +11,8 @@ pub struct Stat {
     pub pid: u32,
     /// Its parent's process id.
     pub parent: u32,
+    /// Its process group id.
+    pub group: u32,
     /// Its session id.
     pub session: u32,
     /// The device number of its controlling terminal; 0: none.
@@ -39,7 +41,8 @@ impl Stat {
         let mut fields = rest.split_ascii_whitespace();
         let state = *fields.next()?.as_bytes().first()?;
         let parent = fields.next()?.parse().ok()?;
-        let session = fields.nth(1)?.parse().ok()?;
+        let group = fields.next()?.parse().ok()?;
+        let session = fields.next()?.parse().ok()?;
         let terminal = fields.next()?.parse().ok()?;
         // Fields 8 to 13 come after the terminal (field 7); user and system time are 14 and 15, those of children 16 and 17, the start is
         // 22.
@@ -48,7 +51,7 @@ impl Stat {
             cpu_ticks += fields.next()?.parse::<u64>().ok()?;
         }
         let start_ticks = fields.nth(4)?.parse().ok()?;
-        Some(Self { pid, parent, session, terminal, state, cpu_ticks, start_ticks })
+        Some(Self { pid, parent, group, session, terminal, state, cpu_ticks, start_ticks })
     }
 
     /// False for a zombie: dead, and not reaped yet.
@@ -161,7 +164,7 @@ mod tests {
     fn process_names_with_parentheses_are_parsed() {
         let text = b"7 (a) R 1 1 (x) S 3 4 5 34816 6 7 8 9 10 11 12 13 14 15 16 17 18 19 777 22";
         let stat = Stat::parse(7, text).expect("a process");
-        assert_eq!((stat.state, stat.parent, stat.session, stat.terminal), (b'S', 3, 5, 34816));
+        assert_eq!((stat.state, stat.parent, stat.group, stat.session, stat.terminal), (b'S', 3, 4, 5, 34816));
         assert_eq!((stat.cpu_ticks, stat.start_ticks), (12 + 13 + 14 + 15, 777));
     }
 

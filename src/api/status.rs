@@ -23,9 +23,10 @@ const DOMAIN: &str = "errand";
 pub(super) fn engine(error: EngineError) -> Status {
     let message = error.to_string();
     match error {
-        EngineError::NoSuchTask | EngineError::NoSandbox(_) | EngineError::NotAdoptable { .. } => {
-            plain(Code::NotFound, &message)
-        }
+        EngineError::NoSuchTask
+        | EngineError::NoneOfThese { .. }
+        | EngineError::NoSandbox(_)
+        | EngineError::NotAdoptable { .. } => plain(Code::NotFound, &message),
         EngineError::TooManySandboxes { limit } => {
             exhausted("tenant", &format!("{limit} sandboxes of at most {limit}"), &message, None)
         }
@@ -44,6 +45,8 @@ pub(super) fn engine(error: EngineError) -> Status {
         | EngineError::InputClosed
         | EngineError::InputUnsupported { .. }
         | EngineError::NotStartedYet
+        | EngineError::AlreadyFinished
+        | EngineError::NothingToSignal
         | EngineError::LogGone => plain(Code::FailedPrecondition, &message),
         EngineError::OtherSandbox { .. } | EngineError::RequestIdReused => plain(Code::AlreadyExists, &message),
         EngineError::PastTheEnd { .. } | EngineError::InputPastTheEnd { .. } => plain(Code::OutOfRange, &message),

@@ -9,6 +9,7 @@ use super::{
     process_args::ProcessArgs,
     serve_args::ServeArgs,
     text,
+    wait::Until,
 };
 
 const HEADING: &str = "Options of every command";
@@ -49,12 +50,14 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Attach the keyboard and the terminal to a running task.
     Attach(AttachArgs),
-    /// List tasks: the unfinished ones, or all.
+    /// List tasks: the unfinished ones, or all. Or follow what happens to them.
     Ps(PsArgs),
     /// Show what a task printed.
     Logs(LogsArgs),
-    /// Wait until a task has finished, and exit with the exit code of its command.
+    /// Wait until tasks have finished or meet another condition, and exit with the exit code of a command that ended.
     Wait(WaitArgs),
+    /// Send a signal to a running task.
+    Signal(SignalArgs),
     /// Stop tasks and all their processes.
     Stop(StopArgs),
     /// Show notifications.
@@ -166,6 +169,12 @@ pub struct PsArgs {
     /// Only tasks of this session [default: every session].
     #[arg(long, value_name = "SESSION", default_value = "", hide_default_value = true)]
     pub session: String,
+    /// Show the unfinished tasks, then what happens: one line for each event, until interrupted.
+    #[arg(short, long, conflicts_with_all = ["all", "limit"])]
+    pub follow: bool,
+    /// With --follow: continue after this cursor of an earlier --json stream, instead of listing tasks first.
+    #[arg(long, value_name = "CURSOR", requires = "follow", default_value = "", hide_default_value = true)]
+    pub cursor: String,
     /// The most tasks to show, newest first [default: all].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: Option<u32>,
@@ -193,8 +202,31 @@ pub struct WaitArgs {
     /// Give up after this long, with exit code 124; the task keeps running [default: never].
     #[arg(long, value_name = "DURATION", value_parser = text::parse_positive_duration)]
     pub timeout: Option<Duration>,
+    /// What else ends the wait, with exit code 0: stalled, idle=5s, match=TEXT or regex=PATTERN in the output, listening=PORT in the
+    /// sandbox; repeatable. The end of the task (finished) always does.
+    #[arg(long, value_name = "CONDITION")]
+    pub until: Vec<Until>,
+    /// With several tasks: wait for the first of them.
+    #[arg(long, conflicts_with = "all")]
+    pub any: bool,
+    /// With several tasks: wait for all of them [default].
+    #[arg(long)]
+    pub all: bool,
+    /// Ids of the tasks, at most 64.
+    #[arg(required = true, value_name = "TASK")]
+    pub tasks: Vec<String>,
+}
+
+/// Arguments of `signal`.
+#[derive(Debug, Args)]
+pub struct SignalArgs {
+    /// Only to the command's first process [default: to its process group].
+    #[arg(long)]
+    pub leader: bool,
     /// Id of the task.
     pub task: String,
+    /// Name of the signal, such as INT, HUP, USR1 or WINCH.
+    pub signal: String,
 }
 
 /// Arguments of `stop`.

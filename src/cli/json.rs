@@ -40,6 +40,10 @@ named!(
     FileEntry,
     ReadFileResponse,
     RemoveFileResponse,
+    SignalTaskResponse,
+    TaskWait,
+    WaitTaskResponse,
+    WatchTasksResponse,
 );
 
 /// The message as one line of JSON, without the line's end.

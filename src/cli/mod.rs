@@ -12,6 +12,7 @@ mod error;
 mod events;
 pub mod exit_code;
 mod files;
+mod follow_tasks;
 mod health;
 mod interaction;
 mod json;
@@ -24,6 +25,7 @@ mod run;
 mod sandbox;
 mod serve;
 mod serve_args;
+mod signal;
 mod stop;
 mod table;
 mod terminal;
@@ -84,6 +86,7 @@ async fn dispatch(cli: Cli, console: &mut Console) -> Result<u8, CliError> {
         Command::Ps(args) => ps::ps(args, &connection, console).await,
         Command::Logs(args) => logs::logs(args, &connection, console).await,
         Command::Wait(args) => wait::wait(args, &connection, console).await,
+        Command::Signal(args) => signal::signal(args, &connection, console).await,
         Command::Stop(args) => stop::stop(args, &connection, console).await,
         Command::Events(args) => events::events(args, &connection, console).await,
         Command::Sandbox(args) => sandbox::sandbox(args.action, &connection, console).await,

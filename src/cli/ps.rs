@@ -7,7 +7,7 @@ use super::{
     connection::Connection,
     console::Console,
     error::CliError,
-    exit_code, outcome,
+    exit_code, follow_tasks, outcome,
     table::{Cell, Colour, Table},
     text,
 };
@@ -21,6 +21,9 @@ const UNFINISHED: [TaskStatus; 4] =
 
 /// Lists tasks, newest first.
 pub(super) async fn ps(args: PsArgs, connection: &Connection, console: &mut Console) -> Result<u8, CliError> {
+    if args.follow {
+        return follow_tasks::follow(args, connection, console).await;
+    }
     let mut tasks = connection.tasks();
     let statuses = if args.all { Vec::new() } else { UNFINISHED.map(i32::from).to_vec() };
     let mut left = args.limit.unwrap_or(u32::MAX);
@@ -57,11 +60,7 @@ fn row(task: &Task, now: SystemTime) -> Vec<Cell> {
     if task.stall.is_some() {
         status.push_str(" (stalled)");
     }
-    let purpose = match (task.description.as_str(), task.command.as_str()) {
-        ("", "") => shlex::try_join(task.argv.iter().map(String::as_str)).unwrap_or_else(|_| task.argv.join(" ")),
-        ("", command) => command.to_owned(),
-        (description, _) => description.to_owned(),
-    };
+    let purpose = purpose(task);
     vec![
         task.task_id.as_str().into(),
         Cell::coloured(&status, colour(task.status())),
@@ -73,6 +72,15 @@ fn row(task: &Task, now: SystemTime) -> Vec<Cell> {
         task.outcome.as_ref().map(outcome::words).unwrap_or_default().into(),
         purpose.into(),
     ]
+}
+
+/// What a task is for: its description, else its command.
+pub(super) fn purpose(task: &Task) -> String {
+    match (task.description.as_str(), task.command.as_str()) {
+        ("", "") => shlex::try_join(task.argv.iter().map(String::as_str)).unwrap_or_else(|_| task.argv.join(" ")),
+        ("", command) => command.to_owned(),
+        (description, _) => description.to_owned(),
+    }
 }
 
 fn colour(status: TaskStatus) -> Option<Colour> {

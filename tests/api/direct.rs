@@ -2,16 +2,19 @@
 
 use bollard::models::HostConfig;
 use errand_proto::v1::{
-    ListTasksRequest, OutOfMemory, ReadOutputRequest, ResourceLimits, StartTaskRequest, TerminalSize,
+    ListTasksRequest, OutOfMemory, OutputPattern, ReadOutputRequest, ResourceLimits, SignalTarget, StartTaskRequest,
+    Task, TerminalSize, WaitResult, WaitTaskRequest, output_pattern::Kind,
 };
 use tonic::Code;
 
+use super::{conditions, signals};
 use crate::{
     on_both_images,
     support::{
-        client::{Session, bytes, ended, refused},
+        client::{Session, bytes, duration, ended, refused},
         docker::{Container, Image, container, host_config},
         server::Server,
+        wait::soon,
     },
 };
 
@@ -19,6 +22,7 @@ on_both_images!(
     requests_beyond_the_direct_bridge_are_refused,
     the_direct_bridge_keeps_the_output_limit,
     the_direct_bridge_tells_memory_kills,
+    the_direct_bridge_waits_and_signals,
 );
 
 /// A bot with a container that executes nothing from writable places; none on a runtime without containers.
@@ -91,6 +95,35 @@ async fn the_direct_bridge_keeps_the_output_limit(image: Image) {
             assert!(used <= kept / 1024 + 128, "{used} kB on the disk, {kept} bytes are kept");
         }
     }
+}
+
+async fn the_direct_bridge_waits_and_signals(image: Image) {
+    let Some((_server, session, _container)) = direct(image).await else { return };
+    let about =
+        |task: &Task| WaitTaskRequest { task_id: task.task_id.clone(), timeout: duration(40.0), ..Default::default() };
+    let wait = async |request| soon("a wait ends", session.tasks().wait_task(request)).await.unwrap().into_inner();
+    let task =
+        session.start(&format!("echo starting; sleep 1.5; echo ready; sleep 1; {}", conditions::listen(7171))).await;
+    let until_match = Some(OutputPattern { offset: 0, kind: Some(Kind::Substring("ready".to_owned())) });
+    let answer = wait(WaitTaskRequest { until_match, ..about(&task) }).await;
+    assert_eq!((answer.result(), answer.output_match.unwrap().offset), (WaitResult::Matched, 9));
+    let request = WaitTaskRequest { until_listening: 7171, ..about(&task) };
+    assert_eq!(wait(request.clone()).await.result(), WaitResult::Listening);
+    assert_eq!(wait(request).await.result(), WaitResult::Listening);
+    signals::signal(&session, &task, "INT", SignalTarget::Group).await.unwrap();
+    assert_eq!(ended(&session.finished(&task).await), "signaled 2");
+
+    let command = "trap 'echo leader' USR1; (trap 'echo child' USR1; echo up; while :; do sleep 0.1; done) & \
+                   while :; do sleep 0.1; done";
+    let task = session.start(command).await;
+    session.until_output(&task, "up\n").await;
+    let sent = signals::signal(&session, &task, "usr1", SignalTarget::Leader).await.unwrap();
+    assert_eq!(sent.signaled_processes, 1);
+    session.until_output(&task, "leader\n").await;
+    assert!(!session.text(&task).await.contains("child"));
+    signals::signal(&session, &task, "USR1", SignalTarget::Group).await.unwrap();
+    session.until_output(&task, "child\n").await;
+    session.stop(&task, Some(0.0)).await;
 }
 
 async fn the_direct_bridge_tells_memory_kills(image: Image) {

@@ -35,6 +35,9 @@ async fn lasting(session: &Session) -> Vec<(&'static str, tokio::task::JoinHandl
     let stream = StreamOutputRequest { task_id: task_id.clone(), ..Default::default() };
     let mut output = session.tasks().stream_output(stream).await.unwrap().into_inner();
     output.message().await.unwrap();
+    let watch = WatchTasksRequest { bot_id: session.bot.clone(), ..Default::default() };
+    let mut watch = session.tasks().watch_tasks(watch).await.unwrap().into_inner();
+    watch.message().await.unwrap();
     let run = RunTaskRequest { start: Some(session.request("exec sleep 600")), ..Default::default() };
     let mut run = session.tasks().run_task(run).await.unwrap().into_inner();
     run.message().await.unwrap();
@@ -52,6 +55,7 @@ async fn lasting(session: &Session) -> Vec<(&'static str, tokio::task::JoinHandl
     vec![
         ("Subscribe", tokio::spawn(async move { last(&mut subscription).await })),
         ("StreamOutput", tokio::spawn(async move { last(&mut output).await })),
+        ("WatchTasks", tokio::spawn(async move { last(&mut watch).await })),
         ("RunTask", tokio::spawn(async move { last(&mut run).await })),
         ("WaitTask", tokio::spawn(async move { waiter.wait_task(wait).await.unwrap_err() })),
     ]

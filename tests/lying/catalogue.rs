@@ -48,6 +48,8 @@ pub static LIES: &[Lie] = &[
     lie("unknown_refusals"),
     lie("crowded"),
     lie("huge_input_taken"),
+    lie("impossible_ports"),
+    lie("many_ports"),
     // Reports.
     lie("empty_reports"),
     lie("activity_flood"),

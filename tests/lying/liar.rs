@@ -169,6 +169,9 @@ async fn ask_about(session: &Session, task: &str) {
         size: Some(TerminalSize { rows: 9, columns: 9 }),
         ..Default::default()
     };
+    let listening =
+        WaitTaskRequest { task_id: task.to_owned(), timeout: duration(2.0), until_listening: 80, ..Default::default() };
+    let signal = SignalTaskRequest { task_id: task.to_owned(), signal: "CONT".to_owned(), ..Default::default() };
     tokio::join!(
         follow(session, task),
         read(Selection::Range(OutputRange { offset: 0, limit: 1 << 20 })),
@@ -178,6 +181,12 @@ async fn ask_about(session: &Session, task: &str) {
         write(Some(0), b"word\n"),
         patiently(async {
             let _ = session.tasks().resize_terminal(resize).await;
+        }),
+        patiently(async {
+            let _ = session.tasks().wait_task(listening).await;
+        }),
+        patiently(async {
+            let _ = session.tasks().signal_task(signal).await;
         }),
     );
     patiently(async {

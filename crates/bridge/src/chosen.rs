@@ -1,6 +1,9 @@
 //! The bridge of one sandbox: the resident bridge where the guest can run, otherwise the direct bridge. Both use the same task directories.
 
-use std::sync::{Arc, Weak};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Weak},
+};
 
 use async_trait::async_trait;
 
@@ -11,7 +14,9 @@ use super::{
     resident::{Presence, ResidentBridge},
 };
 use errand_runtime::{Runtime, RuntimeError, SandboxRef};
-use errand_task::{FileEntry, FilePath, Nonce, ProcessIdentity, Signal, TaskId, TaskSpec, TerminalSize, WriteOptions};
+use errand_task::{
+    FileEntry, FilePath, Nonce, ProcessIdentity, Signal, SignalTarget, TaskId, TaskSpec, TerminalSize, WriteOptions,
+};
 
 /// Passes each call to the bridge that can serve it at that time.
 pub(super) struct ChosenBridge {
@@ -147,6 +152,20 @@ impl SandboxBridge for ChosenBridge {
             }
             answer => answer,
         }
+    }
+
+    async fn send_signal(
+        &self,
+        task: TaskId,
+        leader: ProcessIdentity,
+        signal: Signal,
+        target: SignalTarget,
+    ) -> Result<u32, RuntimeError> {
+        self.choose().await?.send_signal(task, leader, signal, target).await
+    }
+
+    async fn listening(&self, known: Option<&BTreeSet<u16>>) -> Result<BTreeSet<u16>, RuntimeError> {
+        self.choose().await?.listening(known).await
     }
 
     async fn write_input(&self, task: TaskId, input: Input) -> Result<InputTaken, InputError> {

@@ -16,13 +16,17 @@ mod input;
 mod log;
 mod resident;
 
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 
 use errand_runtime::RuntimeError;
 use errand_task::{
-    Gap, Nonce, ProcessIdentity, ResourceUsage, Signal, TaskId, TaskSpec, TerminalSize, sentinel::Sentinel,
+    Gap, Nonce, ProcessIdentity, ResourceUsage, Signal, SignalTarget, TaskId, TaskSpec, TerminalSize,
+    sentinel::Sentinel,
 };
 
 pub use attachment::{Activity, Attached, Attachment, OutputPiece, Report};
@@ -94,6 +98,26 @@ pub trait SandboxBridge: SandboxFiles {
         signal: Option<Signal>,
     ) -> Result<u32, RuntimeError>;
 
+    /// Sends a signal once to processes of a task that a caller chose, and returns how many there were. A process that only has the number
+    /// of `leader` is never signalled.
+    ///
+    /// # Errors
+    /// When the sandbox cannot be reached. The signal may have been sent.
+    async fn send_signal(
+        &self,
+        task: TaskId,
+        leader: ProcessIdentity,
+        signal: Signal,
+        target: SignalTarget,
+    ) -> Result<u32, RuntimeError>;
+
+    /// The TCP ports on which processes of the sandbox listen. With `known`, returns once they differ from these, or after [`PORTS_WAIT`].
+    /// Beyond [`PORTS_LIMIT`] ports, the highest are left out.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Refused`] when the sandbox does not show its sockets; when the sandbox cannot be reached.
+    async fn listening(&self, known: Option<&BTreeSet<u16>>) -> Result<BTreeSet<u16>, RuntimeError>;
+
     /// Writes to a command's standard input or terminal. Returns once the command has taken all of it, or takes no more for now.
     ///
     /// # Errors
@@ -118,6 +142,11 @@ pub trait SandboxBridge: SandboxFiles {
     /// When the sandbox cannot be reached.
     async fn remove(&self, tasks: &[TaskId]) -> Result<(), RuntimeError>;
 }
+
+/// How long [`SandboxBridge::listening`] waits for a difference.
+pub const PORTS_WAIT: Duration = Duration::from_secs(20);
+/// The most listening ports that are told apart.
+pub const PORTS_LIMIT: usize = 4096;
 
 /// Path of a task's log, below the root of the task directories. The same for both bridges: each reads what the other launched.
 fn output_file(root: &str, task: TaskId) -> String {

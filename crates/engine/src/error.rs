@@ -3,7 +3,7 @@
 use errand_bridge::{FileError, InputError, ReadError};
 use errand_runtime::RuntimeError;
 use errand_store::StoreError;
-use errand_task::{BotId, FileRefusal, TenantId};
+use errand_task::{BotId, FileRefusal, TaskId, TenantId};
 
 /// Why the engine could not do what was asked. One table in the API maps each variant to a gRPC status.
 #[derive(Debug, thiserror::Error)]
@@ -129,6 +129,18 @@ pub enum EngineError {
     /// The command did not start in time.
     #[error("the command has not started yet")]
     NotStartedYet,
+    /// The task is finished: it has no processes.
+    #[error("the task has finished")]
+    AlreadyFinished,
+    /// No process of the command can be signalled.
+    #[error("no process of the task is left that the signal could go to")]
+    NothingToSignal,
+    /// One of the tasks of a request does not exist, or the caller may not know of it.
+    #[error("there is no task {task}")]
+    NoneOfThese {
+        /// The task.
+        task: TaskId,
+    },
     /// The request id was used for another command.
     #[error("request_id was used for another command of this bot")]
     RequestIdReused,

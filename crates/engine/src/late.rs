@@ -81,7 +81,8 @@ async fn look(inner: &Inner, tenant: &TenantId, bot: &BotId, place: &Place) -> R
         if task.apply(Event::Ended { ending, started_at, signalled: true, at }) {
             let notice = NewNotification::new(NotificationKind::LateOutcome, &task, &[], at);
             tracing::info!(task = %task.id, outcome = ?task.late_outcome, "a late result was found");
-            inner.store.update_task(task, Some(notice)).await?;
+            let task = inner.store.update_task(task, Some(notice)).await?;
+            inner.feed.late(&task);
         }
     }
     Ok(())

@@ -6,9 +6,11 @@
 mod allowances;
 mod breakdown;
 mod error;
+mod feed;
 mod files;
 mod input;
 mod late;
+mod listening;
 mod live;
 mod making;
 pub mod notify;
@@ -25,6 +27,7 @@ mod stream;
 mod supervision;
 mod supervisor;
 mod verdict;
+mod waiting;
 
 use std::{
     collections::HashMap,
@@ -42,21 +45,24 @@ use errand_task::{SandboxRecord, TaskId};
 pub use allowances::{Allowance, Allowances, TenantRules};
 pub use errand_bridge::{Abandoned, BridgeState, FileContent, FileReader, FileSource, OutputPiece, PackedPiece};
 pub use error::EngineError;
+pub use feed::{TaskEvent, TaskWatch, WatchCursor, WatchItem, WatchQuery};
 pub use files::FileRef;
 pub use input::{InputRequest, InputResult};
 pub use permits::LaunchLimits;
-pub use requests::{
-    OutputSlice, ReadSelection, SandboxState, SandboxView, StartRequest, Started, TaskRef, WaitRequest, WaitResult,
-};
+pub use requests::{OutputSlice, ReadSelection, SandboxState, SandboxView, StartRequest, Started, TaskRef};
 pub use settings::Settings;
 pub use stream::{OutputStream, StreamItem};
+pub use waiting::{OutputMatch, OutputPattern, PatternError, WaitRequest, WaitResult, Waited};
 
+use feed::Feed;
 use late::Lives;
+use listening::Listeners;
 use live::LiveTask;
 use permits::LaunchPermits;
 use reconciling::Reconciling;
 use retention::Retention;
 use sandboxes::SandboxKeeper;
+use waiting::SearchPermits;
 
 /// Runs tasks. Cheap to clone.
 #[derive(Clone)]
@@ -78,6 +84,12 @@ struct Inner {
     reconciling: Reconciling,
     /// Which incarnations of sandboxes were examined for late results.
     lives: Lives,
+    /// What happens to tasks, for screens.
+    feed: Feed,
+    /// The sandboxes whose ports somebody waits for.
+    listeners: Listeners,
+    /// Who may search output on a thread of its own.
+    searches: SearchPermits,
     /// How many times a part of the engine panicked and was started again.
     breakdowns: AtomicU64,
     /// Every spawned tokio task: supervisors, requests that run to completion, retention.
@@ -127,6 +139,9 @@ impl Engine {
                 launches,
                 reconciling: Reconciling::default(),
                 lives: Lives::default(),
+                feed: Feed::default(),
+                listeners: Listeners::default(),
+                searches: SearchPermits::default(),
                 breakdowns: AtomicU64::new(0),
                 tracker: TaskTracker::new(),
                 leave: CancellationToken::new(),

@@ -2,13 +2,10 @@
 
 use std::time::Duration;
 
-use tokio::{sync::watch, time::Instant};
+use tokio::sync::watch;
 
-use super::{WaitRequest, WaitResult, input::InputState, output::LiveOutput};
+use super::{feed::Growth, input::InputState, output::LiveOutput};
 use errand_task::{StopCause, Task, TaskState};
-
-/// The longest delay before new output is seen: where a log can only be polled, it is polled once a second.
-const SEEN_WITHIN: Duration = Duration::from_secs(1);
 
 /// An order to stop the command.
 #[derive(Debug, Clone)]
@@ -21,16 +18,19 @@ pub(super) struct StopOrder {
 pub(super) struct LiveTask {
     pub(super) output: LiveOutput,
     pub(super) input: tokio::sync::Mutex<InputState>,
+    /// Tells screens that there is more output.
+    pub(super) growth: Growth,
     task: watch::Sender<Task>,
     stop: watch::Sender<Option<StopOrder>>,
 }
 
 impl LiveTask {
     /// Makes the handle of a task whose output is known from byte `output_start` on.
-    pub(super) fn new(task: Task, output_start: u64) -> Self {
+    pub(super) fn new(task: Task, output_start: u64, growth: Growth) -> Self {
         Self {
             output: LiveOutput::new(output_start),
             input: tokio::sync::Mutex::default(),
+            growth,
             task: watch::Sender::new(task),
             stop: watch::Sender::new(None),
         }
@@ -83,35 +83,13 @@ impl LiveTask {
         }
     }
 
-    /// Waits for what `request` asks for. Cancel safe.
-    pub(super) async fn wait(&self, request: WaitRequest) -> WaitResult {
-        let give_up = Instant::now() + request.timeout;
-        let mut changes = self.task.subscribe();
-        loop {
-            let (finished, stalled) = {
-                let task = changes.borrow_and_update();
-                (task.status().is_terminal(), task.stall.is_some())
-            };
-            if finished {
-                return WaitResult::Finished;
-            }
-            if stalled && request.until_stalled {
-                return WaitResult::Stalled;
-            }
-            let idle_at = request.until_idle.and_then(|idle| Some(self.output.last_growth()? + idle + SEEN_WITHIN));
-            if idle_at.is_some_and(|at| at <= Instant::now()) {
-                return WaitResult::Idle;
-            }
-            tokio::select! {
-                // The sender lives in `self`: this cannot fail.
-                _ = changes.changed() => {}
-                () = self.output.grown(), if request.until_idle.is_some() => {}
-                () = tokio::time::sleep_until(idle_at.unwrap_or(give_up).min(give_up)) => {
-                    if Instant::now() >= give_up {
-                        return WaitResult::Timeout;
-                    }
-                }
-            }
-        }
+    /// The record as it changes. Every change of it is seen, or a later one.
+    pub(super) fn changes(&self) -> watch::Receiver<Task> {
+        self.task.subscribe()
+    }
+
+    /// Whether the task is stalled.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.task.borrow().stall.is_some()
     }
 }

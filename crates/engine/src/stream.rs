@@ -98,6 +98,16 @@ impl OutputStream {
         &self.task
     }
 
+    /// Size of all output in bytes, as far as is known.
+    pub(super) fn size(&self) -> Option<u64> {
+        self.live.as_ref().map(|live| live.output.end()).or(self.end)
+    }
+
+    /// True when there is output that was not yielded yet, or when that is not known.
+    pub(super) fn is_behind(&self) -> bool {
+        self.live.as_ref().is_none_or(|live| self.position < live.output.end())
+    }
+
     /// Opens the log at the current position. Retries a few times while the sandbox cannot be reached, so that a follower does not notice a
     /// short outage.
     async fn open_log(&mut self) -> Result<LogReader, EngineError> {

@@ -26,9 +26,9 @@ pub use file::{FileEntry, FileKind, FilePath, FileProblem, FileRefusal, WriteOpt
 pub use id::{BotId, IdError, LeaseId, Nonce, Owner, SandboxId, SessionId, TaskId, TenantId};
 pub use notification::{NewNotification, Notification, NotificationKind, TAIL_LIMIT};
 pub use observed::{Gap, MemoryKills, OutputSummary, Reads, ResourceUsage, Stall, Stream, Waiting};
-pub use outcome::{Ending, LossReason, Outcome, Signal, StartFailure, StopCause};
+pub use outcome::{Ending, LossReason, Outcome, Signal, SignalTarget, StartFailure, StopCause};
 pub use record::Task;
 pub use sandbox::{SandboxRecord, SandboxSpec};
 pub use spec::{DEFAULT_OUTPUT_LIMIT, Program, ResourceLimits, Stdin, TaskSpec, TerminalSize};
 pub use state::{Event, Incarnation, ProcessIdentity, Status, TaskState, Transition, transition};
-pub use text::{preview, summarize};
+pub use text::{plain, preview, summarize};

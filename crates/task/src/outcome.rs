@@ -10,7 +10,7 @@ pub enum Outcome {
         /// 0 to 255.
         code: u8,
     },
-    /// A signal that Errand did not send ended the command.
+    /// A signal ended the command, and no stop sent it. A caller may have, with SignalTask.
     Signaled {
         /// The signal.
         signal: Signal,
@@ -285,6 +285,14 @@ impl Signal {
         (1..=64).contains(&number).then_some(Self(number))
     }
 
+    /// The signal with this name, in any case, with or without `SIG`.
+    pub fn named(name: &str) -> Option<Self> {
+        let name = name.to_ascii_uppercase();
+        let name = name.strip_prefix("SIG").unwrap_or(&name);
+        let index = SIGNAL_NAMES.iter().position(|known| *known == name)?;
+        Self::new(i32::try_from(index).ok()? + 1)
+    }
+
     /// Its number.
     pub fn number(self) -> i32 {
         self.0
@@ -297,6 +305,15 @@ impl Signal {
             None => format!("SIG{}", self.0),
         }
     }
+}
+
+/// Which processes of a task a caller's signal goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignalTarget {
+    /// The process group of the command's first process.
+    Group,
+    /// The command's first process.
+    Leader,
 }
 
 impl fmt::Display for Signal {
@@ -317,6 +334,14 @@ mod tests {
         assert_eq!(Signal::new(31).unwrap().name(), "SIGSYS");
         assert_eq!(Signal::new(34).unwrap().name(), "SIG34");
         assert_eq!(Signal::new(0), None);
+        for number in 1..=31 {
+            let signal = Signal::new(number).unwrap();
+            assert_eq!(Signal::named(&signal.name()), Some(signal));
+            assert_eq!(Signal::named(&signal.name()[3..].to_lowercase()), Some(signal));
+        }
+        for wrong in ["", "SIG", "SIG34", "2", "INTT", "SIGSIGINT", "ınt"] {
+            assert_eq!(Signal::named(wrong), None, "{wrong}");
+        }
         assert_eq!(Signal::new(65), None);
     }
 

@@ -16,7 +16,7 @@ const SUMMARY_BYTES: usize = 48 * 1024;
 
 /// Converts output to plain text: whole characters, no terminal escapes, no control characters but newline and tab, and of each line only
 /// the text that carriage returns did not overwrite.
-pub(super) fn plain(bytes: &[u8]) -> String {
+pub fn plain(bytes: &[u8]) -> String {
     let standing: Vec<&[u8]> = output::trim_start(bytes).split(|byte| *byte == b'\n').map(standing_part).collect();
     let stripped = strip_ansi_escapes::strip(standing.join(&b'\n'));
     String::from_utf8_lossy(&stripped).chars().filter(|c| matches!(c, '\n' | '\t') || !c.is_control()).collect()

@@ -5,6 +5,7 @@ mod follow;
 mod free;
 mod input;
 mod link;
+mod ports;
 mod read;
 mod signal;
 
@@ -16,9 +17,10 @@ use tonic::{Request, Response, Status};
 
 use crate::{files::Files, log_reader::LogReader, spawner::Spawner, task_dir::TaskDir};
 use errand_proto::bridge::{
-    AttachRequest, AttachResponse, Finding, HelloRequest, HelloResponse, LaunchRequest, LaunchResponse, LogHead,
-    ProbeRequest, ProbeResponse, ReadLogRequest, ReadLogResponse, RemoveRequest, RemoveResponse, ResizeTerminalRequest,
-    ResizeTerminalResponse, ShimOrder, SignalRequest, SignalResponse, TaskKey, WriteInputRequest, WriteInputResponse,
+    AttachRequest, AttachResponse, AwaitPortsRequest, AwaitPortsResponse, Finding, HelloRequest, HelloResponse,
+    LaunchRequest, LaunchResponse, LogHead, ProbeRequest, ProbeResponse, ReadLogRequest, ReadLogResponse,
+    RemoveRequest, RemoveResponse, ResizeTerminalRequest, ResizeTerminalResponse, ShimOrder, SignalRequest,
+    SignalResponse, SignalTarget, TaskKey, WriteInputRequest, WriteInputResponse,
     bridge_service_server::{BridgeService, BridgeServiceServer},
     file_service_server::FileServiceServer,
     read_log_request::From,
@@ -160,7 +162,9 @@ impl BridgeService for Bridge {
     }
 
     async fn signal(&self, request: Request<SignalRequest>) -> Result<Response<SignalResponse>, Status> {
-        let SignalRequest { task_id, process, signal } = request.into_inner();
+        let request = request.into_inner();
+        let target = request.target();
+        let SignalRequest { task_id, process, signal, .. } = request;
         let task = self.task(&task_id)?;
         let signal = match signal {
             0 => None,
@@ -171,8 +175,20 @@ impl BridgeService for Bridge {
                     .ok_or_else(|| Status::invalid_argument("signal: there is no such signal"))?,
             ),
         };
-        let members = signal::signal(&task, &task_id, process, signal).await;
+        let members = match (signal, target) {
+            (Some(signal), SignalTarget::Group | SignalTarget::Leader) => {
+                signal::send(&task, &task_id, process, signal, target)
+            }
+            (signal, _) => signal::signal(&task, &task_id, process, signal).await,
+        };
         Ok(Response::new(SignalResponse { members }))
+    }
+
+    async fn await_ports(&self, request: Request<AwaitPortsRequest>) -> Result<Response<AwaitPortsResponse>, Status> {
+        let AwaitPortsRequest { known, is_known, wait_ms } = request.into_inner();
+        let ports = ports::differing(is_known.then_some(known), Duration::from_millis(wait_ms)).await;
+        let ports = ports.map_err(|error| Status::failed_precondition(format!("/proc/net cannot be read: {error}")))?;
+        Ok(Response::new(AwaitPortsResponse { ports }))
     }
 
     async fn write_input(&self, request: Request<WriteInputRequest>) -> Result<Response<WriteInputResponse>, Status> {

@@ -8,13 +8,29 @@ use crate::{
     process::{self, Stat},
     task_dir::TaskDir,
 };
-use errand_proto::bridge::Process;
+use errand_proto::bridge::{Process, SignalTarget};
 
 /// How often SIGKILL is repeated while processes are left: a killed process may have forked another one just before.
 const PASSES: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Sends a signal, or only counts when there is none. Returns how many processes there were; after SIGKILL, how many are left.
+/// Sends a signal once to the processes that a caller chose. Returns how many there were.
+pub(super) fn send(task: &TaskDir, id: &str, leader: Option<Process>, signal: Signal, target: SignalTarget) -> u32 {
+    let Some(leader) = leader else { return 0 };
+    let mut chosen = members(task, id, Some(leader));
+    chosen.retain(|stat| match target {
+        SignalTarget::Unspecified => true,
+        // The kernel does not reuse a process group's id while the group has members.
+        SignalTarget::Group => stat.group == leader.pid,
+        SignalTarget::Leader => stat.pid == leader.pid && stat.start_ticks == leader.start_ticks,
+    });
+    for stat in &chosen {
+        process::send(stat.pid, signal);
+    }
+    u32::try_from(chosen.len()).unwrap_or(u32::MAX)
+}
+
+/// Sends a signal to all processes, or only counts when there is none. Returns how many processes there were; after SIGKILL, how many are left.
 pub(super) async fn signal(task: &TaskDir, id: &str, leader: Option<Process>, signal: Option<Signal>) -> u32 {
     let mut pass = 0;
     loop {

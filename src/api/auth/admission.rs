@@ -183,6 +183,7 @@ mod tests {
             ("/errand.v1.NotificationService/Subscribe", kind(false, true)),
             ("/errand.v1.TaskService/StreamOutput", kind(false, true)),
             ("/errand.v1.TaskService/RunTask", kind(false, true)),
+            ("/errand.v1.TaskService/WatchTasks", kind(false, true)),
             ("/errand.v1.SandboxService/ReadFile", kind(false, true)),
             ("/errand.v1.SandboxService/WriteFile", kind(true, false)),
             ("/errand.v1.TaskService/WaitTask", kind(false, false)),

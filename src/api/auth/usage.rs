@@ -66,8 +66,15 @@ pub(in crate::api) struct TenantUse {
     requests: Mutex<Option<Bucket>>,
     calls: Arc<AtomicU32>,
     connections: Arc<AtomicU32>,
-    subscriptions: Mutex<HashMap<BotId, Arc<AtomicU32>>>,
+    subscriptions: Mutex<BotCounts>,
+    /// Streams of the tasks of one bot.
+    bot_watches: Mutex<BotCounts>,
+    /// Streams of the tasks of all bots.
+    watches: Arc<AtomicU32>,
 }
+
+/// How many streams each bot has. Bots without streams may be left out.
+type BotCounts = HashMap<BotId, Arc<AtomicU32>>;
 
 /// Requests that the tenant may make now.
 #[derive(Debug, Clone, Copy)]
@@ -120,14 +127,34 @@ impl TenantUse {
     /// # Errors
     /// RESOURCE_EXHAUSTED.
     pub(in crate::api) fn subscribe(&self, bot: &BotId, limit: u32) -> Result<Held, Status> {
-        let mut subscriptions = self.subscriptions.lock().unwrap_or_else(PoisonError::into_inner);
-        if !subscriptions.contains_key(bot) {
-            // Callers choose bot names freely, so only bots with subscriptions are remembered.
-            subscriptions.retain(|_, count| count.load(Ordering::Relaxed) > 0);
-        }
-        let count = subscriptions.entry(bot.clone()).or_default();
-        Held::take(count, limit).ok_or_else(|| full("bot", "subscriptions of the bot", limit))
+        of_bot(&self.subscriptions, bot, limit).ok_or_else(|| full("bot", "subscriptions of the bot", limit))
     }
+
+    /// Takes one of a bot's slots for streams of its tasks.
+    ///
+    /// # Errors
+    /// RESOURCE_EXHAUSTED.
+    pub(in crate::api) fn watch_bot(&self, bot: &BotId, limit: u32) -> Result<Held, Status> {
+        of_bot(&self.bot_watches, bot, limit).ok_or_else(|| full("bot", "streams of the bot's tasks", limit))
+    }
+
+    /// Takes one of the tenant's slots for streams of the tasks of all bots.
+    ///
+    /// # Errors
+    /// RESOURCE_EXHAUSTED.
+    pub(in crate::api) fn watch_all(&self, limit: u32) -> Result<Held, Status> {
+        Held::take(&self.watches, limit).ok_or_else(|| full("tenant", "streams of all bots' tasks", limit))
+    }
+}
+
+/// Takes a slot of a bot.
+fn of_bot(counts: &Mutex<BotCounts>, bot: &BotId, limit: u32) -> Option<Held> {
+    let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
+    if !counts.contains_key(bot) {
+        // Callers choose bot names freely, so only bots with streams are remembered.
+        counts.retain(|_, count| count.load(Ordering::Relaxed) > 0);
+    }
+    Held::take(counts.entry(bot.clone()).or_default(), limit)
 }
 
 fn full(subject: &str, what: &str, limit: u32) -> Status {

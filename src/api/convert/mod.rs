@@ -5,6 +5,7 @@ mod outcome;
 mod process;
 mod sandbox;
 mod task;
+mod wait;
 
 use std::time::{Duration, SystemTime};
 
@@ -15,6 +16,7 @@ pub(super) use file::file;
 pub(super) use outcome::outcome;
 pub(super) use sandbox::sandbox;
 pub(super) use task::{status, task, wanted_status};
+pub(super) use wait::{change, wait_result};
 
 /// Converts a notification, including its text.
 pub(super) fn notification(notification: Notification) -> v1::Notification {

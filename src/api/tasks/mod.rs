@@ -2,20 +2,27 @@
 
 mod follow;
 mod run;
+mod wait;
+mod watch;
 
 use std::{pin::Pin, sync::Arc, time::SystemTime};
 
 use futures_util::Stream;
 use tonic::{Request, Response, Status};
 
-use super::{Parts, auth::Caller, convert, output, page, status, validate};
-use errand_engine::{InputResult, WaitResult};
+use super::{
+    Parts,
+    auth::{Caller, TenantUse},
+    convert, output, page, status, validate,
+};
+use errand_engine::InputResult;
 use errand_proto::v1::{
     self, GetTaskRequest, GetTaskResponse, InputLimit, ListTasksRequest, ListTasksResponse, ReadOutputRequest,
     ReadOutputResponse, ResizeTerminalRequest, ResizeTerminalResponse, RunTaskRequest, RunTaskResponse,
-    StartTaskRequest, StartTaskResponse, StopTaskRequest, StopTaskResponse, StopTasksRequest, StopTasksResponse,
-    StreamOutputRequest, StreamOutputResponse, SummarizeTasksRequest, SummarizeTasksResponse, WaitTaskRequest,
-    WaitTaskResponse, WriteInputRequest, WriteInputResponse, task_service_server::TaskService,
+    SignalTaskRequest, SignalTaskResponse, StartTaskRequest, StartTaskResponse, StopTaskRequest, StopTaskResponse,
+    StopTasksRequest, StopTasksResponse, StreamOutputRequest, StreamOutputResponse, SummarizeTasksRequest,
+    SummarizeTasksResponse, WaitTaskRequest, WaitTaskResponse, WaitTasksRequest, WaitTasksResponse, WatchTasksRequest,
+    WatchTasksResponse, WriteInputRequest, WriteInputResponse, task_service_server::TaskService,
 };
 use errand_store::BotFilter;
 use errand_task::{Task, summarize};
@@ -51,6 +58,7 @@ async fn converted(tasks: Vec<Task>) -> Result<Vec<v1::Task>, Status> {
 impl TaskService for Tasks {
     type RunTaskStream = Events<RunTaskResponse>;
     type StreamOutputStream = Events<StreamOutputResponse>;
+    type WatchTasksStream = Events<WatchTasksResponse>;
 
     async fn start_task(&self, request: Request<StartTaskRequest>) -> Result<Response<StartTaskResponse>, Status> {
         let caller = Caller::of(&request)?;
@@ -96,19 +104,15 @@ impl TaskService for Tasks {
     async fn wait_task(&self, request: Request<WaitTaskRequest>) -> Result<Response<WaitTaskResponse>, Status> {
         let caller = Caller::of(&request)?;
         let request = request.into_inner();
-        let (task, wait) = validate::wait(&request, &caller)?;
-        let waited = self.parts.unless_ending(self.parts.engine.wait(&task, wait)).await?;
-        let (task, result) = waited.map_err(status::engine)?;
-        if request.acknowledge && result == WaitResult::Finished {
-            self.parts.acknowledge_completion(&task).await?;
-        }
-        let result = match result {
-            WaitResult::Finished => v1::WaitResult::Finished,
-            WaitResult::Stalled => v1::WaitResult::Stalled,
-            WaitResult::Idle => v1::WaitResult::Idle,
-            WaitResult::Timeout => v1::WaitResult::Timeout,
-        };
-        Ok(Response::new(WaitTaskResponse { task: Some(convert::task(task)), result: result.into() }))
+        let acknowledge = request.acknowledge;
+        let (task, wait) = validate::wait(request, &caller)?;
+        Ok(Response::new(wait::one(&self.parts, &task, &wait, acknowledge).await?))
+    }
+
+    async fn wait_tasks(&self, request: Request<WaitTasksRequest>) -> Result<Response<WaitTasksResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let several = validate::wait_for_several(request.into_inner(), &caller)?;
+        Ok(Response::new(wait::several(&self.parts, several).await?))
     }
 
     async fn read_output(&self, request: Request<ReadOutputRequest>) -> Result<Response<ReadOutputResponse>, Status> {
@@ -148,6 +152,15 @@ impl TaskService for Tasks {
         Ok(Response::new(ResizeTerminalResponse {}))
     }
 
+    async fn signal_task(&self, request: Request<SignalTaskRequest>) -> Result<Response<SignalTaskResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let (task, signal, target) = validate::signal(request.get_ref(), &caller)?;
+        let sent = self.parts.unless_ending(self.parts.engine.signal(&task, signal, target)).await?;
+        let (task, count) = sent.map_err(status::engine)?;
+        let signaled_processes = i32::try_from(count).unwrap_or(i32::MAX);
+        Ok(Response::new(SignalTaskResponse { task: Some(convert::task(task)), signaled_processes }))
+    }
+
     async fn stop_task(&self, request: Request<StopTaskRequest>) -> Result<Response<StopTaskResponse>, Status> {
         let caller = Caller::of(&request)?;
         let (task, cause, grace) = validate::stop(request.into_inner(), &caller, self.parts.engine.settings())?;
@@ -179,5 +192,24 @@ impl TaskService for Tasks {
         let tasks = self.parts.engine.unfinished(&scope).await.map_err(status::engine)?;
         let unfinished = i32::try_from(tasks.len()).unwrap_or(i32::MAX);
         Ok(Response::new(SummarizeTasksResponse { text: summarize(&tasks, SystemTime::now()), unfinished }))
+    }
+
+    async fn watch_tasks(
+        &self,
+        request: Request<WatchTasksRequest>,
+    ) -> Result<Response<Self::WatchTasksStream>, Status> {
+        let caller = Caller::of(&request)?;
+        let query = validate::watch(request.get_ref(), &caller)?;
+        let limit = self.parts.subscriptions_per_bot;
+        let usage = request.extensions().get::<Arc<TenantUse>>();
+        let held = match &query.bots {
+            BotFilter::One(bot) => {
+                caller.may_use(bot)?;
+                usage.map(|usage| usage.watch_bot(bot, limit))
+            }
+            BotFilter::All | BotFilter::Matching(_) => usage.map(|usage| usage.watch_all(limit)),
+        };
+        let watch = self.parts.engine.watch(query);
+        Ok(Response::new(Box::pin(watch::stream(watch, held.transpose()?, self.parts.shutdown.clone()))))
     }
 }

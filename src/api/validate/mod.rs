@@ -14,6 +14,8 @@ mod start;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod wait;
+mod watch;
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
@@ -27,7 +29,9 @@ pub(super) use notifications::{chosen, drain, list as list_notifications, subscr
 pub(super) use sandbox::{adopt, bot, ensure, list as list_sandboxes};
 pub(super) use selection::{Stream, read, stream};
 pub(super) use start::{Run, run, start};
-pub(super) use tasks::{get, list, scope, stop, stop_all, wait};
+pub(super) use tasks::{get, list, scope, signal, stop, stop_all};
+pub(super) use wait::{Several, several as wait_for_several, wait};
+pub(super) use watch::watch;
 
 /// The most violations that are described: they are sent in a header, and clients limit the size of headers.
 const DESCRIBED_LIMIT: usize = 20;

@@ -6,22 +6,16 @@ use tonic::Status;
 
 use super::{Violations, fields::Span};
 use crate::api::{auth::Caller, convert, status};
-use errand_engine::{EngineError, Settings, TaskRef, WaitRequest};
+use errand_engine::{EngineError, Settings, TaskRef};
 use errand_proto::v1::{
-    GetTaskRequest, ListTasksRequest, StopTaskRequest, StopTasksRequest, SummarizeTasksRequest, TaskStatus,
-    WaitTaskRequest,
+    self, GetTaskRequest, ListTasksRequest, SignalTaskRequest, StopTaskRequest, StopTasksRequest,
+    SummarizeTasksRequest, TaskStatus,
 };
 use errand_store::{BotFilter, Scope, TaskQuery};
-use errand_task::{StopCause, TaskId};
+use errand_task::{Signal, SignalTarget, StopCause, TaskId};
 
 /// Entries of a page when the request does not say.
 const PAGE_DEFAULT: u32 = 50;
-/// How long to wait when the request does not say.
-const WAIT_DEFAULT: Duration = Duration::from_secs(120);
-/// The longest wait.
-const WAIT_LIMIT: Duration = Duration::from_secs(600);
-/// The shortest silence that a caller can wait for.
-const IDLE_LEAST: Duration = Duration::from_secs(1);
 /// The longest time between SIGTERM and SIGKILL.
 const GRACE_LIMIT: Duration = Duration::from_secs(60);
 /// The most characters of a reason.
@@ -55,19 +49,25 @@ pub(in crate::api) fn get(request: &GetTaskRequest, caller: &Caller) -> Result<T
     violations.or(task)?
 }
 
-/// Reads a WaitTask request.
-pub(in crate::api) fn wait(request: &WaitTaskRequest, caller: &Caller) -> Result<(TaskRef, WaitRequest), Status> {
+/// Reads a SignalTask request.
+pub(in crate::api) fn signal(
+    request: &SignalTaskRequest,
+    caller: &Caller,
+) -> Result<(TaskRef, Signal, SignalTarget), Status> {
     let mut violations = Violations::new();
     let task = reference(&request.task_id, &request.bot_id, &request.session_id, caller, &mut violations);
-    let timeout = violations.duration("timeout", request.timeout, Span::up_to(WAIT_LIMIT));
-    let span = Span { at_least: IDLE_LEAST, at_most: Duration::MAX };
-    let until_idle = violations.duration("until_idle", request.until_idle, span);
-    let read = (|| {
-        let timeout = timeout?.unwrap_or(WAIT_DEFAULT);
-        Some((task?, WaitRequest { timeout, until_stalled: request.until_stalled, until_idle: until_idle? }))
-    })();
-    let (task, wait) = violations.or(read)?;
-    Ok((task?, wait))
+    let signal = Signal::named(&request.signal);
+    if signal.is_none() {
+        violations
+            .add("signal", format!("must be the name of a signal, such as INT or SIGUSR1, is {:?}", request.signal));
+    }
+    let target = violations.choice::<v1::SignalTarget>("target", request.target).map(|target| match target {
+        v1::SignalTarget::Unspecified | v1::SignalTarget::Group => SignalTarget::Group,
+        v1::SignalTarget::Leader => SignalTarget::Leader,
+    });
+    let read = (|| Some((task?, signal?, target?)))();
+    let (task, signal, target) = violations.or(read)?;
+    Ok((task?, signal, target))
 }
 
 /// Reads a StopTask request.

@@ -310,7 +310,7 @@ fn waits_and_stops_have_limits() {
         until_idle: Some(prost_types::Duration { seconds: 0, nanos: 5 }),
         ..Default::default()
     };
-    assert_eq!(fields(&wait(&request, &Caller::local()).unwrap_err()), ["timeout", "until_idle"]);
+    assert_eq!(fields(&wait(request, &Caller::local()).unwrap_err()), ["timeout", "until_idle"]);
     let request = StopTaskRequest { task_id: id, grace: seconds(61), reason: "x".repeat(1001), ..Default::default() };
     assert_eq!(fields(&stop(request, &Caller::local(), &settings()).unwrap_err()), ["grace", "reason"]);
 }

@@ -184,6 +184,53 @@ async fn wait_exits_like_the_command_or_124() {
 }
 
 #[tokio::test]
+async fn wait_goes_on_from_the_searched_position() {
+    let fixture = Fixture::start().await;
+    let ran = fixture.run(&["wait", "--until", "match=ready", "--until", "stalled", ID]).await;
+    assert_eq!((ran.code, ran.text().as_str(), ran.stderr.as_str()), (0, "server ready\n", ""));
+    assert_eq!(fixture.seen().len(), 2);
+    let ran = fixture.run(&["wait", "--json", "--until", "regex=ready", ID]).await;
+    let answer: serde_json::Value = serde_json::from_str(&ran.text()).unwrap();
+    assert_eq!((&answer["result"], &answer["output_match"]["offset"]), (&"WAIT_RESULT_MATCHED".into(), &9.into()));
+}
+
+#[tokio::test]
+async fn wait_for_all_asks_again_for_the_rest() {
+    let fixture = Fixture::start().await;
+    let ran = fixture.run(&["wait", "--until", "match=x", "a", "b", "c"]).await;
+    assert_eq!(ran.code, 137);
+    let said: Vec<String> = ran.text().lines().map(str::to_owned).collect();
+    assert_eq!(said.len(), 3, "{said:?}");
+    assert!(said[0].starts_with("a  finished   ended by SIGKILL") && said[2].starts_with("c  stalled"), "{said:?}");
+    let seen = fixture.seen();
+    assert_eq!(seen[0], r#"wait for ["a", "b", "c"] mode=2 from []"#);
+    assert_eq!(seen[1], r#"wait for ["b", "c"] mode=2 from [("b", 7), ("c", 7)]"#);
+    let ran = fixture.run(&["wait", "--any", "a", "b"]).await;
+    assert_eq!((ran.code, ran.text().lines().count()), (137, 1));
+}
+
+#[tokio::test]
+async fn signal_goes_to_the_group_or_leader() {
+    let fixture = Fixture::start().await;
+    let ran = fixture.run(&["signal", ID, "int"]).await;
+    assert_eq!((ran.code, ran.text()), (0, format!("{ID}  signaled 2 processes\n")));
+    assert_eq!(fixture.run(&["signal", ID, "HUP", "--leader"]).await.code, 0);
+    assert_eq!(fixture.seen(), ["signal int SIGNAL_TARGET_GROUP", "signal HUP SIGNAL_TARGET_LEADER"]);
+}
+
+#[tokio::test]
+async fn ps_follows_events_line_by_line() {
+    let fixture = Fixture::start().await;
+    let ran = fixture.run(&["ps", "--follow"]).await;
+    let said: Vec<String> = ran.text().lines().map(str::to_owned).collect();
+    assert!(ran.code == 0 && said.len() == 2, "{said:?}");
+    assert!(said[0].contains("  listed  ") && said[1].contains("  ended  ") && said[1].ends_with("ended by SIGKILL"));
+    let ran = fixture.run(&["ps", "-f", "--json", "--cursor", "c"]).await;
+    assert_eq!(ran.text().lines().filter(|line| line.contains(r#""cursor":"c""#)).count(), 4);
+    assert_eq!(fixture.seen(), [r#"watch after """#, r#"watch after "c""#]);
+}
+
+#[tokio::test]
 async fn ps_reads_every_page_until_its_limit() {
     let fixture = Fixture::start().await;
     assert_eq!(fixture.run(&["ps"]).await.text().lines().count(), 3);
@@ -272,6 +319,12 @@ fn contradictory_arguments_are_refused() {
         "errand logs --tail -1 task",
         "errand logs --tail 1 --offset 1 task",
         "errand serve --no-such-flag 1",
+        "errand wait",
+        "errand wait --any --all a b",
+        "errand wait --until soon task",
+        "errand signal task",
+        "errand ps --follow --all",
+        "errand ps --cursor c",
     ] {
         refused(line);
     }

@@ -63,6 +63,7 @@ fn answers<T: Send + 'static>(messages: Vec<T>) -> Response<Answers<T>> {
 impl TaskService for Script {
     type RunTaskStream = Answers<v1::RunTaskResponse>;
     type StreamOutputStream = Answers<v1::StreamOutputResponse>;
+    type WatchTasksStream = Answers<v1::WatchTasksResponse>;
 
     async fn start_task(
         &self,
@@ -102,11 +103,20 @@ impl TaskService for Script {
     async fn wait_task(&self, request: Request<v1::WaitTaskRequest>) -> Result<Response<v1::WaitTaskResponse>, Status> {
         let request = request.into_inner();
         self.saw(format!("wait acknowledge={}", request.acknowledge));
-        let (task, result) = match request.task_id.as_str() {
-            "endless" => (running(), WaitResult::Timeout),
+        let offset = request.until_match.map(|pattern| pattern.offset);
+        let (task, result) = match (request.task_id.as_str(), offset) {
+            ("endless", _) | (_, Some(0)) => (running(), WaitResult::Timeout),
+            (_, Some(7)) => (running(), WaitResult::Matched),
             _ => (killed(), WaitResult::Finished),
         };
-        Ok(Response::new(v1::WaitTaskResponse { task: Some(task), result: result.into() }))
+        let line = "server ready".to_owned();
+        let found = v1::OutputMatch { offset: 9, end_offset: 14, line, line_cut: false };
+        Ok(Response::new(v1::WaitTaskResponse {
+            task: Some(task),
+            result: result.into(),
+            output_match: (result == WaitResult::Matched).then_some(found),
+            next_match_offset: 7,
+        }))
     }
 
     async fn read_output(
@@ -163,6 +173,62 @@ impl TaskService for Script {
             ID => Ok(Response::new(v1::StopTaskResponse { task: Some(killed()) })),
             _ => Err(Status::not_found("there is no such task")),
         }
+    }
+
+    async fn wait_tasks(
+        &self,
+        request: Request<v1::WaitTasksRequest>,
+    ) -> Result<Response<v1::WaitTasksResponse>, Status> {
+        let request = request.into_inner();
+        let mut offsets: Vec<_> = request.match_offsets.iter().collect();
+        offsets.sort();
+        self.saw(format!("wait for {:?} mode={} from {offsets:?}", request.task_ids, request.mode));
+        // At first only the first task meets a condition, then all.
+        let first = offsets.is_empty();
+        let waits = request.task_ids.iter().enumerate().map(|(index, task_id)| {
+            let (task_id, task) = (task_id.clone(), Some(killed()));
+            match index {
+                0 => v1::TaskWait { task_id, task, result: WaitResult::Finished.into(), ..Default::default() },
+                _ if first => v1::TaskWait {
+                    task_id,
+                    result: WaitResult::Timeout.into(),
+                    next_match_offset: 7,
+                    ..Default::default()
+                },
+                _ => v1::TaskWait { task_id, task, result: WaitResult::Stalled.into(), ..Default::default() },
+            }
+        });
+        Ok(Response::new(v1::WaitTasksResponse { waits: waits.collect() }))
+    }
+
+    async fn signal_task(
+        &self,
+        request: Request<v1::SignalTaskRequest>,
+    ) -> Result<Response<v1::SignalTaskResponse>, Status> {
+        let request = request.into_inner();
+        self.saw(format!("signal {} {}", request.signal, request.target().as_str_name()));
+        Ok(Response::new(v1::SignalTaskResponse { task: Some(running()), signaled_processes: 2 }))
+    }
+
+    async fn watch_tasks(
+        &self,
+        request: Request<v1::WatchTasksRequest>,
+    ) -> Result<Response<Self::WatchTasksStream>, Status> {
+        use v1::watch_tasks_response::Event;
+        self.saw(format!("watch after {:?}", request.into_inner().cursor));
+        let events = [
+            Event::SnapshotStarted(v1::TaskSnapshot { cursor_too_old: false }),
+            Event::Listed(running()),
+            Event::SnapshotComplete(v1::TaskSnapshotEnd {}),
+            Event::Changed(v1::TaskChange {
+                event: v1::TaskEvent::Ended.into(),
+                task_id: ID.to_owned(),
+                task: Some(killed()),
+                ..Default::default()
+            }),
+        ];
+        let cursor = "c".to_owned();
+        Ok(answers(events.map(|event| v1::WatchTasksResponse { event: Some(event), cursor: cursor.clone() }).into()))
     }
 
     async fn get_task(&self, _: Request<v1::GetTaskRequest>) -> Result<Response<v1::GetTaskResponse>, Status> {

@@ -4,10 +4,11 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use errand_proto::bridge::{
-    AttachRequest, AttachResponse, Finding, Gap, HelloRequest, HelloResponse, LaunchRequest, LaunchResponse, LogHead,
-    Output, ProbeRequest, ProbeResponse, Process, ReadLogRequest, ReadLogResponse, RemoveRequest, RemoveResponse,
-    Report, ResizeTerminalRequest, ResizeTerminalResponse, SignalRequest, SignalResponse, WriteInputRequest,
-    WriteInputResponse, bridge_service_server::BridgeService, read_log_request::From, read_log_response::Part,
+    AttachRequest, AttachResponse, AwaitPortsRequest, AwaitPortsResponse, Finding, Gap, HelloRequest, HelloResponse,
+    LaunchRequest, LaunchResponse, LogHead, Output, ProbeRequest, ProbeResponse, Process, ReadLogRequest,
+    ReadLogResponse, RemoveRequest, RemoveResponse, Report, ResizeTerminalRequest, ResizeTerminalResponse,
+    SignalRequest, SignalResponse, WriteInputRequest, WriteInputResponse, bridge_service_server::BridgeService,
+    read_log_request::From, read_log_response::Part,
 };
 use futures_util::{
     StreamExt as _,
@@ -202,6 +203,17 @@ impl BridgeService for Liar {
             _ => u32::from(!*self.killed.borrow()),
         };
         self.answer(SignalResponse { members }).await
+    }
+
+    async fn await_ports(&self, _: Request<AwaitPortsRequest>) -> Result<Response<AwaitPortsResponse>, Status> {
+        self.answer(AwaitPortsResponse {
+            ports: match self.lie.as_str() {
+                "impossible_ports" => vec![80, 70_000],
+                "many_ports" => (1..=65_535).collect(),
+                _ => Vec::new(),
+            },
+        })
+        .await
     }
 
     async fn write_input(&self, request: Request<WriteInputRequest>) -> Result<Response<WriteInputResponse>, Status> {

@@ -6,10 +6,11 @@
 mod attachment;
 mod files;
 mod log;
+mod ports;
 mod probe;
 mod records;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
@@ -19,7 +20,7 @@ use super::{
 };
 use attachment::ScriptAttachment;
 use errand_runtime::{Collected, Exec, NotStarted, Runtime, RuntimeError, SandboxRef};
-use errand_task::{Gap, Nonce, ProcessIdentity, Program, Signal, TaskId, TaskSpec, TerminalSize};
+use errand_task::{Gap, Nonce, ProcessIdentity, Program, Signal, SignalTarget, TaskId, TaskSpec, TerminalSize};
 
 const LOG: &str = include_str!("scripts/log.sh");
 const KEEP: &str = include_str!("scripts/keep.sh");
@@ -34,6 +35,7 @@ const COMMAND: &str = include_str!("scripts/command.sh");
 const ATTACH: &str = include_str!("scripts/attach.sh");
 const PROBE: &str = include_str!("scripts/probe.sh");
 const SIGNAL: &str = include_str!("scripts/signal.sh");
+const PORTS: &str = include_str!("scripts/ports.sh");
 const READ: &str = include_str!("scripts/read.sh");
 const REMOVE: &str = include_str!("scripts/remove.sh");
 
@@ -80,6 +82,26 @@ impl DirectBridge {
         let arguments = std::iter::once(self.root.to_string()).chain(arguments);
         let argv = limited(SCRIPT_LIMIT, script(scripts, arguments));
         in_time(async { self.runtime.exec(&self.id, &argv).await?.collect(SAID_LIMIT).await }).await
+    }
+
+    /// Signals those processes of a task that `target` names in `signal.sh`.
+    async fn signal_some(
+        &self,
+        task: TaskId,
+        process: Option<ProcessIdentity>,
+        signal: Option<Signal>,
+        target: &str,
+    ) -> Result<u32, RuntimeError> {
+        let (pid, since) = process.map_or(("none".to_owned(), "0".to_owned()), |process| {
+            (process.pid.to_string(), process.start_ticks.to_string())
+        });
+        let number = signal.map_or(0, Signal::number).to_string();
+        let arguments = vec![task.to_string(), pid, since, number, target.to_owned()];
+        let said = self.ask(&[PROCESS, SIGNAL], arguments).await?;
+        let said = String::from_utf8_lossy(&said.stdout);
+        said.trim().strip_prefix("members ").and_then(|count| count.parse().ok()).ok_or_else(|| RuntimeError::Refused {
+            detail: format!("the processes of the task could not be listed: {:?}", words(said.as_bytes())),
+        })
     }
 
     fn command_file(&self, task: TaskId) -> String {
@@ -227,15 +249,27 @@ impl SandboxBridge for DirectBridge {
         process: Option<ProcessIdentity>,
         signal: Option<Signal>,
     ) -> Result<u32, RuntimeError> {
-        let process = process.map_or(("none".to_owned(), "0".to_owned()), |process| {
-            (process.pid.to_string(), process.start_ticks.to_string())
-        });
-        let number = signal.map_or(0, Signal::number);
-        let said =
-            self.ask(&[PROCESS, SIGNAL], vec![task.to_string(), process.0, process.1, number.to_string()]).await?;
-        let said = String::from_utf8_lossy(&said.stdout);
-        said.trim().strip_prefix("members ").and_then(|count| count.parse().ok()).ok_or_else(|| RuntimeError::Refused {
-            detail: format!("the processes of the task could not be listed: {:?}", words(said.as_bytes())),
+        self.signal_some(task, process, signal, "all").await
+    }
+
+    async fn send_signal(
+        &self,
+        task: TaskId,
+        leader: ProcessIdentity,
+        signal: Signal,
+        target: SignalTarget,
+    ) -> Result<u32, RuntimeError> {
+        let target = match target {
+            SignalTarget::Group => "group",
+            SignalTarget::Leader => "leader",
+        };
+        self.signal_some(task, Some(leader), Some(signal), target).await
+    }
+
+    async fn listening(&self, known: Option<&BTreeSet<u16>>) -> Result<BTreeSet<u16>, RuntimeError> {
+        let said = self.ask(&[PORTS], ports::arguments(known)).await?;
+        ports::parse(&said.stdout).ok_or_else(|| RuntimeError::Refused {
+            detail: format!("the sockets of the sandbox could not be read: {:?}", words(&said.stderr)),
         })
     }
 

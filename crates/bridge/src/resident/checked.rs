@@ -3,10 +3,13 @@
 //!
 //! A value that can only harm the sandbox's own tasks, such as a time or a name, is cut to its bound instead.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use super::proto;
-use crate::{LogPiece, OutputPiece, PackedPiece, Piece};
+use crate::{LogPiece, OutputPiece, PORTS_LIMIT, PackedPiece, Piece};
 use errand_task::Stream;
 
 /// The largest message of a followed task or of a log, in bytes. The guest sends pieces of 128 KiB.
@@ -18,6 +21,8 @@ pub(super) const CONTENT_MESSAGE: usize = 320 * 1024;
 pub(super) const ENTRIES_MESSAGE: usize = 128 * 1024;
 /// The largest other message, in bytes.
 pub(super) const SMALL_MESSAGE: usize = 8 * 1024;
+/// The largest message with listening ports, in bytes. 4096 ports take 12 KiB.
+pub(super) const PORTS_MESSAGE: usize = 16 * 1024;
 /// How many more bytes a probe's answer may have for each task: an exit file is at most 1 KiB.
 pub(super) const FINDING: usize = 2 * 1024;
 /// The largest headers of an answer, in bytes. They carry the status and its details.
@@ -123,6 +128,14 @@ pub(super) fn findings(found: &[proto::Finding], asked: usize) -> Result<(), Bre
 /// Checks the number of processes that were signalled.
 pub(super) fn members(members: u32) -> Result<u32, Breach> {
     holds(members <= LAST_PID, || format!("{members} processes of a task")).map(|()| members)
+}
+
+/// Checks the listening ports: each once, in order.
+pub(super) fn ports(told: &[u32]) -> Result<BTreeSet<u16>, Breach> {
+    holds(told.len() <= PORTS_LIMIT, || format!("{} listening ports, more than {PORTS_LIMIT}", told.len()))?;
+    holds(told.is_sorted_by(|one, next| one < next), || "listening ports out of order".to_owned())?;
+    let port = |port: &u32| u16::try_from(*port).map_err(|_| Breach(format!("{port} as a port")));
+    told.iter().map(port).collect()
 }
 
 /// Checks the number of bytes of input that a command has taken in all.
@@ -397,6 +410,10 @@ mod tests {
         let large = proto::Finding { exit_file: Some(vec![0; RESULT + 1].into()), ..Default::default() };
         assert!(findings(&[large], 1).is_err());
         assert!(taken(9).is_ok() && taken(u64::MAX).is_err());
+        assert_eq!(ports(&[80, 443]), Ok(BTreeSet::from([80, 443])));
+        let many: Vec<u32> = (1..=4097).collect();
+        assert!(ports(&many[..4096]).is_ok() && ports(&many).is_err());
+        assert!(ports(&[443, 80]).is_err() && ports(&[80, 80]).is_err() && ports(&[65_536]).is_err());
     }
 
     #[test]

@@ -11,7 +11,7 @@ mod convert;
 mod files;
 mod install;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use errand_proto::bridge as proto;
@@ -19,15 +19,15 @@ use futures_util::stream;
 use tonic::Streaming;
 
 use super::{
-    Attached, Attachment, BridgeState, Finding, Input, InputError, InputTaken, LaunchSettings, LogReader, Piece,
-    ReadError, Report, SandboxBridge,
+    Attached, Attachment, BridgeState, Finding, Input, InputError, InputTaken, LaunchSettings, LogReader, PORTS_WAIT,
+    Piece, ReadError, Report, SandboxBridge,
 };
-use calls::{answer, in_time, meaning, refused_input, within};
+use calls::{ANSWER_LIMIT, answer, in_time, meaning, refused_input, within};
 use channel::Channel;
-use checked::{Breach, FINDING, SMALL_MESSAGE, STREAM_MESSAGE};
+use checked::{Breach, FINDING, PORTS_MESSAGE, SMALL_MESSAGE, STREAM_MESSAGE};
 use connection::{Bridge, Connection, Link, client};
 use errand_runtime::{Runtime, RuntimeError, SandboxRef};
-use errand_task::{Nonce, ProcessIdentity, Signal, TaskId, TaskSpec, TerminalSize};
+use errand_task::{Nonce, ProcessIdentity, Signal, SignalTarget, TaskId, TaskSpec, TerminalSize};
 
 /// How long the guest waits for a command to take its input, in milliseconds. To wait longer, the server calls again.
 const INPUT_WAIT: u64 = 1000;
@@ -163,9 +163,45 @@ impl SandboxBridge for ResidentBridge {
             task_id: task.to_string(),
             process: process.map(convert::process),
             signal: signal.map_or(0, |signal| signal.number().unsigned_abs()),
+            target: proto::SignalTarget::Unspecified.into(),
         };
         let members = answer(&bridge.channel, client(&bridge.channel).signal(request)).await?.members;
         bridge.channel.checked(checked::members(members))
+    }
+
+    async fn send_signal(
+        &self,
+        task: TaskId,
+        leader: ProcessIdentity,
+        signal: Signal,
+        target: SignalTarget,
+    ) -> Result<u32, RuntimeError> {
+        let bridge = self.bridge().await?;
+        let target = match target {
+            SignalTarget::Group => proto::SignalTarget::Group,
+            SignalTarget::Leader => proto::SignalTarget::Leader,
+        };
+        let request = proto::SignalRequest {
+            task_id: task.to_string(),
+            process: Some(convert::process(leader)),
+            signal: signal.number().unsigned_abs(),
+            target: target.into(),
+        };
+        let members = answer(&bridge.channel, client(&bridge.channel).signal(request)).await?.members;
+        bridge.channel.checked(checked::members(members))
+    }
+
+    async fn listening(&self, known: Option<&BTreeSet<u16>>) -> Result<BTreeSet<u16>, RuntimeError> {
+        let bridge = self.bridge().await?;
+        let request = proto::AwaitPortsRequest {
+            known: known.into_iter().flatten().map(|port| u32::from(*port)).collect(),
+            is_known: known.is_some(),
+            wait_ms: u64::try_from(PORTS_WAIT.as_millis()).unwrap_or(u64::MAX),
+        };
+        let mut client = client(&bridge.channel).max_decoding_message_size(PORTS_MESSAGE);
+        let answer = within(PORTS_WAIT + ANSWER_LIMIT, client.await_ports(request)).await?;
+        let ports = answer.map_err(|status| meaning(&bridge.channel, &status))?.into_inner().ports;
+        bridge.channel.checked(checked::ports(&ports))
     }
 
     async fn write_input(&self, task: TaskId, input: Input) -> Result<InputTaken, InputError> {

@@ -45,6 +45,7 @@ impl Engine {
         let unfinished = tasks.len();
         let mut by_sandbox: HashMap<SandboxId, Vec<Task>> = HashMap::new();
         for task in tasks {
+            inner.feed.found(&task);
             by_sandbox.entry(task.sandbox).or_default().push(task);
         }
         let mut records = if by_sandbox.is_empty() { HashMap::new() } else { sandboxes(inner).await? };

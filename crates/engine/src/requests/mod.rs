@@ -1,10 +1,9 @@
-//! What callers ask of the engine and what they get. The calls themselves: `tasks`, `output` and `sandboxes`.
+//! What callers ask of the engine and what they get. The calls themselves: `tasks`, `signal`, `output` and `sandboxes`.
 
 mod output;
 mod sandboxes;
+mod signal;
 mod tasks;
-
-use std::time::Duration;
 
 use errand_bridge::OutputPiece;
 use errand_runtime::Found;
@@ -42,30 +41,6 @@ pub struct TaskRef {
     pub session: Option<SessionId>,
     /// The task.
     pub id: TaskId,
-}
-
-/// How long to wait for a task, and for what.
-#[derive(Debug, Clone, Copy)]
-pub struct WaitRequest {
-    /// The longest wait.
-    pub timeout: Duration,
-    /// Also return when the task stalls.
-    pub until_stalled: bool,
-    /// Also return when the task has printed nothing for this long after its last output.
-    pub until_idle: Option<Duration>,
-}
-
-/// Why a wait ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WaitResult {
-    /// The task is finished.
-    Finished,
-    /// The task is stalled.
-    Stalled,
-    /// The task printed something, and then nothing for the requested time.
-    Idle,
-    /// The timeout passed.
-    Timeout,
 }
 
 /// Which parts of a log to read. Limits are in bytes; the caller has validated them.

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{StartRequest, Started, TaskRef, WaitRequest, WaitResult};
+use super::{StartRequest, Started, TaskRef};
 use crate::{
     Engine, EngineError,
     supervision::Supervision,
@@ -76,6 +76,7 @@ impl Engine {
                 self.existing(task, &wanted)
             }
             Ok(Created::New(task)) => {
+                inner.feed.accepted(&task);
                 supervisor.spawn(Entry::Launch);
                 // Lets the supervisor launch the command before the caller is answered.
                 tokio::task::yield_now().await;
@@ -182,21 +183,6 @@ impl Engine {
         tasks.retain(|task| !task.status().is_terminal());
         tasks.reverse();
         Ok(tasks)
-    }
-
-    /// Waits for a task to finish, or for another event that `request` names.
-    ///
-    /// # Errors
-    /// As for [`Engine::task`].
-    pub async fn wait(&self, reference: &TaskRef, request: WaitRequest) -> Result<(Task, WaitResult), EngineError> {
-        match self.inner.supervision(self.task(reference).await?).await? {
-            Supervision::Here(live) => {
-                let result = live.wait(request).await;
-                Ok((live.snapshot(), result))
-            }
-            Supervision::Finished(task) => Ok((*task, WaitResult::Finished)),
-            Supervision::Elsewhere => Err(EngineError::SupervisedElsewhere),
-        }
     }
 
     /// Stops a task and returns it once it has finished. Returns a finished task unchanged.

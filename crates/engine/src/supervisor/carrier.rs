@@ -152,6 +152,7 @@ impl Supervisor {
             Ok(task) => {
                 tracing::debug!(status = task.status().word(), "committed");
                 self.live.publish(Task::clone(&task));
+                self.inner.feed.committed(&task);
                 Ok(Ok(task))
             }
             Err(StoreError::Closed) => Err(Left::Ending),
@@ -193,10 +194,12 @@ impl Supervisor {
             Ok(Report::Started { process, age }) => Reported::Started { process, age },
             Ok(Report::Output(piece)) => {
                 self.live.output.push(piece).await;
+                self.live.growth.happened();
                 Reported::Output { end: self.live.output.end() }
             }
             Ok(Report::Skipped { to }) => {
                 self.live.output.leave_out(to);
+                self.live.growth.happened();
                 Reported::Skipped { end: self.live.output.end() }
             }
             Ok(Report::Activity(activity)) => Reported::Activity(activity),

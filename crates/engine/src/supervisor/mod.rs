@@ -62,7 +62,7 @@ pub(super) struct Supervisor {
 impl Supervisor {
     /// Registers a task as unfinished. Its output is known from byte `output_start` on.
     pub(super) fn new(inner: &Arc<Inner>, task: Task, sandbox: Sandbox, output_start: u64) -> Self {
-        let live = Arc::new(LiveTask::new(task.clone(), output_start));
+        let live = Arc::new(LiveTask::new(task.clone(), output_start, inner.feed.growth(&task)));
         inner.enter(task.id, &live);
         Self::of(inner, live, task, sandbox)
     }

@@ -88,6 +88,7 @@ async fn replacement(inner: &Arc<Inner>, live: &Arc<LiveTask>, pause: &mut Durat
 /// Tells every caller that waits for a task that the task has finished.
 fn settle(inner: &Inner, live: &LiveTask, task: Task) {
     inner.remove_live(task.id);
+    inner.feed.committed(&task);
     live.publish(task);
     live.output.finish();
 }

@@ -2,12 +2,12 @@
 # for them.
 
 stat_fields() { # $1 and following: the fields of /proc/PID/stat after the name of the command
-  state=$1 parent=$2 session=$4
+  state=$1 parent=$2 group=$3 session=$4
   shift 19
   ticks=$1
 }
 
-process() { # sets $state, $parent, $session and $ticks for process $1; fails when it does not exist
+process() { # sets $state, $parent, $group, $session and $ticks for process $1; fails when it does not exist
   { IFS= read -r stat </proc/"$1"/stat; } 2>/dev/null || return 1
   stat_fields ${stat##*) }
 }

@@ -1,9 +1,10 @@
-# Signals every process of a task and reports how many there are.
+# Signals processes of a task and reports how many there are.
 #
-# Arguments: root, task id, pid and start time of the first process of the task, signal number; 0 only counts.
+# Arguments: root, task id, pid and start time of the first process of the task, signal number, target. Signal 0 only counts. Target: all;
+# group: those in the process group of the first process; leader: the first process.
 # A process belongs to the task when it is in its session, has the marker of the task in its environment, or descends from a process that
 # belongs to the task. So children that left the process group, made a session or got another parent are found as well.
-id=$2 leader=$3 since=$4 signal=$5
+id=$2 leader=$3 since=$4 signal=$5 target=${6:-all}
 
 marked() { # true when process $1 has the marker of the task in its environment
   while IFS= read -r line || [ -n "$line" ]; do
@@ -38,6 +39,28 @@ members() { # sets $members
     done
   done
 }
+
+# The kernel does not reuse a process group's id while the group has members.
+chosen() { # sets $chosen to the members that the target names
+  chosen=
+  for pid in $members; do
+    process "$pid" || continue
+    case $target in
+    leader) [ "$pid" = "$leader" ] && [ "$ticks" = "$since" ] || continue ;;
+    group) [ "$group" = "$leader" ] || continue ;;
+    esac
+    chosen="$chosen $pid"
+  done
+}
+
+if [ "$target" != all ]; then
+  members
+  chosen
+  set -- $chosen
+  [ $# -eq 0 ] || kill -"$signal" "$@" 2>/dev/null
+  echo "members $#"
+  exit 0
+fi
 
 pass=0
 while :; do
