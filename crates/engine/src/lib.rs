@@ -86,7 +86,7 @@ struct Inner {
     lives: Lives,
     /// What happens to tasks, for screens.
     feed: Feed,
-    /// The sandboxes whose ports somebody waits for.
+    /// The sandboxes that calls wait for a port of.
     listeners: Listeners,
     /// Who may search output on a thread of its own.
     searches: SearchPermits,

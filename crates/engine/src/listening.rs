@@ -1,4 +1,4 @@
-//! The TCP ports that listen in a sandbox, for all callers that wait for one. One tokio task per sandbox asks the bridge, as long as somebody
+//! The TCP ports that listen in a sandbox, for all callers that wait for one. One tokio task per sandbox asks the bridge, as long as a call
 //! waits; the bridge answers when the ports change.
 
 use std::{
@@ -26,7 +26,7 @@ struct Known {
     refusal: Option<String>,
 }
 
-/// The sandboxes whose ports somebody waits for.
+/// The sandboxes that calls wait for a port of.
 #[derive(Default)]
 pub(super) struct Listeners {
     sandboxes: Mutex<HashMap<SandboxId, watch::Sender<Known>>>,
@@ -84,7 +84,7 @@ impl Listeners {
         Ok(listening)
     }
 
-    /// True when nobody waits for this sandbox any more; it is forgotten then.
+    /// True when no call waits for this sandbox any more; it is forgotten then.
     fn forget_unused(&self, id: SandboxId, known: &watch::Sender<Known>) -> bool {
         let mut sandboxes = self.sandboxes();
         // Checked with the lock held, under which callers subscribe.
@@ -104,7 +104,7 @@ impl Listeners {
     }
 }
 
-/// Asks a sandbox for its ports as long as somebody waits.
+/// Asks a sandbox for its ports as long as a call waits.
 async fn ask(inner: &Inner, sandbox: &Sandbox, id: SandboxId, known: &watch::Sender<Known>) {
     let mut told: Option<BTreeSet<u16>> = None;
     let mut pause = FIRST_PAUSE;
