@@ -13,6 +13,8 @@ use super::{EngineError, Inner, sandbox::Sandbox};
 use errand_runtime::RuntimeError;
 use errand_task::{SandboxId, Task};
 
+/// The shortest time between two questions, whatever the sandbox answers: it can claim new ports at any rate.
+const INTERVAL: Duration = Duration::from_millis(100);
 /// How long to wait before a sandbox is asked again that did not answer. Doubled with each retry.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest such wait.
@@ -114,25 +116,30 @@ async fn ask(inner: &Inner, sandbox: &Sandbox, id: SandboxId, known: &watch::Sen
             () = known.closed() => continue,
             answer = sandbox.bridge.listening(told.as_ref()) => answer,
         };
-        match answer {
+        let wait = match answer {
             Ok(ports) => {
-                pause = FIRST_PAUSE;
-                let news = Known { ports: ports.clone(), refusal: None };
-                publish(known, news);
+                publish(known, Known { ports: ports.clone(), refusal: None });
                 told = Some(ports);
-                continue;
+                pause = FIRST_PAUSE;
+                INTERVAL
             }
-            Err(RuntimeError::Refused { detail }) => {
-                publish(known, Known { refusal: Some(detail), ..Known::default() })
+            Err(error) => {
+                if let RuntimeError::Refused { detail } = error {
+                    publish(known, Known { refusal: Some(detail), ..Known::default() });
+                } else {
+                    // The sandbox is gone, stopped or silent. What becomes of the tasks in it ends the waits for them.
+                    tracing::debug!(%error, sandbox = %sandbox.name, "the ports of a sandbox cannot be read");
+                }
+                told = None;
+                let wait = pause;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+                wait
             }
-            // The sandbox is gone, stopped or silent. What becomes of the tasks in it ends the waits for them.
-            Err(error) => tracing::debug!(%error, sandbox = %sandbox.name, "the ports of a sandbox cannot be read"),
-        }
-        told = None;
+        };
         tokio::select! {
             () = inner.leave.cancelled() => return,
             () = known.closed() => {}
-            () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+            () = tokio::time::sleep(wait) => {}
         }
     }
 }

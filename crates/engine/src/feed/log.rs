@@ -83,7 +83,7 @@ pub(super) enum Next {
     Skipped {
         position: u64,
     },
-    /// There is no more up to this position. If output has grown, that becomes an event at this time.
+    /// The reader has read every event up to this position. Output that has grown becomes an event at `growth_at`.
     CaughtUp {
         position: u64,
         growth_at: Option<Instant>,
