@@ -41,6 +41,7 @@ mod api {
     mod tenants;
     mod timeouts;
     mod tokens;
+    mod trees;
     mod validation;
     mod waiting;
 }

@@ -1,23 +1,25 @@
 //! The file calls of `SandboxService`.
 //!
-//! A write runs entirely inside its call: cancelling the call cancels the write.
+//! A write runs entirely inside its call: cancelling the call cancels the write. Whole directories are in `trees`.
 
-use std::{
-    pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
-};
+mod trees;
+mod upload;
 
+use std::pin::Pin;
+
+use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Parts, auth::Caller, convert, page, status, validate};
-use errand_engine::{Abandoned, FileContent, FileSource};
+use errand_engine::FileContent;
 use errand_proto::v1::{
     self, ListDirectoryRequest, ListDirectoryResponse, ReadFileRequest, ReadFileResponse, RemoveFileRequest,
     RemoveFileResponse, StatFileRequest, StatFileResponse, WriteFileRequest, WriteFileResponse, read_file_response,
-    write_file_request,
 };
+pub(super) use trees::{Archive, Changes, make_directory, read_tree, rename, watch, write_tree};
+use upload::{Reason, source};
 
 /// The response stream of a file.
 pub(super) type Content = Pin<Box<dyn Stream<Item = Result<ReadFileResponse, Status>> + Send>>;
@@ -71,15 +73,13 @@ pub(super) async fn read(parts: &Parts, request: Request<ReadFileRequest>) -> Re
     caller.may_use(&file.bot)?;
     let reader = parts.engine.read_file(&file, offset, limit).await.map_err(status::engine)?;
     let entry = message(read_file_response::Part::Entry(convert::file(reader.entry)));
-    let content = content(reader.content, parts.shutdown.clone());
+    let content = pieces(reader.content, parts.shutdown.clone())
+        .map(|piece| piece.map(|data| message(read_file_response::Part::Data(data))));
     Ok(Response::new(Box::pin(stream::iter([Ok(entry)]).chain(content))))
 }
 
-/// The messages of a file. Only one piece is in transit at a time, so a slow client holds no more memory.
-fn content(
-    content: FileContent,
-    shutdown: CancellationToken,
-) -> impl Stream<Item = Result<ReadFileResponse, Status>> + Send {
+/// The content of a file or an archive. Only one piece is in transit at a time, so a slow client holds no more memory.
+fn pieces(content: FileContent, shutdown: CancellationToken) -> impl Stream<Item = Result<Bytes, Status>> + Send {
     stream::unfold(Some((content, shutdown)), |state| async move {
         let (mut content, shutdown) = state?;
         let piece = tokio::select! {
@@ -87,7 +87,7 @@ fn content(
             () = shutdown.cancelled() => Err(status::shutting_down()),
         };
         match piece {
-            Ok(bytes) => Some((Ok(message(read_file_response::Part::Data(bytes))), Some((content, shutdown)))),
+            Ok(bytes) => Some((Ok(bytes), Some((content, shutdown)))),
             Err(status) => Some((Err(status), None)),
         }
     })
@@ -111,37 +111,4 @@ pub(super) async fn write(
     // A problem in the content is more specific than the error that the content did not arrive.
     let entry = written.map_err(|error| reason.take().unwrap_or_else(|| status::engine(error)))?;
     Ok(Response::new(WriteFileResponse { entry: Some(convert::file(entry)) }))
-}
-
-/// Why the upload was abandoned.
-#[derive(Clone, Default)]
-struct Reason(Arc<Mutex<Option<Status>>>);
-
-impl Reason {
-    fn keep(&self, status: Status) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
-    }
-
-    fn take(&self) -> Option<Status> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-/// The content that a client sends. It is complete only if the client says so, because the library below reports a cancelled call as a
-/// normal end of the stream.
-fn source(messages: Streaming<WriteFileRequest>, reason: Reason) -> FileSource {
-    Box::pin(stream::unfold(Some((messages, reason)), |state| async move {
-        use write_file_request::Part;
-        let (mut messages, reason) = state?;
-        let wrong = match messages.message().await {
-            Ok(Some(WriteFileRequest { part: Some(Part::Data(data)) })) => {
-                return Some((Ok(data), Some((messages, reason))));
-            }
-            Ok(Some(WriteFileRequest { part: Some(Part::End(_)) })) => return None,
-            Ok(message) => validate::only(message.as_ref()),
-            Err(status) => status,
-        };
-        reason.keep(wrong);
-        Some((Err(Abandoned), None))
-    }))
 }

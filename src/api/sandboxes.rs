@@ -9,9 +9,10 @@ use errand_engine::SandboxView;
 use errand_proto::v1::{
     self, AdoptSandboxRequest, AdoptSandboxResponse, DeleteSandboxRequest, DeleteSandboxResponse, EnsureSandboxRequest,
     EnsureSandboxResponse, GetSandboxRequest, GetSandboxResponse, ListDirectoryRequest, ListDirectoryResponse,
-    ListSandboxesRequest, ListSandboxesResponse, ReadFileRequest, RemoveFileRequest, RemoveFileResponse,
-    StatFileRequest, StatFileResponse, StopSandboxRequest, StopSandboxResponse, WriteFileRequest, WriteFileResponse,
-    sandbox_service_server::SandboxService,
+    ListSandboxesRequest, ListSandboxesResponse, MakeDirectoryRequest, MakeDirectoryResponse, ReadFileRequest,
+    ReadTreeRequest, RemoveFileRequest, RemoveFileResponse, RenameFileRequest, RenameFileResponse, StatFileRequest,
+    StatFileResponse, StopSandboxRequest, StopSandboxResponse, WatchFilesRequest, WriteFileRequest, WriteFileResponse,
+    WriteTreeRequest, WriteTreeResponse, sandbox_service_server::SandboxService,
 };
 use errand_task::SandboxId;
 
@@ -64,6 +65,8 @@ impl Sandboxes {
 #[tonic::async_trait]
 impl SandboxService for Sandboxes {
     type ReadFileStream = files::Content;
+    type ReadTreeStream = files::Archive;
+    type WatchFilesStream = files::Changes;
 
     async fn ensure_sandbox(
         &self,
@@ -157,5 +160,34 @@ impl SandboxService for Sandboxes {
 
     async fn remove_file(&self, request: Request<RemoveFileRequest>) -> Result<Response<RemoveFileResponse>, Status> {
         files::remove(&self.parts, request).await
+    }
+
+    async fn make_directory(
+        &self,
+        request: Request<MakeDirectoryRequest>,
+    ) -> Result<Response<MakeDirectoryResponse>, Status> {
+        files::make_directory(&self.parts, request).await
+    }
+
+    async fn rename_file(&self, request: Request<RenameFileRequest>) -> Result<Response<RenameFileResponse>, Status> {
+        files::rename(&self.parts, request).await
+    }
+
+    async fn read_tree(&self, request: Request<ReadTreeRequest>) -> Result<Response<Self::ReadTreeStream>, Status> {
+        files::read_tree(&self.parts, request).await
+    }
+
+    async fn write_tree(
+        &self,
+        request: Request<Streaming<WriteTreeRequest>>,
+    ) -> Result<Response<WriteTreeResponse>, Status> {
+        files::write_tree(&self.parts, request).await
+    }
+
+    async fn watch_files(
+        &self,
+        request: Request<WatchFilesRequest>,
+    ) -> Result<Response<Self::WatchFilesStream>, Status> {
+        files::watch(&self.parts, request).await
     }
 }

@@ -368,7 +368,7 @@ pub struct FilesArgs {
 /// What to do with files. A file in a sandbox is BOT:/PATH; without a bot, `:/PATH`, it is a file of the bot `default`.
 #[derive(Debug, Subcommand)]
 pub enum FilesAction {
-    /// Copy a file into a sandbox or out of it, completely or not at all.
+    /// Copy a file or a directory into a sandbox or out of it, completely or not at all.
     Cp(CopyArgs),
     /// List a directory.
     Ls {
@@ -384,6 +384,39 @@ pub enum FilesAction {
         /// The files.
         #[arg(required = true, value_name = "BOT:/PATH")]
         files: Vec<Remote>,
+    },
+    /// Make directories.
+    Mkdir {
+        /// Make missing parent directories too, and accept a directory that exists.
+        #[arg(short, long)]
+        parents: bool,
+        /// Permissions, such as 700 [default: 777 without the umask's bits].
+        #[arg(long, value_name = "OCTAL", value_parser = text::parse_mode)]
+        mode: Option<u32>,
+        /// The directories.
+        #[arg(required = true, value_name = "BOT:/PATH")]
+        directories: Vec<Remote>,
+    },
+    /// Rename a file or a directory, or move it within its file system, atomically.
+    Mv {
+        /// Fail if the new path exists already.
+        #[arg(short, long)]
+        no_clobber: bool,
+        /// The file.
+        #[arg(value_name = "BOT:/PATH")]
+        from: Remote,
+        /// Its new path in the same sandbox: BOT:/PATH, or /PATH.
+        #[arg(value_name = "NEW")]
+        to: Place,
+    },
+    /// Print what changes in a directory, until interrupted.
+    Watch {
+        /// Also in the directories below it.
+        #[arg(short, long)]
+        recursive: bool,
+        /// The directory.
+        #[arg(value_name = "BOT:/PATH")]
+        directory: Remote,
     },
     /// Remove files. Symbolic links themselves are removed and never followed.
     Rm {
@@ -406,8 +439,14 @@ pub struct CopyArgs {
     #[arg(short, long)]
     pub parents: bool,
     /// Fail if the target exists already.
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with = "recursive")]
     pub no_clobber: bool,
+    /// Copy a directory with everything in it. The target must not exist, except with --merge. `-` is a tar archive.
+    #[arg(short, long, conflicts_with = "mode")]
+    pub recursive: bool,
+    /// With --recursive: copy into a directory that exists, and replace its files of the same names.
+    #[arg(long, requires = "recursive")]
+    pub merge: bool,
     /// BOT:/PATH, a local file, or `-` for standard input.
     #[arg(value_name = "FROM")]
     pub from: Place,

@@ -2,8 +2,8 @@
 
 use bollard::models::HostConfig;
 use errand_proto::v1::{
-    ListTasksRequest, OutOfMemory, OutputPattern, ReadOutputRequest, ResourceLimits, SignalTarget, StartTaskRequest,
-    Task, TerminalSize, WaitResult, WaitTaskRequest, output_pattern::Kind,
+    ListTasksRequest, OutOfMemory, OutputPattern, ReadOutputRequest, ReadTreeRequest, ResourceLimits, SignalTarget,
+    StartTaskRequest, Task, TerminalSize, WaitResult, WaitTaskRequest, WatchFilesRequest, output_pattern::Kind,
 };
 use tonic::Code;
 
@@ -70,6 +70,12 @@ async fn requests_beyond_the_direct_bridge_are_refused(image: Image) {
         assert!(said.contains(field) && said.contains("direct"), "{field}: {said}");
     }
     assert_eq!(session.listed(ListTasksRequest::default()).await, []);
+    let (bot_id, path) = (session.bot.clone(), "/tmp".to_owned());
+    let read = ReadTreeRequest { bot_id: bot_id.clone(), path: path.clone(), ..Default::default() };
+    let said = refused(soon("a tree is refused", session.sandboxes().read_tree(read)).await, Code::FailedPrecondition);
+    assert!(said.contains("needs Errand's program in the sandbox"), "{said}");
+    let watch = WatchFilesRequest { bot_id, path, ..Default::default() };
+    refused(soon("a watch is refused", session.sandboxes().watch_files(watch)).await, Code::FailedPrecondition);
 }
 
 async fn the_direct_bridge_keeps_the_output_limit(image: Image) {

@@ -89,4 +89,7 @@ pub static LIES: &[Lie] = &[
     lie("endless_file"),
     lie("huge_file_pieces"),
     lie("empty_file_pieces"),
+    lie("endless_changes"),
+    lie("empty_changes"),
+    lie("large_changes"),
 ];

@@ -244,6 +244,49 @@ async fn ask_about_files(session: &Session) {
         patiently(async {
             let _ = session.sandboxes().remove_file(remove).await;
         }),
+        ask_about_trees(session),
+    );
+}
+
+/// Sends every request about directories.
+async fn ask_about_trees(session: &Session) {
+    use write_tree_request::Part;
+    let (bot_id, path) = (session.bot.clone(), "/tmp/tree".to_owned());
+    let make = MakeDirectoryRequest { bot_id: bot_id.clone(), path: path.clone(), ..Default::default() };
+    let rename = RenameFileRequest {
+        bot_id: bot_id.clone(),
+        path: path.clone(),
+        new_path: "/tmp/new".to_owned(),
+        ..Default::default()
+    };
+    let read = ReadTreeRequest { bot_id: bot_id.clone(), path: path.clone(), ..Default::default() };
+    let watch = WatchFilesRequest { bot_id: bot_id.clone(), path: path.clone(), ..Default::default() };
+    let head = WriteTreeHead { bot_id, path, ..Default::default() };
+    let content = std::iter::repeat_n(Part::Data(vec![0; 256 << 10].into()), 64);
+    let parts = std::iter::once(Part::Head(head)).chain(content).chain([Part::End(WriteTreeEnd {})]);
+    let parts = stream::iter(parts.map(|part| WriteTreeRequest { part: Some(part) }));
+    tokio::join!(
+        patiently(async {
+            let _ = session.sandboxes().make_directory(make).await;
+        }),
+        patiently(async {
+            let _ = session.sandboxes().rename_file(rename).await;
+        }),
+        patiently(async {
+            let Ok(said) = session.sandboxes().read_tree(read).await else { return };
+            let mut said = said.into_inner();
+            while let Ok(Some(_)) = said.message().await {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }),
+        patiently(async {
+            let _ = session.sandboxes().write_tree(parts).await;
+        }),
+        patiently(async {
+            let Ok(said) = session.sandboxes().watch_files(watch).await else { return };
+            let mut said = said.into_inner();
+            while let Ok(Some(_)) = said.message().await {}
+        }),
     );
 }
 

@@ -8,14 +8,15 @@ use std::{
 use async_trait::async_trait;
 
 use super::{
-    Attachment, BridgeState, DirectBridge, FileEntries, FileError, FileReader, FileSource, Finding, Input, InputError,
-    InputTaken, LaunchSettings, LogReader, Piece, ReadError, SandboxBridge, SandboxFiles,
+    Attachment, BridgeState, DirectBridge, FileChanges, FileEntries, FileError, FileReader, FileSource, Finding, Input,
+    InputError, InputTaken, LaunchSettings, LogReader, Piece, ReadError, SandboxBridge, SandboxFiles,
     bridges::Known,
     resident::{Presence, ResidentBridge},
 };
 use errand_runtime::{Runtime, RuntimeError, SandboxRef};
 use errand_task::{
-    FileEntry, FilePath, Nonce, ProcessIdentity, Signal, SignalTarget, TaskId, TaskSpec, TerminalSize, WriteOptions,
+    FileEntry, FilePath, Nonce, ProcessIdentity, Signal, SignalTarget, TaskId, TaskSpec, TerminalSize, TreeOptions,
+    TreeWritten, WriteOptions,
 };
 
 /// Passes each call to the bridge that can serve it at that time.
@@ -92,6 +93,31 @@ impl SandboxFiles for ChosenBridge {
 
     async fn remove_file(&self, path: &FilePath, recursive: bool) -> Result<(), FileError> {
         self.choose().await?.remove_file(path, recursive).await
+    }
+
+    async fn make_directory(&self, path: &FilePath, mode: Option<u32>, parents: bool) -> Result<FileEntry, FileError> {
+        self.choose().await?.make_directory(path, mode, parents).await
+    }
+
+    async fn rename_file(&self, path: &FilePath, to: &str, must_not_exist: bool) -> Result<FileEntry, FileError> {
+        self.choose().await?.rename_file(path, to, must_not_exist).await
+    }
+
+    async fn read_tree(&self, path: &FilePath) -> Result<FileReader, FileError> {
+        self.choose().await?.read_tree(path).await
+    }
+
+    async fn write_tree(
+        &self,
+        path: &FilePath,
+        options: TreeOptions,
+        archive: FileSource,
+    ) -> Result<TreeWritten, FileError> {
+        self.choose().await?.write_tree(path, options, archive).await
+    }
+
+    async fn watch_files(&self, path: &FilePath, recursive: bool) -> Result<FileChanges, FileError> {
+        self.choose().await?.watch_files(path, recursive).await
     }
 }
 

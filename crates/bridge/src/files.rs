@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 
 use errand_runtime::RuntimeError;
-use errand_task::{FileEntry, FilePath, FileRefusal, WriteOptions};
+use errand_task::{FileChange, FileEntry, FilePath, FileRefusal, TreeOptions, TreeWritten, WriteOptions};
 
 /// The content of a file that is read: pieces of bounded size, none of them empty. An error is the last item.
 pub type FileContent = Pin<Box<dyn Stream<Item = Result<Bytes, FileError>> + Send>>;
@@ -17,6 +17,9 @@ pub type FileSource = Pin<Box<dyn Stream<Item = Result<Bytes, Abandoned>> + Send
 
 /// Entries of a directory, in no particular order. An error is the last item.
 pub type FileEntries = Pin<Box<dyn Stream<Item = Result<FileEntry, FileError>> + Send>>;
+
+/// Changes in a watched directory, in order. It ends with an error: [`FileError::Refused`] once the directory is gone.
+pub type FileChanges = Pin<Box<dyn Stream<Item = Result<FileChange, FileError>> + Send>>;
 
 /// How long removing a tree may take.
 pub(super) const REMOVE_LIMIT: Duration = Duration::from_secs(600);
@@ -61,6 +64,45 @@ pub trait SandboxFiles: Send + Sync + 'static {
     /// # Errors
     /// As for [`SandboxFiles::stat_file`].
     async fn remove_file(&self, path: &FilePath, recursive: bool) -> Result<(), FileError>;
+
+    /// Makes a directory. With `parents`, makes missing parent directories too, and accepts a directory that exists. Without a mode it gets the
+    /// usual permissions.
+    ///
+    /// # Errors
+    /// As for [`SandboxFiles::stat_file`].
+    async fn make_directory(&self, path: &FilePath, mode: Option<u32>, parents: bool) -> Result<FileEntry, FileError>;
+
+    /// Gives a file or a directory the path `to`, which has the same root, and describes it. A file that has that path is replaced, unless it
+    /// `must_not_exist`. Renames symbolic links and never follows them.
+    ///
+    /// # Errors
+    /// As for [`SandboxFiles::stat_file`].
+    async fn rename_file(&self, path: &FilePath, to: &str, must_not_exist: bool) -> Result<FileEntry, FileError>;
+
+    /// Reads a directory with everything in it as a tar archive. Devices, sockets and pipes are left out.
+    ///
+    /// # Errors
+    /// As for [`SandboxFiles::stat_file`], and [`RuntimeError::Refused`] from a bridge that cannot do this.
+    async fn read_tree(&self, path: &FilePath) -> Result<FileReader, FileError>;
+
+    /// Unpacks a tar archive into a directory once the archive is complete; until then nothing changes. Cancelling the call is as for
+    /// [`SandboxFiles::write_file`].
+    ///
+    /// # Errors
+    /// As for [`SandboxFiles::read_tree`], and [`FileError::Abandoned`].
+    async fn write_tree(
+        &self,
+        path: &FilePath,
+        options: TreeOptions,
+        archive: FileSource,
+    ) -> Result<TreeWritten, FileError>;
+
+    /// Watches a directory, with `recursive` also those in it at every depth. No change after the return of this call is missed unseen:
+    /// [`FileChange::Overflow`] stands for those that were lost.
+    ///
+    /// # Errors
+    /// As for [`SandboxFiles::read_tree`].
+    async fn watch_files(&self, path: &FilePath, recursive: bool) -> Result<FileChanges, FileError>;
 }
 
 /// An open file.

@@ -33,7 +33,7 @@ pub use attachment::{Activity, Attached, Attachment, OutputPiece, Report};
 pub use bridges::Bridges;
 pub use direct::DirectBridge;
 use files::REMOVE_LIMIT;
-pub use files::{Abandoned, FileContent, FileEntries, FileError, FileReader, FileSource, SandboxFiles};
+pub use files::{Abandoned, FileChanges, FileContent, FileEntries, FileError, FileReader, FileSource, SandboxFiles};
 pub use input::{Input, InputError, InputTaken};
 pub use log::{LogPiece, LogReader, PackedPiece, Piece, Pieces, ReadError};
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use futures_util::StreamExt as _;
 
 use super::{Engine, EngineError, FileReader, FileSource, sandbox::Sandbox};
-use errand_bridge::FileEntries;
-use errand_task::{BotId, FileEntry, FilePath, TenantId, WriteOptions};
+use errand_bridge::{FileChanges, FileEntries};
+use errand_task::{BotId, FileEntry, FilePath, TenantId, TreeOptions, TreeWritten, WriteOptions};
 
 /// Names a file in a bot's sandbox.
 #[derive(Debug, Clone)]
@@ -75,6 +75,61 @@ impl Engine {
     pub async fn remove_file(&self, file: &FileRef, recursive: bool) -> Result<(), EngineError> {
         let sandbox = self.sandbox_of(file).await?;
         Ok(sandbox.bridge.remove_file(&file.path, recursive).await?)
+    }
+
+    /// Makes a directory; see [`errand_bridge::SandboxFiles::make_directory`].
+    ///
+    /// # Errors
+    /// As for [`Engine::stat_file`].
+    pub async fn make_directory(
+        &self,
+        directory: &FileRef,
+        mode: Option<u32>,
+        parents: bool,
+    ) -> Result<FileEntry, EngineError> {
+        let sandbox = self.sandbox_of(directory).await?;
+        Ok(sandbox.bridge.make_directory(&directory.path, mode, parents).await?)
+    }
+
+    /// Gives a file another path below the same root.
+    ///
+    /// # Errors
+    /// As for [`Engine::stat_file`].
+    pub async fn rename_file(&self, file: &FileRef, to: &str, must_not_exist: bool) -> Result<FileEntry, EngineError> {
+        let sandbox = self.sandbox_of(file).await?;
+        Ok(sandbox.bridge.rename_file(&file.path, to, must_not_exist).await?)
+    }
+
+    /// Reads a directory with everything in it as a tar archive.
+    ///
+    /// # Errors
+    /// As for [`Engine::stat_file`].
+    pub async fn read_tree(&self, directory: &FileRef) -> Result<FileReader, EngineError> {
+        let sandbox = self.sandbox_of(directory).await?;
+        Ok(sandbox.bridge.read_tree(&directory.path).await?)
+    }
+
+    /// Unpacks a tar archive into a directory. If the call is cancelled before the archive ends, nothing in the sandbox changes.
+    ///
+    /// # Errors
+    /// As for [`Engine::write_file`].
+    pub async fn write_tree(
+        &self,
+        directory: &FileRef,
+        options: TreeOptions,
+        archive: FileSource,
+    ) -> Result<TreeWritten, EngineError> {
+        let sandbox = self.sandbox_of(directory).await?;
+        Ok(sandbox.bridge.write_tree(&directory.path, options, archive).await?)
+    }
+
+    /// Watches a directory.
+    ///
+    /// # Errors
+    /// As for [`Engine::stat_file`].
+    pub async fn watch_files(&self, directory: &FileRef, recursive: bool) -> Result<FileChanges, EngineError> {
+        let sandbox = self.sandbox_of(directory).await?;
+        Ok(sandbox.bridge.watch_files(&directory.path, recursive).await?)
     }
 
     async fn sandbox_of(&self, file: &FileRef) -> Result<Sandbox, EngineError> {

@@ -43,7 +43,9 @@ use errand_store::TaskStore;
 use errand_task::{SandboxRecord, TaskId};
 
 pub use allowances::{Allowance, Allowances, TenantRules};
-pub use errand_bridge::{Abandoned, BridgeState, FileContent, FileReader, FileSource, OutputPiece, PackedPiece};
+pub use errand_bridge::{
+    Abandoned, BridgeState, FileChanges, FileContent, FileReader, FileSource, OutputPiece, PackedPiece,
+};
 pub use error::EngineError;
 pub use feed::{TaskEvent, TaskWatch, WatchCursor, WatchItem, WatchQuery};
 pub use files::FileRef;

@@ -64,6 +64,55 @@ pub struct WriteOptions {
     pub must_not_exist: bool,
 }
 
+/// Options for unpacking a tree.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TreeOptions {
+    /// Whether to make missing parent directories.
+    pub make_parents: bool,
+    /// Whether the directory may exist. Its files with the paths of the archive are then replaced; otherwise it is an error.
+    pub merge: bool,
+}
+
+/// A tree that was unpacked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TreeWritten {
+    /// Its directory.
+    pub entry: FileEntry,
+    /// How many files, directories and links were unpacked.
+    pub unpacked: u64,
+    /// How many entries of the archive were left out: devices and pipes.
+    pub left_out: u64,
+}
+
+/// A change in a watched directory. Paths are relative to it and not necessarily UTF-8; the empty path is the directory itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileChange {
+    /// A file was made, or moved here.
+    Created(ChangedFile),
+    /// Its content changed.
+    Modified(ChangedFile),
+    /// It was removed, or moved elsewhere.
+    Removed(ChangedFile),
+    /// It has another path now.
+    Renamed {
+        /// The path before.
+        from: Vec<u8>,
+        /// The file at its new path.
+        to: ChangedFile,
+    },
+    /// Changes were lost: only a look at the directory tells what is in it.
+    Overflow,
+}
+
+/// What changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangedFile {
+    /// Its path.
+    pub path: Vec<u8>,
+    /// Whether it is a directory.
+    pub is_directory: bool,
+}
+
 /// Why a file operation failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileProblem {
@@ -93,11 +142,17 @@ pub enum FileProblem {
     InvalidPath,
     /// The file system failed.
     Failed,
+    /// The new path is on another file system.
+    OtherFileSystem,
+    /// The content is no tar archive, is incomplete, or holds a path that leads out of it.
+    InvalidArchive,
+    /// There are more directories than can be watched.
+    TooMany,
 }
 
 impl FileProblem {
     /// Every problem.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::NotFound,
         Self::NotPermitted,
         Self::IsADirectory,
@@ -111,6 +166,9 @@ impl FileProblem {
         Self::Busy,
         Self::InvalidPath,
         Self::Failed,
+        Self::OtherFileSystem,
+        Self::InvalidArchive,
+        Self::TooMany,
     ];
 
     /// The problem with this name; none if there is no such problem.
@@ -134,6 +192,9 @@ impl FileProblem {
             Self::Busy => "BUSY",
             Self::InvalidPath => "INVALID_PATH",
             Self::Failed => "FAILED",
+            Self::OtherFileSystem => "OTHER_FILE_SYSTEM",
+            Self::InvalidArchive => "INVALID_ARCHIVE",
+            Self::TooMany => "TOO_MANY",
         }
     }
 
@@ -155,10 +216,11 @@ impl FileProblem {
             | Self::NotEmpty
             | Self::OutsideRoot
             | Self::TooManyLinks
+            | Self::OtherFileSystem
             | Self::Busy => FAILED_PRECONDITION,
             Self::AlreadyExists => ALREADY_EXISTS,
-            Self::NoSpace => RESOURCE_EXHAUSTED,
-            Self::InvalidPath => INVALID_ARGUMENT,
+            Self::NoSpace | Self::TooMany => RESOURCE_EXHAUSTED,
+            Self::InvalidPath | Self::InvalidArchive => INVALID_ARGUMENT,
             Self::Failed => INTERNAL,
         }
     }
@@ -179,13 +241,21 @@ impl FileProblem {
             Self::Busy => "in use",
             Self::InvalidPath => "invalid path",
             Self::Failed => "file system error",
+            Self::OtherFileSystem => "the new path is on another file system",
+            Self::InvalidArchive => "invalid tar archive",
+            Self::TooMany => "too many to watch",
         }
     }
 
     /// True if the kernel's message tells more than ours.
     pub fn needs_detail(self) -> bool {
         match self {
-            Self::NotPermitted | Self::Busy | Self::InvalidPath | Self::Failed => true,
+            Self::NotPermitted
+            | Self::Busy
+            | Self::InvalidPath
+            | Self::InvalidArchive
+            | Self::TooMany
+            | Self::Failed => true,
             Self::NotFound
             | Self::IsADirectory
             | Self::NotADirectory
@@ -194,6 +264,7 @@ impl FileProblem {
             | Self::OutsideRoot
             | Self::TooManyLinks
             | Self::AlreadyExists
+            | Self::OtherFileSystem
             | Self::NoSpace => false,
         }
     }

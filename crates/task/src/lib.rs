@@ -22,7 +22,10 @@ mod text;
 
 pub use bounds::{Patterns, SandboxBounds, byte_size};
 pub use error_chain::error_chain;
-pub use file::{FileEntry, FileKind, FilePath, FileProblem, FileRefusal, WriteOptions};
+pub use file::{
+    ChangedFile, FileChange, FileEntry, FileKind, FilePath, FileProblem, FileRefusal, TreeOptions, TreeWritten,
+    WriteOptions,
+};
 pub use id::{BotId, IdError, LeaseId, Nonce, Owner, SandboxId, SessionId, TaskId, TenantId};
 pub use notification::{NewNotification, Notification, NotificationKind, TAIL_LIMIT};
 pub use observed::{Gap, MemoryKills, OutputSummary, Reads, ResourceUsage, Stall, Stream, Waiting};

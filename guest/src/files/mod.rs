@@ -3,14 +3,20 @@
 //! Works on open descriptors, so that nothing can be swapped between a check and the operation; see `resolve`. Blocking operations run on
 //! separate threads, at most 8 at a time, one piece at a time: a slow client holds neither a thread nor more than one piece.
 
+mod directories;
 mod entry;
+mod listing;
 mod part;
 pub mod path;
+mod reading;
 mod refusal;
 mod remove;
 mod resolve;
 #[cfg(test)]
 mod tests;
+pub mod tree;
+mod uploads;
+mod watch;
 
 use std::{
     pin::Pin,
@@ -20,35 +26,31 @@ use std::{
     },
 };
 
-use bytes::Bytes;
-use futures_util::stream::unfold;
-use rustix::{
-    buffer::spare_capacity,
-    fd::OwnedFd,
-    fs::{Dir, OFlags, fstat},
-    io::{Errno, pread},
-};
+use futures_util::{StreamExt as _, stream::unfold};
+use rustix::fs::{Dir, OFlags, fstat};
 use tokio::sync::Semaphore;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use errand_proto::bridge::{
-    FileEntry, FileKind, ListDirectoryRequest, ListDirectoryResponse, ReadFileRequest, ReadFileResponse,
-    RemoveFileRequest, RemoveFileResponse, StatFileRequest, StatFileResponse, WriteFileHead, WriteFileRequest,
-    WriteFileResponse, file_service_server::FileService, read_file_response, write_file_request,
+    FileEntry, ListDirectoryRequest, ListDirectoryResponse, MakeDirectoryRequest, MakeDirectoryResponse,
+    ReadFileRequest, ReadFileResponse, ReadTreeRequest, ReadTreeResponse, RemoveFileRequest, RemoveFileResponse,
+    RenameFileRequest, RenameFileResponse, StatFileRequest, StatFileResponse, WatchFilesRequest, WatchFilesResponse,
+    WriteFileHead, WriteFileRequest, WriteFileResponse, WriteTreeHead, WriteTreeRequest, WriteTreeResponse,
+    file_service_server::FileService, read_tree_response,
 };
 use errand_task::FileProblem;
+use listing::Listing;
 use part::Part;
 use path::FilePath;
+use reading::{Reading, open_file};
 use refusal::Refusal;
 use resolve::{Tree, Way};
+use tree::{pack::Packing, unpack::Unpacking};
+use watch::Watching;
 
 /// The most bytes of a file in one message.
 const PIECE: usize = 128 * 1024;
-/// The most entries of a directory in one message.
-const BATCH: usize = 256;
-/// A message gets no further entries once its names and link targets have this many bytes. The server accepts messages of 128 KiB.
-const BATCH_BYTES: usize = 64 * 1024;
 /// The most calls that may block a thread at the same time.
 const TURNS: usize = 8;
 
@@ -113,6 +115,8 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 impl FileService for Files {
     type ReadFileStream = Answers<ReadFileResponse>;
     type ListDirectoryStream = Answers<ListDirectoryResponse>;
+    type ReadTreeStream = Answers<ReadTreeResponse>;
+    type WatchFilesStream = Answers<WatchFilesResponse>;
 
     async fn read_file(&self, request: Request<ReadFileRequest>) -> Result<Response<Self::ReadFileStream>, Status> {
         let request = request.into_inner();
@@ -135,29 +139,13 @@ impl FileService for Files {
         &self,
         request: Request<Streaming<WriteFileRequest>>,
     ) -> Result<Response<WriteFileResponse>, Status> {
-        use write_file_request::Part as Said;
-        let mut said = request.into_inner();
-        let head = match said.message().await?.and_then(|first| first.part) {
-            Some(Said::Head(head)) => head,
-            Some(Said::Data(_) | Said::End(_)) | None => {
-                return Err(Status::invalid_argument("the first message must be the head"));
-            }
-        };
+        let mut messages = request.into_inner();
+        let head: WriteFileHead = uploads::head(&mut messages).await?;
         let (path, words) = path(head.path.clone())?;
         let (way, place) = (self.way, path.clone());
-        let begun = self.blocking(move || Part::begin(&place, &WriteFileHead { path: None, ..head }, way)).await;
-        let mut part = begun.map_err(|refusal| refusal.into_status(&words))?;
-        loop {
-            match said.message().await?.and_then(|next| next.part) {
-                Some(Said::Data(data)) => {
-                    let written = self.blocking(move || part.write(&data).map(|()| part)).await;
-                    part = written.map_err(|refusal| refusal.into_status(&words))?;
-                }
-                Some(Said::End(_)) => break,
-                Some(Said::Head(_)) => return Err(Status::invalid_argument("there is one head")),
-                None => return Err(Status::aborted("the stream ended before the file did; nothing was written")),
-            }
-        }
+        let begun = self.blocking(move || Part::begin(&place, &head, way)).await;
+        let part = begun.map_err(|refusal| refusal.into_status(&words))?;
+        let part = uploads::content(self, &mut messages, part, Part::write, &words).await?;
         let finished = self.blocking(move || part.finish(path.name())).await;
         let entry = finished.map_err(|refusal| refusal.into_status(&words))?;
         Ok(Response::new(WriteFileResponse { entry: Some(entry) }))
@@ -197,6 +185,79 @@ impl FileService for Files {
         removed.map_err(|refusal| refusal.into_status(&words))?;
         Ok(Response::new(RemoveFileResponse {}))
     }
+
+    async fn make_directory(
+        &self,
+        request: Request<MakeDirectoryRequest>,
+    ) -> Result<Response<MakeDirectoryResponse>, Status> {
+        let MakeDirectoryRequest { path: given, mode, make_parents } = request.into_inner();
+        let (path, words) = path(given)?;
+        let way = self.way;
+        let made = self.blocking(move || directories::make(&path, mode, make_parents, way)).await;
+        let entry = made.map_err(|refusal| refusal.into_status(&words))?;
+        Ok(Response::new(MakeDirectoryResponse { entry: Some(entry) }))
+    }
+
+    async fn rename_file(&self, request: Request<RenameFileRequest>) -> Result<Response<RenameFileResponse>, Status> {
+        let RenameFileRequest { path: given, new_path, must_not_exist } = request.into_inner();
+        let root = given.as_ref().map(|given| given.root.clone()).unwrap_or_default();
+        let (from, words) = path(given)?;
+        let (to, _) = path(Some(errand_proto::bridge::Path { path: new_path, root }))?;
+        let way = self.way;
+        let renamed = self.blocking(move || directories::rename(&from, &to, must_not_exist, way)).await;
+        let entry = renamed.map_err(|refusal| refusal.into_status(&words))?;
+        Ok(Response::new(RenameFileResponse { entry: Some(entry) }))
+    }
+
+    async fn read_tree(&self, request: Request<ReadTreeRequest>) -> Result<Response<Self::ReadTreeStream>, Status> {
+        let (path, words) = path(request.into_inner().path)?;
+        let way = self.way;
+        let begun = self.blocking(move || Packing::begin(&path, way)).await;
+        let (packing, entry) = begun.map_err(|refusal| refusal.into_status(&words))?;
+        let part = |part| ReadTreeResponse { part: Some(part) };
+        let pieces = unfold(Some((self.clone(), packing)), move |state| {
+            let words = words.clone();
+            async move {
+                let (files, mut packing) = state?;
+                let packed = files.blocking(move || packing.next_piece().map(|piece| (piece, packing))).await;
+                match packed {
+                    Ok((piece, _)) if piece.is_empty() => None,
+                    Ok((piece, packing)) => {
+                        Some((Ok(part(read_tree_response::Part::Data(piece))), Some((files, packing))))
+                    }
+                    Err(refusal) => Some((Err(refusal.into_status(&words)), None)),
+                }
+            }
+        });
+        let first = part(read_tree_response::Part::Entry(entry));
+        Ok(Response::new(Box::pin(tokio_stream::once(Ok(first)).chain(pieces))))
+    }
+
+    async fn write_tree(
+        &self,
+        request: Request<Streaming<WriteTreeRequest>>,
+    ) -> Result<Response<WriteTreeResponse>, Status> {
+        let mut messages = request.into_inner();
+        let head: WriteTreeHead = uploads::head(&mut messages).await?;
+        let (path, words) = path(head.path.clone())?;
+        let (way, place) = (self.way, path.clone());
+        let begun = self.blocking(move || Unpacking::begin(&place, &head, way)).await;
+        let tree = begun.map_err(|refusal| refusal.into_status(&words))?;
+        let tree = uploads::content(self, &mut messages, tree, Unpacking::write, &words).await?;
+        let finished = self.blocking(move || tree.finish(path.name())).await;
+        finished.map(Response::new).map_err(|refusal| refusal.into_status(&words))
+    }
+
+    async fn watch_files(
+        &self,
+        request: Request<WatchFilesRequest>,
+    ) -> Result<Response<Self::WatchFilesStream>, Status> {
+        let WatchFilesRequest { path: given, recursive } = request.into_inner();
+        let (path, words) = path(given)?;
+        let begun = Watching::begin(self.clone(), path, recursive, self.way, words.clone()).await;
+        let watching = begun.map_err(|refusal| refusal.into_status(&words))?;
+        Ok(Response::new(Box::pin(unfold(Some(watching), Watching::step))))
+    }
 }
 
 struct StopOnDrop(Arc<AtomicBool>);
@@ -204,19 +265,6 @@ struct StopOnDrop(Arc<AtomicBool>);
 impl Drop for StopOnDrop {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Opens a regular file. Refuses any file whose reads could block or never end.
-fn open_file(path: &FilePath, way: Way) -> Result<(OwnedFd, FileEntry), Refusal> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = Tree::of(path, way)?.open(&path.relative(), flags)?;
-    let stat = fstat(&file)?;
-    match entry::kind(&stat) {
-        FileKind::File if path.names_a_directory() => Err(Refusal::of(FileProblem::NotADirectory)),
-        FileKind::File => Ok((file, entry::of(path.name(), &stat, Vec::new()))),
-        FileKind::Directory => Err(Refusal::of(FileProblem::IsADirectory)),
-        FileKind::Symlink | FileKind::Other | FileKind::Unspecified => Err(Refusal::of(FileProblem::NotAFile)),
     }
 }
 
@@ -229,108 +277,4 @@ fn describe(path: &FilePath, follow: bool, way: Way) -> Result<FileEntry, Refusa
     let directory = if path.names_a_directory() { OFlags::DIRECTORY } else { OFlags::empty() };
     let found = tree.open(&path.relative(), OFlags::PATH | directory)?;
     Ok(entry::of(path.name(), &fstat(&found)?, Vec::new()))
-}
-
-/// A file that is being read.
-struct Reading {
-    files: Files,
-    /// The file's description, until it was sent.
-    entry: Option<FileEntry>,
-    file: Arc<OwnedFd>,
-    offset: u64,
-    left: u64,
-    words: Vec<u8>,
-}
-
-impl Reading {
-    async fn step(reading: Option<Self>) -> Option<(Result<ReadFileResponse, Status>, Option<Self>)> {
-        let mut reading = reading?;
-        if let Some(entry) = reading.entry.take() {
-            return Some((Ok(message(read_file_response::Part::Entry(entry))), Some(reading)));
-        }
-        let wanted = usize::try_from(reading.left).unwrap_or(usize::MAX).min(PIECE);
-        if wanted == 0 {
-            return None;
-        }
-        let (file, offset) = (Arc::clone(&reading.file), reading.offset);
-        match reading.files.blocking(move || Ok(read_piece(&file, offset, wanted)?)).await {
-            Ok(piece) if piece.is_empty() => None,
-            Ok(piece) => {
-                reading.offset = reading.offset.saturating_add(piece.len() as u64);
-                reading.left -= piece.len() as u64;
-                Some((Ok(message(read_file_response::Part::Data(piece))), Some(reading)))
-            }
-            Err(refusal) => Some((Err(refusal.into_status(&reading.words)), None)),
-        }
-    }
-}
-
-fn message(part: read_file_response::Part) -> ReadFileResponse {
-    ReadFileResponse { part: Some(part) }
-}
-
-fn read_piece(file: &OwnedFd, offset: u64, wanted: usize) -> Result<Bytes, Errno> {
-    // No file is that long, and the kernel uses signed positions.
-    if offset.checked_add(wanted as u64).is_none_or(|end| i64::try_from(end).is_err()) {
-        return Ok(Bytes::new());
-    }
-    let mut piece = Vec::with_capacity(wanted);
-    loop {
-        match pread(file, spare_capacity(&mut piece), offset) {
-            Ok(_) => {
-                // The buffer can be larger than requested.
-                piece.truncate(wanted);
-                return Ok(piece.into());
-            }
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
-}
-
-/// A directory that is being listed.
-struct Listing {
-    files: Files,
-    directory: Dir,
-    words: Vec<u8>,
-}
-
-impl Listing {
-    async fn step(listing: Option<Self>) -> Option<(Result<ListDirectoryResponse, Status>, Option<Self>)> {
-        let Self { files, mut directory, words } = listing?;
-        let read = files.blocking(move || {
-            let entries = read_batch(&mut directory)?;
-            Ok((entries, directory))
-        });
-        match read.await {
-            Ok((entries, _)) if entries.is_empty() => None,
-            Ok((entries, directory)) => {
-                Some((Ok(ListDirectoryResponse { entries }), Some(Self { files, directory, words })))
-            }
-            Err(refusal) => Some((Err(refusal.into_status(&words)), None)),
-        }
-    }
-}
-
-fn read_batch(directory: &mut Dir) -> Result<Vec<FileEntry>, Errno> {
-    let mut entries: Vec<FileEntry> = Vec::new();
-    let mut bytes = 0;
-    while entries.len() < BATCH && bytes < BATCH_BYTES {
-        let Some(found) = directory.read() else { break };
-        let found = found?;
-        let name = found.file_name().to_bytes();
-        if matches!(name, b"." | b"..") {
-            continue;
-        }
-        match entry::named(directory.fd()?, name) {
-            // The entry was removed since the directory was read, or it no longer is a link.
-            Err(Errno::NOENT | Errno::INVAL) => {}
-            entry => {
-                let entry = entry?;
-                bytes += entry.name.len() + entry.link_target.len();
-                entries.push(entry);
-            }
-        }
-    }
-    Ok(entries)
 }

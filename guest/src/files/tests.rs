@@ -2,20 +2,22 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
+mod changes;
+mod trees;
+
 use std::{
     fs,
     os::unix::fs::{PermissionsExt as _, symlink},
     path::Path,
 };
 
-use futures_util::StreamExt as _;
 use proptest::prelude::*;
 use prost::Message as _;
 use tempfile::TempDir;
 use tonic::Code;
 
-use super::*;
-use errand_proto::bridge::{FileProblem, FileRefusal};
+use super::{listing::BATCH, *};
+use errand_proto::bridge::{FileChangeKind, FileKind, FileProblem, FileRefusal, read_file_response};
 
 const WAYS: [Way; 2] = [Way::Kernel, Way::Steps];
 
@@ -112,6 +114,27 @@ impl Bench {
     async fn remove(&self, path: &str, recursive: bool) -> Result<(), Status> {
         let request = RemoveFileRequest { path: self.path(path), recursive };
         self.files.remove_file(Request::new(request)).await.map(drop)
+    }
+
+    async fn make(&self, path: &str, mode: u32, make_parents: bool) -> Result<FileEntry, Status> {
+        let request = MakeDirectoryRequest { path: self.path(path), mode, make_parents };
+        Ok(self.files.make_directory(Request::new(request)).await?.into_inner().entry.unwrap())
+    }
+
+    async fn rename(&self, path: &str, new_path: &str, must_not_exist: bool) -> Result<FileEntry, Status> {
+        let request = RenameFileRequest { path: self.path(path), new_path: new_path.to_owned(), must_not_exist };
+        Ok(self.files.rename_file(Request::new(request)).await?.into_inner().entry.unwrap())
+    }
+
+    /// Unpacks an archive as the service does, without the stream.
+    fn unpack(&self, path: &str, archive: &[u8], head: &WriteTreeHead) -> Result<WriteTreeResponse, Status> {
+        let parsed = path::parse(path.as_bytes(), self.root().as_bytes()).map_err(Refusal::from);
+        let unpacked = parsed.and_then(|parsed| {
+            let mut tree = Unpacking::begin(&parsed, head, self.files.way)?;
+            archive.chunks(1000).try_for_each(|piece| tree.write(piece))?;
+            tree.finish(parsed.name())
+        });
+        unpacked.map_err(|refusal| refusal.into_status(path.as_bytes()))
     }
 
     /// The files beside the root.
@@ -337,6 +360,53 @@ async fn cancelled_removal_stops() {
 }
 
 #[tokio::test]
+async fn directories_are_made_with_their_mode() {
+    for way in WAYS {
+        let bench = Bench::new(way);
+        let entry = bench.make("new", 0o2750, false).await.unwrap();
+        assert_eq!((&entry.name[..], entry.kind(), entry.mode), (&b"new"[..], FileKind::Directory, 0o2750));
+        assert_eq!(problem(bench.make("new", 0, false).await), FileProblem::AlreadyExists);
+        assert_eq!(problem(bench.make("a/b", 0, false).await), FileProblem::NotFound);
+        assert_eq!(bench.make("a/b/", 0, true).await.unwrap().kind(), FileKind::Directory);
+        // What exists is left as it is, also behind a link.
+        assert_eq!(bench.make("new", 0o700, true).await.unwrap().mode, 0o2750);
+        assert_eq!(bench.make("down", 0, true).await.unwrap().kind(), FileKind::Directory);
+        assert_eq!(bench.make(".", 0, true).await.unwrap().kind(), FileKind::Directory);
+        assert_eq!(problem(bench.make("f", 0, true).await), FileProblem::AlreadyExists);
+        assert_eq!(problem(bench.make("dangling", 0, true).await), FileProblem::AlreadyExists);
+        assert_eq!(problem(bench.make("f/x", 0, true).await), FileProblem::NotADirectory);
+        assert_eq!(problem(bench.make("out/x", 0, true).await), FileProblem::OutsideRoot);
+        assert_eq!(problem(bench.make("out", 0, true).await), FileProblem::OutsideRoot);
+    }
+}
+
+#[tokio::test]
+async fn files_and_directories_are_renamed() {
+    for way in WAYS {
+        let bench = Bench::new(way);
+        let entry = bench.rename("d", "moved", true).await.unwrap();
+        assert_eq!((&entry.name[..], entry.kind()), (&b"moved"[..], FileKind::Directory));
+        assert_eq!(fs::read(bench.at("moved/g")).unwrap(), b"inner");
+        fs::write(bench.at("old"), "old").unwrap();
+        assert_eq!(problem(bench.rename("f", "old", true).await), FileProblem::AlreadyExists);
+        bench.rename("f", "old", false).await.unwrap();
+        assert_eq!(fs::read(bench.at("old")).unwrap(), b"0123456789");
+        // A link itself is renamed, and its target stays.
+        let link = bench.rename("out_file", "moved/link", false).await.unwrap();
+        assert_eq!((link.kind(), &link.link_target[..]), (FileKind::Symlink, &b"../beside/secret"[..]));
+        assert_eq!(problem(bench.rename("none", "x", false).await), FileProblem::NotFound);
+        assert_eq!(problem(bench.rename("old", "none/x", false).await), FileProblem::NotFound);
+        assert_eq!(problem(bench.rename("old", "moved", false).await), FileProblem::IsADirectory);
+        assert_eq!(problem(bench.rename("moved", "old", false).await), FileProblem::NotADirectory);
+        assert_eq!(problem(bench.rename("old/", "x", false).await), FileProblem::NotADirectory);
+        assert_eq!(problem(bench.rename("moved", "moved/in_itself", false).await), FileProblem::InvalidPath);
+        assert_eq!(problem(bench.rename("old", "out/x", false).await), FileProblem::OutsideRoot);
+        assert_eq!(problem(bench.rename("old", "../beside/x", false).await), FileProblem::OutsideRoot);
+        assert_eq!(bench.beside(), [("secret".to_owned(), "secret".to_owned())]);
+    }
+}
+
+#[tokio::test]
 async fn fifo_is_neither_read_nor_written() {
     use rustix::fs::{CWD, FileType, Mode, mknodat};
     for way in WAYS {
@@ -381,7 +451,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn no_path_ever_leaves_the_root(words in prop::collection::vec(word(), 1..7), steps in any::<bool>(), kind in 0..4) {
+    fn no_path_ever_leaves_the_root(words in prop::collection::vec(word(), 1..7), steps in any::<bool>(), kind in 0..7) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
             let bench = Bench::new(if steps { Way::Steps } else { Way::Kernel });
@@ -396,6 +466,12 @@ proptest! {
                     let _ = bench.write(&path, b"written", head);
                 }
                 2 => drop(bench.remove(&path, true).await),
+                3 => drop(bench.make(&path, 0o700, words.len() % 2 == 0).await),
+                4 => drop(bench.rename("d/g", &path, words.len() % 2 == 0).await),
+                5 => {
+                    let head = WriteTreeHead { make_parents: true, merge: words.len() % 2 == 0, ..WriteTreeHead::default() };
+                    let _ = bench.unpack(&path, &trees::one_file(&words.join("_")), &head);
+                }
                 _ => if let Ok(entries) = bench.list(&path).await {
                     assert!(entries.iter().all(|entry| &entry.name[..] != b"secret"), "{path:?}");
                 },

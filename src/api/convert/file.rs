@@ -2,7 +2,7 @@
 
 use super::{count, timestamp};
 use errand_proto::v1;
-use errand_task::{FileEntry, FileKind};
+use errand_task::{ChangedFile, FileChange, FileEntry, FileKind, TreeWritten};
 
 /// Converts a file's description.
 pub(in crate::api) fn file(entry: FileEntry) -> v1::FileEntry {
@@ -17,6 +17,33 @@ pub(in crate::api) fn file(entry: FileEntry) -> v1::FileEntry {
         gid: entry.gid,
         modified_at: Some(timestamp(entry.modified)),
         link_target: String::from_utf8_lossy(&entry.link_target).into_owned(),
+    }
+}
+
+/// Converts the answer to an unpacked tree.
+pub(in crate::api) fn tree(written: TreeWritten) -> v1::WriteTreeResponse {
+    let TreeWritten { entry, unpacked, left_out } = written;
+    v1::WriteTreeResponse { entry: Some(file(entry)), unpacked: count(unpacked), left_out: count(left_out) }
+}
+
+/// Converts a change in a watched directory.
+pub(in crate::api) fn file_change(change: FileChange) -> v1::FileChange {
+    use v1::FileChangeKind as Kind;
+    let of = |kind: Kind, file: ChangedFile| v1::FileChange {
+        kind: kind.into(),
+        path_is_inexact: std::str::from_utf8(&file.path).is_err(),
+        path: String::from_utf8_lossy(&file.path).into_owned(),
+        old_path: String::new(),
+        is_directory: file.is_directory,
+    };
+    match change {
+        FileChange::Created(file) => of(Kind::Created, file),
+        FileChange::Modified(file) => of(Kind::Modified, file),
+        FileChange::Removed(file) => of(Kind::Removed, file),
+        FileChange::Renamed { from, to } => {
+            v1::FileChange { old_path: String::from_utf8_lossy(&from).into_owned(), ..of(Kind::Renamed, to) }
+        }
+        FileChange::Overflow => v1::FileChange { kind: Kind::Overflow.into(), ..v1::FileChange::default() },
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use errand_proto::v1;
 use errand_task::{Notification, NotificationKind, Stall};
 
-pub(super) use file::file;
+pub(super) use file::{file, file_change, tree};
 pub(super) use outcome::outcome;
 pub(super) use sandbox::sandbox;
 pub(super) use task::{status, task, wanted_status};

@@ -6,10 +6,11 @@ use super::Violations;
 use crate::api::{auth::Caller, page};
 use errand_engine::FileRef;
 use errand_proto::v1::{
-    ListDirectoryRequest, ReadFileRequest, RemoveFileRequest, StatFileRequest, WriteFileHead, WriteFileRequest,
-    write_file_request::Part,
+    ListDirectoryRequest, MakeDirectoryRequest, ReadFileRequest, ReadTreeRequest, RemoveFileRequest, RenameFileRequest,
+    StatFileRequest, WatchFilesRequest, WriteFileHead, WriteFileRequest, WriteTreeHead, WriteTreeRequest,
+    write_file_request::Part, write_tree_request::Part as TreePart,
 };
-use errand_task::{FilePath, WriteOptions};
+use errand_task::{FilePath, TreeOptions, WriteOptions};
 
 /// The most bytes of a path; the kernel accepts no more.
 const PATH_LIMIT: usize = 4095;
@@ -78,15 +79,79 @@ fn writing(head: WriteFileHead, caller: &Caller, violations: &mut Violations) ->
     Some(Writing { file: file?, options: WriteOptions { mode, make_parents, must_not_exist } })
 }
 
-/// The refusal of a further message that a WriteFile request must not have; none: the stream ended too early.
-pub(in crate::api) fn only(message: Option<&WriteFileRequest>) -> Status {
+/// A further message that an upload must not have.
+pub(in crate::api) enum Misplaced {
+    /// A second head.
+    Head,
+    /// A message without a part.
+    Empty,
+    /// None at all: the stream ended too early.
+    Missing,
+}
+
+/// The refusal of such a message.
+pub(in crate::api) fn misplaced(message: Misplaced) -> Status {
     let mut violations = Violations::new();
-    match message.map(|message| &message.part) {
-        Some(Some(Part::Head(_))) => violations.add("head", "must come once"),
-        Some(_) => violations.add("part", "must be set"),
-        None => violations.add("end", "must be the last message, and did not come: nothing was written"),
+    match message {
+        Misplaced::Head => violations.add("head", "must come once"),
+        Misplaced::Empty => violations.add("part", "must be set"),
+        Misplaced::Missing => violations.add("end", "must be the last message, and did not come: nothing was written"),
     }
     violations.into_status()
+}
+
+/// Reads the first message of a WriteTree request; none when the stream has no message.
+pub(in crate::api) fn write_tree(
+    first: Option<WriteTreeRequest>,
+    caller: &Caller,
+) -> Result<(FileRef, TreeOptions), Status> {
+    let mut violations = Violations::new();
+    let read = match first.and_then(|first| first.part) {
+        Some(TreePart::Head(head)) => violations.within("head", |violations| {
+            let WriteTreeHead { bot_id, path, root, make_parents, merge } = head;
+            Some((file(&bot_id, path, root, caller, violations)?, TreeOptions { make_parents, merge }))
+        }),
+        Some(TreePart::Data(_) | TreePart::End(_)) | None => {
+            violations.add("head", "must be the first message");
+            None
+        }
+    };
+    violations.or(read)
+}
+
+/// Reads a ReadTree request.
+pub(in crate::api) fn read_tree(request: ReadTreeRequest, caller: &Caller) -> Result<FileRef, Status> {
+    let mut violations = Violations::new();
+    let file = file(&request.bot_id, request.path, request.root, caller, &mut violations);
+    violations.or(file)
+}
+
+/// Reads a WatchFiles request.
+pub(in crate::api) fn watch_files(request: WatchFilesRequest, caller: &Caller) -> Result<FileRef, Status> {
+    let mut violations = Violations::new();
+    let file = file(&request.bot_id, request.path, request.root, caller, &mut violations);
+    violations.or(file)
+}
+
+/// Reads a MakeDirectory request: the directory and its permissions.
+pub(in crate::api) fn make_directory(
+    request: MakeDirectoryRequest,
+    caller: &Caller,
+) -> Result<(FileRef, Option<u32>), Status> {
+    let mut violations = Violations::new();
+    let file = file(&request.bot_id, request.path, request.root, caller, &mut violations);
+    let mode = violations.number("mode", i64::from(request.mode), 0, MODE_LIMIT);
+    let read = (|| Some((file?, u32::try_from(mode?).ok().filter(|mode| *mode > 0))))();
+    violations.or(read)
+}
+
+/// Reads a RenameFile request: the file and its new path.
+pub(in crate::api) fn rename(request: RenameFileRequest, caller: &Caller) -> Result<(FileRef, String), Status> {
+    let mut violations = Violations::new();
+    path_rules("new_path", &request.new_path, &request.root, &mut violations);
+    let new_path = request.new_path;
+    let file = file(&request.bot_id, request.path, request.root, caller, &mut violations);
+    violations.or(file.map(|file| (file, new_path)))
 }
 
 /// Reads a ListDirectory request.
@@ -121,22 +186,26 @@ pub(in crate::api) fn remove(request: RemoveFileRequest, caller: &Caller) -> Res
 
 fn file(bot_id: &str, path: String, root: String, caller: &Caller, violations: &mut Violations) -> Option<FileRef> {
     let bot = violations.id("bot_id", bot_id);
-    for (field, text) in [("path", &path), ("root", &root)] {
-        violations.bytes(field, text.len(), PATH_LIMIT);
-        violations.no_nul(field, text);
-    }
-    if path.is_empty() {
-        violations.add("path", "must not be empty");
-    } else if root.is_empty() && !path.starts_with('/') {
-        violations.add("path", "must be absolute where there is no root");
-    } else if !root.is_empty() && path.starts_with('/') {
-        violations.add("path", "must be relative where there is a root");
-    }
+    path_rules("path", &path, &root, violations);
+    violations.bytes("root", root.len(), PATH_LIMIT);
+    violations.no_nul("root", &root);
     if !root.is_empty() && !root.starts_with('/') {
         violations.add("root", "must be an absolute path");
     }
     let path = FilePath { path, root: (!root.is_empty()).then_some(root) };
     Some(FileRef { tenant: caller.tenant.clone(), bot: bot?, path })
+}
+
+fn path_rules(field: &str, path: &str, root: &str, violations: &mut Violations) {
+    violations.bytes(field, path.len(), PATH_LIMIT);
+    violations.no_nul(field, path);
+    if path.is_empty() {
+        violations.add(field, "must not be empty");
+    } else if root.is_empty() && !path.starts_with('/') {
+        violations.add(field, "must be absolute where there is no root");
+    } else if !root.is_empty() && path.starts_with('/') {
+        violations.add(field, "must be relative where there is a root");
+    }
 }
 
 #[cfg(test)]
@@ -174,6 +243,28 @@ mod tests {
     }
 
     #[test]
+    fn both_paths_of_a_renaming_are_checked() {
+        let rename = |path: &str, new_path: &str, root: &str| {
+            let [path, new_path, root] = [path, new_path, root].map(str::to_owned);
+            let request = RenameFileRequest { bot_id: "b".to_owned(), path, new_path, root, must_not_exist: false };
+            rename(request, &Caller::local()).map(drop).map_err(|status| fields(&status))
+        };
+        assert_eq!(rename("/a", "/b", ""), Ok(()));
+        assert_eq!(rename("a", "../b", "/r"), Ok(()));
+        assert_eq!(rename("/a", "b", ""), Err(vec!["new_path".to_owned()]));
+        assert_eq!(rename("a", "/b", "/r"), Err(vec!["new_path".to_owned()]));
+        assert_eq!(rename("/a", "", ""), Err(vec!["new_path".to_owned()]));
+        assert_eq!(rename("", "/b\0", ""), Err(vec!["new_path".to_owned(), "path".to_owned()]));
+        let head = WriteTreeHead { bot_id: "b".to_owned(), path: "a".to_owned(), ..WriteTreeHead::default() };
+        let first = WriteTreeRequest { part: Some(TreePart::Head(head)) };
+        assert_eq!(fields(&write_tree(Some(first), &Caller::local()).unwrap_err()), ["head.path"]);
+        assert_eq!(fields(&write_tree(None, &Caller::local()).unwrap_err()), ["head"]);
+        let mode =
+            MakeDirectoryRequest { bot_id: "b".to_owned(), path: "/a".to_owned(), mode: 0o10000, ..Default::default() };
+        assert_eq!(fields(&make_directory(mode, &Caller::local()).unwrap_err()), ["mode"]);
+    }
+
+    #[test]
     fn write_head_comes_first_with_named_fields() {
         let message = |part| Some(WriteFileRequest { part: Some(part) });
         let refused = |first| fields(&write(first, &Caller::local()).err().unwrap());
@@ -184,6 +275,6 @@ mod tests {
         assert_eq!(refused(message(Part::Head(wrong))), ["head.bot_id", "head.mode"]);
         let right = write(message(Part::Head(WriteFileHead { mode: 0o600, ..head })), &Caller::local()).unwrap();
         assert_eq!(right.options, WriteOptions { mode: Some(0o600), ..WriteOptions::default() });
-        assert_eq!(fields(&only(None)), ["end"]);
+        assert_eq!(fields(&misplaced(Misplaced::Missing)), ["end"]);
     }
 }

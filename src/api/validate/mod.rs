@@ -21,8 +21,8 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
 pub(super) use files::{
-    Listing, Reading, Writing, list as list_directory, only, read as read_file, remove as remove_file,
-    stat as stat_file, write as write_file,
+    Listing, Misplaced, Reading, Writing, list as list_directory, make_directory, misplaced, read as read_file,
+    read_tree, remove as remove_file, rename, stat as stat_file, watch_files, write as write_file, write_tree,
 };
 pub(super) use input::{resize_terminal, write_input};
 pub(super) use notifications::{chosen, drain, list as list_notifications, subscribe};

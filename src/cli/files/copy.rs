@@ -25,7 +25,7 @@ use errand_proto::v1::{
 const PIECE: usize = 256 * 1024;
 
 pub(super) async fn copy(args: CopyArgs, connection: &Connection, console: &mut Console) -> Result<u8, CliError> {
-    let CopyArgs { mode, parents, no_clobber, from, to } = args;
+    let CopyArgs { mode, parents, no_clobber, from, to, .. } = args;
     let entry = match (from, to) {
         (Place::Sandbox(from), Place::Standard) => {
             print(from, connection, console).await?;
@@ -73,7 +73,7 @@ async fn print(from: Remote, connection: &Connection, console: &mut Console) -> 
 }
 
 /// An error that names the path of a local file.
-fn at(path: &Path) -> impl Fn(io::Error) -> CliError {
+pub(super) fn at(path: &Path) -> impl Fn(io::Error) -> CliError {
     let path = path.display().to_string();
     move |source| CliError::Local { path: path.clone(), source }
 }

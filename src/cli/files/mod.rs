@@ -1,7 +1,10 @@
-//! `errand files`: copies, lists, describes and removes files in sandboxes.
+//! `errand files`: copies, lists, describes, renames, removes and watches files in sandboxes.
 
+mod change;
 mod copy;
 pub(super) mod place;
+mod tree;
+mod watch;
 
 use super::{
     args::FilesAction,
@@ -21,7 +24,13 @@ const PAGE: i32 = 1000;
 /// Runs a subcommand of `errand files`.
 pub(super) async fn files(action: FilesAction, connection: &Connection, console: &mut Console) -> Result<u8, CliError> {
     match action {
+        FilesAction::Cp(args) if args.recursive => tree::copy(args, connection, console).await,
         FilesAction::Cp(args) => copy::copy(args, connection, console).await,
+        FilesAction::Mkdir { parents, mode, directories } => {
+            change::make(directories, mode, parents, connection, console).await
+        }
+        FilesAction::Mv { no_clobber, from, to } => change::rename(from, to, no_clobber, connection, console).await,
+        FilesAction::Watch { recursive, directory } => watch::watch(directory, recursive, connection, console).await,
         FilesAction::Ls { directory } => list(directory, connection, console).await,
         FilesAction::Stat { follow, files } => stat(files, follow, connection, console).await,
         FilesAction::Rm { recursive, files } => remove(files, recursive, connection, console).await,

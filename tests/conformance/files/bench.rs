@@ -104,6 +104,15 @@ impl Bench {
         soon("a file is removed", self.files.remove_file(path, recursive)).await
     }
 
+    pub async fn make(&self, path: &FilePath, mode: Option<u32>, parents: bool) -> Result<FileEntry> {
+        soon("a directory is made", self.files.make_directory(path, mode, parents)).await
+    }
+
+    pub async fn rename(&self, path: &FilePath, to: &FilePath, must_not_exist: bool) -> Result<FileEntry> {
+        assert_eq!(path.root, to.root);
+        soon("a file is renamed", self.files.rename_file(path, &to.path, must_not_exist)).await
+    }
+
     /// Creates `root`, with links of every kind in it, and `beside`, which no path may reach from `root`.
     pub async fn make_root(&self) {
         self.sh("mkdir -p root/d/e beside && cd root && printf secret >../beside/secret && printf inner >d/g &&

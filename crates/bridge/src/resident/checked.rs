@@ -47,6 +47,10 @@ const FILE_NAME: usize = 765;
 const LINK_TARGET: usize = 4096;
 /// The most directory entries in one message.
 const ENTRIES: usize = 256;
+/// The most changes in one message.
+const CHANGES: usize = 256;
+/// The longest path of a changed file, in bytes (PATH_MAX).
+const CHANGED_PATH: usize = 4096;
 /// The most entries in a directory.
 const ALL_ENTRIES: u64 = 4 * 1024 * 1024;
 /// Reports without output: this many at once, then this many per second. A guest examines a silent command every few seconds.
@@ -276,6 +280,16 @@ pub(super) fn batch(entries: &[proto::FileEntry], before: u64) -> Result<u64, Br
     let all = before.saturating_add(size as u64);
     holds(all <= ALL_ENTRIES, || format!("more than {ALL_ENTRIES} entries of a directory"))?;
     entries.iter().try_for_each(file).map(|()| all)
+}
+
+/// Checks changes in a watched directory.
+pub(super) fn changes(changes: &[proto::FileChange]) -> Result<(), Breach> {
+    let size = changes.len();
+    holds((1..=CHANGES).contains(&size), || format!("{size} changes of files in one message"))?;
+    changes.iter().try_for_each(|change| {
+        let longest = change.path.len().max(change.old_path.len());
+        holds(longest <= CHANGED_PATH, || format!("a path of {longest} bytes in a change"))
+    })
 }
 
 /// Checks a piece of a file of which `left` bytes are still to come; returns how many are left after it.

@@ -6,7 +6,7 @@ use super::channel::{Breaches, Channel, First};
 use errand_runtime::{NotStarted, Runtime, RuntimeError};
 
 /// A bridge process makes room for one of a higher generation that asks for its place. Raised with every release that changes the guest.
-const GENERATION: u32 = 1;
+const GENERATION: u32 = 2;
 
 /// The result of trying to reach the guest in a sandbox.
 pub(super) enum Reached {

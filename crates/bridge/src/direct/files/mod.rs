@@ -20,9 +20,9 @@ use super::{
     records::{Malformed, Record, Records, refusal},
     script,
 };
-use crate::{FileEntries, FileError, FileReader, FileSource, REMOVE_LIMIT, SandboxFiles};
+use crate::{FileChanges, FileEntries, FileError, FileReader, FileSource, REMOVE_LIMIT, SandboxFiles};
 use errand_runtime::{Chunk, Exec, RuntimeError};
-use errand_task::{FileEntry, FilePath, FileRefusal, WriteOptions};
+use errand_task::{FileEntry, FilePath, FileRefusal, TreeOptions, TreeWritten, WriteOptions};
 use place::{place, word};
 use receive::{Content, Expected, Listing, complain, listen};
 use send::{Unsent, send};
@@ -33,6 +33,8 @@ const LIST: &str = include_str!("../scripts/list_directory.sh");
 const READ: &str = include_str!("../scripts/read_file.sh");
 const WRITE: &str = include_str!("../scripts/write_file.sh");
 const REMOVE: &str = include_str!("../scripts/remove_file.sh");
+const MAKE: &str = include_str!("../scripts/make_directory.sh");
+const RENAME: &str = include_str!("../scripts/rename_file.sh");
 
 /// The largest offset that every shell can compute with.
 const OFFSET_LIMIT: u64 = 1 << 62;
@@ -65,6 +67,12 @@ fn failed(path: &FilePath, stderr: &[u8]) -> FileError {
     let message = message.trim();
     let detail = if message.is_empty() { "the sandbox broke off".to_owned() } else { message.to_owned() };
     RuntimeError::Unavailable { detail }.into()
+}
+
+/// What a shell cannot do well is refused, and not done badly.
+fn needs_the_guest(what: &str) -> FileError {
+    RuntimeError::Refused { detail: format!("{what} needs Errand's program in the sandbox, which cannot run there") }
+        .into()
 }
 
 /// The entry in a script's answer.
@@ -199,5 +207,44 @@ impl SandboxFiles for DirectBridge {
         let late = || RuntimeError::Unavailable { detail: format!("the removal took longer than {REMOVE_LIMIT:?}") };
         let (stdout, stderr) = tokio::time::timeout(REMOVE_LIMIT, removing).await.map_err(|_| late())??;
         if &stdout[..] == b"removed\n" { Ok(()) } else { Err(failed(path, &stderr)) }
+    }
+
+    async fn make_directory(&self, path: &FilePath, mode: Option<u32>, parents: bool) -> Result<FileEntry, FileError> {
+        let mode = mode.map(|mode| format!("{:o}", mode & 0o7777)).unwrap_or_default();
+        let said = in_time(async {
+            let exec = self.run_on_files_within(SCRIPT_LIMIT, path, MAKE, &[&mode, word(parents, "make")]).await?;
+            Ok::<_, FileError>(exec.collect(SAID_LIMIT).await?)
+        })
+        .await?;
+        entry_of(path, &said.stdout, &said.stderr)
+    }
+
+    async fn rename_file(&self, path: &FilePath, to: &str, must_not_exist: bool) -> Result<FileEntry, FileError> {
+        let new = FilePath { path: to.to_owned(), root: path.root.clone() };
+        let [_, to, directory] = <[String; 3]>::try_from(place(&new)?).unwrap_or_default();
+        let more = [to.as_str(), &directory, word(must_not_exist, "new")];
+        let said = in_time(async {
+            let exec = self.run_on_files_within(SCRIPT_LIMIT, path, RENAME, &more).await?;
+            Ok::<_, FileError>(exec.collect(SAID_LIMIT).await?)
+        })
+        .await?;
+        entry_of(&new, &said.stdout, &said.stderr)
+    }
+
+    async fn read_tree(&self, _path: &FilePath) -> Result<FileReader, FileError> {
+        Err(needs_the_guest("copying a directory"))
+    }
+
+    async fn write_tree(
+        &self,
+        _path: &FilePath,
+        _options: TreeOptions,
+        _archive: FileSource,
+    ) -> Result<TreeWritten, FileError> {
+        Err(needs_the_guest("copying a directory"))
+    }
+
+    async fn watch_files(&self, _path: &FilePath, _recursive: bool) -> Result<FileChanges, FileError> {
+        Err(needs_the_guest("watching files"))
     }
 }

@@ -1,5 +1,6 @@
 //! File operations through the guest.
 
+mod trees;
 mod upload;
 
 use std::{
@@ -22,12 +23,12 @@ use super::{
     channel::Channel,
     checked::{self, Breach, CONTENT_MESSAGE, ENTRIES_MESSAGE, SMALL_MESSAGE, words},
     connection::origin,
-    proto::{self, file_service_client::FileServiceClient, read_file_response},
+    proto::{self, file_service_client::FileServiceClient, read_file_response, write_file_request},
 };
-use crate::{FileEntries, FileError, FileReader, FileSource, REMOVE_LIMIT, SandboxFiles};
+use crate::{FileChanges, FileEntries, FileError, FileReader, FileSource, REMOVE_LIMIT, SandboxFiles};
 use errand_runtime::RuntimeError;
-use errand_task::{FileEntry, FileKind, FilePath, FileProblem, FileRefusal, WriteOptions};
-use upload::{parts, timed, too_late};
+use errand_task::{FileEntry, FileKind, FilePath, FileProblem, FileRefusal, TreeOptions, TreeWritten, WriteOptions};
+use upload::{Part, parts, timed, too_late};
 
 /// A client whose answers come in messages of at most `largest` bytes.
 fn client(channel: &Channel, largest: usize) -> FileServiceClient<Channel> {
@@ -113,7 +114,12 @@ impl SandboxFiles for ResidentBridge {
             make_parents: options.make_parents,
             must_not_exist: options.must_not_exist,
         };
-        let parts = parts(head, content, Arc::clone(&abandoned));
+        let parts = parts(content, Arc::clone(&abandoned)).map(|part| match part {
+            Part::Data(data) => write_file_request::Part::Data(data),
+            Part::End => write_file_request::Part::End(proto::WriteFileEnd {}),
+        });
+        let parts = stream::iter([write_file_request::Part::Head(head)]).chain(parts);
+        let parts = parts.map(|part| proto::WriteFileRequest { part: Some(part) });
         let (deadline, reached) = watch::channel(None);
         let mut client = client(&channel, SMALL_MESSAGE);
         let answer = tokio::select! {
@@ -131,6 +137,42 @@ impl SandboxFiles for ResidentBridge {
         let request = proto::RemoveFileRequest { path: Some(path_message(path)), recursive };
         let answer = within(REMOVE_LIMIT, client(&channel, SMALL_MESSAGE).remove_file(request)).await?;
         answer.map(drop).map_err(|status| failed(&channel, &path.path, &status))
+    }
+
+    async fn make_directory(&self, path: &FilePath, mode: Option<u32>, parents: bool) -> Result<FileEntry, FileError> {
+        let channel = self.bridge().await?.channel;
+        let request = proto::MakeDirectoryRequest {
+            path: Some(path_message(path)),
+            mode: mode.unwrap_or_default(),
+            make_parents: parents,
+        };
+        let answer = in_time(client(&channel, SMALL_MESSAGE).make_directory(request)).await?;
+        checked_entry(&channel, answer.map_err(|status| failed(&channel, &path.path, &status))?.into_inner().entry)
+    }
+
+    async fn rename_file(&self, path: &FilePath, to: &str, must_not_exist: bool) -> Result<FileEntry, FileError> {
+        let channel = self.bridge().await?.channel;
+        let request =
+            proto::RenameFileRequest { path: Some(path_message(path)), new_path: to.to_owned(), must_not_exist };
+        let answer = in_time(client(&channel, SMALL_MESSAGE).rename_file(request)).await?;
+        checked_entry(&channel, answer.map_err(|status| failed(&channel, &path.path, &status))?.into_inner().entry)
+    }
+
+    async fn read_tree(&self, path: &FilePath) -> Result<FileReader, FileError> {
+        trees::read(self.bridge().await?.channel, path).await
+    }
+
+    async fn write_tree(
+        &self,
+        path: &FilePath,
+        options: TreeOptions,
+        archive: FileSource,
+    ) -> Result<TreeWritten, FileError> {
+        trees::write(self.bridge().await?.channel, path, options, archive).await
+    }
+
+    async fn watch_files(&self, path: &FilePath, recursive: bool) -> Result<FileChanges, FileError> {
+        trees::watch(self.bridge().await?.channel, path, recursive).await
     }
 }
 

@@ -16,10 +16,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::super::{
-    calls::ANSWER_LIMIT,
-    proto::{self, write_file_request},
-};
+use super::super::calls::ANSWER_LIMIT;
 use crate::{Abandoned, FileSource};
 use errand_runtime::RuntimeError;
 
@@ -28,21 +25,22 @@ const PIECE: usize = 256 * 1024;
 /// How long a file may take to be moved into place after its last byte was sent: that byte may still be in transit.
 const FINISH_LIMIT: Duration = Duration::from_secs(120);
 
-/// The messages of a write. If the content is abandoned, the end message is missing, and the guest discards the file.
-pub(super) fn parts(
-    head: proto::WriteFileHead,
-    content: FileSource,
-    abandoned: Arc<AtomicBool>,
-) -> impl Stream<Item = proto::WriteFileRequest> + Send + 'static {
-    use write_file_request::Part;
-    let pieces = content
+/// What follows the head of an upload.
+pub(super) enum Part {
+    Data(Bytes),
+    End,
+}
+
+/// The messages of an upload after its head. If the content is abandoned, the end is missing, and the guest discards what came.
+pub(super) fn parts(content: FileSource, abandoned: Arc<AtomicBool>) -> impl Stream<Item = Part> + Send + 'static {
+    content
         .map(Some)
         .chain(stream::iter([None]))
         .flat_map(|piece| {
             stream::iter(match piece {
                 Some(Ok(bytes)) => cut(bytes).into_iter().map(|piece| Ok(Part::Data(piece))).collect(),
                 Some(Err(Abandoned)) => vec![Err(Abandoned)],
-                None => vec![Ok(Part::End(proto::WriteFileEnd {}))],
+                None => vec![Ok(Part::End)],
             })
         })
         .scan(abandoned, |abandoned, part| {
@@ -50,16 +48,15 @@ pub(super) fn parts(
                 abandoned.store(true, Ordering::Relaxed);
             }
             future::ready(part.ok())
-        });
-    stream::iter([Part::Head(head)]).chain(pieces).map(|part| proto::WriteFileRequest { part: Some(part) })
+        })
 }
 
 /// Passes parts on and publishes the deadline by which the guest must have taken the current part, or must have answered after the last
 /// one. There is no deadline while the next part is awaited, because that time is the caller's.
-pub(super) fn timed(
-    parts: impl Stream<Item = proto::WriteFileRequest> + Send + 'static,
+pub(super) fn timed<M: 'static>(
+    parts: impl Stream<Item = M> + Send + 'static,
     deadline: watch::Sender<Option<Instant>>,
-) -> impl Stream<Item = proto::WriteFileRequest> + Send + 'static {
+) -> impl Stream<Item = M> + Send + 'static {
     let mut parts = Box::pin(parts);
     stream::poll_fn(move |context| {
         let part = parts.as_mut().poll_next(context);
@@ -111,7 +108,7 @@ mod tests {
     async fn given_up(takes: usize) -> Duration {
         const CALLER: Duration = Duration::from_secs(1000);
         let begun = Instant::now();
-        let part = proto::WriteFileRequest::default;
+        let part = || Part::End;
         let slow = stream::once(async move {
             tokio::time::sleep(CALLER).await;
             part()
