@@ -27,7 +27,7 @@ use crate::{
 };
 use errand_bridge::Bridges;
 use errand_engine::notify::Notifier;
-use errand_engine::{Allowance, Allowances, Engine, EngineError, LaunchLimits, Settings};
+use errand_engine::{Allowance, Allowances, Engine, EngineError, IdlePolicy, LaunchLimits, Settings};
 use errand_runtime::Runtimes;
 use errand_store::{Caps, SqliteStore, StoreError, TaskStore};
 use errand_task::{SandboxBounds, SandboxSpec};
@@ -238,6 +238,7 @@ fn default_sandbox(config: &Config, chosen: &Chosen) -> SandboxSpec {
         writable_root: false,
         user: None,
         env: Default::default(),
+        idle_stop_after: None,
     }
 }
 
@@ -273,6 +274,10 @@ fn settings(config: &Config, chosen: &Chosen) -> Settings {
         stall_after: config.stall_after,
         stall_check_interval: config.stall_check_interval,
         stop_grace: config.stop_grace,
+        idle: IdlePolicy {
+            stop_after: (!config.sandbox_idle_stop.is_zero()).then_some(config.sandbox_idle_stop),
+            task_age: config.idle_task_age,
+        },
         retention: config.retention,
         notification_retention: config.notification_retention,
         launches: LaunchLimits {

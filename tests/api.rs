@@ -16,6 +16,7 @@ mod api {
     mod full_disk;
     mod guest;
     mod idempotency;
+    mod idle;
     mod inherited;
     mod input;
     mod lifecycle;

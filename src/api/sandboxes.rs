@@ -8,11 +8,11 @@ use super::{Parts, auth::Caller, convert, files, page, status, validate};
 use errand_engine::SandboxView;
 use errand_proto::v1::{
     self, AdoptSandboxRequest, AdoptSandboxResponse, DeleteSandboxRequest, DeleteSandboxResponse, EnsureSandboxRequest,
-    EnsureSandboxResponse, GetSandboxRequest, GetSandboxResponse, ListDirectoryRequest, ListDirectoryResponse,
-    ListSandboxesRequest, ListSandboxesResponse, MakeDirectoryRequest, MakeDirectoryResponse, ReadFileRequest,
-    ReadTreeRequest, RemoveFileRequest, RemoveFileResponse, RenameFileRequest, RenameFileResponse, StatFileRequest,
-    StatFileResponse, StopSandboxRequest, StopSandboxResponse, WatchFilesRequest, WriteFileRequest, WriteFileResponse,
-    WriteTreeRequest, WriteTreeResponse, sandbox_service_server::SandboxService,
+    EnsureSandboxResponse, GetSandboxRequest, GetSandboxResponse, ListActiveBotsRequest, ListActiveBotsResponse,
+    ListDirectoryRequest, ListDirectoryResponse, ListSandboxesRequest, ListSandboxesResponse, MakeDirectoryRequest,
+    MakeDirectoryResponse, ReadFileRequest, ReadTreeRequest, RemoveFileRequest, RemoveFileResponse, RenameFileRequest,
+    RenameFileResponse, StatFileRequest, StatFileResponse, StopSandboxRequest, StopSandboxResponse, WatchFilesRequest,
+    WriteFileRequest, WriteFileResponse, WriteTreeRequest, WriteTreeResponse, sandbox_service_server::SandboxService,
 };
 use errand_task::SandboxId;
 
@@ -112,6 +112,23 @@ impl SandboxService for Sandboxes {
         let last = sandboxes.last().filter(|_| more);
         let next_page_token = last.map(|sandbox| page::token(&sandbox.sandbox_id)).unwrap_or_default();
         Ok(Response::new(ListSandboxesResponse { sandboxes, next_page_token }))
+    }
+
+    async fn list_active_bots(
+        &self,
+        request: Request<ListActiveBotsRequest>,
+    ) -> Result<Response<ListActiveBotsResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let validate::ActiveBots { max_age, after, limit } = validate::active_bots(request.get_ref())?;
+        // One more than shown, to know whether there is another page.
+        let wanted = usize::try_from(limit).unwrap_or(usize::MAX).saturating_add(1);
+        let found = self.parts.engine.active_bots(&caller.tenant, &caller.bots, max_age, after.as_ref(), wanted);
+        let mut bots: Vec<v1::ActiveBot> =
+            found.await.map_err(status::engine)?.into_iter().map(convert::active_bot).collect();
+        let more = page::cut(&mut bots, limit);
+        let last = bots.last().filter(|_| more);
+        let next_page_token = last.map(|last| page::token(&last.bot_id)).unwrap_or_default();
+        Ok(Response::new(ListActiveBotsResponse { bots, next_page_token }))
     }
 
     async fn stop_sandbox(

@@ -323,6 +323,12 @@ pub enum SandboxAction {
     },
     /// Stop a bot's tasks, then its sandbox.
     Stop(BotArg),
+    /// List the bots with unfinished tasks or open calls about files.
+    Active {
+        /// Tasks that were accepted longer ago do not count.
+        #[arg(long, value_name = "DURATION", value_parser = text::parse_positive_duration)]
+        max_age: Option<Duration>,
+    },
 }
 
 /// Arguments of `sandbox ensure`. What is not given takes the server's default.
@@ -355,6 +361,9 @@ pub struct EnsureArgs {
     /// Environment variable of every command; repeatable.
     #[arg(long, value_name = "NAME=VALUE", value_parser = text::parse_pair)]
     pub env: Vec<(String, String)>,
+    /// Stop the sandbox when it was not used for so long; 0s: never. The next task starts it again.
+    #[arg(long, value_name = "DURATION", value_parser = text::parse_duration)]
+    pub idle_stop: Option<Duration>,
 }
 
 /// Arguments of `files`.

@@ -42,6 +42,7 @@ named!(
     RenameFileResponse,
     WriteTreeResponse,
     WatchFilesResponse,
+    ActiveBot,
     ReadFileResponse,
     RemoveFileResponse,
     SignalTaskResponse,

@@ -1,6 +1,6 @@
 //! `errand sandbox`: lists, makes, adopts, stops and removes sandboxes.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::{
     args::{EnsureArgs, SandboxAction},
@@ -12,8 +12,8 @@ use super::{
     text,
 };
 use errand_proto::v1::{
-    AdoptSandboxRequest, DeleteSandboxRequest, EnsureSandboxRequest, ListSandboxesRequest, Sandbox, SandboxSpec,
-    SandboxState, StopSandboxRequest,
+    AdoptSandboxRequest, DeleteSandboxRequest, EnsureSandboxRequest, ListActiveBotsRequest, ListSandboxesRequest,
+    Sandbox, SandboxSpec, SandboxState, StopSandboxRequest,
 };
 
 /// How many sandboxes are requested at a time.
@@ -28,6 +28,7 @@ pub(super) async fn sandbox(
     let mut client = connection.sandboxes();
     let changed = match action {
         SandboxAction::Ls => return list(connection, console).await,
+        SandboxAction::Active { max_age } => return active(max_age, connection, console).await,
         SandboxAction::Rm(bot) => {
             let request = DeleteSandboxRequest { bot_id: bot.bot.clone() };
             let answer = client.delete_sandbox(request).await?.into_inner();
@@ -43,6 +44,35 @@ pub(super) async fn sandbox(
         }
     };
     show(&[changed.unwrap_or_default()], console).await
+}
+
+async fn active(max_age: Option<Duration>, connection: &Connection, console: &mut Console) -> Result<u8, CliError> {
+    let mut client = connection.sandboxes();
+    let mut bots = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let max_age = max_age.map(text::wire_duration);
+        let request = ListActiveBotsRequest { max_age, page_size: PAGE, page_token };
+        let page = client.list_active_bots(request).await?.into_inner();
+        bots.extend(page.bots);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    if console.is_json() {
+        console.each(&bots, |_| String::new()).await?;
+    } else {
+        let now = SystemTime::now();
+        let mut table = Table::new(&["BOT", "TASKS", "OLDEST", "CALLS"]);
+        for bot in bots {
+            let oldest = bot.oldest_task_at.map(|time| text::span_text(text::wire_time(Some(time)), now));
+            let (tasks, calls) = (bot.unfinished_tasks.to_string(), bot.open_calls.to_string());
+            table.row(vec![bot.bot_id.into(), tasks.into(), oldest.unwrap_or_default().into(), calls.into()]);
+        }
+        console.table(&table).await?;
+    }
+    Ok(exit_code::SUCCESS)
 }
 
 async fn list(connection: &Connection, console: &mut Console) -> Result<u8, CliError> {
@@ -111,6 +141,7 @@ fn ensure_request(args: EnsureArgs) -> Result<EnsureSandboxRequest, CliError> {
         writable_root: args.writable_root,
         user: args.user.unwrap_or_default(),
         env,
+        idle_stop_after: args.idle_stop.map(text::wire_duration),
     };
     let spec = (spec != SandboxSpec::default()).then_some(spec);
     Ok(EnsureSandboxRequest { bot_id: args.bot.bot, spec })

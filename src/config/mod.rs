@@ -87,6 +87,10 @@ pub struct Config {
     pub stall_check_interval: Duration,
     /// Time between SIGTERM and SIGKILL when the request does not say. Default 2 s, at most 60 s.
     pub stop_grace: Duration,
+    /// How long a sandbox must not be used to be stopped; the next task starts it again. Default 0: never.
+    pub sandbox_idle_stop: Duration,
+    /// The age from which on an unfinished task does not keep its sandbox from being stopped. Default 24 h.
+    pub idle_task_age: Duration,
     /// How long a finished task is kept, counted from its end. Default 24 h.
     pub retention: Duration,
     /// How long a notification is kept that no subscriber acknowledges. Default 7 days.

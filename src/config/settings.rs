@@ -312,6 +312,22 @@ pub static SETTINGS: &[Setting] = &[
         value::duration(text, value::SHORTEST..=Duration::from_mins(1))
     }),
     setting!(
+        "sandbox-idle-stop",
+        "DURATION",
+        Some("0s"),
+        "How long a sandbox must not be used to be stopped; 0s: never",
+        sandbox_idle_stop,
+        |text| value::duration(text, Duration::ZERO..=Duration::from_hours(365 * 24))
+    ),
+    setting!(
+        "idle-task-age",
+        "DURATION",
+        Some("24h"),
+        "Age from which on an unfinished task does not keep its sandbox running",
+        idle_task_age,
+        value::some_duration
+    ),
+    setting!(
         "retention",
         "DURATION",
         Some("24h"),
@@ -401,6 +417,8 @@ impl Default for Config {
             stall_after: Duration::ZERO,
             stall_check_interval: Duration::ZERO,
             stop_grace: Duration::ZERO,
+            sandbox_idle_stop: Duration::ZERO,
+            idle_task_age: Duration::ZERO,
             retention: Duration::ZERO,
             notification_retention: Duration::ZERO,
             launch_concurrency: 0,

@@ -49,6 +49,7 @@ pub fn request_of(image: String) -> CreateSandbox {
             writable_root: false,
             user: None,
             env: [("PLACE".to_owned(), "here".to_owned())].into(),
+            idle_stop_after: None,
         },
         asked: Default::default(),
     }

@@ -134,6 +134,7 @@ pub fn request(image: String) -> CreateSandbox {
             writable_root: false,
             user: None,
             env: Default::default(),
+            idle_stop_after: None,
         },
         asked: Default::default(),
     }

@@ -1,6 +1,6 @@
 //! The stored record of a sandbox, and the id of its incarnation. A new server finds its sandboxes through these files alone.
 
-use std::{collections::BTreeMap, fs, io, path::Path};
+use std::{collections::BTreeMap, fs, io, path::Path, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +46,8 @@ struct StoredSpec {
     writable_root: bool,
     user: Option<String>,
     env: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    idle_stop_after: Option<Duration>,
 }
 
 impl Record {

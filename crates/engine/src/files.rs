@@ -1,11 +1,11 @@
 //! Files in the bots' sandboxes: finds the sandbox, and reads a directory one page at a time.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, pin::Pin};
 
-use futures_util::StreamExt as _;
+use futures_util::{Stream, StreamExt as _};
 
-use super::{Engine, EngineError, FileReader, FileSource, sandbox::Sandbox};
-use errand_bridge::{FileChanges, FileEntries};
+use super::{Engine, EngineError, FileReader, FileSource, idle::Busy, sandbox::Sandbox};
+use errand_bridge::{FileChanges, FileEntries, FileError};
 use errand_task::{BotId, FileEntry, FilePath, TenantId, TreeOptions, TreeWritten, WriteOptions};
 
 /// Names a file in a bot's sandbox.
@@ -25,7 +25,7 @@ impl Engine {
     /// # Errors
     /// [`EngineError::NoSandbox`], [`EngineError::SandboxNotRunning`], [`EngineError::File`].
     pub async fn stat_file(&self, file: &FileRef, follow: bool) -> Result<FileEntry, EngineError> {
-        let sandbox = self.sandbox_of(file).await?;
+        let (sandbox, _busy) = self.sandbox_of(file).await?;
         Ok(sandbox.bridge.stat_file(&file.path, follow).await?)
     }
 
@@ -40,7 +40,7 @@ impl Engine {
         after: Option<&[u8]>,
         limit: u32,
     ) -> Result<Vec<FileEntry>, EngineError> {
-        let sandbox = self.sandbox_of(directory).await?;
+        let (sandbox, _busy) = self.sandbox_of(directory).await?;
         let entries = sandbox.bridge.list_directory(&directory.path).await?;
         page(entries, after, usize::try_from(limit).unwrap_or(usize::MAX)).await
     }
@@ -50,8 +50,9 @@ impl Engine {
     /// # Errors
     /// As for [`Engine::stat_file`].
     pub async fn read_file(&self, file: &FileRef, offset: u64, limit: Option<u64>) -> Result<FileReader, EngineError> {
-        let sandbox = self.sandbox_of(file).await?;
-        Ok(sandbox.bridge.read_file(&file.path, offset, limit).await?)
+        let (sandbox, busy) = self.sandbox_of(file).await?;
+        let FileReader { entry, content } = sandbox.bridge.read_file(&file.path, offset, limit).await?;
+        Ok(FileReader { entry, content: using(busy, content) })
     }
 
     /// Writes a file completely or not at all. If the call is cancelled before the content ends, nothing in the sandbox changes.
@@ -64,7 +65,7 @@ impl Engine {
         options: WriteOptions,
         content: FileSource,
     ) -> Result<FileEntry, EngineError> {
-        let sandbox = self.sandbox_of(file).await?;
+        let (sandbox, _busy) = self.sandbox_of(file).await?;
         Ok(sandbox.bridge.write_file(&file.path, options, content).await?)
     }
 
@@ -73,7 +74,7 @@ impl Engine {
     /// # Errors
     /// As for [`Engine::stat_file`].
     pub async fn remove_file(&self, file: &FileRef, recursive: bool) -> Result<(), EngineError> {
-        let sandbox = self.sandbox_of(file).await?;
+        let (sandbox, _busy) = self.sandbox_of(file).await?;
         Ok(sandbox.bridge.remove_file(&file.path, recursive).await?)
     }
 
@@ -87,7 +88,7 @@ impl Engine {
         mode: Option<u32>,
         parents: bool,
     ) -> Result<FileEntry, EngineError> {
-        let sandbox = self.sandbox_of(directory).await?;
+        let (sandbox, _busy) = self.sandbox_of(directory).await?;
         Ok(sandbox.bridge.make_directory(&directory.path, mode, parents).await?)
     }
 
@@ -96,7 +97,7 @@ impl Engine {
     /// # Errors
     /// As for [`Engine::stat_file`].
     pub async fn rename_file(&self, file: &FileRef, to: &str, must_not_exist: bool) -> Result<FileEntry, EngineError> {
-        let sandbox = self.sandbox_of(file).await?;
+        let (sandbox, _busy) = self.sandbox_of(file).await?;
         Ok(sandbox.bridge.rename_file(&file.path, to, must_not_exist).await?)
     }
 
@@ -105,8 +106,9 @@ impl Engine {
     /// # Errors
     /// As for [`Engine::stat_file`].
     pub async fn read_tree(&self, directory: &FileRef) -> Result<FileReader, EngineError> {
-        let sandbox = self.sandbox_of(directory).await?;
-        Ok(sandbox.bridge.read_tree(&directory.path).await?)
+        let (sandbox, busy) = self.sandbox_of(directory).await?;
+        let FileReader { entry, content } = sandbox.bridge.read_tree(&directory.path).await?;
+        Ok(FileReader { entry, content: using(busy, content) })
     }
 
     /// Unpacks a tar archive into a directory. If the call is cancelled before the archive ends, nothing in the sandbox changes.
@@ -119,7 +121,7 @@ impl Engine {
         options: TreeOptions,
         archive: FileSource,
     ) -> Result<TreeWritten, EngineError> {
-        let sandbox = self.sandbox_of(directory).await?;
+        let (sandbox, _busy) = self.sandbox_of(directory).await?;
         Ok(sandbox.bridge.write_tree(&directory.path, options, archive).await?)
     }
 
@@ -128,13 +130,25 @@ impl Engine {
     /// # Errors
     /// As for [`Engine::stat_file`].
     pub async fn watch_files(&self, directory: &FileRef, recursive: bool) -> Result<FileChanges, EngineError> {
-        let sandbox = self.sandbox_of(directory).await?;
-        Ok(sandbox.bridge.watch_files(&directory.path, recursive).await?)
+        let (sandbox, busy) = self.sandbox_of(directory).await?;
+        Ok(using(busy, sandbox.bridge.watch_files(&directory.path, recursive).await?))
     }
 
-    async fn sandbox_of(&self, file: &FileRef) -> Result<Sandbox, EngineError> {
-        self.inner.sandboxes.of_bot(&file.tenant, &file.bot).await
+    /// The sandbox, in use until the second value is dropped.
+    async fn sandbox_of(&self, file: &FileRef) -> Result<(Sandbox, Busy), EngineError> {
+        let busy = self.inner.activity.begin(&file.tenant, &file.bot);
+        Ok((self.inner.sandboxes.of_bot(&file.tenant, &file.bot).await?, busy))
     }
+}
+
+/// A stream that uses the sandbox until it is dropped.
+fn using<T: 'static>(
+    busy: Busy,
+    stream: Pin<Box<dyn Stream<Item = Result<T, FileError>> + Send>>,
+) -> Pin<Box<dyn Stream<Item = Result<T, FileError>> + Send>> {
+    Box::pin(stream.inspect(move |_| {
+        let _ = &busy;
+    }))
 }
 
 async fn page(mut entries: FileEntries, after: Option<&[u8]>, limit: usize) -> Result<Vec<FileEntry>, EngineError> {

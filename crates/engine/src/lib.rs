@@ -8,6 +8,7 @@ mod breakdown;
 mod error;
 mod feed;
 mod files;
+mod idle;
 mod input;
 mod late;
 mod listening;
@@ -49,6 +50,7 @@ pub use errand_bridge::{
 pub use error::EngineError;
 pub use feed::{TaskEvent, TaskWatch, WatchCursor, WatchItem, WatchQuery};
 pub use files::FileRef;
+pub use idle::{ActiveBot, IdlePolicy};
 pub use input::{InputRequest, InputResult};
 pub use permits::LaunchLimits;
 pub use requests::{OutputSlice, ReadSelection, SandboxState, SandboxView, StartRequest, Started, TaskRef};
@@ -57,6 +59,7 @@ pub use stream::{OutputStream, StreamItem};
 pub use waiting::{OutputMatch, OutputPattern, PatternError, WaitRequest, WaitResult, Waited};
 
 use feed::Feed;
+use idle::Activity;
 use late::Lives;
 use listening::Listeners;
 use live::LiveTask;
@@ -82,6 +85,8 @@ struct Inner {
     /// The unfinished tasks. A task is added before it is committed, and removed after its end is committed.
     live: Mutex<HashMap<TaskId, Arc<LiveTask>>>,
     launches: LaunchPermits,
+    /// How sandboxes are used.
+    activity: Arc<Activity>,
     /// The bots whose tasks this server has not reconciled yet.
     reconciling: Reconciling,
     /// Which incarnations of sandboxes were examined for late results.
@@ -110,7 +115,11 @@ impl Inner {
     }
 
     fn remove_live(&self, id: TaskId) {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        let removed = self.live.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        if let Some(live) = removed {
+            let (tenant, bot) = live.owner();
+            self.activity.touch(&tenant, &bot);
+        }
     }
 
     fn all_live(&self) -> Vec<Arc<LiveTask>> {
@@ -139,6 +148,7 @@ impl Engine {
                 retention,
                 live: Mutex::default(),
                 launches,
+                activity: Activity::new(),
                 reconciling: Reconciling::default(),
                 lives: Lives::default(),
                 feed: Feed::default(),

@@ -1,11 +1,11 @@
 //! The shared handle of one unfinished task: callers read the task's state here, and ask here for the task to be stopped.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::{feed::Growth, input::InputState, output::LiveOutput};
-use errand_task::{StopCause, Task, TaskState};
+use errand_task::{BotId, StopCause, Task, TaskState, TenantId};
 
 /// An order to stop the command.
 #[derive(Debug, Clone)]
@@ -20,6 +20,8 @@ pub(super) struct LiveTask {
     pub(super) input: tokio::sync::Mutex<InputState>,
     /// Tells screens that there is more output.
     pub(super) growth: Growth,
+    /// Since when this server supervises it.
+    pub(super) since: Instant,
     task: watch::Sender<Task>,
     stop: watch::Sender<Option<StopOrder>>,
 }
@@ -31,6 +33,7 @@ impl LiveTask {
             output: LiveOutput::new(output_start),
             input: tokio::sync::Mutex::default(),
             growth,
+            since: Instant::now(),
             task: watch::Sender::new(task),
             stop: watch::Sender::new(None),
         }
@@ -43,6 +46,18 @@ impl LiveTask {
             task.output = self.output.summary(task.output.incomplete, task.output.gap);
         }
         task
+    }
+
+    /// Whose task it is.
+    pub(super) fn owner(&self) -> (TenantId, BotId) {
+        let task = self.task.borrow();
+        (task.owner.tenant.clone(), task.owner.bot.clone())
+    }
+
+    /// The bot, and when the task was accepted; none for another tenant's task.
+    pub(super) fn owned_by(&self, tenant: &TenantId) -> Option<(BotId, SystemTime)> {
+        let task = self.task.borrow();
+        (task.owner.tenant == *tenant).then(|| (task.owner.bot.clone(), task.created_at))
     }
 
     /// Publishes a committed record to all readers.

@@ -207,10 +207,18 @@ impl SandboxKeeper {
         let mut seen = self.lock(tenant, bot).await?;
         seen.place = None;
         let (record, found) = match self.store.sandbox(tenant, bot).await? {
-            Some(record) => {
+            Some(mut record) => {
+                let idle_stop_after = spec.as_ref().and_then(|spec| spec.idle_stop_after);
                 let fields = spec.map(|spec| differing(&record.spec, &spec)).unwrap_or_default();
                 if !fields.is_empty() {
                     return Err(EngineError::OtherSpec { fields });
+                }
+                // The idle time is the server's business, not the sandbox's: it can change.
+                if let Some(idle_stop_after) = idle_stop_after
+                    && record.spec.idle_stop_after != Some(idle_stop_after)
+                {
+                    record.spec.idle_stop_after = Some(idle_stop_after);
+                    self.store.put_sandbox(record.clone()).await?;
                 }
                 self.bring_up(record).await?
             }
@@ -442,6 +450,32 @@ impl SandboxKeeper {
             }
         }
         Ok(self.look(record).await)
+    }
+
+    /// Stops a sandbox if `is_unused` holds while no other call changes it. False when it is used, or does not run.
+    pub(super) async fn stop_unused(
+        &self,
+        tenant: &TenantId,
+        bot: &BotId,
+        is_unused: impl Fn() -> bool,
+    ) -> Result<bool, EngineError> {
+        let mut seen = self.lock(tenant, bot).await?;
+        if !is_unused() {
+            return Ok(false);
+        }
+        seen.place = None;
+        let record = self.record(tenant, bot).await?;
+        let runtime = self.runtime_of(&record)?;
+        match runtime.inspect(&record.runtime_id).await {
+            Ok(found) if found.running && !record.adopted => {
+                let _room = self.making.room(tenant).await?;
+                runtime.stop(&record.runtime_id).await?;
+                Ok(true)
+            }
+            // It counts as stopped until it is used again.
+            Ok(_) | Err(RuntimeError::NoSuchSandbox { .. }) => Ok(true),
+            Err(error) => Err(error.into()),
+        }
     }
 
     pub(super) async fn delete(&self, tenant: &TenantId, bot: &BotId) -> Result<SandboxId, EngineError> {

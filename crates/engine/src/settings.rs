@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Allowances, LaunchLimits};
+use super::{Allowances, IdlePolicy, LaunchLimits};
 use errand_store::Caps;
 use errand_task::SandboxSpec;
 
@@ -29,6 +29,8 @@ pub struct Settings {
     pub retention: Duration,
     /// How long a notification is kept if no subscriber acknowledges it.
     pub notification_retention: Duration,
+    /// When unused sandboxes are stopped.
+    pub idle: IdlePolicy,
     /// How many commands may be launched at the same time.
     pub launches: LaunchLimits,
 }

@@ -1,6 +1,9 @@
 //! The record of a sandbox.
 
-use std::{collections::BTreeMap, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
 
 use super::{BotId, SandboxId, TenantId};
 
@@ -23,6 +26,8 @@ pub struct SandboxSpec {
     pub user: Option<String>,
     /// Environment of every command in the sandbox.
     pub env: BTreeMap<String, String>,
+    /// How long it must not be used to be stopped. Zero: it is never stopped. Default: the server's.
+    pub idle_stop_after: Option<Duration>,
 }
 
 /// A bot's sandbox. There is at most one for each (tenant, bot).

@@ -14,7 +14,7 @@ use errand_task::{Notification, NotificationKind, Stall};
 
 pub(super) use file::{file, file_change, tree};
 pub(super) use outcome::outcome;
-pub(super) use sandbox::sandbox;
+pub(super) use sandbox::{active_bot, sandbox};
 pub(super) use task::{status, task, wanted_status};
 pub(super) use wait::{change, wait_result};
 

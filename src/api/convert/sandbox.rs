@@ -1,7 +1,7 @@
 //! Converts a sandbox to the wire type.
 
-use super::{count, timestamp};
-use errand_engine::{BridgeState, SandboxState, SandboxView};
+use super::{count, duration, timestamp};
+use errand_engine::{ActiveBot, BridgeState, SandboxState, SandboxView};
 use errand_proto::v1;
 use errand_task::SandboxSpec;
 
@@ -38,6 +38,18 @@ fn spec(spec: SandboxSpec) -> v1::SandboxSpec {
         writable_root: spec.writable_root,
         user: spec.user.unwrap_or_default(),
         env: spec.env.into_iter().collect(),
+        idle_stop_after: spec.idle_stop_after.map(duration),
+    }
+}
+
+/// Converts an active bot.
+pub(in crate::api) fn active_bot(active: ActiveBot) -> v1::ActiveBot {
+    let ActiveBot { bot, unfinished, oldest, calls } = active;
+    v1::ActiveBot {
+        bot_id: bot.to_string(),
+        unfinished_tasks: i32::try_from(unfinished).unwrap_or(i32::MAX),
+        oldest_task_at: oldest.map(timestamp),
+        open_calls: i32::try_from(calls).unwrap_or(i32::MAX),
     }
 }
 

@@ -1,11 +1,13 @@
 //! Validates requests about sandboxes.
 
+use std::time::Duration;
+
 use tonic::Status;
 
-use super::Violations;
-use crate::api::auth::Caller;
+use super::{Violations, fields::Span};
+use crate::api::{auth::Caller, page};
 use errand_engine::Settings;
-use errand_proto::v1::{self, AdoptSandboxRequest, EnsureSandboxRequest, ListSandboxesRequest};
+use errand_proto::v1::{self, AdoptSandboxRequest, EnsureSandboxRequest, ListActiveBotsRequest, ListSandboxesRequest};
 use errand_task::{BotId, SandboxId, SandboxSpec};
 
 /// The least memory, in bytes. Container engines make no smaller container.
@@ -18,6 +20,10 @@ const PIDS_LEAST: u64 = 8;
 const NAME_LIMIT: usize = 255;
 /// Entries of a page when the request does not say.
 const PAGE_DEFAULT: u32 = 50;
+/// The times after which a sandbox can be stopped for not being used.
+const IDLE_SPAN: Span = Span { at_least: Duration::from_mins(1), at_most: Duration::from_hours(365 * 24) };
+/// The ages of tasks that can be asked for.
+const AGE_SPAN: Span = Span { at_least: Duration::from_millis(1), at_most: Duration::MAX };
 
 /// Reads an EnsureSandbox request.
 pub(in crate::api) fn ensure(
@@ -60,6 +66,32 @@ pub(in crate::api) fn list(request: &ListSandboxesRequest) -> Result<(Option<San
     violations.or(after.zip(limit))
 }
 
+/// A ListActiveBots request.
+pub(in crate::api) struct ActiveBots {
+    /// The age from which on tasks do not count.
+    pub(in crate::api) max_age: Option<Duration>,
+    /// The bot after which the page begins.
+    pub(in crate::api) after: Option<BotId>,
+    /// The most bots.
+    pub(in crate::api) limit: u32,
+}
+
+/// Reads a ListActiveBots request.
+pub(in crate::api) fn active_bots(request: &ListActiveBotsRequest) -> Result<ActiveBots, Status> {
+    let mut violations = Violations::new();
+    let max_age = violations.duration("max_age", request.max_age, AGE_SPAN);
+    let limit = violations.page_size("page_size", request.page_size, PAGE_DEFAULT);
+    let after = match request.page_token.as_str() {
+        "" => Some(None),
+        token => page::place(token).map(Some),
+    };
+    if after.is_none() {
+        violations.add("page_token", "must be the next_page_token of the page before");
+    }
+    let read = (|| Some(ActiveBots { max_age: max_age?, after: after?, limit: limit? }))();
+    violations.or(read)
+}
+
 /// Reads a specification. Unset fields take the tenant's defaults.
 pub(super) fn spec(
     given: v1::SandboxSpec,
@@ -80,6 +112,11 @@ pub(super) fn spec(
     network(&given.network_mode, violations);
     words("user", &given.user, violations);
     violations.env("env", &given.env);
+    let never = given.idle_stop_after.is_some_and(|given| given.seconds == 0 && given.nanos == 0);
+    let idle_stop_after = match never {
+        true => Some(Some(Duration::ZERO)),
+        false => violations.duration("idle_stop_after", given.idle_stop_after, IDLE_SPAN),
+    };
     let spec = SandboxSpec {
         image: or_default(given.image, &defaults.image),
         memory_bytes: memory_bytes?,
@@ -89,6 +126,7 @@ pub(super) fn spec(
         writable_root: given.writable_root,
         user: if given.user.is_empty() { defaults.user.clone() } else { Some(given.user) },
         env: given.env.into_iter().collect(),
+        idle_stop_after: idle_stop_after?,
     };
     // Check the tenant's bounds only if the fields themselves are valid, so that no field is reported twice.
     if violations.found == before {

@@ -24,6 +24,7 @@ fn settings() -> Settings {
             writable_root: false,
             user: None,
             env: Default::default(),
+            idle_stop_after: None,
         },
         allowances: Allowances::new(Allowance {
             sandbox: task::SandboxBounds {
@@ -41,6 +42,7 @@ fn settings() -> Settings {
         stall_after: Duration::from_secs(45),
         stall_check_interval: Duration::from_secs(5),
         stop_grace: Duration::from_secs(2),
+        idle: errand_engine::IdlePolicy { stop_after: None, task_age: Duration::from_secs(86_400) },
         retention: Duration::from_secs(86_400),
         notification_retention: Duration::from_secs(86_400),
         launches: LaunchLimits { per_sandbox: 8, per_tenant: 32 },

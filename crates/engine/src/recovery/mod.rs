@@ -87,6 +87,10 @@ impl Engine {
         self.inner.tracker.spawn(async move {
             inner.keep_running("retention", || super::retention::run(Arc::clone(&inner))).await;
         });
+        let engine = self.clone();
+        self.inner.tracker.spawn(async move {
+            engine.inner.keep_running("idle sandboxes", || super::idle::run(engine.clone())).await;
+        });
         Ok(())
     }
 }

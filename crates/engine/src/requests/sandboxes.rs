@@ -26,6 +26,7 @@ impl Engine {
     ) -> Result<SandboxView, EngineError> {
         let inner = Arc::clone(&self.inner);
         self.run_to_completion(async move {
+            let _busy = inner.activity.begin(&tenant, &bot);
             inner.reconciling.wait_for(&tenant, &bot).await?;
             let (view, place) = inner.sandboxes.ensure(&tenant, &bot, spec).await?;
             let view = with_bridge(&inner, view).await;
@@ -107,7 +108,7 @@ impl Engine {
         .await
     }
 
-    async fn end_tasks(&self, tenant: &TenantId, bot: &BotId, cause: StopCause) -> Result<(), EngineError> {
+    pub(crate) async fn end_tasks(&self, tenant: &TenantId, bot: &BotId, cause: StopCause) -> Result<(), EngineError> {
         // Fails first if there is no sandbox, before anything is stopped.
         self.sandbox(tenant, bot).await?;
         let started = Instant::now();

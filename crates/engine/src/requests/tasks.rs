@@ -31,6 +31,7 @@ impl Engine {
         if inner.leave.is_cancelled() {
             return Err(EngineError::ShuttingDown);
         }
+        let _busy = inner.activity.begin(&owner.tenant, &owner.bot);
         inner.reconciling.wait_for(&owner.tenant, &owner.bot).await?;
         if let Some(request_id) = &spec.request_id
             && let Some(task) = inner.store.task_by_request(&owner.tenant, &owner.bot, request_id).await?

@@ -122,6 +122,7 @@ pub(super) fn found(inspected: ContainerInspectResponse) -> Found {
                 .filter_map(|entry| entry.split_once('='))
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .collect::<BTreeMap<_, _>>(),
+            idle_stop_after: None,
         },
         labels: config.labels.unwrap_or_default().into_iter().collect(),
         runtime_id,

@@ -172,6 +172,7 @@ pub fn sandbox(tenant_name: &str, bot_name: &str) -> SandboxRecord {
             writable_root: false,
             user: None,
             env: BTreeMap::new(),
+            idle_stop_after: Some(Duration::from_secs(600)),
         },
         runtime: "docker".to_owned(),
         runtime_id: format!("container-{tenant_name}-{bot_name}-{}", SandboxId::new()),

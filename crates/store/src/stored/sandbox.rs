@@ -1,6 +1,9 @@
 //! A bot's sandbox.
 
-use std::{collections::BTreeMap, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
 
 use super::{
     Undecodable, decode, encode,
@@ -35,6 +38,8 @@ form! {
         writable_root: bool,
         user: Option<String>,
         env: BTreeMap<String, String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        idle_stop_after: Option<Duration>,
     }
 }
 

@@ -186,6 +186,8 @@ impl Unpacking {
             Err(Errno::EXIST) if self.merge => {
                 let old = open_at(&self.place.directory, &self.place.name)?;
                 merge(&self.top, &old, 0)?;
+                self.removal()();
+                self.finished = true;
             }
             Err(errno) => return Err(errno.into()),
         }
@@ -195,22 +197,28 @@ impl Unpacking {
     }
 }
 
+impl Unpacking {
+    /// What removes the temporary directory. An error has no receiver.
+    fn removal(&self) -> impl FnOnce() + Send + 'static {
+        let (top, directory) = (openat(&self.top, ".", READ, Mode::empty()), self.place.directory.try_clone());
+        let name = self.temporary.clone();
+        move || {
+            let (Ok(top), Ok(directory)) = (top, directory) else { return };
+            let _ = empty(top, Manner::default());
+            let _ = unlinkat(&directory, name.as_c_str(), AtFlags::REMOVEDIR);
+        }
+    }
+}
+
 impl Drop for Unpacking {
     fn drop(&mut self) {
         if self.finished {
             return;
         }
-        let (top, directory) = (openat(&self.top, ".", READ, Mode::empty()), self.place.directory.try_clone());
-        let name = self.temporary.clone();
-        // A tree may be large, and the caller's thread serves other calls. An error here has no receiver.
-        let remove = move || {
-            let (Ok(top), Ok(directory)) = (top, directory) else { return };
-            let _ = empty(top, Manner::default());
-            let _ = unlinkat(&directory, name.as_c_str(), AtFlags::REMOVEDIR);
-        };
+        // A tree may be large, and the caller's thread serves other calls.
         match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(remove)),
-            Err(_) => remove(),
+            Ok(runtime) => drop(runtime.spawn_blocking(self.removal())),
+            Err(_) => self.removal()(),
         }
     }
 }

@@ -190,6 +190,7 @@ pub(super) fn sandbox() -> SandboxRecord {
             writable_root: true,
             user: Some("1000".to_owned()),
             env: BTreeMap::from([("LANG".to_owned(), "C".to_owned())]),
+            idle_stop_after: None,
         },
         runtime: "docker".to_owned(),
         runtime_id: "b4ea54".to_owned(),

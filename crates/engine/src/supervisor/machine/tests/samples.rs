@@ -62,6 +62,7 @@ pub(crate) fn found() -> Found {
             writable_root: false,
             user: None,
             env: BTreeMap::new(),
+            idle_stop_after: None,
         },
         out_of_memory: false,
         labels: BTreeMap::new(),
