@@ -71,6 +71,7 @@ mod tests {
             stall_after: second,
             stall_check_interval: second,
             stop_grace: second,
+            idle: crate::IdlePolicy { stop_after: None, task_age: Duration::from_secs(3600) },
             retention: second,
             notification_retention: second,
             launches: LaunchLimits { per_sandbox: 1, per_tenant: 1 },
