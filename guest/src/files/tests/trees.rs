@@ -56,7 +56,7 @@ impl Bench {
 
 impl Bench {
     /// Waits until the parts of refused archives are removed: that happens in the background.
-    async fn nothing_is_left(&self) {
+    pub(super) async fn nothing_is_left(&self) {
         let gone = async {
             while self.parts_left() > 0 {
                 tokio::time::sleep(std::time::Duration::from_millis(5)).await;
