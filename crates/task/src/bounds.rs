@@ -148,6 +148,7 @@ mod tests {
             writable_root: false,
             user: None,
             env: Default::default(),
+            idle_stop_after: None,
         }
     }
 
