@@ -27,6 +27,7 @@ mod api {
     mod notifications;
     mod outcomes;
     mod output;
+    mod reading;
     mod retention;
     mod running;
     mod runtimes;

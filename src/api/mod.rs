@@ -12,6 +12,8 @@ mod notifications;
 mod output;
 mod page;
 mod readiness;
+mod reading;
+mod rendered;
 mod sandboxes;
 mod status;
 mod tasks;

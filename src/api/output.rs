@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{convert::count, page};
 use errand_engine::{OutputPiece, OutputSlice, PackedPiece, ReadSelection};
-use errand_proto::v1::{OutputFormat, OutputPart, OutputStream, ReadOutputResponse, output_part::Content};
+use errand_proto::v1::{OutputPart, OutputStream, ReadOutputResponse, output_part::Content};
 use errand_runtime::RuntimeError;
 use errand_task::{
     Stream,
@@ -29,16 +29,6 @@ pub(super) enum Format {
     Text,
 }
 
-impl From<OutputFormat> for Format {
-    fn from(format: OutputFormat) -> Self {
-        match format {
-            OutputFormat::Unspecified | OutputFormat::Bytes => Self::Bytes,
-            OutputFormat::Text => Self::Text,
-            OutputFormat::Lz4 => Self::Lz4,
-        }
-    }
-}
-
 /// Makes one part. `next_offset` counts bytes, also for text.
 fn part(format: Format, stream: Stream, offset: u64, bytes: Bytes) -> OutputPart {
     let size = bytes.len() as u64;
@@ -50,17 +40,21 @@ fn part(format: Format, stream: Stream, offset: u64, bytes: Bytes) -> OutputPart
 }
 
 /// Makes a part that stands for `size` bytes of output.
-fn carrying(content: Content, stream: Stream, offset: u64, size: u64) -> OutputPart {
-    let stream = match stream {
-        Stream::Both => OutputStream::Unspecified,
-        Stream::Stdout => OutputStream::Stdout,
-        Stream::Stderr => OutputStream::Stderr,
-    };
+pub(super) fn carrying(content: Content, stream: Stream, offset: u64, size: u64) -> OutputPart {
     OutputPart {
         offset: count(offset),
         content: Some(content),
         next_offset: count(offset + size),
-        stream: stream.into(),
+        stream: wire_stream(stream).into(),
+    }
+}
+
+/// The stream on the wire.
+pub(super) fn wire_stream(stream: Stream) -> OutputStream {
+    match stream {
+        Stream::Both => OutputStream::Unspecified,
+        Stream::Stdout => OutputStream::Stdout,
+        Stream::Stderr => OutputStream::Stderr,
     }
 }
 
@@ -137,31 +131,42 @@ impl Parts {
 
 /// The answer to ReadOutput.
 pub(super) fn slice(slice: OutputSlice, selection: ReadSelection, format: Format) -> ReadOutputResponse {
-    let OutputSlice { parts, total, finished } = slice;
-    let mut pieces = joined(parts);
-    if format == Format::Text {
-        pieces.iter_mut().for_each(|piece| shorten(piece, selection));
+    match format {
+        Format::Bytes | Format::Lz4 => slice_by(slice, selection, usize::MAX, |piece, _| {
+            part(format, piece.stream, piece.offset, piece.bytes.clone())
+        }),
+        Format::Text => slice_by(slice, selection, TEXT_LIMIT, |piece, edges| {
+            let (offset, bytes) = text(piece, edges);
+            part(format, piece.stream, offset, bytes)
+        }),
     }
+}
+
+/// The answer to ReadOutput in which `make` makes a part of each run. A run of more than `most` bytes is cut before.
+pub(super) fn slice_by(
+    slice: OutputSlice,
+    selection: ReadSelection,
+    most: usize,
+    make: impl Fn(&OutputPiece, Edges) -> OutputPart,
+) -> ReadOutputResponse {
+    let OutputSlice { parts, total, finished, .. } = slice;
+    let mut pieces = joined(parts);
+    pieces.iter_mut().for_each(|piece| shorten(piece, selection, most));
     let parts: Vec<OutputPart> = (0..pieces.len())
-        .map(|index| {
-            let piece = &pieces[index];
-            match format {
-                Format::Bytes | Format::Lz4 => part(format, piece.stream, piece.offset, piece.bytes.clone()),
-                Format::Text => text(piece, Edges::of(&pieces, index, selection, total, finished)),
-            }
-        })
+        .map(|index| make(&pieces[index], Edges::of(&pieces, index, selection, total, finished)))
         .filter(|part| part.next_offset > part.offset)
         .collect();
     let parts = fitting(parts, selection);
     let held: i64 = parts.iter().map(|part| part.next_offset - part.offset).sum();
-    ReadOutputResponse { parts, total_bytes: count(total), omitted_bytes: (count(total) - held).max(0) }
+    let (total_bytes, omitted_bytes) = (count(total), (count(total) - held).max(0));
+    ReadOutputResponse { parts, total_bytes, omitted_bytes, ..ReadOutputResponse::default() }
 }
 
 /// Cuts a run that could become too large as text, at the end farther from what was requested.
-fn shorten(piece: &mut OutputPiece, selection: ReadSelection) {
-    let Some(excess) = piece.bytes.len().checked_sub(TEXT_LIMIT).filter(|excess| *excess > 0) else { return };
+fn shorten(piece: &mut OutputPiece, selection: ReadSelection, most: usize) {
+    let Some(excess) = piece.bytes.len().checked_sub(most).filter(|excess| *excess > 0) else { return };
     match selection {
-        ReadSelection::Range { .. } => piece.bytes.truncate(TEXT_LIMIT),
+        ReadSelection::Range { .. } => piece.bytes.truncate(most),
         ReadSelection::Tail { .. } | ReadSelection::HeadTail { .. } => {
             piece.bytes = piece.bytes.slice(excess..);
             piece.offset += excess as u64;
@@ -217,9 +222,9 @@ fn joined(pieces: Vec<OutputPiece>) -> Vec<OutputPiece> {
 
 /// Whether a piece may begin or end within a character.
 #[derive(Debug, Clone, Copy)]
-struct Edges {
+pub(super) struct Edges {
     /// The caller did not choose where the piece begins, and the bytes before it are not shown.
-    cut_before: bool,
+    pub(super) cut_before: bool,
     /// The bytes after the piece are not shown.
     cut_after: bool,
     /// More bytes may still follow the piece.
@@ -244,14 +249,14 @@ impl Edges {
     }
 }
 
-/// Converts a piece to text. A character that is cut by an edge is left to the adjacent piece.
-fn text(piece: &OutputPiece, edges: Edges) -> OutputPart {
+/// The whole characters of a piece, and where they begin. A character that is cut by an edge is left to the adjacent piece.
+pub(super) fn text(piece: &OutputPiece, edges: Edges) -> (u64, Bytes) {
     let trimmed = if edges.cut_before { trim_start(&piece.bytes) } else { &piece.bytes };
     let offset = piece.offset + (piece.bytes.len() - trimmed.len()) as u64;
     let (whole, _) = split_whole(trimmed, edges.cut_after || edges.more_to_come);
     // A piece smaller than its character would always be empty, and a caller that continues from its end would never advance.
     let stuck = whole.is_empty() && edges.cut_after && piece.bytes.len() < CHARACTER_LIMIT;
-    part(Format::Text, piece.stream, offset, piece.bytes.slice_ref(if stuck { trimmed } else { whole }))
+    (offset, piece.bytes.slice_ref(if stuck { trimmed } else { whole }))
 }
 
 #[cfg(test)]
@@ -271,7 +276,12 @@ mod tests {
 
     fn read(bytes: &[u8], offset: u64, total: u64, finished: bool, selection: ReadSelection) -> ReadOutputResponse {
         slice(
-            OutputSlice { parts: vec![OutputPiece::both(offset, bytes.to_vec())], total, finished },
+            OutputSlice {
+                parts: vec![OutputPiece::both(offset, bytes.to_vec())],
+                total,
+                finished,
+                terminal_rows: None,
+            },
             selection,
             Format::Text,
         )
@@ -326,6 +336,7 @@ mod tests {
             parts: vec![OutputPiece::both(0, "ab"), OutputPiece::both(2, "cd")],
             total: 4,
             finished: true,
+            terminal_rows: None,
         };
         let whole = slice(pieces, ReadSelection::HeadTail { head: 2, tail: 2 }, Format::Bytes);
         assert_eq!((whole.parts.len(), whole.omitted_bytes), (1, 0));
@@ -333,6 +344,7 @@ mod tests {
             parts: vec![OutputPiece::both(0, "ab"), OutputPiece::both(5, "cd")],
             total: 7,
             finished: true,
+            terminal_rows: None,
         };
         let cut = slice(apart, ReadSelection::HeadTail { head: 2, tail: 2 }, Format::Bytes);
         assert_eq!((cut.parts.len(), cut.omitted_bytes), (2, 3));
@@ -364,7 +376,7 @@ mod tests {
     fn read_holds_back_only_the_last_incomplete_character() {
         let piece = |offset, stream, bytes: &'static [u8]| OutputPiece { offset, stream, bytes: bytes.into() };
         let parts = vec![piece(0, Stream::Stdout, b"a\xE2"), piece(2, Stream::Stderr, b"b\xE2")];
-        let read = OutputSlice { parts, total: 4, finished: false };
+        let read = OutputSlice { parts, total: 4, finished: false, terminal_rows: None };
         let answer = slice(read, ReadSelection::Tail { limit: 9 }, Format::Text);
         let shown: Vec<_> = answer.parts.iter().map(|part| (part.offset, text_of(part), part.stream())).collect();
         let expected = [(0, "a\u{FFFD}", OutputStream::Stdout), (2, "b", OutputStream::Stderr)];
@@ -384,7 +396,11 @@ mod tests {
         ] {
             let size = 1 << 20;
             let parts = vec![OutputPiece::both(0, vec![0xFF; size])];
-            let answer = slice(OutputSlice { parts, total: size as u64, finished: true }, selection, Format::Text);
+            let answer = slice(
+                OutputSlice { parts, total: size as u64, finished: true, terminal_rows: None },
+                selection,
+                Format::Text,
+            );
             assert!(encoded(&answer) <= errand_store::PAGE_BYTES, "{} bytes for {selection:?}", encoded(&answer));
             let shown: i64 = answer.parts.iter().map(|part| part.next_offset - part.offset).sum();
             assert_eq!((answer.omitted_bytes, shown > 1_000_000), (count(size as u64) - shown, true));
@@ -408,7 +424,11 @@ mod tests {
             ReadSelection::HeadTail { head: size / 2, tail: size / 2 },
         ] {
             let parts = (0..size).map(|at| OutputPiece { offset: at, stream: stream(at), bytes: "x".into() }).collect();
-            let answer = slice(OutputSlice { parts, total: size, finished: true }, selection, Format::Bytes);
+            let answer = slice(
+                OutputSlice { parts, total: size, finished: true, terminal_rows: None },
+                selection,
+                Format::Bytes,
+            );
             assert!(encoded(&answer) <= errand_store::PAGE_BYTES, "{} bytes for {selection:?}", encoded(&answer));
             assert!(
                 answer.parts.len() > 100_000 && answer.omitted_bytes == count(size) - count(answer.parts.len() as u64)

@@ -47,6 +47,8 @@ pub(super) fn engine(error: EngineError) -> Status {
         | EngineError::NotStartedYet
         | EngineError::AlreadyFinished
         | EngineError::NothingToSignal
+        | EngineError::StreamsTogether
+        | EngineError::ScanTooLong { .. }
         | EngineError::LogGone => plain(Code::FailedPrecondition, &message),
         EngineError::OtherSandbox { .. } | EngineError::RequestIdReused => plain(Code::AlreadyExists, &message),
         EngineError::PastTheEnd { .. } | EngineError::InputPastTheEnd { .. } => plain(Code::OutOfRange, &message),
@@ -179,6 +181,8 @@ mod tests {
             (EngineError::AdoptedNotRunning { name: text() }, Code::FailedPrecondition),
             (EngineError::SandboxNotRunning, Code::FailedPrecondition),
             (EngineError::LogGone, Code::FailedPrecondition),
+            (EngineError::StreamsTogether, Code::FailedPrecondition),
+            (EngineError::ScanTooLong { limit: Duration::ZERO, read: 1, size: 2 }, Code::FailedPrecondition),
             (
                 EngineError::BridgeCannot { fields: vec!["stdin"], bridge: "direct", why: text() },
                 Code::FailedPrecondition,

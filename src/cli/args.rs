@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use super::{
     files::place::{Place, Remote},
     process_args::ProcessArgs,
+    reading::Reading,
     serve_args::ServeArgs,
     text,
     wait::Until,
@@ -192,6 +193,9 @@ pub struct LogsArgs {
     /// Begin at this byte.
     #[arg(long, value_name = "BYTE", value_parser = clap::value_parser!(i64).range(0..), default_value = "0")]
     pub offset: i64,
+    /// How the output is shown.
+    #[command(flatten)]
+    pub reading: Reading,
     /// Id of the task.
     pub task: String,
 }

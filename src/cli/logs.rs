@@ -15,9 +15,13 @@ const PIECE: i64 = 256 * 1024;
 pub(super) async fn logs(args: LogsArgs, connection: &Connection, console: &mut Console) -> Result<u8, CliError> {
     let mut tasks = connection.tasks();
     let offset = match args.tail {
-        None => args.offset,
-        Some(tail) => (size(&args.task, &mut tasks).await? - tail).max(0),
+        // Condensed output is read in one call.
+        Some(tail) if !args.reading.condensed => (size(&args.task, &mut tasks).await? - tail).max(0),
+        _ => args.offset,
     };
+    if args.reading.show(&args.task, (args.tail, offset, args.follow), &mut tasks, console).await? {
+        return Ok(exit_code::SUCCESS);
+    }
     let missing = if args.follow {
         let task = follow(&args.task, offset, &mut tasks, console).await?;
         task.output_gap.map_or(0, |gap| gap.end - gap.start.max(offset))

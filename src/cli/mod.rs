@@ -21,6 +21,7 @@ mod logs;
 mod outcome;
 mod process_args;
 mod ps;
+mod reading;
 mod run;
 mod sandbox;
 mod serve;

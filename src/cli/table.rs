@@ -123,6 +123,6 @@ mod tests {
     fn colours_keep_the_text_unchanged() {
         let coloured = sample().render(true);
         assert!(coloured.contains("\u{1b}[31mlost\u{1b}[0m "));
-        assert_eq!(strip_ansi_escapes::strip_str(&coloured), sample().render(false));
+        assert_eq!(errand_task::escapes::strip(coloured.as_bytes()), sample().render(false));
     }
 }

@@ -2,12 +2,13 @@
 
 use bollard::models::HostConfig;
 use errand_proto::v1::{
-    ListTasksRequest, OutOfMemory, OutputPattern, ReadOutputRequest, ReadTreeRequest, ResourceLimits, SignalTarget,
-    StartTaskRequest, Task, TerminalSize, WaitResult, WaitTaskRequest, WatchFilesRequest, output_pattern::Kind,
+    LineSearch, ListTasksRequest, OutOfMemory, OutputFormat, OutputPattern, ReadOutputRequest, ReadTreeRequest,
+    ResourceLimits, SignalTarget, StartTaskRequest, Task, TerminalSize, WaitResult, WaitTaskRequest, WatchFilesRequest,
+    output_pattern::Kind,
 };
 use tonic::Code;
 
-use super::{conditions, signals};
+use super::{conditions, reading, signals};
 use crate::{
     on_both_images,
     support::{
@@ -21,6 +22,7 @@ use crate::{
 on_both_images!(
     requests_beyond_the_direct_bridge_are_refused,
     the_direct_bridge_keeps_the_output_limit,
+    the_direct_bridge_reads_and_searches_lines,
     the_direct_bridge_tells_memory_kills,
     the_direct_bridge_waits_and_signals,
 );
@@ -101,6 +103,43 @@ async fn the_direct_bridge_keeps_the_output_limit(image: Image) {
             assert!(used <= kept / 1024 + 128, "{used} kB on the disk, {kept} bytes are kept");
         }
     }
+}
+
+async fn the_direct_bridge_reads_and_searches_lines(image: Image) {
+    use reading::{grep, lines, regex, shown};
+    let Some((_server, session, _container)) = direct(image).await else { return };
+    let command =
+        "seq 1 40000; printf '\\033[31mError\\033[0m: x\\n'; echo end; until [ -e /workspace/go ]; do sleep 0.1; done";
+    let task = session.start(command).await;
+    let until_match = Some(OutputPattern { offset: 0, kind: Some(Kind::Substring("end\n".to_owned())) });
+    let request = WaitTaskRequest { until_match, task_id: task.task_id.clone(), ..Default::default() };
+    let waited = soon("a wait ends", session.tasks().wait_task(request)).await.unwrap().into_inner();
+    assert_eq!(waited.result(), WaitResult::Matched);
+    for finished in [false, true] {
+        if finished {
+            session.exec("touch /workspace/go").await;
+            session.finished(&task).await;
+        }
+        let found = grep(&session, &task, LineSearch { before: 1, ..regex("^Error: x$") }).await;
+        assert_eq!(shown(&found), ["40000-40000", "40001:Error: x"]);
+        assert_eq!((found.total_lines, found.matching_lines), (40_002, 1));
+        assert_eq!(found.scanned_bytes, found.total_bytes);
+        assert_eq!(shown(&lines(&session, &task, -2, 1).await), ["40001-Error: x"]);
+        assert_eq!(shown(&lines(&session, &task, 19_999, 1).await), ["20000-20000"]);
+    }
+    let request = StartTaskRequest { output_limit_bytes: 65_536, ..session.request("seq 1 100000") };
+    let task = session.run_as(request).await;
+    let found = grep(&session, &task, regex("^(17|50000|99999)$")).await;
+    assert_eq!(found.lines.iter().map(|line| line.text.as_str()).collect::<Vec<_>>(), ["17", "99999"]);
+    assert_eq!((found.output_gap, found.total_bytes), (task.output_gap, task.output_bytes));
+    let condensed = ReadOutputRequest {
+        task_id: task.task_id.clone(),
+        format: OutputFormat::Condensed.into(),
+        ..Default::default()
+    };
+    let condensed = session.try_read(condensed).await.unwrap();
+    let gap = task.output_gap.unwrap();
+    assert!(condensed.omitted_bytes >= gap.end - gap.start && condensed.omitted_characters > 0, "{condensed:?}");
 }
 
 async fn the_direct_bridge_waits_and_signals(image: Image) {

@@ -195,6 +195,9 @@ async fn invalid_task_query_names_the_field() {
     }
     let range = |offset, limit| Selection::Range(OutputRange { offset, limit });
     let both = |head, tail| Selection::HeadTail(OutputHeadTail { head, tail });
+    let lines = |offset, limit| Selection::Lines(LineSelection { offset, limit, stream: 0 });
+    let search = || LineSearch { pattern: Some(line_search::Pattern::Substring("x".to_owned())), ..Default::default() };
+    let grep = Selection::Grep;
     for (selection, field) in [
         (range(-1, 0), "range.offset"),
         (range(0, -1), "range.limit"),
@@ -205,6 +208,11 @@ async fn invalid_task_query_names_the_field() {
         (both(0, -1), "head_tail.tail"),
         (both(524_289, 0), "head_tail.head"),
         (both(0, 524_289), "head_tail.tail"),
+        (lines(-2001, 0), "lines.offset"),
+        (lines(0, 2001), "lines.limit"),
+        (Selection::Grep(LineSearch::default()), "grep.substring"),
+        (grep(LineSearch { before: 21, ..search() }), "grep.before"),
+        (grep(LineSearch { max_matches: 1001, ..search() }), "grep.max_matches"),
     ] {
         let selection = Some(selection);
         let read = ReadOutputRequest { task_id: task_id.clone(), selection, ..Default::default() };
@@ -212,6 +220,11 @@ async fn invalid_task_query_names_the_field() {
     }
     let read = ReadOutputRequest { task_id: task_id.clone(), format: 99, ..Default::default() };
     names(tasks.read_output(read).await, "format");
+    let read = ReadOutputRequest { task_id: task_id.clone(), max_characters: 300, ..Default::default() };
+    names(tasks.read_output(read).await, "max_characters");
+    let condensed = OutputFormat::Condensed.into();
+    let stream = StreamOutputRequest { task_id: task_id.clone(), format: condensed, ..Default::default() };
+    names(tasks.stream_output(stream).await, "format");
     let stream = StreamOutputRequest { task_id: task_id.clone(), offset: -1, ..Default::default() };
     names(tasks.stream_output(stream).await, "offset");
     let stream = StreamOutputRequest { task_id: task_id.clone(), format: -1, ..Default::default() };

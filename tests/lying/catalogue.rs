@@ -79,6 +79,10 @@ pub static LIES: &[Lie] = &[
     lie("endless_log"),
     lie("slow_log"),
     lie("tiny_log"),
+    lie("many_lines"),
+    lie("huge_lines"),
+    lie("lines_out_of_order"),
+    lie("impossible_lines"),
     // Files.
     lie("huge_directory_names"),
     lie("huge_links"),

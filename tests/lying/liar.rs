@@ -171,12 +171,16 @@ async fn ask_about(session: &Session, task: &str) {
     };
     let listening =
         WaitTaskRequest { task_id: task.to_owned(), timeout: duration(2.0), until_listening: 80, ..Default::default() };
+    let pattern = Some(line_search::Pattern::Substring("word".to_owned()));
+    let search = LineSearch { pattern, before: 1, ..Default::default() };
     let signal = SignalTaskRequest { task_id: task.to_owned(), signal: "CONT".to_owned(), ..Default::default() };
     tokio::join!(
         follow(session, task),
         read(Selection::Range(OutputRange { offset: 0, limit: 1 << 20 })),
         read(Selection::Range(OutputRange { offset: 3, limit: 100 })),
         read(Selection::Tail(OutputTail { limit: 1000 })),
+        read(Selection::Lines(LineSelection { offset: -9, ..Default::default() })),
+        read(Selection::Grep(search)),
         write(None, b"word\n"),
         write(Some(0), b"word\n"),
         patiently(async {

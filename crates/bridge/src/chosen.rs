@@ -9,10 +9,11 @@ use async_trait::async_trait;
 
 use super::{
     Attachment, BridgeState, DirectBridge, FileChanges, FileEntries, FileError, FileReader, FileSource, Finding, Input,
-    InputError, InputTaken, LaunchSettings, LogReader, Piece, ReadError, SandboxBridge, SandboxFiles,
+    InputError, InputTaken, LaunchSettings, LogReader, Piece, ReadError, SandboxBridge, SandboxFiles, ScannedLog,
     bridges::Known,
     resident::{Presence, ResidentBridge},
 };
+use errand_reading::Scan;
 use errand_runtime::{Runtime, RuntimeError, SandboxRef};
 use errand_task::{
     FileEntry, FilePath, Nonce, ProcessIdentity, Signal, SignalTarget, TaskId, TaskSpec, TerminalSize, TreeOptions,
@@ -204,6 +205,10 @@ impl SandboxBridge for ChosenBridge {
 
     async fn read(&self, task: TaskId, piece: Piece) -> Result<LogReader, ReadError> {
         self.choose().await?.read(task, piece).await
+    }
+
+    async fn scan(&self, task: TaskId, scan: &Scan) -> Result<Option<ScannedLog>, ReadError> {
+        self.choose().await?.scan(task, scan).await
     }
 
     async fn remove(&self, tasks: &[TaskId]) -> Result<(), RuntimeError> {

@@ -15,6 +15,7 @@ mod files;
 mod input;
 mod log;
 mod resident;
+mod scan;
 
 use std::{
     collections::BTreeSet,
@@ -23,6 +24,7 @@ use std::{
 
 use async_trait::async_trait;
 
+use errand_reading::Scan;
 use errand_runtime::RuntimeError;
 use errand_task::{
     Gap, Nonce, ProcessIdentity, ResourceUsage, Signal, SignalTarget, TaskId, TaskSpec, TerminalSize,
@@ -36,6 +38,7 @@ use files::REMOVE_LIMIT;
 pub use files::{Abandoned, FileChanges, FileContent, FileEntries, FileError, FileReader, FileSource, SandboxFiles};
 pub use input::{Input, InputError, InputTaken};
 pub use log::{LogPiece, LogReader, PackedPiece, Piece, Pieces, ReadError};
+pub use scan::{SCAN_TIME, ScannedLog};
 
 /// Runs commands in one sandbox. The object stays usable when a connection breaks, when the guest is replaced, and when the sandbox is
 /// restarted: each call finds out anew how the sandbox can be reached.
@@ -135,6 +138,13 @@ pub trait SandboxBridge: SandboxFiles {
     /// # Errors
     /// [`ReadError::Gone`] when the log no longer exists.
     async fn read(&self, task: TaskId, piece: Piece) -> Result<LogReader, ReadError>;
+
+    /// Finds lines in a task's log, in the sandbox, for at most [`SCAN_TIME`]. None if nothing in the sandbox can do that: then the caller
+    /// reads the log and looks for them itself. A scan whose caller is dropped ends soon.
+    ///
+    /// # Errors
+    /// [`ReadError::Gone`] when the log no longer exists.
+    async fn scan(&self, task: TaskId, scan: &Scan) -> Result<Option<ScannedLog>, ReadError>;
 
     /// Removes task directories.
     ///

@@ -1,5 +1,7 @@
 //! Why the engine could not do what was asked.
 
+use std::time::Duration;
+
 use errand_bridge::{FileError, InputError, ReadError};
 use errand_runtime::RuntimeError;
 use errand_store::StoreError;
@@ -153,6 +155,21 @@ pub enum EngineError {
         /// The offset asked for.
         offset: u64,
         /// Size of the log.
+        size: u64,
+    },
+    /// The task's log does not tell its streams apart.
+    #[error("the task records both streams together; start it with separate_stderr to read one of them")]
+    StreamsTogether,
+    /// The end of the log was not reached in time, so that its last lines are unknown.
+    #[error(
+        "only {read} of the log's {size} bytes could be read within {limit:?}; select lines from the beginning, or bytes"
+    )]
+    ScanTooLong {
+        /// How long a scan may take.
+        limit: Duration,
+        /// How many bytes were read.
+        read: u64,
+        /// Size of all output.
         size: u64,
     },
     /// An operation on a file was refused; the refusal says why.

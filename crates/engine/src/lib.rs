@@ -41,11 +41,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use errand_bridge::Bridges;
 use errand_runtime::{Runtimes, SandboxRef};
 use errand_store::TaskStore;
-use errand_task::{SandboxRecord, TaskId};
+use errand_task::{SandboxRecord, TaskId, TenantId};
 
 pub use allowances::{Allowance, Allowances, TenantRules};
 pub use errand_bridge::{
-    Abandoned, BridgeState, FileChanges, FileContent, FileReader, FileSource, OutputPiece, PackedPiece,
+    Abandoned, BridgeState, FileChanges, FileContent, FileReader, FileSource, OutputPiece, PackedPiece, ScannedLog,
 };
 pub use error::EngineError;
 pub use feed::{TaskEvent, TaskWatch, WatchCursor, WatchItem, WatchQuery};
@@ -63,11 +63,14 @@ use idle::Activity;
 use late::Lives;
 use listening::Listeners;
 use live::LiveTask;
-use permits::LaunchPermits;
+use permits::{LaunchPermits, Pool};
 use reconciling::Reconciling;
 use retention::Retention;
 use sandboxes::SandboxKeeper;
 use waiting::SearchPermits;
+
+/// How many scans of logs a tenant has at the same time. Each holds about 1 MiB.
+const SCANS: usize = 4;
 
 /// Runs tasks. Cheap to clone.
 #[derive(Clone)]
@@ -97,6 +100,8 @@ struct Inner {
     listeners: Listeners,
     /// Who may search output on a thread of its own.
     searches: SearchPermits,
+    /// Who may scan a log for lines.
+    scans: Pool<TenantId>,
     /// How many times a part of the engine panicked and was started again.
     breakdowns: AtomicU64,
     /// Every spawned tokio task: supervisors, requests that run to completion, retention.
@@ -154,6 +159,7 @@ impl Engine {
                 feed: Feed::default(),
                 listeners: Listeners::default(),
                 searches: SearchPermits::default(),
+                scans: Pool::new(SCANS),
                 breakdowns: AtomicU64::new(0),
                 tracker: TaskTracker::new(),
                 leave: CancellationToken::new(),

@@ -4,6 +4,7 @@
 
 mod bounds;
 mod error_chain;
+pub mod escapes;
 mod file;
 mod id;
 mod notification;

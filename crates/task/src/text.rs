@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, time::SystemTime};
 
 use super::{
-    MemoryKills, NewNotification, NotificationKind, Outcome, Reads, Signal, Task, Waiting, output,
+    MemoryKills, NewNotification, NotificationKind, Outcome, Reads, Signal, Task, Waiting, escapes, output,
     shorten::{DESCRIPTION_LIMIT, shorten},
 };
 
@@ -18,8 +18,7 @@ const SUMMARY_BYTES: usize = 48 * 1024;
 /// the text that carriage returns did not overwrite.
 pub fn plain(bytes: &[u8]) -> String {
     let standing: Vec<&[u8]> = output::trim_start(bytes).split(|byte| *byte == b'\n').map(standing_part).collect();
-    let stripped = strip_ansi_escapes::strip(standing.join(&b'\n'));
-    String::from_utf8_lossy(&stripped).chars().filter(|c| matches!(c, '\n' | '\t') || !c.is_control()).collect()
+    escapes::strip(&standing.join(&b'\n'))
 }
 
 /// The part of a line that carriage returns did not overwrite.

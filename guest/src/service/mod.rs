@@ -7,6 +7,7 @@ mod input;
 mod link;
 mod ports;
 mod read;
+mod scan;
 mod signal;
 
 use std::{io, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
@@ -19,8 +20,8 @@ use crate::{files::Files, log_reader::LogReader, spawner::Spawner, task_dir::Tas
 use errand_proto::bridge::{
     AttachRequest, AttachResponse, AwaitPortsRequest, AwaitPortsResponse, Finding, HelloRequest, HelloResponse,
     LaunchRequest, LaunchResponse, LogHead, ProbeRequest, ProbeResponse, ReadLogRequest, ReadLogResponse,
-    RemoveRequest, RemoveResponse, ResizeTerminalRequest, ResizeTerminalResponse, ShimOrder, SignalRequest,
-    SignalResponse, SignalTarget, TaskKey, WriteInputRequest, WriteInputResponse,
+    RemoveRequest, RemoveResponse, ResizeTerminalRequest, ResizeTerminalResponse, ScanLogRequest, ScanLogResponse,
+    ShimOrder, SignalRequest, SignalResponse, SignalTarget, TaskKey, WriteInputRequest, WriteInputResponse,
     bridge_service_server::{BridgeService, BridgeServiceServer},
     file_service_server::FileServiceServer,
     read_log_request::From,
@@ -217,12 +218,15 @@ impl BridgeService for Bridge {
             Some(From::Offset(offset)) => (offset, limit),
             None => (0, size),
         };
-        let log = LogReader::open(&task, start).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Status::not_found("there is no log"),
-            _ => Status::internal(format!("the log cannot be read: {error}")),
-        })?;
+        let log = open_log(&task, start)?;
         let parts = read::send(LogHead { size, start, gap }, log, limit.min(size.saturating_sub(start)), may_pack);
         Ok(Response::new(Box::pin(parts)))
+    }
+
+    async fn scan_log(&self, request: Request<ScanLogRequest>) -> Result<Response<ScanLogResponse>, Status> {
+        let request = request.into_inner();
+        let task = self.task(&request.task_id)?;
+        scan::scan(&task, request).await.map(Response::new)
     }
 
     async fn remove(&self, request: Request<RemoveRequest>) -> Result<Response<RemoveResponse>, Status> {
@@ -239,6 +243,13 @@ impl BridgeService for Bridge {
             Ok(Err(error)) | Err(error) => Err(Status::unavailable(format!("no thread to remove them: {error}"))),
         }
     }
+}
+
+fn open_log(task: &TaskDir, start: u64) -> Result<LogReader, Status> {
+    LogReader::open(task, start).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => Status::not_found("there is no log"),
+        _ => Status::internal(format!("the log cannot be read: {error}")),
+    })
 }
 
 /// Removes these paths. A file that cannot be removed stays and costs space on the sandbox's disk.

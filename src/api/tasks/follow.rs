@@ -8,7 +8,7 @@ use tonic::Status;
 
 use crate::api::{
     Parts, convert,
-    output::{self, Format},
+    rendered::{self, Streamed},
     status, validate,
 };
 use errand_engine::{OutputStream, StreamItem};
@@ -30,14 +30,14 @@ pub(super) enum Piece {
 /// A log that is being sent to a client. Holds at most one piece of the log.
 pub(super) struct Log {
     output: OutputStream,
-    parts: output::Parts,
+    parts: rendered::Parts,
     ready: VecDeque<Piece>,
     shutdown: CancellationToken,
 }
 
 impl Log {
-    pub(super) fn new(output: OutputStream, format: Format, shutdown: CancellationToken) -> Self {
-        Self { output, parts: output::Parts::new(format), ready: VecDeque::new(), shutdown }
+    pub(super) fn new(output: OutputStream, format: Streamed, shutdown: CancellationToken) -> Self {
+        Self { output, parts: rendered::Parts::new(format), ready: VecDeque::new(), shutdown }
     }
 
     /// The next piece; none after the last one. Cancel safe.
@@ -65,8 +65,10 @@ impl Log {
                     self.ready.extend(self.parts.finish().map(Piece::Output));
                     self.ready.push_back(Piece::Finished(task));
                 }
-                // An incomplete character is not shown: the log continues, and the reader can continue from there.
-                None => return Ok(None),
+                None => match self.parts.pause() {
+                    Some(part) => self.ready.push_back(Piece::Output(part)),
+                    None => return Ok(None),
+                },
             }
         }
     }

@@ -1,6 +1,7 @@
 //! `TaskService`: reads requests, calls the engine, answers.
 
 mod follow;
+mod read;
 mod run;
 mod wait;
 mod watch;
@@ -13,7 +14,7 @@ use tonic::{Request, Response, Status};
 use super::{
     Parts,
     auth::{Caller, TenantUse},
-    convert, output, page, status, validate,
+    convert, page, status, validate,
 };
 use errand_engine::InputResult;
 use errand_proto::v1::{
@@ -117,9 +118,8 @@ impl TaskService for Tasks {
 
     async fn read_output(&self, request: Request<ReadOutputRequest>) -> Result<Response<ReadOutputResponse>, Status> {
         let caller = Caller::of(&request)?;
-        let (task, selection, format) = validate::read(request.get_ref(), &caller)?;
-        let slice = self.parts.engine.read_output(&task, selection).await.map_err(status::engine)?;
-        Ok(Response::new(output::slice(slice, selection, format)))
+        let (task, read) = validate::read(request.get_ref(), &caller)?;
+        Ok(Response::new(read::read(&self.parts, &task, read).await?))
     }
 
     async fn stream_output(

@@ -6,6 +6,7 @@
 mod fields;
 mod files;
 mod input;
+mod lines;
 mod notifications;
 mod process;
 mod sandbox;
@@ -27,7 +28,7 @@ pub(super) use files::{
 pub(super) use input::{resize_terminal, write_input};
 pub(super) use notifications::{chosen, drain, list as list_notifications, subscribe};
 pub(super) use sandbox::{ActiveBots, active_bots, adopt, bot, ensure, list as list_sandboxes};
-pub(super) use selection::{Stream, read, stream};
+pub(super) use selection::{Read, Stream, read, stream};
 pub(super) use start::{Run, run, start};
 pub(super) use tasks::{get, list, scope, signal, stop, stop_all};
 pub(super) use wait::{Several, several as wait_for_several, wait};

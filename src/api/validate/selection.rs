@@ -2,10 +2,11 @@
 
 use tonic::Status;
 
-use super::{Violations, tasks};
-use crate::api::{auth::Caller, output::Format};
+use super::{Violations, lines, tasks};
+use crate::api::{auth::Caller, output::Format, rendered::Streamed};
 use errand_engine::{ReadSelection, TaskRef};
 use errand_proto::v1::{OutputFormat, ReadOutputRequest, StreamOutputRequest, read_output_request::Selection};
+use errand_reading::Scan;
 
 /// Bytes of a range when the request does not say.
 const RANGE_DEFAULT: u64 = 65_536;
@@ -18,6 +19,25 @@ const SIDE_DEFAULT: u64 = 8000;
 /// The most bytes of the head, and of the tail.
 const SIDE_LIMIT: u64 = 524_288;
 
+/// Characters of condensed output when the request does not say.
+const CHARACTERS_DEFAULT: u64 = 16_000;
+/// The fewest and the most characters of condensed output.
+const CHARACTERS_LEAST: u64 = 200;
+const CHARACTERS_LIMIT: u64 = 200_000;
+
+/// What a ReadOutput request asks for.
+#[derive(Debug)]
+pub(in crate::api) enum Read {
+    /// Pieces of the log.
+    Pieces(ReadSelection, Format),
+    /// Pieces of the log as a terminal would show them.
+    Rendered(ReadSelection),
+    /// Condensed to at most this many characters.
+    Condensed(ReadSelection, usize),
+    /// Lines.
+    Lines(Scan),
+}
+
 /// A StreamOutput request.
 pub(in crate::api) struct Stream {
     /// The task whose log is streamed.
@@ -27,21 +47,81 @@ pub(in crate::api) struct Stream {
     /// Whether to wait for further output.
     pub(in crate::api) follow: bool,
     /// The format in which output is sent.
-    pub(in crate::api) format: Format,
+    pub(in crate::api) format: Streamed,
 }
 
 /// Reads a ReadOutput request.
-pub(in crate::api) fn read(
-    request: &ReadOutputRequest,
-    caller: &Caller,
-) -> Result<(TaskRef, ReadSelection, Format), Status> {
+pub(in crate::api) fn read(request: &ReadOutputRequest, caller: &Caller) -> Result<(TaskRef, Read), Status> {
     let mut violations = Violations::new();
     let task = tasks::reference(&request.task_id, &request.bot_id, &request.session_id, caller, &mut violations);
-    let selection = selection(request.selection.as_ref(), &mut violations);
-    let format = violations.choice::<OutputFormat>("format", request.format).map(Format::from);
-    let read = (|| Some((task?, selection?, format?)))();
-    let (task, selection, format) = violations.or(read)?;
-    Ok((task?, selection, format))
+    let format = violations.choice::<OutputFormat>("format", request.format);
+    let characters = characters(request.max_characters, format, &mut violations);
+    let read = match &request.selection {
+        Some(Selection::Lines(given)) => {
+            let scan = violations.within("lines", |violations| lines::selection(given, violations));
+            rendered_only(format, &mut violations).and(scan).map(Read::Lines)
+        }
+        Some(Selection::Grep(given)) => {
+            let scan = violations.within("grep", |violations| lines::search(given, violations));
+            rendered_only(format, &mut violations).and(scan).map(Read::Lines)
+        }
+        given => {
+            let selection = selection(given.as_ref(), format, &mut violations);
+            (|| {
+                let selection = selection?;
+                Some(match format? {
+                    OutputFormat::Unspecified | OutputFormat::Bytes => Read::Pieces(selection, Format::Bytes),
+                    OutputFormat::Text => Read::Pieces(selection, Format::Text),
+                    OutputFormat::Lz4 => Read::Pieces(selection, Format::Lz4),
+                    OutputFormat::Rendered => Read::Rendered(selection),
+                    OutputFormat::Condensed => Read::Condensed(selection, characters?),
+                })
+            })()
+        }
+    };
+    let (task, read) = violations.or(task.zip(read))?;
+    Ok((task?, read))
+}
+
+/// Lines have one format.
+fn rendered_only(format: Option<OutputFormat>, violations: &mut Violations) -> Option<()> {
+    match format? {
+        OutputFormat::Unspecified | OutputFormat::Rendered => Some(()),
+        other => {
+            let name = other.as_str_name();
+            violations.add("format", format!("must be OUTPUT_FORMAT_RENDERED or unset for lines, is {name}"));
+            None
+        }
+    }
+}
+
+fn characters(given: i32, format: Option<OutputFormat>, violations: &mut Violations) -> Option<usize> {
+    let characters = violations.number("max_characters", given.into(), CHARACTERS_DEFAULT, CHARACTERS_LIMIT)?;
+    if given != 0 && format.is_some_and(|format| format != OutputFormat::Condensed) {
+        violations.add("max_characters", "must not be set unless `format` is OUTPUT_FORMAT_CONDENSED");
+    } else if characters < CHARACTERS_LEAST {
+        violations.add("max_characters", format!("must be at least {CHARACTERS_LEAST}, is {characters}"));
+    }
+    usize::try_from(characters).ok()
+}
+
+impl Violations {
+    /// The format of a stream.
+    pub(super) fn streamed(&mut self, field: &str, number: i32) -> Option<Streamed> {
+        Some(match self.choice::<OutputFormat>(field, number)? {
+            OutputFormat::Unspecified | OutputFormat::Bytes => Streamed::Pieces(Format::Bytes),
+            OutputFormat::Text => Streamed::Pieces(Format::Text),
+            OutputFormat::Lz4 => Streamed::Pieces(Format::Lz4),
+            OutputFormat::Rendered => Streamed::Lines,
+            OutputFormat::Condensed => {
+                self.add(
+                    field,
+                    "must not be OUTPUT_FORMAT_CONDENSED: a stream cannot tell what will repeat; ReadOutput can",
+                );
+                return None;
+            }
+        })
+    }
 }
 
 /// Reads a StreamOutput request.
@@ -49,15 +129,24 @@ pub(in crate::api) fn stream(request: &StreamOutputRequest, caller: &Caller) -> 
     let mut violations = Violations::new();
     let task = tasks::reference(&request.task_id, &request.bot_id, &request.session_id, caller, &mut violations);
     let offset = violations.number("offset", request.offset, 0, u64::MAX);
-    let format = violations.choice::<OutputFormat>("format", request.format).map(Format::from);
+    let format = violations.streamed("format", request.format);
     let read = (|| Some((task?, offset?, format?)))();
     let (task, offset, format) = violations.or(read)?;
     Ok(Stream { task: task?, offset, follow: !request.no_follow, format })
 }
 
-fn selection(given: Option<&Selection>, violations: &mut Violations) -> Option<ReadSelection> {
+fn selection(
+    given: Option<&Selection>,
+    format: Option<OutputFormat>,
+    violations: &mut Violations,
+) -> Option<ReadSelection> {
     match given {
-        None => Some(ReadSelection::Tail { limit: TAIL_DEFAULT }),
+        // Condensing is for the whole of it.
+        None if format == Some(OutputFormat::Condensed) => {
+            Some(ReadSelection::HeadTail { head: SIDE_LIMIT, tail: SIDE_LIMIT })
+        }
+        // Lines are no piece of the log.
+        None | Some(Selection::Lines(_) | Selection::Grep(_)) => Some(ReadSelection::Tail { limit: TAIL_DEFAULT }),
         Some(Selection::Range(range)) => violations.within("range", |violations| {
             let offset = violations.number("offset", range.offset, 0, u64::MAX);
             let limit = violations.number("limit", range.limit, RANGE_DEFAULT, PIECE_LIMIT);

@@ -5,9 +5,9 @@ use std::{mem::take, time::Duration};
 use tonic::Status;
 
 use super::{Violations, fields::Span, process, sandbox};
-use crate::api::{auth::Caller, output::Format};
+use crate::api::{auth::Caller, rendered::Streamed};
 use errand_engine::{Settings, StartRequest};
-use errand_proto::v1::{DisconnectAction, OutputFormat, RunTaskRequest, StartTaskRequest};
+use errand_proto::v1::{DisconnectAction, RunTaskRequest, StartTaskRequest};
 use errand_task::{Owner, Program, TaskSpec};
 
 /// The most bytes of a command, or of its arguments together.
@@ -36,7 +36,7 @@ pub(in crate::api) struct Run {
     /// Whether the task is stopped when the client disconnects.
     pub(in crate::api) stop_on_disconnect: bool,
     /// The format in which output is sent.
-    pub(in crate::api) format: Format,
+    pub(in crate::api) format: Streamed,
     /// Whether the message `finished` acknowledges the completion.
     pub(in crate::api) acknowledge: bool,
 }
@@ -65,7 +65,7 @@ pub(in crate::api) fn run(request: RunTaskRequest, caller: &Caller, settings: &S
     let span = Span::up_to(BACKGROUND_AFTER_LIMIT);
     let background_after = violations.duration("background_after", request.background_after, span);
     let on_disconnect = violations.choice("on_disconnect", request.on_disconnect);
-    let format = violations.choice::<OutputFormat>("format", request.format);
+    let format = violations.streamed("format", request.format);
     let read = (|| {
         Some(Run {
             start: start?,
@@ -74,7 +74,7 @@ pub(in crate::api) fn run(request: RunTaskRequest, caller: &Caller, settings: &S
                 DisconnectAction::Stop => true,
                 DisconnectAction::Continue | DisconnectAction::Unspecified => false,
             },
-            format: Format::from(format?),
+            format: format?,
             acknowledge: request.acknowledge,
         })
     })();

@@ -273,7 +273,10 @@ fn a_forbidden_bots_task_is_not_found() {
 fn selections_have_defaults_and_limits() {
     let ask = |selection| {
         let request = ReadOutputRequest { task_id: TaskId::new().to_string(), selection, ..Default::default() };
-        super::read(&request, &Caller::local()).map(|(_, selection, _)| selection)
+        super::read(&request, &Caller::local()).map(|(_, read)| match read {
+            Read::Pieces(selection, _) => selection,
+            other => panic!("{other:?}"),
+        })
     };
     use read_output_request::Selection::{HeadTail, Range, Tail};
     assert_eq!(ask(None).unwrap(), ReadSelection::Tail { limit: 4096 });
@@ -286,6 +289,76 @@ fn selections_have_defaults_and_limits() {
     assert_eq!(fields(&ask(Some(Tail(OutputTail { limit: 1_048_577 }))).unwrap_err()), ["tail.limit"]);
     let sides = ask(Some(HeadTail(OutputHeadTail { head: 524_289, tail: 0 }))).unwrap_err();
     assert_eq!(fields(&sides), ["head_tail.head"]);
+}
+
+#[test]
+fn lines_and_formats_have_defaults_and_limits() {
+    use errand_reading::{Grep, Query, Scan};
+    use read_output_request::Selection::{Grep as Search, Lines};
+    let ask = |selection, format: OutputFormat, max_characters| {
+        let task_id = TaskId::new().to_string();
+        let format = format.into();
+        let request = ReadOutputRequest { task_id, selection, format, max_characters, ..Default::default() };
+        super::read(&request, &Caller::local()).map(|(_, read)| read)
+    };
+    let whole = ReadSelection::HeadTail { head: 524_288, tail: 524_288 };
+    assert!(matches!(ask(None, OutputFormat::Condensed, 0), Ok(Read::Condensed(all, 16_000)) if all == whole));
+    assert!(matches!(ask(None, OutputFormat::Rendered, 0), Ok(Read::Rendered(ReadSelection::Tail { limit: 4096 }))));
+    for (format, characters) in [
+        (OutputFormat::Condensed, 199),
+        (OutputFormat::Condensed, 200_001),
+        (OutputFormat::Condensed, -1),
+        (OutputFormat::Text, 300),
+    ] {
+        assert_eq!(fields(&ask(None, format, characters).unwrap_err()), ["max_characters"], "{format:?} {characters}");
+    }
+    let lines = |offset, limit| Some(Lines(LineSelection { offset, limit, stream: 0 }));
+    for (given, wanted) in [((0, 0), (0, 200)), ((7, 9), (7, 9)), ((-5, 0), (-5, 2000)), ((-2000, 2000), (-2000, 2000))]
+    {
+        let Ok(Read::Lines(Scan { query: Query::Lines { offset, limit }, stream: None })) =
+            ask(lines(given.0, given.1), OutputFormat::Rendered, 0)
+        else {
+            panic!("{given:?}")
+        };
+        assert_eq!((offset, limit), wanted);
+    }
+    assert_eq!(
+        fields(&ask(lines(-2001, 2001), OutputFormat::Unspecified, 0).unwrap_err()),
+        ["lines.offset", "lines.limit"]
+    );
+    for format in [OutputFormat::Bytes, OutputFormat::Text, OutputFormat::Lz4, OutputFormat::Condensed] {
+        assert_eq!(fields(&ask(lines(0, 0), format, 0).unwrap_err()), ["format"]);
+    }
+    let search = |pattern: &str| LineSearch {
+        pattern: Some(line_search::Pattern::Regex(pattern.to_owned())),
+        ..LineSearch::default()
+    };
+    let grep = |search| ask(Some(Search(search)), OutputFormat::Unspecified, 0);
+    let Ok(Read::Lines(Scan { query: Query::Grep(Grep { before: 0, after: 0, most: 100, .. }), .. })) =
+        grep(search("x"))
+    else {
+        panic!("the defaults")
+    };
+    let wrong = LineSearch { before: 21, after: -1, max_matches: 1001, stream: 9, ..search("(") };
+    let expected = ["grep.regex", "grep.before", "grep.after", "grep.max_matches", "grep.stream"];
+    assert_eq!(fields(&grep(wrong).unwrap_err()), expected);
+    assert_eq!(fields(&grep(search(&"x".repeat(513))).unwrap_err()), ["grep.regex"]);
+    assert_eq!(fields(&grep(LineSearch::default()).unwrap_err()), ["grep.substring"]);
+}
+
+#[test]
+fn streams_cannot_be_condensed() {
+    let request = |format: OutputFormat| StreamOutputRequest {
+        task_id: TaskId::new().to_string(),
+        format: format.into(),
+        ..Default::default()
+    };
+    let refused = stream(&request(OutputFormat::Condensed), &Caller::local()).err().unwrap();
+    assert_eq!(fields(&refused), ["format"]);
+    assert!(stream(&request(OutputFormat::Rendered), &Caller::local()).is_ok());
+    let request =
+        RunTaskRequest { start: Some(self::request()), format: OutputFormat::Condensed.into(), ..Default::default() };
+    assert_eq!(fields(&run(request, &Caller::local(), &settings()).err().unwrap()), ["format"]);
 }
 
 #[test]

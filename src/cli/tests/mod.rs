@@ -173,6 +173,65 @@ async fn logs_shows_whole_tail_or_followed_log() {
 }
 
 #[tokio::test]
+async fn logs_shows_lines_and_tells_the_rest() {
+    let fixture = Fixture::start().await;
+    let ran = fixture.run(&["logs", "--lines", "3:2", ID]).await;
+    assert_eq!((ran.code, ran.text().as_str()), (0, "3:line 3\n4:line 4\n"));
+    let notes: Vec<&str> = ran.stderr.lines().collect();
+    let expected = [
+        "errand: lines 3 to 4 of 50",
+        "errand: 10 more of these lines are not shown: an answer has a limit",
+        "errand: 10 characters of long lines are not shown",
+        "errand: only the first 1 KiB were looked through: the rest would take too long",
+        "errand: 100 B of the output were not kept, because of its limit",
+    ];
+    assert_eq!(notes, expected);
+    assert_eq!(fixture.run(&["logs", "--lines", "-50", ID]).await.code, 0);
+    assert_eq!(fixture.seen(), ["lines 2 2", "lines -50 0"]);
+}
+
+#[tokio::test]
+async fn logs_searches_like_grep() {
+    let fixture = Fixture::start().await;
+    let ran = fixture.run(&["logs", ID, "--grep", "a.*b"]).await;
+    assert_eq!((ran.code, ran.text().as_str()), (0, "3-line 3\n4:line 4\n--\n9:line 9\n"));
+    assert!(ran.stderr.contains("errand: 10 of 12 matching lines are not shown (see --max)\n"), "{}", ran.stderr);
+    let words = ["logs", ID, "--grep", "x", "-F", "-i", "-C", "3", "-A", "1", "--max", "9", "--stream", "stderr"];
+    assert_eq!(fixture.run(&words).await.code, 0);
+    let ran = fixture.run(&["--json", "logs", ID, "--grep", "x"]).await;
+    let answer: serde_json::Value = serde_json::from_str(&ran.text()).unwrap();
+    assert_eq!((&answer["lines"][2]["number"], &answer["omitted_lines"]), (&9.into(), &10.into()));
+    let seen = fixture.seen();
+    assert_eq!(seen[0], r#"grep Some(Regex("a.*b")) false 0 0 0 0"#);
+    assert_eq!(seen[1], r#"grep Some(Substring("x")) true 3 1 9 2"#);
+    assert_eq!(fixture.run(&["logs", ID, "--stream", "stderr"]).await.code, 64);
+}
+
+#[tokio::test]
+async fn logs_condenses_and_renders() {
+    let fixture = Fixture::start().await;
+    let ran = fixture.run(&["logs", "--condensed", "--characters", "300", ID]).await;
+    assert_eq!((ran.code, ran.text().as_str()), (0, "short\n"));
+    let notes: Vec<&str> = ran.stderr.lines().collect();
+    let expected = [
+        "errand: 7 lines are folded",
+        "errand: 80 characters with 8 line breaks are left out",
+        "errand: 2 KiB of the output were not read, or not kept",
+    ];
+    assert_eq!(notes, expected);
+    fixture.run(&["logs", "--condensed", "--tail", "9", ID]).await;
+    assert_eq!(fixture.run(&["logs", "--rendered", ID]).await.stdout, LOG);
+    assert_eq!(fixture.run(&["logs", "--rendered", "-f", "--offset", "4", ID]).await.stdout, &LOG[4..]);
+    let expected = [
+        "condensed to 300 of None",
+        "condensed to 0 of Some(Tail(OutputTail { limit: 9 }))",
+        "rendered from 0 follow=false",
+        "rendered from 4 follow=true",
+    ];
+    assert_eq!(fixture.seen(), expected);
+}
+
+#[tokio::test]
 async fn wait_exits_like_the_command_or_124() {
     let fixture = Fixture::start().await;
     let ran = fixture.run(&["wait", ID]).await;
@@ -318,6 +377,12 @@ fn contradictory_arguments_are_refused() {
         "errand events ack",
         "errand logs --tail -1 task",
         "errand logs --tail 1 --offset 1 task",
+        "errand logs --lines 0 task",
+        "errand logs --lines 1 --grep x task",
+        "errand logs --condensed -f task",
+        "errand logs --characters 300 task",
+        "errand logs -i task",
+        "errand logs --grep x --tail 9 task",
         "errand serve --no-such-flag 1",
         "errand wait",
         "errand wait --any --all a b",

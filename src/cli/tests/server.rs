@@ -53,6 +53,40 @@ fn part(from: usize, to: usize) -> OutputPart {
     OutputPart { offset: from.try_into().unwrap(), content, next_offset: to.try_into().unwrap(), stream: 0 }
 }
 
+/// An answer with lines, of which those in `matched` match.
+fn lines(numbers: &[i64], matched: &[i64]) -> v1::ReadOutputResponse {
+    let line = |number: &i64| v1::OutputLine {
+        number: *number,
+        text: format!("line {number}"),
+        omitted_characters: 5,
+        matched: matched.contains(number),
+        ..Default::default()
+    };
+    v1::ReadOutputResponse {
+        lines: numbers.iter().map(line).collect(),
+        total_lines: 50,
+        matching_lines: 12,
+        omitted_lines: 10,
+        total_bytes: 4096,
+        scanned_bytes: 1024,
+        output_gap: Some(v1::OutputGap { start: 100, end: 200 }),
+        ..Default::default()
+    }
+}
+
+/// An answer with condensed output.
+fn condensed() -> v1::ReadOutputResponse {
+    let content = Some(Content::Text("short\n".to_owned()));
+    v1::ReadOutputResponse {
+        parts: vec![OutputPart { offset: 0, content, next_offset: 9000, stream: 0 }],
+        folded_lines: 7,
+        omitted_characters: 80,
+        omitted_lines: 8,
+        omitted_bytes: 2048,
+        ..Default::default()
+    }
+}
+
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 fn answers<T: Send + 'static>(messages: Vec<T>) -> Response<Answers<T>> {
@@ -94,8 +128,13 @@ impl TaskService for Script {
         request: Request<v1::StreamOutputRequest>,
     ) -> Result<Response<Self::StreamOutputStream>, Status> {
         use stream_output_response::Event;
-        let offset = usize::try_from(request.into_inner().offset).unwrap();
-        self.saw(format!("stream from {offset}"));
+        let request = request.into_inner();
+        let offset = usize::try_from(request.offset).unwrap();
+        if request.format() == v1::OutputFormat::Rendered {
+            self.saw(format!("rendered from {offset} follow={}", !request.no_follow));
+        } else {
+            self.saw(format!("stream from {offset}"));
+        }
         let events = [Event::Output(part(offset, LOG.len())), Event::Finished(killed())];
         Ok(answers(events.into_iter().map(|event| v1::StreamOutputResponse { event: Some(event) }).collect()))
     }
@@ -123,7 +162,21 @@ impl TaskService for Script {
         &self,
         request: Request<v1::ReadOutputRequest>,
     ) -> Result<Response<v1::ReadOutputResponse>, Status> {
-        let parts = match request.into_inner().selection.unwrap() {
+        let request = request.into_inner();
+        if request.format() == v1::OutputFormat::Condensed {
+            self.saw(format!("condensed to {} of {:?}", request.max_characters, request.selection));
+            return Ok(Response::new(condensed()));
+        }
+        let parts = match request.selection.unwrap() {
+            Selection::Lines(selection) => {
+                self.saw(format!("lines {} {}", selection.offset, selection.limit));
+                return Ok(Response::new(lines(&[3, 4], &[])));
+            }
+            Selection::Grep(search) => {
+                let v1::LineSearch { pattern, ignore_case, before, after, max_matches, stream } = search;
+                self.saw(format!("grep {pattern:?} {ignore_case} {before} {after} {max_matches} {stream}"));
+                return Ok(Response::new(lines(&[3, 4, 9], &[4, 9])));
+            }
             // Three bytes at a time, so that reading takes several calls.
             Selection::Range(range) => {
                 let offset = usize::try_from(range.offset).unwrap();
@@ -133,7 +186,7 @@ impl TaskService for Script {
             Selection::HeadTail(_) => return Err(Status::unimplemented("")),
         };
         let total_bytes = LOG.len().try_into().unwrap();
-        Ok(Response::new(v1::ReadOutputResponse { parts, total_bytes, omitted_bytes: 0 }))
+        Ok(Response::new(v1::ReadOutputResponse { parts, total_bytes, ..Default::default() }))
     }
 
     async fn list_tasks(

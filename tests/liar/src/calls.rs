@@ -7,8 +7,8 @@ use errand_proto::bridge::{
     AttachRequest, AttachResponse, AwaitPortsRequest, AwaitPortsResponse, Finding, Gap, HelloRequest, HelloResponse,
     LaunchRequest, LaunchResponse, LogHead, Output, ProbeRequest, ProbeResponse, Process, ReadLogRequest,
     ReadLogResponse, RemoveRequest, RemoveResponse, Report, ResizeTerminalRequest, ResizeTerminalResponse,
-    SignalRequest, SignalResponse, WriteInputRequest, WriteInputResponse, bridge_service_server::BridgeService,
-    read_log_request::From, read_log_response::Part,
+    ScanLogRequest, ScanLogResponse, ScannedLine, SignalRequest, SignalResponse, WriteInputRequest, WriteInputResponse,
+    bridge_service_server::BridgeService, read_log_request::From, read_log_response::Part,
 };
 use futures_util::{
     StreamExt as _,
@@ -253,6 +253,45 @@ impl BridgeService for Liar {
         let head = iter([Ok(ReadLogResponse { part: Some(Part::Head(head)) })]);
         let pieces = pieces.map(|piece| piece.map(|piece| ReadLogResponse { part: Some(Part::Output(piece)) }));
         self.answer(Box::pin(head.chain(pieces)) as Self::ReadLogStream).await
+    }
+
+    async fn scan_log(&self, _request: Request<ScanLogRequest>) -> Result<Response<ScanLogResponse>, Status> {
+        let line = |number| ScannedLine {
+            number,
+            offset: number - 1,
+            end: number,
+            text: "word".to_owned(),
+            matched: true,
+            ..ScannedLine::default()
+        };
+        let honest = ScanLogResponse {
+            size: 5,
+            position: 5,
+            total_lines: 1,
+            matching_lines: 1,
+            lines: vec![line(1)],
+            ..ScanLogResponse::default()
+        };
+        let large = ScanLogResponse { size: 1 << 40, total_lines: 1 << 30, matching_lines: 1 << 30, ..honest.clone() };
+        self.answer(match self.lie.as_str() {
+            "many_lines" => ScanLogResponse { lines: (1..=1_000_000).map(line).collect(), ..large },
+            "huge_lines" => {
+                ScanLogResponse { lines: vec![ScannedLine { text: "x\u{1b}[2J".repeat(1 << 20), ..line(1) }], ..large }
+            }
+            "lines_out_of_order" => ScanLogResponse { lines: vec![line(9), line(3), line(3)], ..large },
+            "impossible_lines" => ScanLogResponse {
+                size: u64::MAX,
+                position: u64::MAX,
+                total_lines: u64::MAX,
+                matching_lines: u64::MAX,
+                left_out: u64::MAX,
+                gap: Some(Gap { start: u64::MAX, end: 0 }),
+                lines: vec![ScannedLine { offset: u64::MAX, end: 0, left_out: u64::MAX, ..line(u64::MAX) }],
+                ..honest
+            },
+            _ => honest,
+        })
+        .await
     }
 
     async fn remove(&self, _request: Request<RemoveRequest>) -> Result<Response<RemoveResponse>, Status> {

@@ -3,6 +3,8 @@
 //!
 //! A value that can only harm the sandbox's own tasks, such as a time or a name, is cut to its bound instead.
 
+mod scan;
+
 use std::{
     collections::BTreeSet,
     time::{Duration, Instant},
@@ -11,6 +13,7 @@ use std::{
 use super::proto;
 use crate::{LogPiece, OutputPiece, PORTS_LIMIT, PackedPiece, Piece};
 use errand_task::Stream;
+pub(super) use scan::{SCAN_MESSAGE, scanned};
 
 /// The largest message of a followed task or of a log, in bytes. The guest sends pieces of 128 KiB.
 pub(super) const STREAM_MESSAGE: usize = 256 * 1024;

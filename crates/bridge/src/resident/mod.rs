@@ -10,6 +10,7 @@ mod connection;
 mod convert;
 mod files;
 mod install;
+mod scan;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -20,12 +21,13 @@ use tonic::Streaming;
 
 use super::{
     Attached, Attachment, BridgeState, Finding, Input, InputError, InputTaken, LaunchSettings, LogReader, PORTS_WAIT,
-    Piece, ReadError, Report, SandboxBridge,
+    Piece, ReadError, Report, SandboxBridge, ScannedLog,
 };
 use calls::{ANSWER_LIMIT, answer, in_time, meaning, refused_input, within};
 use channel::Channel;
 use checked::{Breach, FINDING, PORTS_MESSAGE, SMALL_MESSAGE, STREAM_MESSAGE};
 use connection::{Bridge, Connection, Link, client};
+use errand_reading::Scan;
 use errand_runtime::{Runtime, RuntimeError, SandboxRef};
 use errand_task::{Nonce, ProcessIdentity, Signal, SignalTarget, TaskId, TaskSpec, TerminalSize};
 
@@ -269,6 +271,11 @@ impl SandboxBridge for ResidentBridge {
             head.gap.map(convert::gap),
             Box::pin(pieces),
         ))
+    }
+
+    async fn scan(&self, task: TaskId, scan: &Scan) -> Result<Option<ScannedLog>, ReadError> {
+        let bridge = self.bridge().await?;
+        scan::scan(&bridge.channel, task, scan).await.map(Some)
     }
 
     async fn remove(&self, tasks: &[TaskId]) -> Result<(), RuntimeError> {

@@ -1,7 +1,9 @@
-//! What callers ask of the engine and what they get. The calls themselves: `tasks`, `signal`, `output` and `sandboxes`.
+//! What callers ask of the engine and what they get. The calls themselves: `tasks`, `signal`, `output`, `scan` and
+//! `sandboxes`.
 
 mod output;
 mod sandboxes;
+mod scan;
 mod signal;
 mod tasks;
 
@@ -76,6 +78,8 @@ pub struct OutputSlice {
     pub total: u64,
     /// True when the log will not grow any more.
     pub finished: bool,
+    /// Rows of the command's terminal when it was started; none without a terminal.
+    pub terminal_rows: Option<u16>,
 }
 
 /// A sandbox and its current state in the runtime.

@@ -14,6 +14,7 @@ impl Engine {
     /// As for [`Engine::task`]; [`EngineError::PastTheEnd`], [`EngineError::LogGone`], [`EngineError::SandboxNotRunning`].
     pub async fn read_output(&self, reference: &TaskRef, selection: ReadSelection) -> Result<OutputSlice, EngineError> {
         let task = self.task(reference).await?;
+        let terminal_rows = task.spec.terminal.map(|size| size.rows);
         if task.state.started_at().is_none() {
             // The command never started: it printed nothing, and there may be no log.
             return match selection {
@@ -50,7 +51,7 @@ impl Engine {
             parts.extend(head.into_iter().filter_map(|piece| piece.up_to(start)));
         }
         parts.extend(pieces);
-        Ok(OutputSlice { parts, total, finished })
+        Ok(OutputSlice { parts, total, finished, terminal_rows })
     }
 
     async fn read_log(&self, task: &Task, piece: Piece) -> Result<(u64, u64, Vec<OutputPiece>), EngineError> {

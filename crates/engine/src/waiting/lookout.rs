@@ -36,6 +36,14 @@ impl Default for SearchPermits {
     }
 }
 
+impl SearchPermits {
+    /// Waits until a step of this tenant may run on a thread of its own. The step holds what is returned. Cancel safe.
+    pub(crate) async fn acquire(&self, tenant: &TenantId) -> impl Send + use<> {
+        let of_tenant = self.tenants.acquire(tenant).await;
+        (of_tenant, Arc::clone(&self.all).acquire_owned().await)
+    }
+}
+
 /// What came of one step.
 #[derive(Debug)]
 pub(super) enum Step {
@@ -158,13 +166,7 @@ impl Lookout {
 
     /// Searches the first pending piece.
     async fn search(&mut self, piece: OutputPiece) -> Result<Step, EngineError> {
-        let permits = &self.inner.searches;
-        let slots = if self.quick {
-            None
-        } else {
-            let of_tenant = permits.tenants.acquire(&self.tenant).await;
-            Some((of_tenant, Arc::clone(&permits.all).acquire_owned().await))
-        };
+        let slots = if self.quick { None } else { Some(self.inner.searches.acquire(&self.tenant).await) };
         // Nothing below waits: a caller that is dropped has not lost the piece.
         let State::Ready(mut search) = std::mem::replace(&mut self.state, State::Lost) else {
             return Err(EngineError::Defect);
