@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use errand_task::{BotId, NewNotification, Notification, SandboxId, SandboxRecord, Task, TaskId, TenantId};
+use errand_task::{BotId, LeaseId, NewNotification, Notification, SandboxId, SandboxRecord, Task, TaskId, TenantId};
 use tokio::sync::watch;
 
 use crate::{
-    Caps, Created, LeaseRequest, Leased, NotificationPage, NotificationQuery, Scope, Selection, StoreError, TaskPage,
+    BotFilter, Caps, Created, LeaseRequest, Leased, NotificationPage, NotificationQuery, Scope, Selection, StoreError, TaskPage,
     TaskQuery,
 };
 
@@ -34,7 +34,8 @@ pub trait TaskStore: Send + Sync + 'static {
     /// [`StoreError::TooManyStored`] or [`StoreError::TooMuchStored`] when everything stored would. Then nothing is stored.
     async fn create_task(&self, task: Task, caps: Caps) -> Result<Created, StoreError>;
 
-    /// Stores a task's progress and adds a notification, in one transaction. Returns the task with its new revision.
+    /// Stores a task's progress and adds a notification, in one transaction. The notification counts as acknowledged from the start if it
+    /// says so: it is delivered to nobody. Returns the task with its new revision.
     ///
     /// The specification, owner, sandbox, nonce, output file and time of creation stay as they were accepted, whatever `task` holds.
     ///
@@ -202,6 +203,26 @@ pub trait TaskStore: Send + Sync + 'static {
     /// # Errors
     /// An error of the database.
     async fn acknowledge_completion(&self, tenant: &TenantId, task: TaskId) -> Result<u32, StoreError>;
+
+    /// Leases the completion notification of a task under this lease, so that it is held back from drains and exclusive subscriptions, and
+    /// counts the delivery. A lease of the same name begins anew. False when there is no unacknowledged one, or when another lease runs.
+    ///
+    /// # Errors
+    /// An error of the database.
+    async fn hold_completion(
+        &self,
+        tenant: &TenantId,
+        task: TaskId,
+        lease: LeaseId,
+        duration: Duration,
+    ) -> Result<bool, StoreError>;
+
+    /// Acknowledges the notifications of a tenant's bots that this lease holds, also if it has ended and no other lease took its place.
+    /// Returns how many were unacknowledged.
+    ///
+    /// # Errors
+    /// An error of the database.
+    async fn acknowledge_held(&self, tenant: &TenantId, bots: &BotFilter, lease: LeaseId) -> Result<u32, StoreError>;
 
     /// Removes up to `limit` notifications that were acknowledged longer than `acknowledged_for` ago, or committed longer than `older_than`
     /// ago. Returns how many: none when no more are due.

@@ -157,6 +157,14 @@ pub struct Owner {
     pub session: SessionId,
 }
 
+impl LeaseId {
+    /// The lease under which a task's completion is held back while an answer tells of it. Every such answer has the same one, because any of
+    /// them is a proof that the end was told.
+    pub fn of_task(task: TaskId) -> Self {
+        Self(task.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

@@ -2,12 +2,15 @@
 //!
 //! Pure: no I/O, no clock, no async. It imports no other package of the workspace.
 
+mod advice;
 mod bounds;
 mod error_chain;
 pub mod escapes;
 mod file;
+pub mod human;
 mod id;
 mod notification;
+mod notify_policy;
 mod observed;
 mod outcome;
 pub mod output;
@@ -20,6 +23,7 @@ mod shorten;
 mod spec;
 mod state;
 mod text;
+mod trace;
 
 pub use bounds::{Patterns, SandboxBounds, byte_size};
 pub use error_chain::error_chain;
@@ -28,7 +32,10 @@ pub use file::{
     WriteOptions,
 };
 pub use id::{BotId, IdError, LeaseId, Nonce, Owner, SandboxId, SessionId, TaskId, TenantId};
-pub use notification::{NewNotification, Notification, NotificationKind, TAIL_LIMIT};
+pub use notification::{Liveness, NOTIFICATION_LIMIT, NewNotification, Notification, NotificationKind};
+pub use notify_policy::{
+    CompletionNotice, HEARTBEAT_LEAST, IDLE_LEAST, NOTICE_OUTPUT_LIMIT, NOTICE_TAIL_DEFAULT, NotifyPolicy,
+};
 pub use observed::{Gap, MemoryKills, OutputSummary, Reads, ResourceUsage, Stall, Stream, Waiting};
 pub use outcome::{Ending, LossReason, Outcome, Signal, SignalTarget, StartFailure, StopCause};
 pub use record::Task;
@@ -36,3 +43,4 @@ pub use sandbox::{SandboxRecord, SandboxSpec};
 pub use spec::{DEFAULT_OUTPUT_LIMIT, Program, ResourceLimits, Stdin, TaskSpec, TerminalSize};
 pub use state::{Event, Incarnation, ProcessIdentity, Status, TaskState, Transition, transition};
 pub use text::{plain, preview, summarize};
+pub use trace::{TraceParent, TraceParentError};

@@ -1,19 +1,28 @@
 //! Notifications: the messages to a session about its tasks.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
 
 use super::{
-    MemoryKills, Outcome, Owner, Stall, Status, Task, TaskId,
-    shorten::{DESCRIPTION_LIMIT, keep_end, shorten},
+    MemoryKills, NOTICE_OUTPUT_LIMIT, Outcome, Owner, Stall, Status, Task, TaskId, TraceParent, output,
+    shorten::{DESCRIPTION_LIMIT, LINE_LIMIT, keep_end, keep_start, shorten},
     text,
 };
 
-/// The most bytes of output in a notification.
-pub const TAIL_LIMIT: usize = 4096;
+/// The most bytes of an encoded notification.
+pub const NOTIFICATION_LIMIT: usize = 64 * 1024;
+/// Bytes of a notification that are no text: numbers, times, and the numbers and lengths of fields. Generous.
+const OVERHEAD: usize = 1024;
 /// The most characters of the command in a notification.
 const COMMAND_LIMIT: usize = 1000;
 /// The most characters of the log's path in a notification.
 const PATH_LIMIT: usize = 512;
+/// The most bytes of labels in a notification, with [`LABEL_OVERHEAD`] for each.
+const LABELS_LIMIT: usize = 8 * 1024;
+/// What the encoding adds to each label.
+const LABEL_OVERHEAD: usize = 10;
 
 /// What happened to the task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +35,10 @@ pub enum NotificationKind {
     Resumed,
     /// The command's result was found after its task had ended with another outcome.
     LateOutcome,
+    /// The command still runs.
+    Heartbeat,
+    /// The command has printed something and is silent since.
+    Idle,
 }
 
 impl NotificationKind {
@@ -36,7 +49,25 @@ impl NotificationKind {
             Self::Stalled => "stalled",
             Self::Resumed => "resumed",
             Self::LateOutcome => "late_outcome",
+            Self::Heartbeat => "heartbeat",
+            Self::Idle => "idle",
         }
+    }
+}
+
+/// How a running command is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Liveness {
+    /// How long the server has received no output, by its own clock.
+    pub silent_for: Duration,
+    /// The last line of output that is not blank.
+    pub last_line: String,
+}
+
+impl Liveness {
+    fn bounded(mut self) -> Self {
+        shorten(&mut self.last_line, LINE_LIMIT);
+        self
     }
 }
 
@@ -61,6 +92,8 @@ pub struct NewNotification {
     pub command: String,
     /// True if the command is longer.
     pub command_truncated: bool,
+    /// The beginning of the output, without terminal escapes, as far as it is not in `output_tail`.
+    pub output_head: String,
     /// The end of the output, without terminal escapes.
     pub output_tail: String,
     /// True if there was more output.
@@ -73,8 +106,16 @@ pub struct NewNotification {
     pub duration: Duration,
     /// The stall, for [`NotificationKind::Stalled`].
     pub stall: Option<Stall>,
+    /// How the command is doing, for [`NotificationKind::Heartbeat`] and [`NotificationKind::Idle`].
+    pub liveness: Option<Liveness>,
     /// Whether the command takes input, so that a caller can answer a stall.
     pub takes_input: bool,
+    /// The task's labels, as many as there is room for.
+    pub labels: BTreeMap<String, String>,
+    /// The trace context of the call that started the task.
+    pub traceparent: Option<TraceParent>,
+    /// True if it is stored as acknowledged: its session brought about what it tells.
+    pub acknowledged: bool,
     /// When it happened.
     pub created_at: SystemTime,
 }
@@ -82,32 +123,58 @@ pub struct NewNotification {
 impl NewNotification {
     /// Makes a notification about `task` in its state at `now`, with texts of bounded size. `tail` holds the last bytes of output.
     pub fn new(kind: NotificationKind, task: &Task, tail: &[u8], now: SystemTime) -> Self {
-        let kept = &tail[tail.len().saturating_sub(TAIL_LIMIT)..];
-        let notification = Self {
+        Self::with_head(kind, task, (&[], tail), now)
+    }
+
+    /// The same with the first bytes of output. Of both, as much is kept as the task's policy says, and no byte is in both.
+    pub fn with_head(kind: NotificationKind, task: &Task, (head, tail): (&[u8], &[u8]), now: SystemTime) -> Self {
+        let policy = &task.notify;
+        let tail = &tail[tail.len().saturating_sub(policy.tail_bytes)..];
+        let before_tail = usize::try_from(task.output.bytes).unwrap_or(usize::MAX).saturating_sub(tail.len());
+        let head = &head[..head.len().min(policy.head_bytes).min(before_tail)];
+        let (whole_head, _) = output::split_whole(head, true);
+        let mut notification = Self {
             task: task.id,
             owner: task.owner.clone(),
             kind,
             status: task.status(),
             outcome: match kind {
                 NotificationKind::LateOutcome => task.late_outcome.clone(),
-                NotificationKind::Completed | NotificationKind::Stalled | NotificationKind::Resumed => {
-                    task.state.outcome().cloned()
-                }
+                NotificationKind::Completed
+                | NotificationKind::Stalled
+                | NotificationKind::Resumed
+                | NotificationKind::Heartbeat
+                | NotificationKind::Idle => task.state.outcome().cloned(),
             },
             memory_kills: MemoryKills { before: None, ..task.memory_kills },
             description: task.spec.title(),
             command: task.spec.program.display(),
             command_truncated: false,
-            output_tail: text::plain(kept),
-            output_truncated: task.output.bytes > kept.len() as u64,
+            output_head: text::plain(whole_head),
+            output_tail: text::plain(tail),
+            output_truncated: before_tail > head.len(),
             output_bytes: task.output.bytes,
             output_file: task.output_file.clone(),
             duration: task.duration(now),
             stall: task.stall.clone(),
+            liveness: None,
             takes_input: task.spec.takes_input(),
+            labels: task.spec.labels.clone(),
+            traceparent: task.spec.traceparent.clone(),
+            acknowledged: kind == NotificationKind::Completed
+                && task.state.outcome().is_some_and(Outcome::is_acknowledged),
             created_at: now,
         };
+        // Each invalid byte becomes U+FFFD, which takes three bytes.
+        notification.output_truncated |= keep_start(&mut notification.output_head, policy.head_bytes);
+        notification.output_truncated |= keep_end(&mut notification.output_tail, policy.tail_bytes);
         notification.bounded()
+    }
+
+    /// Adds how the command is doing.
+    pub fn with_liveness(mut self, liveness: Option<Liveness>) -> Self {
+        self.liveness = liveness.map(Liveness::bounded);
+        self
     }
 
     /// Shortens every text, so that the encoded notification has at most 64 KiB whatever the sandbox claimed. A notification that exceeds
@@ -118,22 +185,47 @@ impl NewNotification {
             self.command = self.command[..end].to_owned();
             self.command_truncated = true;
         }
-        // Each invalid byte becomes U+FFFD, which takes three bytes.
-        self.output_truncated |= keep_end(&mut self.output_tail, TAIL_LIMIT);
+        self.output_truncated |= keep_end(&mut self.output_tail, NOTICE_OUTPUT_LIMIT);
+        let room = NOTICE_OUTPUT_LIMIT.saturating_sub(self.output_tail.len());
+        self.output_truncated |= keep_start(&mut self.output_head, room);
         shorten(&mut self.output_file, PATH_LIMIT);
         self.outcome = self.outcome.map(Outcome::bounded);
         self.stall = self.stall.map(Stall::bounded);
+        self.liveness = self.liveness.map(Liveness::bounded);
+        let mut room = LABELS_LIMIT;
+        // A label that is cut would lead to the wrong place, so one that does not fit is left out.
+        self.labels.retain(|key, value| match room.checked_sub(key.len() + value.len() + LABEL_OVERHEAD) {
+            Some(left) => {
+                room = left;
+                true
+            }
+            None => false,
+        });
         self
     }
 
     /// Bytes of its large texts: a lower bound of its encoded size.
     pub fn weight(&self) -> usize {
-        self.description.len() + self.command.len() + self.output_tail.len()
+        self.description.len() + self.command.len() + self.output_head.len() + self.output_tail.len()
     }
 
-    /// The notification as text for a model. Command and output are escaped: they cannot close or add an element.
+    /// An upper bound of its encoded size without `text`.
+    fn size(&self) -> usize {
+        let outcome = self.outcome.as_ref().map_or(0, |outcome| outcome.to_string().len());
+        let waiting = |stall: &Stall| stall.waiting.as_ref().map_or(0, |waiting| waiting.command.len());
+        let stall = self.stall.as_ref().map_or(0, |stall| stall.last_line.len() + waiting(stall));
+        let liveness = self.liveness.as_ref().map_or(0, |liveness| liveness.last_line.len());
+        let labels: usize = self.labels.iter().map(|(key, value)| key.len() + value.len() + LABEL_OVERHEAD).sum();
+        let names = self.owner.bot.as_str().len() + self.owner.session.as_str().len();
+        let traceparent = self.traceparent.as_ref().map_or(0, |traceparent| traceparent.as_str().len());
+        let texts = outcome + stall + liveness + labels + names + traceparent + self.output_file.len();
+        self.weight() + texts + OVERHEAD
+    }
+
+    /// The notification as text for a model. Everything of the command and its output is escaped: it cannot close or add an element. Where
+    /// the escaped output would make the notification too large, the text shows less of it than `output_head` and `output_tail`.
     pub fn text(&self) -> String {
-        text::notification(self)
+        text::notification(self, NOTIFICATION_LIMIT.saturating_sub(self.size()))
     }
 }
 

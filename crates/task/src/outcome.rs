@@ -2,6 +2,8 @@
 
 use std::{fmt, time::Duration};
 
+use super::human;
+
 /// How a task ended. It never changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -61,6 +63,11 @@ impl Outcome {
             Self::Lost { .. } => None,
         }
     }
+
+    /// True if a stop brought the end about whose caller needs no notification of it. Not if the command had ended by itself before.
+    pub fn is_acknowledged(&self) -> bool {
+        matches!(self, Self::Stopped { cause: StopCause::Request { acknowledge: true, .. }, .. })
+    }
 }
 
 impl fmt::Display for Outcome {
@@ -68,8 +75,8 @@ impl fmt::Display for Outcome {
         match self {
             Self::Exited { code } => write!(f, "exited with code {code}"),
             Self::Signaled { signal } => write!(f, "ended by signal {signal}"),
-            Self::TimedOut { after } => write!(f, "timed out after {}", humantime::format_duration(*after)),
-            Self::Stopped { cause: StopCause::Request { reason }, .. } if !reason.is_empty() => {
+            Self::TimedOut { after } => write!(f, "timed out after {}", human::span(*after)),
+            Self::Stopped { cause: StopCause::Request { reason, .. }, .. } if !reason.is_empty() => {
                 write!(f, "stopped on request ({reason})")
             }
             Self::Stopped { cause, .. } => write!(f, "stopped ({})", cause.by()),
@@ -123,6 +130,8 @@ pub enum StopCause {
     Request {
         /// The caller's reason.
         reason: String,
+        /// Whether the caller needs no notification of the end that its stop brings about.
+        acknowledge: bool,
     },
     /// The client of RunTask disconnected and had requested a stop in this case.
     Disconnect,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Event, MemoryKills, Nonce, Outcome, OutputSummary, Owner, ResourceUsage, SandboxId, Stall, Status, StopCause,
+    Event, MemoryKills, Nonce, NotifyPolicy, Outcome, OutputSummary, Owner, ResourceUsage, SandboxId, Stall, Status, StopCause,
     TaskId, TaskSpec, TaskState, Transition, transition,
 };
 
@@ -39,6 +39,12 @@ pub struct Task {
     pub stop_requested: Option<StopCause>,
     /// Processes that the kernel killed because memory had run out while the command ran.
     pub memory_kills: MemoryKills,
+    /// What its session is told. Callers may change it until the task has ended.
+    pub notify: NotifyPolicy,
+    /// How old the command was at the last heartbeat, or when heartbeats were asked for. The next one is due one interval later.
+    pub heartbeat_from: Duration,
+    /// Since when the command has been silent after output. Set once that was announced, until there is more output.
+    pub idle_since: Option<SystemTime>,
     /// When it was accepted.
     pub created_at: SystemTime,
     /// Number of stored changes. The store refuses a change that is based on an older revision.
@@ -80,7 +86,7 @@ impl Task {
             Transition::To(state) => {
                 self.stop_requested = late_stop;
                 if state.status().is_terminal() {
-                    self.stall = None;
+                    (self.stall, self.idle_since) = (None, None);
                 }
                 self.state = state;
                 true
@@ -123,6 +129,9 @@ mod tests {
             usage: None,
             stop_requested: None,
             memory_kills: MemoryKills::default(),
+            notify: NotifyPolicy::default(),
+            heartbeat_from: Duration::ZERO,
+            idle_since: None,
             created_at,
             revision: 0,
         }

@@ -33,12 +33,20 @@ pub(super) fn keep_end(text: &mut String, limit: usize) -> bool {
     true
 }
 
+/// Cuts a text to its first whole characters, at most `limit` bytes. True if something was cut.
+pub(super) fn keep_start(text: &mut String, limit: usize) -> bool {
+    let end = (0..=limit.min(text.len())).rfind(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    let cut = end < text.len();
+    text.truncate(end);
+    cut
+}
+
 impl Outcome {
     /// Shortens its texts to 1000 characters.
     pub fn bounded(mut self) -> Self {
         match &mut self {
             Self::FailedToStart { message, .. } | Self::Lost { message, .. } => shorten(message, MESSAGE_LIMIT),
-            Self::Stopped { cause: StopCause::Request { reason }, .. } => shorten(reason, MESSAGE_LIMIT),
+            Self::Stopped { cause: StopCause::Request { reason, .. }, .. } => shorten(reason, MESSAGE_LIMIT),
             Self::Stopped { .. } | Self::Exited { .. } | Self::Signaled { .. } | Self::TimedOut { .. } => {}
         }
         self
@@ -77,5 +85,9 @@ mod tests {
         assert!(!keep_end(&mut text, 5));
         assert!(keep_end(&mut text, 3));
         assert_eq!(text, "b");
+        let mut text = "a€b".to_owned();
+        assert!(!keep_start(&mut text, 5));
+        assert!(keep_start(&mut text, 3));
+        assert_eq!(text, "a");
     }
 }

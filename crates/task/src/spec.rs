@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use super::TraceParent;
+
 /// Default of the most bytes of output that are kept of a task.
 pub const DEFAULT_OUTPUT_LIMIT: u64 = 100 * 1024 * 1024;
 
@@ -38,6 +40,8 @@ pub struct TaskSpec {
     pub output_limit: u64,
     /// True if standard output and standard error are recorded separately.
     pub separate_stderr: bool,
+    /// The trace context of the call that started it.
+    pub traceparent: Option<TraceParent>,
 }
 
 /// The source of a command's standard input.
@@ -137,6 +141,7 @@ impl TaskSpec {
             nice: 0,
             output_limit: DEFAULT_OUTPUT_LIMIT,
             separate_stderr: false,
+            traceparent: None,
         }
     }
 

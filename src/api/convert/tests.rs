@@ -83,6 +83,9 @@ prop_compose! {
             usage: None,
             stop_requested: None,
             memory_kills: MemoryKills::default(),
+            notify: Default::default(),
+            heartbeat_from: Duration::ZERO,
+            idle_since: None,
             created_at: UNIX_EPOCH,
             revision: i64::MAX,
         }

@@ -95,6 +95,9 @@ mod tests {
             usage: None,
             stop_requested: None,
             memory_kills: Default::default(),
+            notify: Default::default(),
+            heartbeat_from: Duration::ZERO,
+            idle_since: None,
             created_at: UNIX_EPOCH,
             revision: 0,
         }

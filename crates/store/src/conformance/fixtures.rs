@@ -65,6 +65,9 @@ pub fn task(owner: &Owner) -> Task {
         stall: None,
         usage: None,
         memory_kills: Default::default(),
+        notify: Default::default(),
+        heartbeat_from: Duration::ZERO,
+        idle_since: None,
         created_at: at(0),
         revision: 0,
     }

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::{LeaseRequest, NotificationQuery, Scope, Selection};
-use errand_task::{LeaseId, Owner};
+use crate::{BotFilter, LeaseRequest, NotificationQuery, Scope, Selection};
+use errand_task::{LeaseId, Owner, Task, TenantId};
 
 use super::Place;
 use crate::conformance::fixtures::{
-    HOUR, MINUTE, alice, all, all_notifications, completed, lease, owner, request, scope, sequences,
+    HOUR, MINUTE, about, alice, all, all_notifications, bot, complete, completed, lease, owner, request, scope, sequences,
 };
 
 pub async fn concurrent_drainers_never_lease_the_same_notification(place: &impl Place) {
@@ -51,21 +51,21 @@ pub async fn next_lease_end_ignores_other_scopes(place: &impl Place) {
     let store = place.open().await;
     let made = completed(&*store, &alice(), 2).await;
     let end = async |of: &Owner, after| store.next_lease_end(&scope(of), after).await.unwrap();
-    let about = |time: Option<Duration>, wanted: Duration| {
+    let is_about = |time: Option<Duration>, wanted: Duration| {
         time.is_some_and(|time| time <= wanted && time + 10 * MINUTE > wanted)
     };
     assert_eq!(end(&alice(), 0).await, None);
     let leased = store.lease(&scope(&alice()), request(LeaseId::new(), 1)).await.unwrap();
-    assert!(leased.ends_at.duration_since(SystemTime::now()).is_ok_and(|left| about(Some(left), HOUR)));
+    assert!(leased.ends_at.duration_since(SystemTime::now()).is_ok_and(|left| is_about(Some(left), HOUR)));
     place.pass(HOUR / 2);
     lease(&*store, &alice(), request(LeaseId::new(), 1)).await;
-    assert!(about(end(&alice(), 0).await, HOUR / 2));
-    assert!(about(end(&alice(), made[0]).await, HOUR));
+    assert!(is_about(end(&alice(), 0).await, HOUR / 2));
+    assert!(is_about(end(&alice(), made[0]).await, HOUR));
     assert_eq!(end(&owner("a", "bot", "other"), 0).await, None);
     place.pass(HOUR * 3 / 4);
     assert_eq!(end(&alice(), 0).await, Some(Duration::ZERO), "an ended lease");
     store.acknowledge(&scope(&alice()), Selection::Sequences(vec![made[0]])).await.unwrap();
-    assert!(about(end(&alice(), 0).await, HOUR / 4));
+    assert!(is_about(end(&alice(), 0).await, HOUR / 4));
 }
 
 pub async fn released_notification_can_be_leased_at_once(place: &impl Place) {
@@ -114,4 +114,35 @@ pub async fn other_scopes_neither_read_nor_change_notifications(place: &impl Pla
     let whole_bot = Scope { session: None, ..scope(&alice()) };
     assert_eq!(store.notifications(all_notifications(&whole_bot)).await.unwrap(), before);
     assert_eq!(store.acknowledge(&whole_bot, Selection::Sequences(made)).await.unwrap(), 1);
+}
+
+pub async fn held_completion_returns_unless_acknowledged(place: &impl Place) {
+    let store = place.open().await;
+    let (first, second) = (complete(&*store, &alice()).await, complete(&*store, &alice()).await);
+    let tenant = &first.owner.tenant;
+    let (name, other) = (LeaseId::new(), LeaseId::new());
+    let hold = async |task: &Task, lease, minutes| store.hold_completion(tenant, task.id, lease, MINUTE * minutes).await;
+    let free = async || about(&lease(&*store, &alice(), LeaseRequest { duration: MINUTE, ..request(other, 9) }).await);
+    assert!(hold(&first, name, 10).await.unwrap());
+    assert_eq!(free().await, [second.id], "it is held back from drains");
+    assert!(!hold(&second, name, 10).await.unwrap(), "a drain has it");
+    place.pass(MINUTE * 9);
+    assert!(hold(&first, name, 10).await.unwrap(), "it is told once more, and held anew");
+    place.pass(MINUTE * 9);
+    assert_eq!(free().await, [second.id]);
+    place.pass(MINUTE * 2);
+    assert_eq!(free().await, [first.id, second.id], "nobody had it");
+    assert_eq!(all(&*store, &alice()).await[0].deliveries, 3);
+    place.pass(MINUTE * 2);
+    assert!(hold(&first, name, 10).await.unwrap());
+    let foreign = owner("b", "bot", "s");
+    let acknowledge = async |tenant: &TenantId, bots| store.acknowledge_held(tenant, &bots, name).await.unwrap();
+    assert_eq!(acknowledge(&foreign.tenant, BotFilter::All).await, 0);
+    assert_eq!(acknowledge(tenant, BotFilter::One(bot("other"))).await, 0);
+    assert_eq!(acknowledge(tenant, BotFilter::Matching(vec!["x*".to_owned()])).await, 0);
+    place.pass(MINUTE * 20);
+    assert_eq!(acknowledge(tenant, BotFilter::Matching(vec!["bo*".to_owned()])).await, 1, "late, and not too late");
+    assert_eq!(acknowledge(tenant, BotFilter::All).await, 0);
+    assert_eq!(free().await, [second.id]);
+    assert!(!hold(&first, name, 10).await.unwrap(), "nothing is left to hold");
 }

@@ -52,11 +52,11 @@ macro_rules! store_conformance {
                 notification_pages_are_limited_by_size, a_notification_outlives_its_task,
                 second_acknowledgement_changes_nothing, a_completion_is_acknowledged_by_its_task,
                 old_notifications_are_removed, a_sequence_is_never_used_twice, bot_cursor_skips_no_concurrent_commit,
-                commits_and_releases_wake_subscribers;
+                commits_and_releases_wake_subscribers, acknowledged_notification_is_delivered_to_nobody;
             leases: concurrent_drainers_never_lease_the_same_notification, notifications_of_an_ended_lease_return,
                 next_lease_end_ignores_other_scopes, released_notification_can_be_leased_at_once,
                 acknowledging_a_lease_acknowledges_its_notifications,
-                other_scopes_neither_read_nor_change_notifications;
+                other_scopes_neither_read_nor_change_notifications, held_completion_returns_unless_acknowledged;
             reopening: everything_survives_a_reopen, closed_store_refuses_every_call;
             retention: stored_tasks_of_a_tenant_are_limited, stored_bytes_of_a_tenant_are_limited,
                 directories_of_removed_tasks_await_removal, pending_removals_end_with_their_sandbox,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{NotificationQuery, PAGE_BYTES, Scope, Selection, StoreError};
-use errand_task::{LeaseId, NotificationKind, Owner};
+use errand_task::{LeaseId, NewNotification, NotificationKind, Owner};
 use futures_util::future::join_all;
 
 use super::Place;
@@ -194,4 +194,22 @@ pub async fn commits_and_releases_wake_subscribers(place: &impl Place) {
     store.release(&scope(&alice()), Selection::Lease(name)).await.unwrap();
     assert!(!woken.has_changed().unwrap());
     assert!(!other.has_changed().unwrap(), "another session is not disturbed");
+}
+
+pub async fn acknowledged_notification_is_delivered_to_nobody(place: &impl Place) {
+    let store = place.open().await;
+    let mut woken = store.wake_ups(&scope(&alice()));
+    let task = exited(create(&*store, task(&alice())).await, 0, at(10));
+    let told = NewNotification { acknowledged: true, ..notice(NotificationKind::Completed, &task) };
+    woken.borrow_and_update();
+    let task = store.update_task(task, Some(told.clone())).await.unwrap();
+    assert!(!woken.has_changed().unwrap());
+    assert!(lease(&*store, &alice(), request(LeaseId::new(), 9)).await.is_empty());
+    let pending = NotificationQuery { acknowledged: false, ..all_notifications(&scope(&alice())) };
+    assert!(store.notifications(pending).await.unwrap().is_empty());
+    let listed = all(&*store, &alice()).await;
+    assert!(listed.len() == 1 && listed[0].body == told && listed[0].acknowledged_at.is_some(), "{listed:?}");
+    assert_eq!(store.acknowledge_completion(&task.owner.tenant, task.id).await.unwrap(), 0);
+    place.pass(HOUR);
+    assert_eq!(store.remove_notifications(MINUTE, HOUR * 9, 9).await.unwrap(), 1, "its retention is that of others");
 }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use errand_task::{BotId, NewNotification, SandboxId, SandboxRecord, Task, TaskId, TenantId};
+use errand_task::{BotId, LeaseId, NewNotification, SandboxId, SandboxRecord, Task, TaskId, TenantId};
 use rusqlite::Connection;
 use tokio::sync::watch;
 
@@ -135,6 +135,21 @@ impl TaskStore for SqliteStore {
 
     async fn acknowledge_completion(&self, tenant: &TenantId, task: TaskId) -> Result<u32, StoreError> {
         self.writer.submit(notifications::AcknowledgeCompletion { tenant: tenant.clone(), task }).await
+    }
+
+    async fn hold_completion(
+        &self,
+        tenant: &TenantId,
+        task: TaskId,
+        lease: LeaseId,
+        duration: Duration,
+    ) -> Result<bool, StoreError> {
+        self.writer.submit(notifications::HoldCompletion { tenant: tenant.clone(), task, lease, duration }).await
+    }
+
+    async fn acknowledge_held(&self, tenant: &TenantId, bots: &BotFilter, lease: LeaseId) -> Result<u32, StoreError> {
+        let (tenant, bots) = (tenant.clone(), bots.clone());
+        self.writer.submit(notifications::AcknowledgeHeld { tenant, bots, lease }).await
     }
 
     async fn remove_notifications(

@@ -35,7 +35,7 @@ macro_rules! plain {
 }
 
 plain! {
-    bool, u8, u16, u32, u64, i32, f64, String, Vec<String>, BTreeMap<String, String>, Duration, SystemTime,
+    bool, u8, u16, u32, u64, usize, i32, f64, String, Vec<String>, BTreeMap<String, String>, Duration, SystemTime,
     TenantId, BotId, SessionId, TaskId, SandboxId, Nonce,
 }
 

@@ -13,6 +13,7 @@
 
 mod form;
 mod notification;
+mod notify;
 mod observed;
 mod outcome;
 mod sandbox;

@@ -1,10 +1,14 @@
 //! What a session is told.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
 
 use super::{
     Undecodable, decode, encode,
     form::{Form as _, form, text},
+    notify::{Liveness, TraceParent, is_false},
     observed::{MemoryKills, Stall},
     outcome::Outcome,
     state::Status,
@@ -26,14 +30,24 @@ form! {
         command: String,
         #[serde(default)]
         command_truncated: bool,
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        output_head: String,
         output_tail: String,
         output_truncated: bool,
         output_bytes: u64,
         output_file: String,
         duration: Duration,
         stall: Option<Stall>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        liveness: Option<Liveness>,
         #[serde(default)]
         takes_input: bool,
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        labels: BTreeMap<String, String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        traceparent: Option<TraceParent>,
+        #[serde(default, skip_serializing_if = "is_false")]
+        acknowledged: bool,
         created_at: SystemTime,
     }
 }
@@ -44,6 +58,8 @@ form! {
         Stalled,
         Resumed,
         LateOutcome,
+        Heartbeat,
+        Idle,
     }
 }
 

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::form::{Form, form};
+use super::{
+    form::{Form, form},
+    notify::is_false,
+};
 
 form! {
     enum Outcome {
@@ -38,6 +41,8 @@ form! {
     enum StopCause {
         Request {
             reason: String,
+            #[serde(default, skip_serializing_if = "is_false")]
+            acknowledge: bool,
         },
         Disconnect,
         SandboxStopped,

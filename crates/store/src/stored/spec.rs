@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::form::{Form, form};
+use super::{
+    form::{Form, form},
+    notify::TraceParent,
+};
 
 form! {
     struct TaskSpec {
@@ -31,6 +34,8 @@ form! {
         output_limit: u64,
         #[serde(default)]
         separate_stderr: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        traceparent: Option<TraceParent>,
     }
 }
 

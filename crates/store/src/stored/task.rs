@@ -1,7 +1,10 @@
 //! A task, in two parts: what was accepted and never changes, and its progress. A store rewrites the progress alone, because the accepted
 //! part can hold a command of 1 MiB.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use errand_task::{Nonce, SandboxId, Task, TaskId};
 use serde::{Deserialize, Serialize};
@@ -9,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Undecodable, Versioned, decode, encode,
     form::{Form as _, form, text},
+    notify::NotifyPolicy,
     observed::{MemoryKills, OutputSummary, ResourceUsage, Stall},
     outcome::{Outcome, StopCause},
     spec::TaskSpec,
@@ -62,6 +66,12 @@ struct Progress {
     stop_requested: Option<StopCause>,
     #[serde(default, skip_serializing_if = "MemoryKills::is_none")]
     memory_kills: MemoryKills,
+    #[serde(default, skip_serializing_if = "NotifyPolicy::is_default")]
+    notify: NotifyPolicy,
+    #[serde(default, skip_serializing_if = "Duration::is_zero")]
+    heartbeat_from: Duration,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    idle_since: Option<SystemTime>,
 }
 
 impl Versioned for Accepted {
@@ -103,6 +113,9 @@ pub(crate) fn encode_progress(task: &Task) -> Result<String, StoreError> {
         usage: Option::of(&task.usage),
         stop_requested: Option::of(&task.stop_requested),
         memory_kills: MemoryKills::of(&task.memory_kills),
+        notify: NotifyPolicy::of(&task.notify),
+        heartbeat_from: task.heartbeat_from,
+        idle_since: task.idle_since,
     })
 }
 
@@ -124,6 +137,9 @@ pub(crate) fn decode_task(accepted: &[u8], progress: Option<&[u8]>, revision: i6
         usage: progress.usage.into_domain(),
         stop_requested: progress.stop_requested.into_domain(),
         memory_kills: progress.memory_kills.into_domain(),
+        notify: progress.notify.into_domain(),
+        heartbeat_from: progress.heartbeat_from,
+        idle_since: progress.idle_since,
         created_at: accepted.created_at,
         revision,
     })

@@ -25,7 +25,7 @@ fn running() -> TaskState {
 }
 
 fn request() -> StopCause {
-    StopCause::Request { reason: "enough".to_owned() }
+    StopCause::Request { reason: "enough".to_owned(), acknowledge: false }
 }
 
 fn ended(ending: Ending) -> Event {

@@ -4,10 +4,10 @@ use std::time::SystemTime;
 
 use rusqlite::Connection;
 
-use super::{list, push_scope};
+use super::{acknowledging, count, list, push_scope};
 use crate::{
     Scope, Selection, StoreError,
-    sqlite::{statement::Statement, values::micros, writer::Change},
+    sqlite::{statement::Statement, writer::Change},
 };
 use errand_task::{NotificationKind, TaskId, TenantId};
 
@@ -90,14 +90,6 @@ fn index_of(which: &Selection) -> &'static str {
     }
 }
 
-/// The start of an acknowledgement of those unacknowledged notifications that meet the condition pushed next.
-fn acknowledging(index: &str, now: SystemTime) -> Statement {
-    let mut sql = Statement::new("UPDATE notifications");
-    sql.push(index).push(" SET lease = NULL, lease_until = NULL, acknowledged_at = ");
-    sql.bind(micros(now)).push(" WHERE acknowledged_at IS NULL AND ");
-    sql
-}
-
 fn push_selection(sql: &mut Statement, which: &Selection) -> Result<(), StoreError> {
     match which {
         Selection::Sequences(sequences) => {
@@ -106,8 +98,4 @@ fn push_selection(sql: &mut Statement, which: &Selection) -> Result<(), StoreErr
         Selection::Lease(lease) => sql.push(" AND lease = ").bind(lease.to_string()),
     };
     Ok(())
-}
-
-fn count(rows: usize) -> u32 {
-    u32::try_from(rows).unwrap_or(u32::MAX)
 }

@@ -4,6 +4,7 @@
 //! the order of commits.
 
 mod delivery;
+mod held;
 mod lease;
 mod page;
 
@@ -23,6 +24,7 @@ use crate::{
 use errand_task::{NewNotification, Notification};
 
 pub(super) use delivery::{Acknowledge, AcknowledgeCompletion, Release};
+pub(super) use held::{AcknowledgeHeld, HoldCompletion};
 pub(super) use lease::{Lease, next_lease_end};
 pub(super) use page::page;
 
@@ -41,7 +43,7 @@ fn decode(row: &Row<'_>) -> Result<Notification, StoreError> {
     })
 }
 
-/// Adds a notification, inside the transaction of the change that it reports.
+/// Adds a notification, inside the transaction of the change that it reports. It may be acknowledged from the start.
 pub(super) fn insert(
     connection: &Connection,
     notification: &NewNotification,
@@ -51,7 +53,8 @@ pub(super) fn insert(
     let bytes = usage::bytes(record.len());
     usage::add(connection, &notification.owner.tenant, 0, bytes)?;
     let mut statement = connection.prepare_cached(
-        "INSERT INTO notifications (tenant, bot, session, task, kind, created_at, record, bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO notifications (tenant, bot, session, task, kind, created_at, acknowledged_at, record, bytes) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )?;
     statement.execute((
         notification.owner.tenant.as_str(),
@@ -60,6 +63,7 @@ pub(super) fn insert(
         notification.task.to_string(),
         notification.kind.word(),
         micros(now),
+        notification.acknowledged.then(|| micros(now)),
         record,
         bytes,
     ))?;
@@ -69,6 +73,18 @@ pub(super) fn insert(
 /// The index of a scope's unacknowledged notifications.
 fn pending_index(scope: &Scope) -> &'static str {
     if scope.session.is_some() { "notifications_pending_of_session" } else { "notifications_pending_of_bot" }
+}
+
+/// The start of an acknowledgement of those unacknowledged notifications that meet the condition pushed next.
+fn acknowledging(index: &str, now: SystemTime) -> Statement {
+    let mut sql = Statement::new("UPDATE notifications");
+    sql.push(index).push(" SET lease = NULL, lease_until = NULL, acknowledged_at = ");
+    sql.bind(micros(now)).push(" WHERE acknowledged_at IS NULL AND ");
+    sql
+}
+
+fn count(rows: usize) -> u32 {
+    u32::try_from(rows).unwrap_or(u32::MAX)
 }
 
 fn push_scope(sql: &mut Statement, scope: &Scope) {

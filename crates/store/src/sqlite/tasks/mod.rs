@@ -19,7 +19,7 @@ use crate::{StoreError, stored::decode_task};
 use errand_task::{BotId, Task, TaskId, TenantId};
 
 pub(super) use create::Create;
-pub(super) use page::page;
+pub(super) use page::{page, push_patterns};
 pub(super) use update::Update;
 
 /// The kind of these records in errors.

@@ -104,7 +104,8 @@ fn push_match(sql: &mut Statement, query: &TaskQuery) {
     }
 }
 
-fn push_patterns(sql: &mut Statement, patterns: &[String]) {
+/// The condition that a pattern matches the column `bot`.
+pub(in crate::sqlite) fn push_patterns(sql: &mut Statement, patterns: &[String]) {
     sql.push(" AND (FALSE");
     for pattern in patterns {
         match pattern.strip_suffix('*') {

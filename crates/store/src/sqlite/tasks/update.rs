@@ -40,7 +40,8 @@ impl Change for Update {
     }
 
     fn wakes(&self, _answer: &Task) -> Option<Scope> {
-        let owner = &self.notification.as_ref()?.owner;
+        // There is nothing to deliver of an acknowledged one.
+        let owner = &self.notification.as_ref().filter(|notification| !notification.acknowledged)?.owner;
         Some(Scope { tenant: owner.tenant.clone(), bot: owner.bot.clone(), session: Some(owner.session.clone()) })
     }
 }

@@ -6,7 +6,7 @@ mod samples;
 use errand_task::{Program, ResourceLimits, Stdin, Task, TaskSpec};
 
 use super::*;
-use samples::{notifications, sandbox, tasks};
+use samples::{notifications, notifications_by_policy, sandbox, tasks, tasks_with_policies};
 
 /// The records of [`samples`] as version 0.1.0 wrote them, one a line.
 const RELEASED_TASKS: &str = include_str!("../golden/0.1.0/tasks.jsonl");
@@ -17,6 +17,16 @@ const RELEASED_SANDBOX: &str = include_str!("../golden/0.1.0/sandbox.json");
 const TASKS: &str = include_str!("../golden/current/tasks.jsonl");
 const NOTIFICATIONS: &str = include_str!("../golden/current/notifications.jsonl");
 const SANDBOX: &str = include_str!("../golden/current/sandbox.json");
+
+/// All tasks of [`samples`].
+fn all_tasks() -> Vec<Task> {
+    [tasks(), tasks_with_policies()].concat()
+}
+
+/// All notifications of [`samples`].
+fn all_notifications() -> Vec<errand_task::NewNotification> {
+    [notifications(), notifications_by_policy()].concat()
+}
 
 fn decode_whole(text: &str) -> Task {
     decode_task(text.as_bytes(), None, 0).unwrap()
@@ -33,11 +43,11 @@ fn released_records_decode_to_the_samples() {
 
 #[test]
 fn samples_encode_to_the_committed_bytes() {
-    let encoded = tasks().iter().fold(String::new(), |text, task| {
+    let encoded = all_tasks().iter().fold(String::new(), |text, task| {
         format!("{text}{}\n{}\n", encode_accepted(task).unwrap(), encode_progress(task).unwrap())
     });
     assert_eq!(encoded, TASKS);
-    let encoded: Vec<String> = notifications().iter().map(|told| encode_notification(told).unwrap()).collect();
+    let encoded: Vec<String> = all_notifications().iter().map(|told| encode_notification(told).unwrap()).collect();
     assert_eq!(encoded, NOTIFICATIONS.lines().collect::<Vec<_>>());
     assert_eq!(encode_sandbox(&sandbox()).unwrap(), SANDBOX.trim_end());
 }
@@ -46,9 +56,9 @@ fn samples_encode_to_the_committed_bytes() {
 fn committed_bytes_decode_to_the_samples() {
     let lines: Vec<&str> = TASKS.lines().collect();
     let decoded = lines.chunks(2).map(|pair| decode_task(pair[0].as_bytes(), Some(pair[1].as_bytes()), 0).unwrap());
-    assert_eq!(decoded.collect::<Vec<_>>(), tasks());
+    assert_eq!(decoded.collect::<Vec<_>>(), all_tasks());
     let decoded = NOTIFICATIONS.lines().map(|line| decode_notification(line.as_bytes()).unwrap());
-    assert_eq!(decoded.collect::<Vec<_>>(), notifications());
+    assert_eq!(decoded.collect::<Vec<_>>(), all_notifications());
     assert_eq!(decode_sandbox(SANDBOX.as_bytes()).unwrap(), sandbox());
 }
 

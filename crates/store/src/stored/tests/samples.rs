@@ -7,9 +7,10 @@ use std::{
 };
 
 use errand_task::{
-    Gap, Incarnation, LossReason, MemoryKills, NewNotification, NotificationKind, Outcome, OutputSummary, Owner,
+    CompletionNotice, Gap, Incarnation, Liveness, LossReason, MemoryKills, NewNotification, NotificationKind,
+    NotifyPolicy, Outcome, OutputSummary, Owner,
     ProcessIdentity, Program, Reads, ResourceLimits, ResourceUsage, SandboxRecord, SandboxSpec, Signal, Stall,
-    StartFailure, Status, Stdin, StopCause, Task, TaskSpec, TaskState, TerminalSize, Waiting,
+    StartFailure, Status, Stdin, StopCause, Task, TaskSpec, TaskState, TerminalSize, TraceParent, Waiting,
 };
 
 fn at(seconds: u64) -> SystemTime {
@@ -36,6 +37,9 @@ fn base(number: u64) -> Task {
         usage: None,
         stop_requested: None,
         memory_kills: MemoryKills::default(),
+        notify: NotifyPolicy::default(),
+        heartbeat_from: Duration::ZERO,
+        idle_since: None,
         created_at: at(0),
         revision: 0,
     }
@@ -66,6 +70,7 @@ fn full_spec() -> TaskSpec {
         nice: 19,
         output_limit: 1024,
         separate_stderr: true,
+        traceparent: None,
     }
 }
 
@@ -111,7 +116,7 @@ fn outcomes() -> Vec<Outcome> {
         Outcome::Exited { code: 255 },
         Outcome::Signaled { signal: Signal::KILL },
         Outcome::TimedOut { after: Duration::from_secs(60) },
-        Outcome::Stopped { cause: StopCause::Request { reason: "enough".to_owned() }, signal: None },
+        Outcome::Stopped { cause: StopCause::Request { reason: "enough".to_owned(), acknowledge: false }, signal: None },
         stopped(StopCause::Disconnect),
         stopped(StopCause::SandboxStopped),
         stopped(StopCause::SandboxDeleted),
@@ -154,7 +159,7 @@ pub(super) fn tasks() -> Vec<Task> {
     let memory_kills = MemoryKills { before: None, count: 2, limit: None };
     let finished = tasks[6].state.clone();
     let usage = Some(usage);
-    let stop_requested = Some(StopCause::Request { reason: String::new() });
+    let stop_requested = Some(StopCause::Request { reason: String::new(), acknowledge: false });
     tasks.push(Task { state: finished, usage, stop_requested, memory_kills, ..base(200) });
     tasks
 }
@@ -163,7 +168,11 @@ pub(super) fn tasks() -> Vec<Task> {
 pub(super) fn notifications() -> Vec<NewNotification> {
     let mut tasks = tasks();
     tasks[6].late_outcome = Some(Outcome::Signaled { signal: Signal::KILL });
-    let told = |kind, number: usize| NewNotification::new(kind, &tasks[number], b"last words\n", at(9));
+    // No release stored labels with a notification.
+    let told = |kind, number: usize| NewNotification {
+        labels: BTreeMap::new(),
+        ..NewNotification::new(kind, &tasks[number], b"last words\n", at(9))
+    };
     let mut made = vec![
         told(NotificationKind::Stalled, 2),
         told(NotificationKind::Resumed, 4),
@@ -174,6 +183,42 @@ pub(super) fn notifications() -> Vec<NewNotification> {
         made.push(NewNotification { status, command_truncated: true, ..told(NotificationKind::Completed, 1) });
     }
     made
+}
+
+/// Tasks with what their sessions are told, which no release stored.
+pub(super) fn tasks_with_policies() -> Vec<Task> {
+    let policies = [CompletionNotice::Always, CompletionNotice::UnlessSucceeded, CompletionNotice::Never];
+    let mut tasks: Vec<Task> = (300..).zip(policies).map(|(number, completion)| {
+        let (heartbeat_every, idle_after) = (Some(Duration::from_secs(60)), Some(Duration::from_secs(20)));
+        let notify = NotifyPolicy { completion, head_bytes: 1, tail_bytes: 2, heartbeat_every, idle_after };
+        let mut task = Task { notify, heartbeat_from: Duration::from_secs(61), idle_since: Some(at(3)), ..base(number) };
+        Arc::make_mut(&mut task.spec).traceparent = Some(traceparent());
+        task
+    }).collect();
+    let cause = StopCause::Request { reason: "own".to_owned(), acknowledge: true };
+    let outcome = Outcome::Stopped { cause, signal: Some(Signal::TERM) };
+    let state = TaskState::Finished { outcome, started_at: Some(at(1)), finished_at: at(5) };
+    tasks.push(Task { state, ..base(303) });
+    tasks
+}
+
+fn traceparent() -> TraceParent {
+    "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().unwrap()
+}
+
+/// Notifications of kinds and with fields that no release stored.
+pub(super) fn notifications_by_policy() -> Vec<NewNotification> {
+    let mut task = tasks_with_policies().remove(0);
+    task.output.bytes = 500;
+    Arc::make_mut(&mut task.spec).labels = BTreeMap::from([("chat".to_owned(), "7".to_owned())]);
+    let liveness = Liveness { silent_for: Duration::from_secs(9), last_line: "> ".to_owned() };
+    let told = |kind| {
+        let output = (&b"first"[..], &b"last"[..]);
+        NewNotification::with_head(kind, &task, output, at(9)).with_liveness(Some(liveness.clone()))
+    };
+    let stopped = NewNotification::new(NotificationKind::Completed, &tasks_with_policies()[3], b"", at(9));
+    assert!(stopped.acknowledged);
+    vec![told(NotificationKind::Heartbeat), told(NotificationKind::Idle), stopped]
 }
 
 pub(super) fn sandbox() -> SandboxRecord {

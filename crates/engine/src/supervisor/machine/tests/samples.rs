@@ -36,6 +36,9 @@ static TASK: LazyLock<Task> = LazyLock::new(|| Task {
     usage: None,
     stop_requested: None,
     memory_kills: Default::default(),
+    notify: Default::default(),
+    heartbeat_from: Duration::ZERO,
+    idle_since: None,
     created_at: wall(),
     revision: 0,
 });
