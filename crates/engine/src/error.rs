@@ -134,6 +134,9 @@ pub enum EngineError {
     /// The task is finished: it has no processes.
     #[error("the task has finished")]
     AlreadyFinished,
+    /// A change of the task could not be stored in time.
+    #[error("the change is not stored yet: the task is being launched, or the server cannot store it; try again")]
+    ChangePending,
     /// No process of the command can be signalled.
     #[error("no process of the task is left that the signal could go to")]
     NothingToSignal,

@@ -80,8 +80,9 @@ async fn look(inner: &Inner, tenant: &TenantId, bot: &BotId, place: &Place) -> R
         let at = SystemTime::now();
         if task.apply(Event::Ended { ending, started_at, signalled: true, at }) {
             let notice = NewNotification::new(NotificationKind::LateOutcome, &task, &[], at);
+            let notice = task.notify.announces_late_outcome().then_some(notice);
             tracing::info!(task = %task.id, outcome = ?task.late_outcome, "a late result was found");
-            let task = inner.store.update_task(task, Some(notice)).await?;
+            let task = inner.store.update_task(task, notice).await?;
             inner.feed.late(&task);
         }
     }

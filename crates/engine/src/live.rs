@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use tokio::{sync::watch, time::Instant};
 
-use super::{feed::Growth, input::InputState, output::LiveOutput};
-use errand_task::{BotId, StopCause, Task, TaskState, TenantId};
+use super::{feed::Growth, input::InputState, output::LiveOutput, supervisor::PolicyOrder};
+use errand_task::{BotId, NotifyPolicy, StopCause, Task, TaskState, TenantId};
 
 /// An order to stop the command.
 #[derive(Debug, Clone)]
@@ -24,6 +24,9 @@ pub(super) struct LiveTask {
     pub(super) since: Instant,
     task: watch::Sender<Task>,
     stop: watch::Sender<Option<StopOrder>>,
+    policy: watch::Sender<Option<PolicyOrder>>,
+    /// The number of the last policy order that was stored.
+    policy_stored: watch::Sender<u64>,
 }
 
 impl LiveTask {
@@ -36,6 +39,8 @@ impl LiveTask {
             since: Instant::now(),
             task: watch::Sender::new(task),
             stop: watch::Sender::new(None),
+            policy: watch::Sender::new(None),
+            policy_stored: watch::Sender::new(0),
         }
     }
 
@@ -76,6 +81,32 @@ impl LiveTask {
     /// The stop orders, for the supervisor to watch.
     pub(super) fn orders(&self) -> watch::Receiver<Option<StopOrder>> {
         self.stop.subscribe()
+    }
+
+    /// Asks for another policy. Returns the number of this order.
+    pub(super) fn want_policy(&self, policy: NotifyPolicy) -> u64 {
+        let mut number = 0;
+        self.policy.send_modify(|order| {
+            number = order.as_ref().map_or(0, |order| order.number) + 1;
+            *order = Some(PolicyOrder { number, policy });
+        });
+        number
+    }
+
+    /// The policy orders, for the supervisor to watch.
+    pub(super) fn policies(&self) -> watch::Receiver<Option<PolicyOrder>> {
+        self.policy.subscribe()
+    }
+
+    /// The policy of this order was stored.
+    pub(super) fn policy_stored(&self, number: u64) {
+        self.policy_stored.send_replace(number);
+    }
+
+    /// Waits until the policy of this order, or of a later one, is stored. Cancel safe.
+    pub(super) async fn until_policy_stored(&self, number: u64) {
+        // The sender lives in `self`: this cannot fail.
+        let _ = self.policy_stored.subscribe().wait_for(|stored| *stored >= number).await;
     }
 
     /// Waits until the command has started, or it is certain that it never will. Cancel safe.

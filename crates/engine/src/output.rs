@@ -3,6 +3,7 @@
 //! Holds at most [`WINDOW`] bytes, however much the command prints. A follower that is close behind makes the supervisor wait for a moment.
 //! The command never notices this wait, because it writes to its log. A follower that falls further behind reads the log instead.
 
+mod head;
 mod window;
 
 use std::{
@@ -167,6 +168,21 @@ impl LiveOutput {
         window.copy(window.end().saturating_sub(limit as u64), limit)
     }
 
+    /// Keeps the first bytes of the output, at most `limit`, as far as they are still there.
+    pub(super) fn keep_head(&self, limit: usize) {
+        let mut window = self.window();
+        let beginning = (window.start == 0).then(|| window.copy(0, limit));
+        window.head.keep(limit, beginning);
+    }
+
+    /// The first bytes of the output, at most `limit`; none when they are no longer in memory.
+    pub(super) fn head(&self, limit: usize) -> Option<Vec<u8>> {
+        let window = self.window();
+        let wanted = usize::try_from(window.end()).unwrap_or(usize::MAX).min(limit);
+        let kept = window.head.first(wanted);
+        kept.map(<[u8]>::to_vec).or_else(|| (window.start == 0).then(|| window.copy(0, wanted)))
+    }
+
     /// The summary of the output that records and lists show.
     pub(super) fn summary(&self, incomplete: bool, gap: Option<Gap>) -> OutputSummary {
         OutputSummary { bytes: self.end(), incomplete, preview: preview(&self.tail(PREVIEW_BYTES)), gap }
@@ -258,6 +274,22 @@ mod tests {
         assert_eq!(output.piece(Piece::From { offset: 0, limit: 1 }), None);
         let tail = vec![OutputPiece::both(999_998, vec![99, 99])];
         assert_eq!(output.piece(Piece::Tail { limit: 2 }), Some((1_000_000, 999_998, tail)));
+    }
+
+    #[tokio::test]
+    async fn beginning_outlives_the_window_if_it_is_kept() {
+        let output = LiveOutput::new(0);
+        push(&output, "begin").await;
+        assert_eq!(output.head(3), Some(b"beg".to_vec()));
+        output.keep_head(8);
+        push(&output, vec![b'x'; WINDOW]).await;
+        assert_eq!((output.head(8), output.head(9)), (Some(b"beginxxx".to_vec()), None));
+        output.keep_head(2);
+        assert_eq!((output.head(2), output.head(3)), (Some(b"be".to_vec()), None));
+        let later = LiveOutput::new(100);
+        later.keep_head(8);
+        push(&later, "end").await;
+        assert_eq!(later.head(2), None);
     }
 
     #[tokio::test]

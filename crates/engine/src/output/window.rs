@@ -7,7 +7,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::WINDOW;
+use super::{WINDOW, head::Head};
 use errand_bridge::OutputPiece;
 use errand_task::{Gap, Stream};
 
@@ -25,6 +25,7 @@ pub(super) struct Window {
     gap: Option<Gap>,
     pub(super) last_growth: Option<Instant>,
     pub(super) finished: bool,
+    pub(super) head: Head,
     /// How much longer followers may delay the supervisor.
     pub(super) patience: Duration,
     /// The position of each follower that has not fallen behind.
@@ -69,6 +70,7 @@ impl Window {
     /// Appends output. It must not begin before the end, and must fit into the window.
     pub(super) fn append(&mut self, piece: &OutputPiece) {
         let end = self.end();
+        self.head.append(piece);
         if piece.offset > end {
             self.jump(Gap { start: end, end: piece.offset });
         }

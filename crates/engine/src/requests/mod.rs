@@ -1,7 +1,8 @@
-//! What callers ask of the engine and what they get. The calls themselves: `tasks`, `signal`, `output`, `scan` and
+//! What callers ask of the engine and what they get. The calls themselves: `tasks`, `signal`, `policy`, `output`, `scan` and
 //! `sandboxes`.
 
 mod output;
+mod policy;
 mod sandboxes;
 mod scan;
 mod signal;
@@ -10,7 +11,7 @@ mod tasks;
 use errand_bridge::OutputPiece;
 use errand_runtime::Found;
 use errand_store::BotFilter;
-use errand_task::{Owner, SandboxRecord, SandboxSpec, SessionId, Task, TaskId, TaskSpec, TenantId};
+use errand_task::{NotifyPolicy, Owner, SandboxRecord, SandboxSpec, SessionId, Task, TaskId, TaskSpec, TenantId};
 
 /// What to start.
 #[derive(Debug, Clone)]
@@ -21,6 +22,8 @@ pub struct StartRequest {
     pub spec: TaskSpec,
     /// How to make the bot's sandbox if the bot has none.
     pub sandbox: Option<SandboxSpec>,
+    /// What the session is told about it.
+    pub notify: NotifyPolicy,
 }
 
 /// An accepted task.

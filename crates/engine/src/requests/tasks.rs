@@ -26,7 +26,7 @@ impl Engine {
     }
 
     async fn accept(&self, request: StartRequest) -> Result<Started, EngineError> {
-        let StartRequest { owner, spec, sandbox } = request;
+        let StartRequest { owner, spec, sandbox, notify } = request;
         let inner = &self.inner;
         if inner.leave.is_cancelled() {
             return Err(EngineError::ShuttingDown);
@@ -65,7 +65,7 @@ impl Engine {
             usage: None,
             stop_requested: None,
             memory_kills: Default::default(),
-            notify: Default::default(),
+            notify,
             heartbeat_from: Duration::ZERO,
             idle_since: None,
             created_at: SystemTime::now(),

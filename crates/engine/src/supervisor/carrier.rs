@@ -21,6 +21,8 @@ enum Happened {
     Due,
     /// A stop was asked for.
     Ordered,
+    /// Another policy was asked for.
+    PolicyWanted,
     Signalled(Result<u32, RuntimeError>),
     Answered(Answer),
     Reported(Result<Report, RuntimeError>),
@@ -45,6 +47,7 @@ impl Supervisor {
             let input = match self.happened().await? {
                 Happened::Due => continue,
                 Happened::Ordered => self.orders.borrow_and_update().clone().map(Input::Ordered),
+                Happened::PolicyWanted => self.policies.borrow_and_update().map(Input::PolicyWanted),
                 Happened::Signalled(answer) => {
                     self.signal = None;
                     Some(Input::Signalled(answer))
@@ -83,6 +86,7 @@ impl Supervisor {
                 }
             } => Ok(Happened::Answered(answer)),
             Ok(()) = self.orders.changed() => Ok(Happened::Ordered),
+            Ok(()) = self.policies.changed() => Ok(Happened::PolicyWanted),
             answer = async {
                 match &mut self.signal {
                     Some(signal) => signal.as_mut().await,
@@ -126,6 +130,10 @@ impl Supervisor {
                     self.live.publish(*task);
                 }
                 Action::SkipTo(end) => self.live.output.skip_to(end),
+                Action::PolicyStored(number) => {
+                    self.live.output.keep_head(self.machine.task().notify.head_bytes);
+                    self.live.policy_stored(number);
+                }
             }
         }
         self.actions = actions;

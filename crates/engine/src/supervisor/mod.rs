@@ -9,6 +9,7 @@ mod carrier;
 pub(super) mod machine;
 mod operations;
 mod revival;
+mod shown;
 
 use std::sync::Arc;
 
@@ -26,7 +27,7 @@ use super::{
 use errand_bridge::Attachment;
 use errand_runtime::RuntimeError;
 use errand_task::Task;
-pub(super) use machine::Entry;
+pub(super) use machine::{Entry, PolicyOrder};
 use machine::{Action, Machine, Rules};
 use operations::Running;
 
@@ -46,6 +47,7 @@ pub(super) struct Supervisor {
     machine: Machine,
     sandbox: Sandbox,
     orders: watch::Receiver<Option<StopOrder>>,
+    policies: watch::Receiver<Option<PolicyOrder>>,
     /// Held until the launched command has shown a sign of life.
     permit: Option<LaunchPermit>,
     /// Keeps calls about the bot waiting until this task is reconciled.
@@ -100,13 +102,20 @@ impl Supervisor {
         };
         let orders = live.orders();
         let order = orders.borrow().clone();
-        let machine = Machine::new(task, rules, live.output.end(), order);
+        live.output.keep_head(task.notify.head_bytes);
+        let mut machine = Machine::new(task, rules, live.output.end(), order);
+        let mut policies = live.policies();
+        // An order that the supervisor before this one did not store, or stored already: then storing it again changes nothing.
+        if let Some(order) = *policies.borrow_and_update() {
+            machine.want_policy(order);
+        }
         Self {
             inner: Arc::clone(inner),
             live,
             machine,
             sandbox,
             orders,
+            policies,
             permit: None,
             hold: None,
             attachment: None,

@@ -8,12 +8,13 @@ use tokio::time::timeout;
 use super::{
     Supervisor,
     machine::{Input, Notice, Operation, RestRead},
+    shown::Shown,
 };
 use crate::{EngineError, live::LiveTask, output::WINDOW, permits::LaunchPermit, sandboxes::Place};
 use errand_bridge::{Attachment, Piece, ReadError, SandboxBridge};
 use errand_runtime::RuntimeError;
 use errand_store::StoreError;
-use errand_task::{Gap, NewNotification, ProcessIdentity, Signal, TAIL_LIMIT, Task, TaskId};
+use errand_task::{Gap, ProcessIdentity, Signal, Task, TaskId};
 
 /// An operation that runs.
 pub(super) struct Running {
@@ -98,10 +99,15 @@ impl Supervisor {
     /// Stores a record and a notification about it.
     fn store(&self, mut task: Task, notice: Option<Notice>, log_bytes: u64) -> BoxFuture<'static, Answer> {
         self.summarize(&mut task, log_bytes);
-        let notification = notice
-            .map(|notice| NewNotification::new(notice.kind, &task, &self.live.output.tail(TAIL_LIMIT), notice.at));
-        let store = Arc::clone(&self.inner.store);
-        Box::pin(async move { Answer::Stored(store.update_task(task, notification).await.map(Box::new)) })
+        let shown = notice.map(|notice| (notice, Shown::of(&self.live, &task)));
+        let (store, bridge) = (Arc::clone(&self.inner.store), Arc::clone(&self.sandbox.bridge));
+        Box::pin(async move {
+            let notification = match shown {
+                Some((notice, shown)) => Some(shown.notification(notice, &task, &*bridge).await),
+                None => None,
+            };
+            Answer::Stored(store.update_task(task, notification).await.map(Box::new))
+        })
     }
 
     /// Sends a signal to every process of the command.
@@ -129,7 +135,7 @@ fn plain(input: impl Future<Output = Input> + Send + 'static) -> BoxFuture<'stat
 }
 
 /// Gives a sandbox so long to answer.
-async fn within<T>(limit: Duration, answer: impl Future<Output = Result<T, RuntimeError>>) -> Result<T, RuntimeError> {
+pub(super) async fn within<T>(limit: Duration, answer: impl Future<Output = Result<T, RuntimeError>>) -> Result<T, RuntimeError> {
     timeout(limit, answer).await.unwrap_or_else(|_| {
         Err(RuntimeError::Unavailable { detail: format!("the sandbox did not answer within {limit:?}") })
     })

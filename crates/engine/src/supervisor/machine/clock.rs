@@ -38,12 +38,21 @@ impl CommandClock {
 }
 
 impl Machine {
+    /// When the command was started; none if it was not, as far as the record says.
+    pub(super) fn began_at(&self, now: Moment) -> Option<Instant> {
+        self.task.state.started_at().map(|recorded| self.clock.began_at(recorded, now))
+    }
+
+    /// How old the command is; zero if it was not started.
+    pub(super) fn age(&self, now: Moment) -> Duration {
+        self.began_at(now).map_or(Duration::ZERO, |began_at| now.at.saturating_duration_since(began_at))
+    }
+
     /// When the server enforces the timeout, counted from the command's real start.
     pub(super) fn timeout_at(&self, now: Moment) -> Option<Instant> {
         // By this time the guest has killed the command. An earlier SIGTERM from the server would be the command's second one, while it
         // still uses its grace.
         let behind = if self.guest_enforces_timeout { BEHIND + self.rules.stop_grace } else { Duration::ZERO };
-        let began_at = self.clock.began_at(self.task.state.started_at()?, now);
-        began_at.checked_add(self.task.spec.timeout)?.checked_add(behind)
+        self.began_at(now)?.checked_add(self.task.spec.timeout)?.checked_add(behind)
     }
 }

@@ -15,6 +15,8 @@ use errand_task::{Event, NotificationKind, Task, TaskState};
 pub(super) struct Storing {
     task: Box<Task>,
     notice: Option<Notice>,
+    /// The number of the policy order that the record holds, if it is not stored yet.
+    policy: Option<u64>,
     effort: Effort,
     then: Then,
 }
@@ -37,6 +39,8 @@ enum Effort {
 pub(super) enum Then {
     /// Launch the command.
     Launch,
+    /// Wait for the permit and the sandbox again.
+    Place,
     /// Ask the sandbox what became of the command.
     Look,
     /// Attach to the command.
@@ -79,34 +83,39 @@ impl Storing {
 impl Machine {
     /// Applies an event to the record and commits it, then continues.
     pub(super) fn commit(&mut self, event: Event, then: Then, now: Moment) {
-        let mut task = self.task.clone();
+        let mut task = self.draft(now);
         if !task.apply(event) {
             return self.go_on(then, now);
         }
         let retried = Effort::UntilStored { pause: FIRST_PAUSE, retry_at: None };
         let (effort, kind) = match task.state {
-            TaskState::Finished { .. } => (retried, Some(NotificationKind::Completed)),
+            TaskState::Finished { .. } => {
+                (retried, task.notify.announces(task.status()).then_some(NotificationKind::Completed))
+            }
             TaskState::Queued | TaskState::Starting { .. } => (retried, None),
             TaskState::Running { .. } | TaskState::Stopping { .. } => (Effort::GoOn, None),
         };
-        let notice = kind.map(|kind| Notice { kind, at: now.wall });
-        self.store(Storing { task: Box::new(task), notice, effort, then });
+        let notice = kind.map(|kind| Notice::new(kind, now));
+        self.store(self.storing(task, notice, effort, then));
     }
 
-    /// Tries once to commit a changed record and a notification about it. On failure, everything stays as it was. Does not try while the
-    /// store is known to fail.
-    pub(super) fn try_commit(&mut self, task: Task, kind: NotificationKind, then: Then, now: Moment) {
+    /// Tries once to commit a changed record, made with [`Machine::draft`], and a notification about it. On failure, everything stays as it
+    /// was. Does not try while the store is known to fail.
+    pub(super) fn try_commit(&mut self, task: Task, notice: Option<Notice>, then: Then, now: Moment) {
         if self.unsaved.is_some() {
             return self.go_on(then, now);
         }
-        let notice = Some(Notice { kind, at: now.wall });
-        self.store(Storing { task: Box::new(task), notice, effort: Effort::LeaveIt, then });
+        self.store(self.storing(task, notice, Effort::LeaveIt, then));
     }
 
     /// Tries to commit a record that is newer than what is stored.
-    pub(super) fn commit_unsaved(&mut self, unsaved: Unsaved) {
-        let (task, effort) = (Box::new(self.task.clone()), Effort::CatchUp { pause: unsaved.pause });
-        self.store(Storing { task, notice: None, effort, then: Then::Proceed });
+    pub(super) fn commit_unsaved(&mut self, unsaved: Unsaved, now: Moment) {
+        let (task, effort) = (self.draft(now), Effort::CatchUp { pause: unsaved.pause });
+        self.store(self.storing(task, None, effort, Then::Proceed));
+    }
+
+    fn storing(&self, task: Task, notice: Option<Notice>, effort: Effort, then: Then) -> Storing {
+        Storing { task: Box::new(task), notice, policy: self.policy.map(|order| order.number), effort, then }
     }
 
     /// Makes the next attempt of a commit that is retried.
@@ -124,11 +133,14 @@ impl Machine {
 
     /// Takes in the store's answer.
     pub(super) fn stored(&mut self, result: Result<Box<Task>, StoreError>, now: Moment) {
-        let Some(Storing { task, notice, effort, then }) = self.storing.take() else { return };
+        let Some(Storing { task, notice, policy, effort, then }) = self.storing.take() else { return };
         let error = match result {
             Ok(stored) => {
                 self.unsaved = None;
                 self.task = *stored;
+                if let Some(number) = policy {
+                    self.policy_stored(number);
+                }
                 return self.go_on(then, now);
             }
             Err(error) => error,
@@ -138,7 +150,7 @@ impl Machine {
             Effort::UntilStored { pause, .. } => {
                 tracing::error!(error = source, "a task's record could not be stored; trying again");
                 let effort = Effort::UntilStored { pause: doubled(pause), retry_at: Some(now.at + pause) };
-                self.storing = Some(Storing { task, notice, effort, then });
+                self.storing = Some(Storing { task, notice, policy, effort, then });
                 return;
             }
             Effort::GoOn => {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{Action, FIRST_PAUSE, Machine, Moment, Phase, commit::Then, stall::Silence, stop::Stopping};
+use super::{Action, FIRST_PAUSE, Machine, Moment, Phase, commit::Then, pulse::Pulse, stall::Silence, stop::Stopping};
 use errand_task::{Ending, Event, ProcessIdentity};
 
 /// A launch reports the first and the last output by itself. A command that runs longer than this is followed in between as well.
@@ -17,6 +17,9 @@ pub(super) struct Following {
     /// When to check for a stall. None where the bridge reports process activity and has reported nothing that may be a stall.
     pub(super) stall_check_at: Option<Instant>,
     pub(super) silence: Silence,
+    /// Whether the end of the output is being read to check for a stall. A commit would take the place of that.
+    pub(super) reads_tail: bool,
+    pub(super) pulse: Pulse,
     /// When this attachment to a command that ran already was made.
     attached_at: Option<Instant>,
 }
@@ -64,7 +67,9 @@ impl Machine {
         };
         let stall_check_at = (!self.guest_enforces_timeout).then_some(now.at + self.rules.stall_check_interval);
         let silence = Silence::new(now.at);
-        self.phase = Phase::Following(Following { stage, follow_at, stall_check_at, silence, attached_at });
+        let (reads_tail, pulse) = (false, Pulse::default());
+        self.phase =
+            Phase::Following(Following { stage, follow_at, stall_check_at, silence, reads_tail, pulse, attached_at });
         self.limit_permit(now);
         // A stop order may have arrived before there was a process to stop.
         self.orders.fresh = true;
@@ -87,6 +92,7 @@ impl Machine {
             // An order may have come before there was a process to stop.
             self.orders.fresh = true;
         }
+        self.schedule_pulse(now);
         self.follow_orders(now);
     }
 
@@ -123,16 +129,17 @@ impl Machine {
         let stopping = self.stopping.as_ref().filter(|_| following.stage.runs());
         let timeout = timeout_at.filter(|_| self.stopping.is_none());
         let (signal, overdue) = (stopping.and_then(Stopping::due), stopping.map(Stopping::overdue_at));
-        let unsaved = self.unsaved.map(|unsaved| unsaved.retry_at);
+        let unsaved = self.unsaved.map(|unsaved| unsaved.retry_at).filter(|_| !following.reads_tail);
+        let pulse = following.pulse.due().filter(|_| following.stage.runs() && !following.reads_tail);
         let others = [following.follow_at, following.stall_check_at, self.permit.due()];
-        [stage, timeout, signal, overdue, unsaved].into_iter().chain(others).flatten().min()
+        [stage, timeout, signal, overdue, unsaved, pulse].into_iter().chain(others).flatten().min()
     }
 
     /// Handles the most urgent deadline that has passed.
     pub(super) fn follow_tick(&mut self, now: Moment) {
         let Phase::Following(following) = &mut self.phase else { return };
         let passed = |due: Option<Instant>| due.is_some_and(|at| at <= now.at);
-        let runs = following.stage.runs();
+        let (runs, reads_tail, pulse) = (following.stage.runs(), following.reads_tail, following.pulse);
         match &following.stage {
             Stage::Ended { drain_by, .. } if *drain_by <= now.at => return self.close_followed(now),
             Stage::Begun { commit_by, .. } if *commit_by <= now.at => return self.commit_start(Then::Proceed, now),
@@ -161,8 +168,15 @@ impl Machine {
         // Checked after the deadlines above, so that these do not wait for the store.
         if let Some(unsaved) = self.unsaved
             && unsaved.retry_at <= now.at
+            && !reads_tail
         {
-            return self.commit_unsaved(unsaved);
+            return self.commit_unsaved(unsaved, now);
+        }
+        if runs && !reads_tail && passed(pulse.heartbeat_at) {
+            return self.heartbeat(now);
+        }
+        if runs && !reads_tail && passed(pulse.idle_at) {
+            return self.idle(now);
         }
         if runs && passed(self.stopping.as_ref().map(Stopping::overdue_at)) {
             return self.overdue(now);

@@ -38,6 +38,16 @@ enum Stage {
 }
 
 impl Launching {
+    /// Whether nothing but a permit and the sandbox is waited for.
+    pub(super) fn is_placing(&self) -> bool {
+        matches!(self.stage, Stage::Placing)
+    }
+
+    /// Whether the next attempt is waited for.
+    pub(super) fn is_waiting(&self) -> bool {
+        matches!(self.stage, Stage::Waiting { .. })
+    }
+
     pub(super) fn due(&self) -> Option<Instant> {
         match self.stage {
             Stage::Placing | Stage::Preparing => None,
@@ -58,7 +68,7 @@ impl Machine {
     }
 
     /// Waits for the permit and the sandbox, unless the task is asked to stop.
-    fn place(&mut self, now: Moment) {
+    pub(super) fn place(&mut self, now: Moment) {
         self.launching(Stage::Placing);
         if self.orders.order.is_some() {
             self.ordered_while_launching(now);

@@ -53,6 +53,11 @@ impl Looking {
         Self { sure: false, pause: FIRST_PAUSE, begun: None, stage: Stage::Due }
     }
 
+    /// Whether the next look is waited for.
+    pub(super) fn is_waiting(&self) -> bool {
+        matches!(self.stage, Stage::Waiting(..))
+    }
+
     pub(super) fn due(&self) -> Option<Instant> {
         match self.stage {
             Stage::Signalling(_, at) | Stage::Waiting(_, at) => Some(at),

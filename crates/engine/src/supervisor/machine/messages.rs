@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use super::PolicyOrder;
 use crate::live::StopOrder;
 use errand_bridge::{Activity, Finding, LaunchSettings};
 use errand_runtime::{FileAtRest, Found, RuntimeError};
@@ -63,6 +64,8 @@ pub(crate) enum Input {
     Cleared(Result<u32, RuntimeError>),
     /// Answers [`Operation::ReadRest`].
     RestRead(RestRead),
+    /// A caller changed what is announced.
+    PolicyWanted(PolicyOrder),
     /// Answers [`Operation::FindMemoryLimit`]: the sandbox's memory limit in bytes, if it is known.
     MemoryLimit(Option<u64>),
 }
@@ -133,6 +136,8 @@ pub(crate) enum Action {
     Publish { task: Box<Task>, log_bytes: u64 },
     /// Continue the output at this byte: what is missing before it was not kept.
     SkipTo(u64),
+    /// A record with the policy of this number was stored.
+    PolicyStored(u64),
 }
 
 /// Something that takes time. At most one runs at a time.
@@ -169,4 +174,12 @@ pub(crate) enum Operation {
 pub(crate) struct Notice {
     pub(crate) kind: NotificationKind,
     pub(crate) at: SystemTime,
+    /// How long the command has been silent, where that is told.
+    pub(crate) silent_for: Option<Duration>,
+}
+
+impl Notice {
+    pub(crate) fn new(kind: NotificationKind, now: Moment) -> Self {
+        Self { kind, at: now.wall, silent_for: None }
+    }
 }

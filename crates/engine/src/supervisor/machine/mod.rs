@@ -20,6 +20,8 @@ mod look;
 mod memory;
 mod messages;
 mod not_launched;
+mod policy;
+mod pulse;
 mod report;
 mod stall;
 mod stop;
@@ -41,6 +43,7 @@ use holds::Permit;
 use launch::Launching;
 use look::Looking;
 pub(crate) use messages::{Action, Entry, Input, Moment, Notice, Operation, Placed, Reported, RestRead};
+pub(crate) use policy::PolicyOrder;
 use stop::Stopping;
 
 /// How long to wait before the first retry of something that failed. Doubled with each retry.
@@ -75,6 +78,8 @@ pub(crate) struct Machine {
     /// How many processes were killed for lack of memory, as the sandbox reports.
     oom_kills_told: u32,
     orders: Orders,
+    /// A change of what is announced that is not stored yet.
+    policy: Option<PolicyOrder>,
     /// The stop in progress.
     stopping: Option<Stopping>,
     /// The commit in progress.
@@ -127,6 +132,7 @@ impl Machine {
             guest_enforces_timeout: false,
             oom_kills_told: 0,
             orders: Orders { order, fresh: false },
+            policy: None,
             stopping: None,
             storing: None,
             unsaved: None,
@@ -176,6 +182,7 @@ impl Machine {
             Entry::Judge(found, finding) => self.judge_first(&found, &finding, now),
             Entry::Lost(reason) => self.close(Ending::lost(reason), None, now),
         }
+        self.keep_policy(now);
     }
 
     /// Takes in what has happened.
@@ -196,7 +203,9 @@ impl Machine {
             Input::Cleared(sent) => self.cleared(sent, now),
             Input::RestRead(read) => self.rest_read(&read, now),
             Input::MemoryLimit(limit) => self.memory_limit(limit, now),
+            Input::PolicyWanted(order) => self.want_policy(order),
         }
+        self.keep_policy(now);
     }
 
     /// The next deadline. Once it has passed, [`Machine::tick`] must be called before anything else is waited for: inputs may never pause.
@@ -227,6 +236,7 @@ impl Machine {
             Phase::Following(_) => self.follow_tick(now),
             Phase::Closing(_) => self.close_tick(now),
         }
+        self.keep_policy(now);
     }
 
     /// Notes a stop order. Where it cannot be handled now, it is handled later.
@@ -248,6 +258,7 @@ impl Machine {
         match then {
             Then::Launch => self.count_before_launch(),
             Then::Look => self.look(now),
+            Then::Place => self.place(now),
             Then::Attach => self.attach(),
             Then::BeginStop { grace, reached } => {
                 self.schedule_stop(grace, reached, now);
@@ -267,7 +278,10 @@ impl Machine {
     fn proceed(&mut self, now: Moment) {
         match &self.phase {
             Phase::Following(_) => self.follow_on(now),
-            Phase::Looking(_) => self.unseen_on(now),
+            Phase::Looking(_) => {
+                self.unseen_on(now);
+                self.ordered_while_looking(now);
+            }
             Phase::Idle | Phase::Launching(_) | Phase::Attaching(_) | Phase::Closing(_) | Phase::Over => {}
         }
     }

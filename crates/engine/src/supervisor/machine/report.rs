@@ -63,6 +63,7 @@ impl Machine {
                 started_at.get_or_insert(started);
             }
         }
+        self.schedule_pulse(now);
     }
 
     /// There is more output.

@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Machine, Moment, Operation, Phase,
+    Machine, Moment, Notice, Operation, Phase,
     commit::Then,
     follow::{Following, Stage},
 };
@@ -23,7 +23,7 @@ const LEAST_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Silence {
     /// When the last output arrived, or following began.
-    since: Instant,
+    pub(super) since: Instant,
     /// The start of the `stall_after` period: the last output or the last resumption, whichever is later.
     calm_since: Instant,
     /// What the guest has claimed about the processes since then.
@@ -113,6 +113,9 @@ impl Machine {
         match following.silence.due(self.rules.stall_after) {
             Some(due) if due <= now.at => {
                 self.check_stall_at(None, now);
+                if let Phase::Following(following) = &mut self.phase {
+                    following.reads_tail = true;
+                }
                 self.begin(Operation::ReadTail { limit: PROMPT_BYTES });
             }
             due => self.check_stall_at(due, now),
@@ -121,7 +124,8 @@ impl Machine {
 
     /// Announces a stall if either a process waits for input or the last line looks like a prompt.
     pub(super) fn tail_read(&mut self, tail: &[u8], now: Moment) {
-        let Phase::Following(following) = &self.phase else { return };
+        let Phase::Following(following) = &mut self.phase else { return };
+        following.reads_tail = false;
         let waiting = following.silence.claim.as_ref().and_then(|claim| claim.waiting.clone());
         let last_line = match (prompt::waiting_line(tail), &waiting) {
             (Some(line), _) => line,
@@ -131,10 +135,10 @@ impl Machine {
         let silent_for = now.at.saturating_duration_since(following.silence.since);
         let stall = Stall { since: now.wall, silent_for, last_line, waiting }.bounded();
         tracing::info!(?silent_for, last_line = ?stall.last_line, waiting = ?stall.waiting, "stalled");
-        let mut task = self.task.clone();
+        let mut task = self.draft(now);
         task.stall = Some(stall);
         // Tried once only: while the store fails, the command must still be stopped in time.
-        self.try_commit(task, NotificationKind::Stalled, Then::StallTold, now);
+        self.try_commit(task, Some(Notice::new(NotificationKind::Stalled, now)), Then::StallTold, now);
     }
 
     /// The stall was committed, or is tried again later.
@@ -144,19 +148,21 @@ impl Machine {
         self.proceed(now);
     }
 
-    /// Announces that a stalled command has printed something new, then continues.
+    /// Announces that a stalled command has printed something new, or ends its silence, then continues.
     pub(super) fn check_resumed(&mut self, then: Then, now: Moment) {
-        // The record holds the output size at the stall: output that is merely read again after a restart is not new.
-        if self.task.stall.is_none() || self.output.end <= self.task.output.bytes {
-            return self.go_on(then, now);
+        // The record holds the output size at the stall and at the silence.
+        match (&self.task.stall, self.task.idle_since) {
+            (Some(_), _) if self.has_new_output() => self.resume(then, now),
+            // The draft ends the silence.
+            (None, Some(_)) if self.has_new_output() => self.try_commit(self.draft(now), None, then, now),
+            (Some(_) | None, _) => self.go_on(then, now),
         }
-        self.resume(then, now);
     }
 
     fn resume(&mut self, then: Then, now: Moment) {
-        let mut task = self.task.clone();
+        let mut task = self.draft(now);
         task.stall = None;
-        self.try_commit(task, NotificationKind::Resumed, then, now);
+        self.try_commit(task, Some(Notice::new(NotificationKind::Resumed, now)), then, now);
     }
 
     /// Sets when to check for a stall. Where the guest does not report activity, that is done regularly.

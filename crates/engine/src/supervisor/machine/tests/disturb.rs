@@ -11,9 +11,9 @@ use super::{
 use crate::{
     live::StopOrder,
     recovery::plan::{self, Plan},
-    supervisor::machine::{Entry, Input, Operation},
+    supervisor::machine::{Entry, Input, Operation, PolicyOrder},
 };
-use errand_task::{StopCause, Task};
+use errand_task::{NotifyPolicy, StopCause, Task};
 
 impl World<'_> {
     pub(super) fn disturb(&mut self, disturbance: Disturbance) {
@@ -75,6 +75,7 @@ impl World<'_> {
                     self.stored.revision += 1;
                 }
             }
+            Disturbance::Policy(policy) => self.want_policy(policy),
             Disturbance::Leap(seconds) => {
                 self.observed.leapt = true;
                 let leap = Duration::from_secs(seconds.unsigned_abs());
@@ -89,13 +90,24 @@ impl World<'_> {
         }
         self.observed.stops += 1;
         self.least_grace = self.least_grace.min(grace);
-        let cause = StopCause::Request { reason: String::new() };
+        let cause = StopCause::Request { reason: String::new(), acknowledge: false };
         let order = match self.order.take() {
             Some(order) => StopOrder { grace: order.grace.min(grace), ..order },
             None => StopOrder { cause, grace },
         };
         self.order = Some(order.clone());
         self.handle(Input::Ordered(order));
+    }
+
+    fn want_policy(&mut self, policy: NotifyPolicy) {
+        if !matches!(self.server, Server::Here(_) | Server::Broken(_)) {
+            return;
+        }
+        let number = self.policy.map_or(0, |order| order.number) + 1;
+        let order = PolicyOrder { number, policy };
+        self.policy = Some(order);
+        self.observed.policy_wanted(self.now);
+        self.handle(Input::PolicyWanted(order));
     }
 
     /// The server ends. With `committed`, a commit that is under way takes place.
@@ -105,11 +117,12 @@ impl World<'_> {
             && committed
             && self.now >= self.store_fails_until
             && task.revision == self.stored.revision
-            && self.observed.storing(&self.stored, &task, notice).is_ok()
+            && self.observed.storing(&self.stored, &task, notice, self.seen()).is_ok()
         {
             self.stored = Task { revision: task.revision + 1, ..*task };
+            self.stored.output.bytes = self.stored.output.bytes.max(self.output_end);
         }
-        self.order = None;
+        (self.order, self.policy) = (None, None);
         self.least_grace = self.least_grace.min(RULES.stop_grace);
         self.observed.server_changed = true;
         self.observed.forget_server();
@@ -167,6 +180,9 @@ impl World<'_> {
 
     fn take_over(&mut self, task: Task, entry: Entry, hold: bool) {
         let mut carrier = Carrier::new(task, self.output_end, self.order.clone());
+        if let Some(order) = self.policy {
+            carrier.machine.want_policy(order);
+        }
         if hold {
             carrier.machine.hold_calls();
             carrier.hold = true;

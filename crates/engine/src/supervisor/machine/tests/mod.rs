@@ -57,9 +57,10 @@ fn every_schedule_keeps_the_invariants() {
     let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get() as u64);
     let (failed, stop, reached) = (Mutex::new(None), AtomicBool::new(false), Mutex::new(Vec::new()));
     let ran = AtomicU64::new(0);
+    let announced = [const { AtomicU64::new(0) }; 2];
     std::thread::scope(|scope| {
         for thread in 0..threads {
-            let (failed, stop, reached, ran) = (&failed, &stop, &reached, &ran);
+            let (failed, stop, reached, ran, announced) = (&failed, &stop, &reached, &ran, &announced);
             scope.spawn(move || {
                 let mut ends = Vec::new();
                 for seed in (thread..SCHEDULES).step_by(threads as usize) {
@@ -69,8 +70,14 @@ fn every_schedule_keeps_the_invariants() {
                     let schedule = Schedule::generate(seed);
                     ran.fetch_add(1, Ordering::Relaxed);
                     match run(&schedule) {
-                        Ok(end) if ends.contains(&end) => {}
-                        Ok(end) => ends.push(end),
+                        Ok((end, counts)) => {
+                            for (announced, count) in announced.iter().zip(counts) {
+                                announced.fetch_add(count.into(), Ordering::Relaxed);
+                            }
+                            if !ends.contains(&end) {
+                                ends.push(end);
+                            }
+                        }
                         Err(_) => {
                             stop.store(true, Ordering::Relaxed);
                             *failed.lock().expect("not poisoned") = Some(schedule);
@@ -86,16 +93,23 @@ fn every_schedule_keeps_the_invariants() {
         let ran = ran.into_inner();
         panic!("after {ran} schedules: {:?}\n{small}{}", run(&small), told(&small));
     }
+    let announced = announced.map(AtomicU64::into_inner);
+    assert!(announced.iter().all(|count| *count > 1000), "too few heartbeats or silences: {announced:?}");
     let reached = reached.into_inner().expect("not poisoned");
     for end in ENDS {
         assert!(reached.contains(&end), "no schedule ends in {end:?}");
     }
 }
 
-/// Runs a schedule. Returns how its task ended. An error says which invariant was broken.
-fn run(schedule: &Schedule) -> Result<Reached, String> {
-    std::panic::catch_unwind(AssertUnwindSafe(|| World::new(schedule, Instant::now(), false).run()))
-        .unwrap_or_else(|_| Err("the machine panicked".to_owned()))
+/// Runs a schedule. Returns how its task ended, and how many heartbeats and silences were announced. An error says which invariant was
+/// broken.
+fn run(schedule: &Schedule) -> Result<(Reached, [u32; 2]), String> {
+    let run = || {
+        let mut world = World::new(schedule, Instant::now(), false);
+        let end = world.run()?;
+        Ok((end, [world.observed.heartbeats, world.observed.silences]))
+    };
+    std::panic::catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err("the machine panicked".to_owned()))
 }
 
 /// What happens in a schedule.

@@ -166,7 +166,7 @@ impl World<'_> {
             self.break_down();
             return Ok(());
         }
-        self.observed.storing(&self.stored, &task, notice)?;
+        self.observed.storing(&self.stored, &task, notice, self.seen())?;
         task.revision += 1;
         task.output.bytes = task.output.bytes.max(self.output_end);
         self.stored.clone_from(&task);

@@ -2,6 +2,8 @@
 
 use std::{fmt, time::Duration};
 
+use errand_task::{CompletionNotice, NotifyPolicy};
+
 /// A small generator of pseudo-random numbers (SplitMix64), so that a seed means the same run everywhere.
 #[derive(Debug, Clone)]
 pub(super) struct Random(u64);
@@ -71,6 +73,8 @@ pub(super) struct Command {
     pub(super) launches: Vec<Launch>,
     /// Whether the task was accepted as *starting*, with a reserved permit.
     pub(super) reserved: bool,
+    /// What is announced of it at first.
+    pub(super) notify: NotifyPolicy,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,6 +115,8 @@ pub(super) enum Disturbance {
     Panic,
     /// Another writer changes the record.
     Conflict,
+    /// A caller changes what is announced.
+    Policy(NotifyPolicy),
     /// The machine's clock is set forward or back by these seconds.
     Leap(i64),
 }
@@ -131,7 +137,7 @@ pub(super) struct Schedule {
 impl Schedule {
     pub(super) fn generate(seed: u64) -> Self {
         let random = &mut Random::new(seed);
-        let command = Command::generate(random);
+        let mut command = Command::generate(random);
         let lateness = random.pick(&[2, 2, 30, 300, 3000]);
         let mut disturbances: Vec<_> = (0..random.pick(&[0, 1, 2, 3, 5, 8]))
             .map(|_| {
@@ -139,8 +145,18 @@ impl Schedule {
                 (random.millis(range), Disturbance::generate(random))
             })
             .collect();
+        let twice = random.pick(&[2, 10, 1000]);
+        // Drawn apart, so that what else happens under a seed stays the same.
+        let random = &mut Random::new(seed ^ 0xBEA7);
+        if !random.one_in(3) {
+            command.notify = policy(random);
+        }
+        disturbances.extend((0..random.pick(&[0, 0, 1, 3])).map(|_| {
+            let range = random.pick(&[50, 1_500, 60_000]);
+            (random.millis(range), Disturbance::Policy(policy(random)))
+        }));
         disturbances.sort_by_key(|(at, _)| *at);
-        Self { seed, command, lateness, twice: random.pick(&[2, 10, 1000]), disturbances }
+        Self { seed, command, lateness, twice, disturbances }
     }
 }
 
@@ -168,7 +184,20 @@ impl Command {
             guest: random.one_in(2),
             launches: vec![one(random), one(random), Launch::Fine],
             reserved: random.one_in(2),
+            notify: NotifyPolicy::default(),
         }
+    }
+}
+
+/// A policy. The intervals are shorter than callers may ask for.
+fn policy(random: &mut Random) -> NotifyPolicy {
+    let (always, never) = (CompletionNotice::Always, CompletionNotice::Never);
+    let seconds = |seconds: Option<u64>| seconds.map(Duration::from_secs);
+    NotifyPolicy {
+        completion: random.pick(&[always, always, CompletionNotice::UnlessSucceeded, never]),
+        heartbeat_every: seconds(random.pick(&[None, Some(7), Some(20)])),
+        idle_after: seconds(random.pick(&[None, Some(1), Some(15), Some(44)])),
+        ..NotifyPolicy::default()
     }
 }
 

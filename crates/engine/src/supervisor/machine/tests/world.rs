@@ -7,14 +7,14 @@ use std::{
 
 use super::{
     carrier::{Carrier, Server},
-    rules::{Observed, may_launch_later},
+    rules::{Observed, Seen, may_launch_later},
     samples,
     sandbox::{News, PROCESS, Sandbox},
     schedule::{Disturbance, Random, Schedule},
 };
 use crate::{
     live::StopOrder,
-    supervisor::machine::{Action, Entry, Input, Moment, Reported, Rules},
+    supervisor::machine::{Action, Entry, Input, Moment, PolicyOrder, Reported, Rules},
 };
 use errand_bridge::Activity;
 use errand_task::{Incarnation, LossReason, Outcome, Program, Reads, Status, Task, TaskSpec, TaskState, Waiting};
@@ -46,6 +46,8 @@ pub(super) struct World<'a> {
     pub(super) server: Server,
     /// The order that the server's callers gave.
     pub(super) order: Option<StopOrder>,
+    /// The policy that the server's callers want.
+    pub(super) policy: Option<PolicyOrder>,
     pub(super) least_grace: Duration,
     pub(super) output_end: u64,
     pub(super) launches: usize,
@@ -78,6 +80,7 @@ impl<'a> World<'a> {
             store_fails_until: start,
             server: Server::Done,
             order: None,
+            policy: None,
             least_grace: Duration::MAX,
             output_end: 0,
             launches: 0,
@@ -140,6 +143,11 @@ impl<'a> World<'a> {
         Moment { at: self.now, wall: self.wall }
     }
 
+    /// What a record that is stored now is judged by.
+    pub(super) fn seen(&self) -> Seen {
+        Seen { now: self.now, age: self.sandbox.age(self.now), output_end: self.output_end }
+    }
+
     pub(super) fn tell(&mut self, what: impl FnOnce() -> String) {
         let at = self.now - self.start;
         if let Some(trace) = &mut self.trace {
@@ -190,6 +198,9 @@ impl<'a> World<'a> {
         let stops = self.order.is_some() || matches!(self.stored.state, TaskState::Stopping { .. });
         // A stop acts although the store refuses.
         let calm = self.sandbox.answers(self.now) && !deaf;
+        let storable = self.now >= self.store_fails_until;
+        let announces = matches!(self.server, Server::Here(_)) && calm && storable && self.sandbox.runs();
+        self.observed.announcing(&self.stored, announces, self.seen())?;
         let Server::Here(carrier) = &self.server else { return self.observed.waiting(false, false, self.now) };
         self.observed.waiting(self.sandbox.runs() && (stops || time_is_up), calm, self.now)?;
         self.observed.permit(carrier.permit, carrier.silent, self.now)
@@ -215,6 +226,9 @@ impl<'a> World<'a> {
                     let (_, news) = carrier.inbox.remove(index);
                     carrier.silent = false;
                     self.observed.told_started |= matches!(news, News::Started);
+                    if matches!(news, News::Output(_)) {
+                        self.observed.heard_output(now.at);
+                    }
                     let report = reported(news, now.at, &self.sandbox, &mut self.output_end);
                     self.tell(|| format!("reported {report:?}"));
                     self.handle(Input::Reported(report));
@@ -275,6 +289,10 @@ impl<'a> World<'a> {
                 Action::ReleasePermit => carrier.permit = false,
                 Action::ReleaseHold => carrier.hold = false,
                 Action::SkipTo(end) => self.output_end = self.output_end.max(end),
+                Action::PolicyStored(number) => {
+                    let wanted = self.policy.filter(|order| order.number == number);
+                    self.observed.policy_stored(wanted.map(|order| order.policy), &self.stored)?;
+                }
                 Action::FollowOutput | Action::HoldBecause(_) | Action::Publish { .. } => {}
             }
         }
@@ -311,5 +329,6 @@ fn task(schedule: &Schedule) -> Task {
     let command = &schedule.command;
     let starting = TaskState::Starting { incarnation: Incarnation("1".to_owned()) };
     let spec = Arc::new(TaskSpec::new(Program::Argv(vec!["x".to_owned()]), command.timeout));
-    Task { spec, state: if command.reserved { starting } else { TaskState::Queued }, ..samples::task() }
+    let state = if command.reserved { starting } else { TaskState::Queued };
+    Task { spec, state, notify: command.notify, ..samples::task() }
 }
