@@ -27,8 +27,11 @@ mod api {
     mod notifications;
     mod outcomes;
     mod output;
+    mod policies;
     mod reading;
+    mod receipts;
     mod retention;
+    mod routing;
     mod running;
     mod runtimes;
     mod sandboxes;

@@ -13,10 +13,12 @@ mod output;
 mod page;
 mod readiness;
 mod reading;
+mod receipts;
 mod rendered;
 mod sandboxes;
 mod status;
 mod tasks;
+mod trace;
 mod validate;
 
 use std::{sync::Arc, time::Duration};
@@ -38,7 +40,7 @@ use errand_proto::v1::{
     task_service_server::TaskServiceServer,
 };
 use errand_store::TaskStore;
-use errand_task::Task;
+use errand_task::{LeaseId, TaskId, TenantId};
 
 pub use auth::{Caller, RequestLimits, Tokens, TokensError};
 pub use readiness::Readiness;
@@ -46,7 +48,9 @@ pub use readiness::Readiness;
 use auth::{Admission, Gate};
 use notifications::Notifications;
 use sandboxes::Sandboxes;
+use receipts::Receipts;
 use tasks::Tasks;
+use validate::Acknowledge;
 
 type TaskServer = TaskServiceServer<Tasks>;
 type NotificationServer = NotificationServiceServer<Notifications>;
@@ -111,6 +115,7 @@ impl Api {
     /// When no connections can be served at all.
     pub async fn serve(self, listener: TcpListener, drain: CancellationToken) -> Result<(), ApiError> {
         let gate = Gate::new(self.tokens, self.allow_adopt, self.readiness.clone(), self.limits);
+        let receipts = Receipts::new(Arc::clone(&self.store));
         let parts = Arc::new(Parts {
             engine: self.engine,
             notifier: self.notifier,
@@ -137,9 +142,9 @@ impl Api {
             .add_service(self.readiness.health_server())
             .add_service(reflection().build_v1().map_err(ApiError::Descriptors)?)
             .add_service(reflection().build_v1alpha().map_err(ApiError::Descriptors)?)
-            .add_service(Admission::new(tasks, gate.clone()))
-            .add_service(Admission::new(notifications, gate.clone()))
-            .add_service(Admission::new(sandboxes, gate))
+            .add_service(Admission::new(tasks, gate.clone(), receipts.clone()))
+            .add_service(Admission::new(notifications, gate.clone(), receipts.clone()))
+            .add_service(Admission::new(sandboxes, gate, receipts))
             .serve_with_incoming_shutdown(callers, drain.cancelled_owned())
             .await
             .map_err(ApiError::Transport)
@@ -173,9 +178,20 @@ impl Parts {
         }
     }
 
-    /// Acknowledges a completion that the client has just been told, so that its session is not notified again.
-    async fn acknowledge_completion(&self, task: &Task) -> Result<(), Status> {
-        let acknowledged = self.store.acknowledge_completion(&task.owner.tenant, task.id).await;
-        acknowledged.map(drop).map_err(status::store)
+    /// Acknowledges a completion that an answer tells of, so that its session is not notified again. Returns the lease that holds it back until
+    /// the answer is known to have arrived; empty if there is none.
+    async fn acknowledge(&self, tenant: &TenantId, task: TaskId, how: Acknowledge) -> Result<String, Status> {
+        match how {
+            Acknowledge::No => Ok(String::new()),
+            Acknowledge::AtOnce => {
+                let acknowledged = self.store.acknowledge_completion(tenant, task).await;
+                acknowledged.map(|_| String::new()).map_err(status::store)
+            }
+            Acknowledge::OnReceipt => {
+                let lease = LeaseId::of_task(task);
+                let held = self.store.hold_completion(tenant, task, lease, self.lease_duration).await;
+                Ok(if held.map_err(status::store)? { lease.to_string() } else { String::new() })
+            }
+        }
     }
 }

@@ -162,6 +162,15 @@ pub(super) fn slice_by(
     ReadOutputResponse { parts, total_bytes, omitted_bytes, ..ReadOutputResponse::default() }
 }
 
+/// Whether an answer reaches the end of the output.
+pub(super) fn reaches_end(answer: &ReadOutputResponse, selection: ReadSelection) -> bool {
+    let asked = match selection {
+        ReadSelection::Range { offset, .. } => count(offset),
+        ReadSelection::Tail { .. } | ReadSelection::HeadTail { .. } => 0,
+    };
+    answer.parts.last().map_or(asked, |part| part.next_offset) >= answer.total_bytes
+}
+
 /// Cuts a run that could become too large as text, at the end farther from what was requested.
 fn shorten(piece: &mut OutputPiece, selection: ReadSelection, most: usize) {
     let Some(excess) = piece.bytes.len().checked_sub(most).filter(|excess| *excess > 0) else { return };

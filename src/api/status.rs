@@ -55,6 +55,7 @@ pub(super) fn engine(error: EngineError) -> Status {
         EngineError::InputBusy
         | EngineError::SandboxBusy(_)
         | EngineError::Reconciling { .. }
+        | EngineError::ChangePending
         | EngineError::SupervisedElsewhere => unavailable(&message, RETRY_DELAY),
         EngineError::Defect => Status::internal(message),
         EngineError::File(refusal) => file(&refusal),

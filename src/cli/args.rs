@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::{
     files::place::{Place, Remote},
+    notify_args::NotifyArgs,
     process_args::ProcessArgs,
     reading::Reading,
     serve_args::ServeArgs,
@@ -59,6 +60,8 @@ pub enum Command {
     Wait(WaitArgs),
     /// Send a signal to a running task.
     Signal(SignalArgs),
+    /// Change what a session is told about an unfinished task.
+    Notify(NotifyTaskArgs),
     /// Stop tasks and all their processes.
     Stop(StopArgs),
     /// Show notifications.
@@ -134,6 +137,12 @@ pub struct RunArgs {
     /// Stop the task if this program ends before the task does.
     #[arg(long, conflicts_with = "detach")]
     pub stop_on_disconnect: bool,
+    /// What the session is told about the task.
+    #[command(flatten)]
+    pub policy: NotifyArgs,
+    /// Trace context for the task and its notifications, in the form of the W3C header `traceparent`.
+    #[arg(long, value_name = "TRACEPARENT", default_value = "", hide_default_value = true)]
+    pub traceparent: String,
     /// The settings of the command's process.
     #[command(flatten)]
     pub process: ProcessArgs,
@@ -190,6 +199,9 @@ pub struct LogsArgs {
     /// Only the last so many bytes.
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(i64).range(0..), conflicts_with = "offset")]
     pub tail: Option<i64>,
+    /// The end of the output was read: acknowledge the notification of the end, if the task is finished.
+    #[arg(long, conflicts_with = "follow")]
+    pub acknowledge: bool,
     /// Begin at this byte.
     #[arg(long, value_name = "BYTE", value_parser = clap::value_parser!(i64).range(0..), default_value = "0")]
     pub offset: i64,
@@ -210,6 +222,9 @@ pub struct WaitArgs {
     /// sandbox; repeatable. The end of the task (finished) always does.
     #[arg(long, value_name = "CONDITION")]
     pub until: Vec<Until>,
+    /// Acknowledge the notification of the end of each task that is shown as finished.
+    #[arg(long)]
+    pub acknowledge: bool,
     /// With several tasks: wait for the first of them.
     #[arg(long, conflicts_with = "all")]
     pub any: bool,
@@ -233,6 +248,16 @@ pub struct SignalArgs {
     pub signal: String,
 }
 
+/// Arguments of `notify`.
+#[derive(Debug, Args)]
+pub struct NotifyTaskArgs {
+    /// What to change. The rest stays as it is.
+    #[command(flatten)]
+    pub policy: NotifyArgs,
+    /// Id of the task.
+    pub task: String,
+}
+
 /// Arguments of `stop`.
 #[derive(Debug, Args)]
 pub struct StopArgs {
@@ -242,6 +267,9 @@ pub struct StopArgs {
     /// Reason for the stop, kept with the outcome.
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub reason: String,
+    /// Do not wake the session with the end that this stop brings about.
+    #[arg(long)]
+    pub acknowledge: bool,
     /// Stop all unfinished tasks of the bot, or of one of its sessions.
     #[arg(long)]
     pub all: bool,

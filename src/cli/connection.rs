@@ -12,7 +12,7 @@ use tonic_health::pb::health_client::HealthClient;
 
 use super::{args::Globals, error::CliError};
 use errand_proto::v1::{
-    notification_service_client::NotificationServiceClient, sandbox_service_client::SandboxServiceClient,
+    GetTaskRequest, notification_service_client::NotificationServiceClient, sandbox_service_client::SandboxServiceClient,
     task_service_client::TaskServiceClient,
 };
 
@@ -65,6 +65,17 @@ impl Connection {
     /// A client of the task service.
     pub(super) fn tasks(&self) -> Tasks {
         TaskServiceClient::new(self.service.clone()).max_decoding_message_size(LARGEST_ANSWER)
+    }
+
+    /// Says that answers with these leases have arrived, by a call about one of their tasks. If that fails, the session is notified once more
+    /// than necessary, which the protocol allows.
+    pub(super) async fn received(&self, task_id: &str, leases: &[String]) {
+        let Ok(receipt) = leases.join(",").parse() else { return };
+        if !leases.is_empty() {
+            let mut request = Request::new(GetTaskRequest { task_id: task_id.to_owned(), ..GetTaskRequest::default() });
+            request.metadata_mut().insert("errand-receipt", receipt);
+            let _ = self.tasks().get_task(request).await;
+        }
     }
 
     /// A client of the notification service.

@@ -89,13 +89,17 @@ async fn acknowledge(
 
 /// One notification on one line. Column widths are fixed, because later lines must align with those already printed.
 fn line(notification: &Notification) -> String {
-    let what = match (&notification.outcome, &notification.stall) {
-        (Some(outcome), _) => outcome::words(outcome),
-        (None, Some(stall)) => format!("waits after {:?}", text::one_line(&stall.last_line, 40)),
-        (None, None) => text::status_name(notification.status),
+    let what = match (&notification.outcome, &notification.stall, &notification.heartbeat) {
+        (Some(outcome), ..) => outcome::words(outcome),
+        (None, Some(stall), _) => format!("waits after {:?}", text::one_line(&stall.last_line, 40)),
+        (None, None, Some(heartbeat)) => {
+            let (bytes, line) = (text::bytes_text(notification.output_bytes), text::one_line(&heartbeat.last_line, 40));
+            format!("{bytes}, silent for {} after {line:?}", text::wire_duration_text(heartbeat.silent_for))
+        }
+        (None, None, None) => text::status_name(notification.status),
     };
     format!(
-        "{:>6}  {:<20}  {:<9}  {:<36}  {:<10}  {}  {}",
+        "{:>6}  {:<20}  {:<9}  {:<36}  {:<10}  {}  {}  {}",
         notification.sequence,
         text::time_text(notification.created_at),
         text::kind_name(notification.kind),
@@ -103,15 +107,23 @@ fn line(notification: &Notification) -> String {
         text::wire_duration_text(notification.duration),
         text::one_line(&what, 80),
         text::one_line(&notification.description, 80),
+        labels(notification),
     )
     .trim_end()
     .to_owned()
 }
 
+/// The labels in the order of their keys: `chat=7 thread=3`.
+fn labels(notification: &Notification) -> String {
+    let mut labels: Vec<String> = notification.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    labels.sort_unstable();
+    text::one_line(&labels.join(" "), 80)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use errand_proto::v1::{Exited, NotificationKind, Outcome, Stall, outcome::Kind};
+    use errand_proto::v1::{Exited, Heartbeat, NotificationKind, Outcome, Stall, outcome::Kind};
 
     fn notification() -> Notification {
         Notification {
@@ -133,6 +145,17 @@ mod tests {
         let expected = "     7  1970-01-01T00:01:00Z  completed  0190a7c4-0000-7000-8000-000000000000  1m 30s      \
                         exited 2  build it";
         assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn labels_and_liveness_are_shown() {
+        let labels = [("thread", "3"), ("chat", "7")].map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let silent_for = Some(prost_types::Duration { seconds: 20, nanos: 0 });
+        let heartbeat = Some(Heartbeat { silent_for, last_line: "step\x1b 2".to_owned() });
+        let kind = NotificationKind::Heartbeat.into();
+        let shown = line(&Notification { kind, heartbeat, labels, output_bytes: 1536, ..notification() });
+        let expected = r#"1.5 KiB, silent for 20s after "step\\u{1b} 2"  build it  chat=7 thread=3"#;
+        assert!(shown.contains("  heartbeat  ") && shown.ends_with(expected), "{shown}");
     }
 
     #[test]

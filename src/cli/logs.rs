@@ -4,7 +4,7 @@ use super::{
     args::LogsArgs, connection::Connection, connection::Tasks, console::Console, error::CliError, exit_code, outcome,
 };
 use errand_proto::v1::{
-    OutputFormat, OutputRange, OutputTail, ReadOutputRequest, ReadOutputResponse, StreamOutputRequest, Task,
+    AcknowledgeMode, OutputFormat, OutputRange, OutputTail, ReadOutputRequest, ReadOutputResponse, StreamOutputRequest, Task,
     read_output_request::Selection, stream_output_response::Event,
 };
 
@@ -26,7 +26,10 @@ pub(super) async fn logs(args: LogsArgs, connection: &Connection, console: &mut 
         let task = follow(&args.task, offset, &mut tasks, console).await?;
         task.output_gap.map_or(0, |gap| gap.end - gap.start.max(offset))
     } else {
-        read(&args.task, offset, &mut tasks, console).await?
+        let mode = if args.acknowledge { AcknowledgeMode::OnReceipt } else { AcknowledgeMode::Unspecified };
+        let (missing, lease) = read((&args.task, mode), offset, &mut tasks, console).await?;
+        connection.received(&args.task, &lease.into_iter().collect::<Vec<_>>()).await;
+        missing
     };
     outcome::not_kept(missing, console).await;
     Ok(exit_code::SUCCESS)
@@ -66,13 +69,18 @@ pub(super) async fn follow(
 }
 
 /// Shows the log from an offset to its current end; this terminates even if the command never stops printing. Returns how many bytes in
-/// between were not kept.
-async fn read(task_id: &str, mut offset: i64, tasks: &mut Tasks, console: &mut Console) -> Result<i64, CliError> {
+/// between were not kept, and the lease that holds back the notification of the end if all of a finished task was shown.
+async fn read(
+    (task_id, mode): (&str, AcknowledgeMode),
+    mut offset: i64,
+    tasks: &mut Tasks,
+    console: &mut Console,
+) -> Result<(i64, Option<String>), CliError> {
     let mut end = None;
     let mut missing = 0;
     loop {
         let limit = end.map_or(PIECE, |end: i64| (end - offset).min(PIECE));
-        let answer = select(task_id, Selection::Range(OutputRange { offset, limit }), tasks, console).await?;
+        let answer = select((task_id, mode), Selection::Range(OutputRange { offset, limit }), tasks, console).await?;
         let end = *end.get_or_insert(answer.total_bytes);
         let mut position = offset;
         for part in &answer.parts {
@@ -88,7 +96,7 @@ async fn read(task_id: &str, mut offset: i64, tasks: &mut Tasks, console: &mut C
         }
         match answer.parts.last() {
             Some(part) if part.next_offset > offset && part.next_offset < end => offset = part.next_offset,
-            _ => return Ok(missing),
+            _ => return Ok((missing, Some(answer.lease_id).filter(|lease| !lease.is_empty()))),
         }
     }
 }
@@ -101,7 +109,7 @@ async fn size(task_id: &str, tasks: &mut Tasks) -> Result<i64, CliError> {
 }
 
 async fn select(
-    task_id: &str,
+    (task_id, mode): (&str, AcknowledgeMode),
     selection: Selection,
     tasks: &mut Tasks,
     console: &Console,
@@ -110,6 +118,7 @@ async fn select(
         task_id: task_id.to_owned(),
         selection: Some(selection),
         format: format(console).into(),
+        acknowledge_mode: mode.into(),
         ..ReadOutputRequest::default()
     };
     Ok(tasks.read_output(request).await?.into_inner())

@@ -18,6 +18,8 @@ mod interaction;
 mod json;
 mod keyboard;
 mod logs;
+mod notify;
+mod notify_args;
 mod outcome;
 mod process_args;
 mod ps;
@@ -88,6 +90,7 @@ async fn dispatch(cli: Cli, console: &mut Console) -> Result<u8, CliError> {
         Command::Logs(args) => logs::logs(args, &connection, console).await,
         Command::Wait(args) => wait::wait(args, &connection, console).await,
         Command::Signal(args) => signal::signal(args, &connection, console).await,
+        Command::Notify(args) => notify::notify(args, &connection, console).await,
         Command::Stop(args) => stop::stop(args, &connection, console).await,
         Command::Events(args) => events::events(args, &connection, console).await,
         Command::Sandbox(args) => sandbox::sandbox(args.action, &connection, console).await,

@@ -15,7 +15,7 @@ use super::{
     logs, outcome, text,
 };
 use errand_proto::v1::{
-    DisconnectAction, RunTaskRequest, SandboxSpec, StartTaskRequest, StopTaskRequest, Task, WaitTaskRequest,
+    AcknowledgeMode, DisconnectAction, RunTaskRequest, SandboxSpec, StartTaskRequest, StopTaskRequest, Task, WaitTaskRequest,
     run_task_response::Event,
 };
 
@@ -167,6 +167,7 @@ fn run_request(args: RunArgs, console: &Console) -> Result<RunTaskRequest, CliEr
         on_disconnect: on_disconnect.into(),
         format: logs::format(console).into(),
         acknowledge: true,
+        acknowledge_mode: AcknowledgeMode::Unspecified.into(),
         start: Some(start_request(args)?),
     })
 }
@@ -190,6 +191,8 @@ fn start_request(args: RunArgs) -> Result<StartTaskRequest, CliError> {
         labels: pairs("--label", args.label)?,
         request_id: args.request_id,
         sandbox: args.image.map(|image| SandboxSpec { image, ..SandboxSpec::default() }),
+        notify: args.policy.into_policy(),
+        traceparent: args.traceparent,
         ..StartTaskRequest::default()
     })
 }
@@ -211,7 +214,7 @@ mod tests {
 
     use super::*;
     use crate::cli::args::{Cli, Command};
-    use errand_proto::v1::ResourceLimits;
+    use errand_proto::v1::{CompletionPolicy, NotifyPolicy, ResourceLimits};
 
     fn request(words: &[&str]) -> Result<StartTaskRequest, CliError> {
         let cli = Cli::try_parse_from([&["errand", "run"], words].concat()).unwrap();
@@ -252,7 +255,8 @@ mod tests {
     fn every_argument_reaches_the_request() {
         let line = "--bot b --session s --timeout 1m30s --workdir /w --env A=1 --env B= --description d --shell bash \
                     --label k=v --request-id r --image alpine -i --user joe --clean-env --limit open-files=64 \
-                    --limit file-bytes=1MiB --nice 5 --output-limit 1GiB --separate-stderr -- true";
+                    --limit file-bytes=1MiB --nice 5 --output-limit 1GiB --separate-stderr --notify never --heartbeat 5m --idle-after 20s \
+                    --tail-bytes 1KiB --head-bytes 9 --traceparent t -- true";
         let request = request(&line.split_whitespace().collect::<Vec<_>>()).unwrap();
         let expected = StartTaskRequest {
             bot_id: "b".to_owned(),
@@ -279,6 +283,14 @@ mod tests {
             nice: 5,
             output_limit_bytes: 1 << 30,
             separate_stderr: true,
+            notify: Some(NotifyPolicy {
+                completion: CompletionPolicy::Never.into(),
+                tail_bytes: Some(1024),
+                head_bytes: 9,
+                heartbeat_every: Some(prost_types::Duration { seconds: 300, nanos: 0 }),
+                idle_after: Some(prost_types::Duration { seconds: 20, nanos: 0 }),
+            }),
+            traceparent: "t".to_owned(),
         };
         assert_eq!(request, expected);
     }

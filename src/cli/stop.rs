@@ -16,6 +16,7 @@ async fn stop_all(args: StopArgs, connection: &Connection, console: &mut Console
         session_id: args.session.unwrap_or_default(),
         grace: args.grace.map(text::wire_duration),
         reason: args.reason,
+        acknowledge: args.acknowledge,
     };
     let answer = connection.tasks().stop_tasks(request).await?.into_inner();
     console.each(&answer.tasks, line).await?;
@@ -32,7 +33,8 @@ async fn stop_each(args: StopArgs, connection: &Connection, console: &mut Consol
     let calls = args.tasks.into_iter().map(|task_id| {
         let mut tasks = connection.tasks();
         let grace = args.grace.map(text::wire_duration);
-        let request = StopTaskRequest { task_id, grace, reason: args.reason.clone(), ..StopTaskRequest::default() };
+        let (reason, acknowledge) = (args.reason.clone(), args.acknowledge);
+        let request = StopTaskRequest { task_id, grace, reason, acknowledge, ..StopTaskRequest::default() };
         async move { tasks.stop_task(request).await.map_err(CliError::from) }
     });
     let mut code = exit_code::SUCCESS;

@@ -184,6 +184,7 @@ async fn stopping_a_session_stops_only_its_tasks() {
             session_id: session_id.to_owned(),
             grace: duration(0.0),
             reason: "session closed".to_owned(),
+            acknowledge: false,
         };
         ours.tasks().stop_tasks(request).await.unwrap().into_inner().tasks
     };

@@ -365,6 +365,8 @@ pub fn kind(kind: NotificationKind) -> &'static str {
         NotificationKind::Stalled => "stalled",
         NotificationKind::Resumed => "resumed",
         NotificationKind::LateOutcome => "late_outcome",
+        NotificationKind::Heartbeat => "heartbeat",
+        NotificationKind::Idle => "idle",
         NotificationKind::Unspecified => "unspecified",
     }
 }

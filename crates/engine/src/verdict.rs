@@ -41,6 +41,10 @@ pub(super) fn verdict(state: &TaskState, restarted: bool, finding: &Finding, sur
             errno: None,
             message: "the launch was cut short before the command ran".to_owned(),
         }),
+        // It was launched in this life, which the record does not know: nothing would time it out or stop it.
+        Sentinel::Absent if restarted && (finding.supervised || finding.alive) => {
+            Verdict::KillAndEnd(Ending::lost(LossReason::SandboxRestarted))
+        }
         Sentinel::Absent if restarted => Verdict::End(Ending::lost(LossReason::SandboxRestarted)),
         // The directory was never made, or it was made and removed: these cannot be told apart.
         Sentinel::Absent if starting && !finding.directory => {
@@ -126,6 +130,15 @@ mod tests {
         assert_eq!(reason(verdict(&running(), false, &finding(), true)), Some(LossReason::SupervisorKilled));
         let corrupt = Finding { sentinel: Sentinel::Corrupt, ..finding() };
         assert_eq!(reason(verdict(&running(), false, &corrupt, true)), Some(LossReason::ExitFileUnreadable));
+    }
+
+    #[test]
+    fn lost_command_of_this_life_is_killed() {
+        for (alive, supervised) in [(true, false), (false, true), (true, true)] {
+            let found = Finding { alive, supervised, ..finding() };
+            let lost = Ending::lost(LossReason::SandboxRestarted);
+            assert_eq!(verdict(&running(), true, &found, false), Verdict::KillAndEnd(lost));
+        }
     }
 
     #[test]

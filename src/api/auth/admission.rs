@@ -22,7 +22,7 @@ use tonic::{
 };
 
 use super::{Admitted, Gate, TenantUse, usage::Held};
-use crate::api::connection::Peer;
+use crate::api::{connection::Peer, receipts::Receipts};
 use errand_proto as proto;
 
 /// A service behind the gate.
@@ -30,11 +30,12 @@ use errand_proto as proto;
 pub(in crate::api) struct Admission<S> {
     service: S,
     gate: Gate,
+    receipts: Receipts,
 }
 
 impl<S> Admission<S> {
-    pub(in crate::api) fn new(service: S, gate: Gate) -> Self {
-        Self { service, gate }
+    pub(in crate::api) fn new(service: S, gate: Gate, receipts: Receipts) -> Self {
+        Self { service, gate, receipts }
     }
 }
 
@@ -62,12 +63,17 @@ where
             Ok(admitted) => admitted,
             Err(status) => return Box::pin(std::future::ready(Ok(status.into_http()))),
         };
+        let receipts = self.receipts.of(request.headers(), &caller);
         let limits = Arc::clone(&usage);
         request.extensions_mut().insert(caller);
         request.extensions_mut().insert::<Arc<TenantUse>>(limits);
         let call = self.service.call(request);
         Box::pin(async move {
             let _upload = upload;
+            // First, so that the call itself already sees what its receipts acknowledge.
+            if let Some(receipts) = receipts {
+                receipts.await;
+            }
             let response = match &revoked {
                 None => call.await?,
                 Some(revoked) => tokio::select! {

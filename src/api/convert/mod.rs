@@ -1,6 +1,7 @@
 //! Converts the domain's types to the wire types. Total: every value of the domain has a counterpart on the wire.
 
 mod file;
+mod notify;
 mod outcome;
 mod process;
 mod sandbox;
@@ -33,12 +34,16 @@ pub(super) fn notification(notification: Notification) -> v1::Notification {
         description: body.description,
         command: body.command,
         command_truncated: body.command_truncated,
+        output_head: body.output_head,
         output_tail: body.output_tail,
         output_truncated: body.output_truncated,
         output_bytes: count(body.output_bytes),
         output_file: body.output_file,
         duration: Some(duration(body.duration)),
         stall: body.stall.map(stall),
+        heartbeat: body.liveness.map(notify::heartbeat),
+        labels: body.labels.into_iter().collect(),
+        traceparent: body.traceparent.map(|traceparent| traceparent.to_string()).unwrap_or_default(),
         created_at: Some(timestamp(body.created_at)),
         acknowledged_at: acknowledged_at.map(timestamp),
         deliveries: i32::try_from(deliveries).unwrap_or(i32::MAX),
@@ -52,6 +57,8 @@ fn kind(kind: NotificationKind) -> v1::NotificationKind {
         NotificationKind::Stalled => v1::NotificationKind::Stalled,
         NotificationKind::Resumed => v1::NotificationKind::Resumed,
         NotificationKind::LateOutcome => v1::NotificationKind::LateOutcome,
+        NotificationKind::Heartbeat => v1::NotificationKind::Heartbeat,
+        NotificationKind::Idle => v1::NotificationKind::Idle,
     }
 }
 

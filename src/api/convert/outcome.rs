@@ -41,7 +41,7 @@ pub(in crate::api) fn stop_request(cause: &StopCause) -> v1::StopRequest {
 /// The caller's own reason, if there is one.
 fn reason(cause: &StopCause) -> String {
     match cause {
-        StopCause::Request { reason } => reason.clone(),
+        StopCause::Request { reason, .. } => reason.clone(),
         StopCause::Disconnect
         | StopCause::SandboxStopped
         | StopCause::SandboxDeleted

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{count, duration, outcome, process, stall, timestamp};
+use super::{count, duration, notify, outcome, process, stall, timestamp};
 use errand_proto::v1::{self, TaskStatus};
 use errand_task::{MemoryKills, Program, Status, Stdin, Task};
 
@@ -52,6 +52,9 @@ pub(in crate::api) fn task(task: Task) -> v1::Task {
         resource_usage: task.usage.map(process::usage),
         output_gap: task.output.gap.map(process::gap),
         stop_requested: task.stop_requested.as_ref().map(outcome::stop_request),
+        notify: Some(notify::policy(task.notify)),
+        idle_since: task.idle_since.map(timestamp),
+        traceparent: spec.traceparent.map(|traceparent| traceparent.to_string()).unwrap_or_default(),
     }
 }
 

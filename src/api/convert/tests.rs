@@ -12,7 +12,7 @@ use prost::Message as _;
 
 use super::*;
 use errand_task::{
-    LossReason, MemoryKills, NewNotification, Nonce, Outcome, OutputSummary, Owner, Program, Reads, SandboxId, Signal,
+    Liveness, LossReason, MemoryKills, NOTICE_OUTPUT_LIMIT, NewNotification, Nonce, NotifyPolicy, Outcome, OutputSummary, Owner, Program, Reads, SandboxId, Signal,
     StartFailure, Status, StopCause, Task, TaskId, TaskSpec, TaskState, TenantId, Waiting,
 };
 
@@ -41,7 +41,7 @@ fn outcome() -> impl Strategy<Value = Option<Outcome>> {
             Some(Outcome::Exited { code: 1 }),
             Some(Outcome::TimedOut { after: Duration::MAX }),
             Some(Outcome::Stopped {
-                cause: StopCause::Request { reason: message.clone() },
+                cause: StopCause::Request { reason: message.clone(), acknowledge: true },
                 signal: Some(Signal::TERM),
             }),
             Some(Outcome::FailedToStart { failure, errno: Some(i32::MIN), message: message.clone() }),
@@ -53,6 +53,8 @@ fn outcome() -> impl Strategy<Value = Option<Outcome>> {
 prop_compose! {
     fn task()(
         texts in prop::array::uniform6(hostile()),
+        labels in prop::collection::btree_map("\\PC{1,63}", "\\PC{0,255}", 0..64),
+        (head_bytes, tail_bytes) in (0..=NOTICE_OUTPUT_LIMIT).prop_flat_map(|head| (Just(head), 0..=NOTICE_OUTPUT_LIMIT - head)),
         argv in prop::collection::vec(hostile(), 1..4),
         shell in any::<bool>(),
         outcome in outcome(),
@@ -60,8 +62,10 @@ prop_compose! {
         let [command, description, output_file, last_line, waiting, label] = texts;
         let program = if shell { Program::Shell { text: command, shell: None } } else { Program::Argv(argv) };
         let mut spec = TaskSpec::new(program, Duration::MAX);
-        (spec.description, spec.env, spec.labels) =
-            (description, [(label.clone(), label.clone())].into(), [(label.clone(), label)].into());
+        (spec.description, spec.env, spec.labels) = (description, [(label.clone(), label.clone())].into(), labels);
+        // What no caller may ask for is in no record, and is bounded all the same.
+        spec.labels.insert(label.clone(), label);
+        spec.traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().ok();
         let process = Waiting { pid: u32::MAX, command: waiting, reads: Reads::Terminal };
         let late = outcome.clone();
         let state = match outcome {
@@ -83,7 +87,7 @@ prop_compose! {
             usage: None,
             stop_requested: None,
             memory_kills: MemoryKills::default(),
-            notify: Default::default(),
+            notify: NotifyPolicy { head_bytes, tail_bytes, ..NotifyPolicy::default() },
             heartbeat_from: Duration::ZERO,
             idle_since: None,
             created_at: UNIX_EPOCH,
@@ -98,16 +102,19 @@ fn on_the_wire(body: NewNotification) -> v1::Notification {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
 
     #[test]
     fn notifications_never_exceed_64_kib(
         task in task(),
-        kind in select(vec![NotificationKind::Completed, NotificationKind::Stalled, NotificationKind::Resumed, NotificationKind::LateOutcome]),
-        tail in prop_oneof![prop::collection::vec(any::<u8>(), 0..9000), (any::<u8>(), 0..9000_usize).prop_map(|(byte, count)| vec![byte; count])],
+        kind in select(vec![NotificationKind::Completed, NotificationKind::Stalled, NotificationKind::Resumed, NotificationKind::LateOutcome, NotificationKind::Heartbeat]),
+        tail in prop_oneof![prop::collection::vec(any::<u8>(), 0..20_000), (any::<u8>(), 0..20_000_usize).prop_map(|(byte, count)| vec![byte; count])],
+        last_line in hostile(),
     ) {
-        let made = NewNotification::new(kind, &task, &tail, UNIX_EPOCH);
-        prop_assert!(made.output_tail.len() <= 4096);
+        let liveness = Liveness { silent_for: Duration::MAX, last_line };
+        let made = NewNotification::with_head(kind, &task, (&tail, &tail), UNIX_EPOCH).with_liveness(Some(liveness));
+        prop_assert!(made.output_tail.len() <= task.notify.tail_bytes && made.output_head.len() <= task.notify.head_bytes);
+        prop_assert!(made.labels.iter().all(|(key, value)| task.spec.labels.get(key) == Some(value)), "no label is cut");
         prop_assert_eq!(&made.clone().bounded(), &made, "what is bounded stays as it is");
         let long = task.spec.program.display().chars().count() > 1000;
         prop_assert_eq!(made.command_truncated, long);
@@ -142,13 +149,18 @@ fn longest_notification_texts_fit_into_64_kib() {
             description: huge.clone(),
             command: huge.clone(),
             command_truncated: false,
+            output_head: huge.clone(),
             output_tail: huge.clone(),
             output_truncated: false,
             output_bytes: u64::MAX,
             output_file: huge.clone(),
             duration: second,
-            stall: Some(Stall { since: UNIX_EPOCH, silent_for: second, last_line: huge, waiting }),
+            stall: Some(Stall { since: UNIX_EPOCH, silent_for: second, last_line: huge.clone(), waiting }),
+            liveness: Some(Liveness { silent_for: second, last_line: huge.clone() }),
             takes_input: false,
+            labels: (0..64).map(|number| (format!("{number}"), huge.chars().take(255).collect())).collect(),
+            traceparent: None,
+            acknowledged: false,
             created_at: UNIX_EPOCH,
         };
         let made = made.bounded();

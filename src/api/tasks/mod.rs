@@ -14,13 +14,13 @@ use tonic::{Request, Response, Status};
 use super::{
     Parts,
     auth::{Caller, TenantUse},
-    convert, page, status, validate,
+    convert, page, status, trace, validate,
 };
 use errand_engine::InputResult;
 use errand_proto::v1::{
     self, GetTaskRequest, GetTaskResponse, InputLimit, ListTasksRequest, ListTasksResponse, ReadOutputRequest,
     ReadOutputResponse, ResizeTerminalRequest, ResizeTerminalResponse, RunTaskRequest, RunTaskResponse,
-    SignalTaskRequest, SignalTaskResponse, StartTaskRequest, StartTaskResponse, StopTaskRequest, StopTaskResponse,
+    SetNotifyPolicyRequest, SetNotifyPolicyResponse, SignalTaskRequest, SignalTaskResponse, StartTaskRequest, StartTaskResponse, StopTaskRequest, StopTaskResponse,
     StopTasksRequest, StopTasksResponse, StreamOutputRequest, StreamOutputResponse, SummarizeTasksRequest,
     SummarizeTasksResponse, WaitTaskRequest, WaitTaskResponse, WaitTasksRequest, WaitTasksResponse, WatchTasksRequest,
     WatchTasksResponse, WriteInputRequest, WriteInputResponse, task_service_server::TaskService,
@@ -63,16 +63,20 @@ impl TaskService for Tasks {
 
     async fn start_task(&self, request: Request<StartTaskRequest>) -> Result<Response<StartTaskResponse>, Status> {
         let caller = Caller::of(&request)?;
-        let start = validate::start(request.into_inner(), &caller, self.parts.engine.settings())?;
+        let inherited = trace::inherited(request.metadata());
+        let mut start = validate::start(request.into_inner(), &caller, self.parts.engine.settings())?;
         caller.may_use(&start.owner.bot)?;
+        start.spec.traceparent = start.spec.traceparent.or(inherited);
         let started = self.parts.engine.start(start).await.map_err(status::engine)?;
         Ok(Response::new(StartTaskResponse { task: Some(convert::task(started.task)), existed: started.existed }))
     }
 
     async fn run_task(&self, request: Request<RunTaskRequest>) -> Result<Response<Self::RunTaskStream>, Status> {
         let caller = Caller::of(&request)?;
-        let run = validate::run(request.into_inner(), &caller, self.parts.engine.settings())?;
+        let inherited = trace::inherited(request.metadata());
+        let mut run = validate::run(request.into_inner(), &caller, self.parts.engine.settings())?;
         caller.may_use(&run.start.owner.bot)?;
+        run.start.spec.traceparent = run.start.spec.traceparent.or(inherited);
         Ok(Response::new(Box::pin(run::run(Arc::clone(&self.parts), run).await?)))
     }
 
@@ -104,10 +108,8 @@ impl TaskService for Tasks {
 
     async fn wait_task(&self, request: Request<WaitTaskRequest>) -> Result<Response<WaitTaskResponse>, Status> {
         let caller = Caller::of(&request)?;
-        let request = request.into_inner();
-        let acknowledge = request.acknowledge;
-        let (task, wait) = validate::wait(request, &caller)?;
-        Ok(Response::new(wait::one(&self.parts, &task, &wait, acknowledge).await?))
+        let request = validate::wait(request.into_inner(), &caller)?;
+        Ok(Response::new(wait::one(&self.parts, request).await?))
     }
 
     async fn wait_tasks(&self, request: Request<WaitTasksRequest>) -> Result<Response<WaitTasksResponse>, Status> {
@@ -118,8 +120,8 @@ impl TaskService for Tasks {
 
     async fn read_output(&self, request: Request<ReadOutputRequest>) -> Result<Response<ReadOutputResponse>, Status> {
         let caller = Caller::of(&request)?;
-        let (task, read) = validate::read(request.get_ref(), &caller)?;
-        Ok(Response::new(read::read(&self.parts, &task, read).await?))
+        let (task, read, acknowledge) = validate::read(request.get_ref(), &caller)?;
+        Ok(Response::new(read::read(&self.parts, &task, read, acknowledge).await?))
     }
 
     async fn stream_output(
@@ -159,6 +161,16 @@ impl TaskService for Tasks {
         let (task, count) = sent.map_err(status::engine)?;
         let signaled_processes = i32::try_from(count).unwrap_or(i32::MAX);
         Ok(Response::new(SignalTaskResponse { task: Some(convert::task(task)), signaled_processes }))
+    }
+
+    async fn set_notify_policy(
+        &self,
+        request: Request<SetNotifyPolicyRequest>,
+    ) -> Result<Response<SetNotifyPolicyResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let (task, policy) = validate::set_notify_policy(request.get_ref(), &caller)?;
+        let set = self.parts.unless_ending(self.parts.engine.set_notify_policy(&task, policy)).await?;
+        Ok(Response::new(SetNotifyPolicyResponse { task: Some(convert::task(set.map_err(status::engine)?)) }))
     }
 
     async fn stop_task(&self, request: Request<StopTaskRequest>) -> Result<Response<StopTaskResponse>, Status> {

@@ -11,7 +11,10 @@ use tokio::{
 use tonic::Status;
 
 use super::follow::{Log, Piece};
-use crate::api::{Parts, convert, status, validate};
+use crate::api::{
+    Parts, convert, status,
+    validate::{self, Acknowledge},
+};
 use errand_engine::{EngineError, Started, TaskRef};
 use errand_proto::v1::{RunTaskResponse, run_task_response::Event};
 use errand_store::BotFilter;
@@ -88,7 +91,7 @@ impl State {
             Self::Running(running) => Some(running.next().await),
             Self::Finished(parts, task) => {
                 // The client has its answer, and a second notification does no harm. The failure is logged, so the client is not told.
-                let _ = parts.acknowledge_completion(&task).await;
+                let _ = parts.acknowledge(&task.owner.tenant, task.id, Acknowledge::AtOnce).await;
                 None
             }
             Self::Over => None,
@@ -103,7 +106,7 @@ struct Running {
     reference: TaskRef,
     deadline: Instant,
     disconnect: Option<Disconnect>,
-    acknowledge: bool,
+    acknowledge: Acknowledge,
 }
 
 impl Running {
@@ -116,7 +119,7 @@ impl Running {
         };
         let answer = match piece {
             Some(Ok(Some(Piece::Output(part)))) => return (event(Event::Output(part)), State::Running(self)),
-            Some(Ok(Some(Piece::Finished(task)))) => return self.finished(task),
+            Some(Ok(Some(Piece::Finished(task)))) => return self.finished(task).await,
             Some(Ok(None)) => Err(status::shutting_down()),
             Some(Err(status)) => Err(status),
             None => match self.parts.engine.task(&self.reference).await {
@@ -128,11 +131,18 @@ impl Running {
         (answer, State::Over)
     }
 
-    fn finished(mut self: Box<Self>, task: Box<Task>) -> (Result<RunTaskResponse, Status>, State) {
+    async fn finished(mut self: Box<Self>, task: Box<Task>) -> (Result<RunTaskResponse, Status>, State) {
         self.disarm();
-        let answer = event(Event::Finished(convert::task((*task).clone())));
-        let next = if self.acknowledge { State::Finished(self.parts, task) } else { State::Over };
-        (answer, next)
+        let finished = Some(Event::Finished(convert::task((*task).clone())));
+        match self.acknowledge {
+            Acknowledge::No => (Ok(answer(finished, String::new())), State::Over),
+            Acknowledge::AtOnce => (Ok(answer(finished, String::new())), State::Finished(self.parts, task)),
+            Acknowledge::OnReceipt => {
+                // If the notification cannot be held back, the client is told of the end all the same, and its session once more.
+                let held = self.parts.acknowledge(&task.owner.tenant, task.id, self.acknowledge).await;
+                (Ok(answer(finished, held.unwrap_or_default())), State::Over)
+            }
+        }
     }
 
     /// Called when the stream ends normally: a disconnect no longer stops the task.
@@ -144,7 +154,11 @@ impl Running {
 }
 
 fn event(event: Event) -> Result<RunTaskResponse, Status> {
-    Ok(RunTaskResponse { event: Some(event) })
+    Ok(answer(Some(event), String::new()))
+}
+
+fn answer(event: Option<Event>, lease_id: String) -> RunTaskResponse {
+    RunTaskResponse { event, lease_id }
 }
 
 /// Stops a task when dropped. The stream that holds it was dropped before its end, so the client has disconnected.

@@ -3,27 +3,25 @@
 use tonic::Status;
 
 use crate::api::{Parts, convert, page, status, validate};
-use errand_engine::{TaskRef, WaitRequest, WaitResult, Waited};
+use errand_engine::{WaitResult, Waited};
 use errand_proto::v1::{TaskWait, WaitTaskResponse, WaitTasksResponse};
 
 /// Waits for one task.
-pub(super) async fn one(
-    parts: &Parts,
-    task: &TaskRef,
-    wait: &WaitRequest,
-    acknowledge: bool,
-) -> Result<WaitTaskResponse, Status> {
-    let waited = parts.unless_ending(parts.engine.wait(task, wait)).await?;
+pub(super) async fn one(parts: &Parts, request: validate::One) -> Result<WaitTaskResponse, Status> {
+    let validate::One { task, wait, acknowledge } = request;
+    let waited = parts.unless_ending(parts.engine.wait(&task, &wait)).await?;
     let Waited { task, result, searched_to } = waited.map_err(status::engine)?;
-    if acknowledge && result == WaitResult::Finished {
-        parts.acknowledge_completion(&task).await?;
-    }
+    let lease_id = match result {
+        WaitResult::Finished => parts.acknowledge(&task.owner.tenant, task.id, acknowledge).await?,
+        _ => String::new(),
+    };
     let (result, output_match) = convert::wait_result(result);
     Ok(WaitTaskResponse {
         task: Some(convert::task(task)),
         result: result.into(),
         output_match,
         next_match_offset: convert::count(searched_to),
+        lease_id,
     })
 }
 
@@ -32,12 +30,18 @@ pub(super) async fn several(parts: &Parts, request: validate::Several) -> Result
     let validate::Several { tasks, all, timeout, acknowledge } = request;
     let waiting = parts.engine.wait_for_several(&tasks, all, timeout);
     let waited = parts.unless_ending(waiting).await?.map_err(status::engine)?;
-    if acknowledge {
-        for waited in waited.iter().filter(|waited| waited.result == WaitResult::Finished) {
-            parts.acknowledge_completion(&waited.task).await?;
-        }
+    let mut leases = Vec::with_capacity(waited.len());
+    for Waited { task, result, .. } in &waited {
+        leases.push(match result {
+            WaitResult::Finished => parts.acknowledge(&task.owner.tenant, task.id, acknowledge).await?,
+            _ => String::new(),
+        });
     }
-    Ok(WaitTasksResponse { waits: filled(waited) })
+    let mut waits = filled(waited);
+    for (wait, lease_id) in waits.iter_mut().zip(leases) {
+        wait.lease_id = lease_id;
+    }
+    Ok(WaitTasksResponse { waits })
 }
 
 /// The answer about each task. The records come last, as many as fit: first of the tasks that met a condition.
@@ -48,7 +52,9 @@ fn filled(waited: Vec<Waited>) -> Vec<TaskWait> {
         let (result, output_match) = convert::wait_result(result);
         let next_match_offset = convert::count(searched_to);
         let task_id = task.id.to_string();
-        waits.push(TaskWait { task_id, result: result.into(), task: None, output_match, next_match_offset });
+        // Filled in now, so that its size counts.
+        let lease_id = task_id.clone();
+        waits.push(TaskWait { task_id, result: result.into(), task: None, output_match, next_match_offset, lease_id });
         tasks.push(Some(task));
     }
     let mut size: usize = waits.iter().map(page::entry_len).sum();

@@ -8,6 +8,7 @@ mod files;
 mod input;
 mod lines;
 mod notifications;
+mod notify;
 mod process;
 mod sandbox;
 mod selection;
@@ -27,11 +28,12 @@ pub(super) use files::{
 };
 pub(super) use input::{resize_terminal, write_input};
 pub(super) use notifications::{chosen, drain, list as list_notifications, subscribe};
+pub(super) use notify::{Acknowledge, set_notify_policy};
 pub(super) use sandbox::{ActiveBots, active_bots, adopt, bot, ensure, list as list_sandboxes};
 pub(super) use selection::{Read, Stream, read, stream};
 pub(super) use start::{Run, run, start};
 pub(super) use tasks::{get, list, scope, signal, stop, stop_all};
-pub(super) use wait::{Several, several as wait_for_several, wait};
+pub(super) use wait::{One, Several, several as wait_for_several, wait};
 pub(super) use watch::watch;
 
 /// The most violations that are described: they are sent in a header, and clients limit the size of headers.

@@ -2,7 +2,7 @@
 
 use tonic::Status;
 
-use super::{Violations, lines, tasks};
+use super::{Acknowledge, Violations, lines, notify, tasks};
 use crate::api::{auth::Caller, output::Format, rendered::Streamed};
 use errand_engine::{ReadSelection, TaskRef};
 use errand_proto::v1::{OutputFormat, ReadOutputRequest, StreamOutputRequest, read_output_request::Selection};
@@ -51,7 +51,10 @@ pub(in crate::api) struct Stream {
 }
 
 /// Reads a ReadOutput request.
-pub(in crate::api) fn read(request: &ReadOutputRequest, caller: &Caller) -> Result<(TaskRef, Read), Status> {
+pub(in crate::api) fn read(
+    request: &ReadOutputRequest,
+    caller: &Caller,
+) -> Result<(TaskRef, Read, Acknowledge), Status> {
     let mut violations = Violations::new();
     let task = tasks::reference(&request.task_id, &request.bot_id, &request.session_id, caller, &mut violations);
     let format = violations.choice::<OutputFormat>("format", request.format);
@@ -79,8 +82,10 @@ pub(in crate::api) fn read(request: &ReadOutputRequest, caller: &Caller) -> Resu
             })()
         }
     };
-    let (task, read) = violations.or(task.zip(read))?;
-    Ok((task?, read))
+    let acknowledge = notify::acknowledge(request.acknowledge_mode, false, &mut violations);
+    let read = (|| Some((task?, read?, acknowledge?)))();
+    let (task, read, acknowledge) = violations.or(read)?;
+    Ok((task?, read, acknowledge))
 }
 
 /// Lines have one format.

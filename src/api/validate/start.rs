@@ -4,7 +4,11 @@ use std::{mem::take, time::Duration};
 
 use tonic::Status;
 
-use super::{Violations, fields::Span, process, sandbox};
+use super::{
+    Acknowledge, Violations,
+    fields::Span,
+    notify, process, sandbox,
+};
 use crate::api::{auth::Caller, rendered::Streamed};
 use errand_engine::{Settings, StartRequest};
 use errand_proto::v1::{DisconnectAction, RunTaskRequest, StartTaskRequest};
@@ -37,8 +41,8 @@ pub(in crate::api) struct Run {
     pub(in crate::api) stop_on_disconnect: bool,
     /// The format in which output is sent.
     pub(in crate::api) format: Streamed,
-    /// Whether the message `finished` acknowledges the completion.
-    pub(in crate::api) acknowledge: bool,
+    /// How the message `finished` acknowledges the completion.
+    pub(in crate::api) acknowledge: Acknowledge,
 }
 
 /// Reads a StartTask request.
@@ -66,6 +70,7 @@ pub(in crate::api) fn run(request: RunTaskRequest, caller: &Caller, settings: &S
     let background_after = violations.duration("background_after", request.background_after, span);
     let on_disconnect = violations.choice("on_disconnect", request.on_disconnect);
     let format = violations.streamed("format", request.format);
+    let acknowledge = notify::acknowledge(request.acknowledge_mode, request.acknowledge, &mut violations);
     let read = (|| {
         Some(Run {
             start: start?,
@@ -75,7 +80,7 @@ pub(in crate::api) fn run(request: RunTaskRequest, caller: &Caller, settings: &S
                 DisconnectAction::Continue | DisconnectAction::Unspecified => false,
             },
             format: format?,
-            acknowledge: request.acknowledge,
+            acknowledge: acknowledge?,
         })
     })();
     violations.or(read)
@@ -100,6 +105,8 @@ fn read(
     let timeout = violations.duration("timeout", request.timeout, span);
     violations.labels(&request.labels);
     violations.characters("request_id", &request.request_id, REQUEST_ID_LIMIT);
+    let notify = notify::policy(request.notify, violations);
+    let traceparent = notify::traceparent(&request.traceparent, violations);
     // A base; the request's fields, including the program, replace its values.
     let spec = TaskSpec::new(Program::Argv(Vec::new()), settings.default_timeout);
     let spec = process::process(&request, spec, violations);
@@ -119,9 +126,11 @@ fn read(
             timeout: timeout?.unwrap_or(settings.default_timeout),
             labels: request.labels.into_iter().collect(),
             request_id: given(request.request_id),
+            traceparent: traceparent?,
             ..spec?
         },
         sandbox: sandbox?,
+        notify: notify?,
     })
 }
 

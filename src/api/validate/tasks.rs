@@ -81,7 +81,8 @@ pub(in crate::api) fn stop(
     let grace = violations.duration("grace", request.grace, Span::up_to(GRACE_LIMIT));
     violations.characters("reason", &request.reason, REASON_LIMIT);
     let (task, grace) = violations.or(task.zip(grace))?;
-    Ok((task?, StopCause::Request { reason: request.reason }, grace.unwrap_or(settings.stop_grace)))
+    let StopTaskRequest { reason, acknowledge, .. } = request;
+    Ok((task?, StopCause::Request { reason, acknowledge }, grace.unwrap_or(settings.stop_grace)))
 }
 
 /// Reads a StopTasks request.
@@ -95,7 +96,8 @@ pub(in crate::api) fn stop_all(
     let grace = violations.duration("grace", request.grace, Span::up_to(GRACE_LIMIT));
     violations.characters("reason", &request.reason, REASON_LIMIT);
     let (scope, grace) = violations.or(scope.zip(grace))?;
-    Ok((scope, StopCause::Request { reason: request.reason }, grace.unwrap_or(settings.stop_grace)))
+    let StopTasksRequest { reason, acknowledge, .. } = request;
+    Ok((scope, StopCause::Request { reason, acknowledge }, grace.unwrap_or(settings.stop_grace)))
 }
 
 /// Reads a SummarizeTasks request.

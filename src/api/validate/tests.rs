@@ -114,6 +114,15 @@ fn command_is_text_or_arguments_and_not_empty() {
 }
 
 #[test]
+fn invalid_policy_and_trace_context_are_refused() {
+    let policy = NotifyPolicy { heartbeat_every: seconds(5), ..Default::default() };
+    assert_eq!(refused(|request| request.notify = Some(policy)), ["notify.heartbeat_every"]);
+    assert_eq!(refused(|request| request.traceparent = "00-x".to_owned()), ["traceparent"]);
+    let valid = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    assert!(refused(|request| request.traceparent = valid.to_owned()).is_empty());
+}
+
+#[test]
 fn environment_workdir_and_shell_have_limits() {
     for name in ["_A1", "1A", "A-B", "a.b", "É x", "-u"] {
         assert!(refused(|request| request.env = map(&[(name, "x=y\n")])).is_empty(), "{name}");
@@ -221,6 +230,7 @@ fn all_mistakes_are_listed_after_the_first() {
         on_disconnect: 9,
         format: 7,
         acknowledge: false,
+        acknowledge_mode: 9,
     };
     let status = run(request, &Caller::local(), &settings()).map(drop).unwrap_err();
     let expected = [
@@ -231,9 +241,10 @@ fn all_mistakes_are_listed_after_the_first() {
         "background_after",
         "on_disconnect",
         "format",
+        "acknowledge_mode",
     ];
     assert_eq!(fields(&status), expected);
-    assert_eq!(status.message(), "start.bot_id must not be empty (and 6 more)");
+    assert_eq!(status.message(), "start.bot_id must not be empty (and 7 more)");
     let described = status.get_details_bad_request().unwrap().field_violations;
     assert_eq!(described[2].description, "must be at most 1048576 bytes, has 1048577");
     assert_eq!(described[4].description, "must be at most 10m, is 10m 1s");
@@ -273,7 +284,7 @@ fn a_forbidden_bots_task_is_not_found() {
 fn selections_have_defaults_and_limits() {
     let ask = |selection| {
         let request = ReadOutputRequest { task_id: TaskId::new().to_string(), selection, ..Default::default() };
-        super::read(&request, &Caller::local()).map(|(_, read)| match read {
+        super::read(&request, &Caller::local()).map(|(_, read, _)| match read {
             Read::Pieces(selection, _) => selection,
             other => panic!("{other:?}"),
         })
@@ -385,7 +396,7 @@ fn waits_and_stops_have_limits() {
         until_idle: Some(prost_types::Duration { seconds: 0, nanos: 5 }),
         ..Default::default()
     };
-    assert_eq!(fields(&wait(request, &Caller::local()).unwrap_err()), ["timeout", "until_idle"]);
+    assert_eq!(fields(&wait(request, &Caller::local()).map(drop).unwrap_err()), ["timeout", "until_idle"]);
     let request = StopTaskRequest { task_id: id, grace: seconds(61), reason: "x".repeat(1001), ..Default::default() };
     assert_eq!(fields(&stop(request, &Caller::local(), &settings()).unwrap_err()), ["grace", "reason"]);
 }

@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use tonic::Status;
 
-use super::{Violations, fields::Span, tasks::reference};
+use super::{Acknowledge, Violations, fields::Span, notify, tasks::reference};
 use crate::api::auth::Caller;
 use errand_engine::{OutputPattern, TaskRef, WaitRequest};
 use errand_proto::v1::{self, WaitMode, WaitTaskRequest, WaitTasksRequest, output_pattern::Kind};
@@ -27,12 +27,22 @@ pub(in crate::api) struct Several {
     pub(in crate::api) all: bool,
     /// The longest wait.
     pub(in crate::api) timeout: Duration,
-    /// Whether to acknowledge the completions of finished tasks.
-    pub(in crate::api) acknowledge: bool,
+    /// How to acknowledge the completions of finished tasks.
+    pub(in crate::api) acknowledge: Acknowledge,
+}
+
+/// A WaitTask request.
+pub(in crate::api) struct One {
+    /// The task.
+    pub(in crate::api) task: TaskRef,
+    /// Its conditions.
+    pub(in crate::api) wait: WaitRequest,
+    /// How to acknowledge its completion.
+    pub(in crate::api) acknowledge: Acknowledge,
 }
 
 /// Reads a WaitTask request.
-pub(in crate::api) fn wait(request: WaitTaskRequest, caller: &Caller) -> Result<(TaskRef, WaitRequest), Status> {
+pub(in crate::api) fn wait(request: WaitTaskRequest, caller: &Caller) -> Result<One, Status> {
     let mut violations = Violations::new();
     let task = reference(&request.task_id, &request.bot_id, &request.session_id, caller, &mut violations);
     let wait = conditions(
@@ -41,8 +51,10 @@ pub(in crate::api) fn wait(request: WaitTaskRequest, caller: &Caller) -> Result<
         request.until_listening,
         &mut violations,
     );
-    let (task, wait) = violations.or(task.zip(wait))?;
-    Ok((task?, wait))
+    let acknowledge = notify::acknowledge(request.acknowledge_mode, request.acknowledge, &mut violations);
+    let read = (|| Some((task?, wait?, acknowledge?)))();
+    let (task, wait, acknowledge) = violations.or(read)?;
+    Ok(One { task: task?, wait, acknowledge })
 }
 
 /// Reads a WaitTasks request.
@@ -71,8 +83,9 @@ pub(in crate::api) fn several(request: WaitTasksRequest, caller: &Caller) -> Res
         &mut violations,
     );
     let offsets = match_offsets(&request.match_offsets, ids, searches, &mut violations);
-    let read = (|| Some((mode?, wait?, offsets?)))();
-    let (mode, wait, offsets) = violations.or(read)?;
+    let acknowledge = notify::acknowledge(request.acknowledge_mode, request.acknowledge, &mut violations);
+    let read = (|| Some((mode?, wait?, offsets?, acknowledge?)))();
+    let (mode, wait, offsets, acknowledge) = violations.or(read)?;
     let mut tasks = Vec::with_capacity(references.len());
     for task in references {
         let task = task?;
@@ -83,7 +96,7 @@ pub(in crate::api) fn several(request: WaitTasksRequest, caller: &Caller) -> Res
         tasks.push((task, wait));
     }
     let all = mode == WaitMode::All;
-    Ok(Several { tasks, all, timeout: wait.timeout, acknowledge: request.acknowledge })
+    Ok(Several { tasks, all, timeout: wait.timeout, acknowledge })
 }
 
 /// Reads what a wait waits for.

@@ -243,6 +243,24 @@ async fn wait_exits_like_the_command_or_124() {
 }
 
 #[tokio::test]
+async fn shown_ends_are_acknowledged_by_receipt() {
+    let fixture = Fixture::start().await;
+    assert_eq!(fixture.run(&["wait", "--acknowledge", ID]).await.code, 137);
+    assert_eq!(fixture.seen(), ["wait acknowledge=false on receipt", "received lease"]);
+    let ran = fixture.run(&["logs", "--acknowledge", ID]).await;
+    assert_eq!((ran.code, &ran.stdout[..]), (0, LOG));
+    assert_eq!(fixture.seen()[2..], ["received lease"]);
+}
+
+#[tokio::test]
+async fn notify_changes_what_it_names() {
+    let fixture = Fixture::start().await;
+    let ran = fixture.run(&["notify", ID, "--notify", "failure", "--heartbeat", "5m", "--tail-bytes", "0"]).await;
+    let expected = "notify=failure heartbeat=5m idle-after=off tail-bytes=0 head-bytes=0";
+    assert_eq!((ran.code, ran.text()), (0, format!("{ID}  {expected}\n")));
+}
+
+#[tokio::test]
 async fn wait_goes_on_from_the_searched_position() {
     let fixture = Fixture::start().await;
     let ran = fixture.run(&["wait", "--until", "match=ready", "--until", "stalled", ID]).await;
@@ -307,6 +325,13 @@ async fn stop_reports_failures_and_stops_the_rest() {
     let ran = Fixture::start().await.run(&["stop", "gone", ID]).await;
     assert_eq!((ran.code, ran.text()), (1, format!("{ID}  failed\n")));
     assert_eq!(ran.stderr, "errand: there is no such task\n");
+}
+
+#[tokio::test]
+async fn stop_can_acknowledge_its_own_end() {
+    let fixture = Fixture::start().await;
+    assert_eq!(fixture.run(&["stop", "--acknowledge", ID]).await.code, 0);
+    assert_eq!(fixture.seen(), ["stop \"\" acknowledged"]);
 }
 
 #[tokio::test]
@@ -390,6 +415,10 @@ fn contradictory_arguments_are_refused() {
         "errand signal task",
         "errand ps --follow --all",
         "errand ps --cursor c",
+        "errand run --notify sometimes true",
+        "errand run --heartbeat 5 true",
+        "errand notify",
+        "errand logs -f --acknowledge task",
     ] {
         refused(line);
     }

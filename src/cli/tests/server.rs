@@ -120,7 +120,7 @@ impl TaskService for Script {
         } else {
             vec![Event::Accepted(running()), Event::Output(part(0, 4)), Event::Backgrounded(running())]
         };
-        Ok(answers(events.into_iter().map(|event| v1::RunTaskResponse { event: Some(event) }).collect()))
+        Ok(answers(events.into_iter().map(|event| v1::RunTaskResponse { event: Some(event), lease_id: String::new() }).collect()))
     }
 
     async fn stream_output(
@@ -141,7 +141,9 @@ impl TaskService for Script {
 
     async fn wait_task(&self, request: Request<v1::WaitTaskRequest>) -> Result<Response<v1::WaitTaskResponse>, Status> {
         let request = request.into_inner();
-        self.saw(format!("wait acknowledge={}", request.acknowledge));
+        let mode = if request.acknowledge_mode == 0 { "" } else { " on receipt" };
+        self.saw(format!("wait acknowledge={}{mode}", request.acknowledge));
+        let lease_id = if mode.is_empty() { String::new() } else { "lease".to_owned() };
         let offset = request.until_match.map(|pattern| pattern.offset);
         let (task, result) = match (request.task_id.as_str(), offset) {
             ("endless", _) | (_, Some(0)) => (running(), WaitResult::Timeout),
@@ -155,6 +157,7 @@ impl TaskService for Script {
             result: result.into(),
             output_match: (result == WaitResult::Matched).then_some(found),
             next_match_offset: 7,
+            lease_id,
         }))
     }
 
@@ -163,6 +166,7 @@ impl TaskService for Script {
         request: Request<v1::ReadOutputRequest>,
     ) -> Result<Response<v1::ReadOutputResponse>, Status> {
         let request = request.into_inner();
+        let receipt = request.acknowledge_mode != 0;
         if request.format() == v1::OutputFormat::Condensed {
             self.saw(format!("condensed to {} of {:?}", request.max_characters, request.selection));
             return Ok(Response::new(condensed()));
@@ -186,7 +190,9 @@ impl TaskService for Script {
             Selection::HeadTail(_) => return Err(Status::unimplemented("")),
         };
         let total_bytes = LOG.len().try_into().unwrap();
-        Ok(Response::new(v1::ReadOutputResponse { parts, total_bytes, ..Default::default() }))
+        let ends = parts.last().is_some_and(|part| part.next_offset == total_bytes);
+        let lease_id = if receipt && ends { "lease".to_owned() } else { String::new() };
+        Ok(Response::new(v1::ReadOutputResponse { parts, total_bytes, lease_id, ..Default::default() }))
     }
 
     async fn list_tasks(
@@ -221,7 +227,7 @@ impl TaskService for Script {
 
     async fn stop_task(&self, request: Request<v1::StopTaskRequest>) -> Result<Response<v1::StopTaskResponse>, Status> {
         let request = request.into_inner();
-        self.saw(format!("stop {:?}", request.reason));
+        self.saw(format!("stop {:?}{}", request.reason, if request.acknowledge { " acknowledged" } else { "" }));
         match request.task_id.as_str() {
             ID => Ok(Response::new(v1::StopTaskResponse { task: Some(killed()) })),
             _ => Err(Status::not_found("there is no such task")),
@@ -284,8 +290,19 @@ impl TaskService for Script {
         Ok(answers(events.map(|event| v1::WatchTasksResponse { event: Some(event), cursor: cursor.clone() }).into()))
     }
 
-    async fn get_task(&self, _: Request<v1::GetTaskRequest>) -> Result<Response<v1::GetTaskResponse>, Status> {
-        Err(Status::unimplemented(""))
+    async fn get_task(&self, request: Request<v1::GetTaskRequest>) -> Result<Response<v1::GetTaskResponse>, Status> {
+        if let Some(receipt) = request.metadata().get("errand-receipt") {
+            self.saw(format!("received {}", receipt.to_str().unwrap()));
+        }
+        Ok(Response::new(v1::GetTaskResponse { task: Some(running()) }))
+    }
+
+    async fn set_notify_policy(
+        &self,
+        request: Request<v1::SetNotifyPolicyRequest>,
+    ) -> Result<Response<v1::SetNotifyPolicyResponse>, Status> {
+        let task = Task { notify: request.into_inner().notify, ..running() };
+        Ok(Response::new(v1::SetNotifyPolicyResponse { task: Some(task) }))
     }
 
     async fn stop_tasks(&self, _: Request<v1::StopTasksRequest>) -> Result<Response<v1::StopTasksResponse>, Status> {

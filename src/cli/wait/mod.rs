@@ -6,15 +6,18 @@ mod until;
 use std::time::{Duration, Instant};
 
 use super::{args::WaitArgs, connection::Connection, console::Console, error::CliError, exit_code, outcome, text};
-use errand_proto::v1::{OutputMatch, WaitResult, WaitTaskRequest, WaitTaskResponse};
+use errand_proto::v1::{AcknowledgeMode, OutputMatch, WaitResult, WaitTaskRequest, WaitTaskResponse};
 pub use until::Until;
 
 /// The longest that one call waits.
 const LONGEST_WAIT: Duration = Duration::from_mins(10);
 
-/// Waits and returns the exit code. Acknowledges nothing.
+/// Waits and returns the exit code. Acknowledges what it has shown, if that is wanted.
 pub(super) async fn wait(args: WaitArgs, connection: &Connection, console: &mut Console) -> Result<u8, CliError> {
-    let request = until::request(args.until.clone())?;
+    let mut request = until::request(args.until.clone())?;
+    if args.acknowledge {
+        request.acknowledge_mode = AcknowledgeMode::OnReceipt.into();
+    }
     let clock = Clock::new(args.timeout);
     match &args.tasks[..] {
         [task] => one(request, task, !args.until.is_empty(), clock, connection, console).await,
@@ -61,7 +64,12 @@ async fn one(
         let answer = tasks.wait_task(request.clone()).await?.into_inner();
         match answer.result() {
             WaitResult::Timeout | WaitResult::Unspecified => {}
-            _ => return met(&answer, conditional, console).await,
+            _ => {
+                let code = met(&answer, conditional, console).await?;
+                let leases: Vec<String> = Some(answer.lease_id).filter(|lease| !lease.is_empty()).into_iter().collect();
+                connection.received(&request.task_id, &leases).await;
+                return Ok(code);
+            }
         }
         let task = answer.task.unwrap_or_default();
         if let Some(timeout) = clock.expired() {

@@ -24,6 +24,7 @@ pub(super) async fn wait(
         until_idle: conditions.until_idle,
         until_match: conditions.until_match,
         until_listening: conditions.until_listening,
+        acknowledge_mode: conditions.acknowledge_mode,
         ..WaitTasksRequest::default()
     };
     let mut codes: HashMap<String, u8> = HashMap::new();
@@ -34,6 +35,9 @@ pub(super) async fn wait(
             console.each(std::slice::from_ref(wait), line).await?;
             codes.insert(wait.task_id.clone(), code(wait));
         }
+        let shown = answer.waits.iter().filter(|wait| !wait.lease_id.is_empty());
+        let leases: Vec<String> = shown.map(|wait| wait.lease_id.clone()).collect();
+        connection.received(&args.tasks[0], &leases).await;
         let left: Vec<&TaskWait> = answer.waits.iter().filter(|wait| !is_met(wait)).collect();
         if left.is_empty() || (args.any && !codes.is_empty()) {
             let failed = args.tasks.iter().filter_map(|task| codes.get(task)).find(|code| **code != exit_code::SUCCESS);

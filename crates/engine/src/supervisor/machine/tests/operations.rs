@@ -18,6 +18,13 @@ impl World<'_> {
         let now = self.now;
         let answers = self.sandbox.answers(now);
         let mut at = now + latency;
+        if let Server::Here(carrier) = &mut self.server
+            && matches!(carrier.operation, Some((_, Operation::Launch(_))))
+        {
+            // A launch that is given up takes its attachment along, which would have come with the answer: nothing is reported any more.
+            carrier.attached = false;
+            carrier.inbox.clear();
+        }
         match &operation {
             Operation::Launch(_) => {
                 let fate = self.fate();
