@@ -47,8 +47,8 @@ pub use readiness::Readiness;
 
 use auth::{Admission, Gate};
 use notifications::Notifications;
-use sandboxes::Sandboxes;
 use receipts::Receipts;
+use sandboxes::Sandboxes;
 use tasks::Tasks;
 use validate::Acknowledge;
 

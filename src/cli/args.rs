@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::{
     files::place::{Place, Remote},
-    notify_args::NotifyArgs,
+    notify_args::{NotifyArgs, NotifyTaskArgs},
     process_args::ProcessArgs,
     reading::Reading,
     serve_args::ServeArgs,
@@ -246,16 +246,6 @@ pub struct SignalArgs {
     pub task: String,
     /// Name of the signal, such as INT, HUP, USR1 or WINCH.
     pub signal: String,
-}
-
-/// Arguments of `notify`.
-#[derive(Debug, Args)]
-pub struct NotifyTaskArgs {
-    /// What to change. The rest stays as it is.
-    #[command(flatten)]
-    pub policy: NotifyArgs,
-    /// Id of the task.
-    pub task: String,
 }
 
 /// Arguments of `stop`.

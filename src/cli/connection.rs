@@ -12,8 +12,8 @@ use tonic_health::pb::health_client::HealthClient;
 
 use super::{args::Globals, error::CliError};
 use errand_proto::v1::{
-    GetTaskRequest, notification_service_client::NotificationServiceClient, sandbox_service_client::SandboxServiceClient,
-    task_service_client::TaskServiceClient,
+    GetTaskRequest, notification_service_client::NotificationServiceClient,
+    sandbox_service_client::SandboxServiceClient, task_service_client::TaskServiceClient,
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

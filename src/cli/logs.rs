@@ -4,8 +4,8 @@ use super::{
     args::LogsArgs, connection::Connection, connection::Tasks, console::Console, error::CliError, exit_code, outcome,
 };
 use errand_proto::v1::{
-    AcknowledgeMode, OutputFormat, OutputRange, OutputTail, ReadOutputRequest, ReadOutputResponse, StreamOutputRequest, Task,
-    read_output_request::Selection, stream_output_response::Event,
+    AcknowledgeMode, OutputFormat, OutputRange, OutputTail, ReadOutputRequest, ReadOutputResponse, StreamOutputRequest,
+    Task, read_output_request::Selection, stream_output_response::Event,
 };
 
 /// How many bytes are requested at a time.

@@ -1,6 +1,6 @@
 //! `errand notify`: changes what a session is told about an unfinished task.
 
-use super::{args::NotifyTaskArgs, connection::Connection, console::Console, error::CliError, exit_code, text};
+use super::{connection::Connection, console::Console, error::CliError, exit_code, notify_args::NotifyTaskArgs, text};
 use errand_proto::v1::{CompletionPolicy, GetTaskRequest, NotifyPolicy, SetNotifyPolicyRequest, Task};
 
 /// Changes what the arguments name, and shows the whole policy.

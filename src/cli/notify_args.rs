@@ -27,6 +27,16 @@ pub struct NotifyArgs {
     pub head_bytes: Option<i32>,
 }
 
+/// Arguments of `notify`.
+#[derive(Debug, Args)]
+pub struct NotifyTaskArgs {
+    /// What to change. The rest stays as it is.
+    #[command(flatten)]
+    pub policy: NotifyArgs,
+    /// Id of the task.
+    pub task: String,
+}
+
 /// Whether the end of a task is announced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Completion {

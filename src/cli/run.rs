@@ -15,8 +15,8 @@ use super::{
     logs, outcome, text,
 };
 use errand_proto::v1::{
-    AcknowledgeMode, DisconnectAction, RunTaskRequest, SandboxSpec, StartTaskRequest, StopTaskRequest, Task, WaitTaskRequest,
-    run_task_response::Event,
+    AcknowledgeMode, DisconnectAction, RunTaskRequest, SandboxSpec, StartTaskRequest, StopTaskRequest, Task,
+    WaitTaskRequest, run_task_response::Event,
 };
 
 /// The longest that one stream follows a command.

@@ -7,8 +7,8 @@ use errand_task::{BotId, LeaseId, NewNotification, Notification, SandboxId, Sand
 use tokio::sync::watch;
 
 use crate::{
-    BotFilter, Caps, Created, LeaseRequest, Leased, NotificationPage, NotificationQuery, Scope, Selection, StoreError, TaskPage,
-    TaskQuery,
+    BotFilter, Caps, Created, LeaseRequest, Leased, NotificationPage, NotificationQuery, Scope, Selection, StoreError,
+    TaskPage, TaskQuery,
 };
 
 /// Keeps tasks, sandboxes and notifications. A method that changes something returns after the change is on disk.

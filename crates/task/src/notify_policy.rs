@@ -85,9 +85,11 @@ mod tests {
 
     #[test]
     fn late_outcome_is_announced_if_the_loss_was() {
-        for (completion, announced) in
-            [(CompletionNotice::Always, true), (CompletionNotice::UnlessSucceeded, true), (CompletionNotice::Never, false)]
-        {
+        for (completion, announced) in [
+            (CompletionNotice::Always, true),
+            (CompletionNotice::UnlessSucceeded, true),
+            (CompletionNotice::Never, false),
+        ] {
             let policy = NotifyPolicy { completion, ..NotifyPolicy::default() };
             assert_eq!(policy.announces_late_outcome(), announced, "{completion:?}");
         }

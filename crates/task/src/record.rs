@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    Event, MemoryKills, Nonce, NotifyPolicy, Outcome, OutputSummary, Owner, ResourceUsage, SandboxId, Stall, Status, StopCause,
-    TaskId, TaskSpec, TaskState, Transition, transition,
+    Event, MemoryKills, Nonce, NotifyPolicy, Outcome, OutputSummary, Owner, ResourceUsage, SandboxId, Stall, Status,
+    StopCause, TaskId, TaskSpec, TaskState, Transition, transition,
 };
 
 /// Everything that is known about one task.

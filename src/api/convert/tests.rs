@@ -12,8 +12,9 @@ use prost::Message as _;
 
 use super::*;
 use errand_task::{
-    Liveness, LossReason, MemoryKills, NOTICE_OUTPUT_LIMIT, NewNotification, Nonce, NotifyPolicy, Outcome, OutputSummary, Owner, Program, Reads, SandboxId, Signal,
-    StartFailure, Status, StopCause, Task, TaskId, TaskSpec, TaskState, TenantId, Waiting,
+    Liveness, LossReason, MemoryKills, NOTICE_OUTPUT_LIMIT, NewNotification, Nonce, NotifyPolicy, Outcome,
+    OutputSummary, Owner, Program, Reads, SandboxId, Signal, StartFailure, Status, StopCause, Task, TaskId, TaskSpec,
+    TaskState, TenantId, Waiting,
 };
 
 /// The most bytes of an encoded notification.

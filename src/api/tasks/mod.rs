@@ -20,10 +20,11 @@ use errand_engine::InputResult;
 use errand_proto::v1::{
     self, GetTaskRequest, GetTaskResponse, InputLimit, ListTasksRequest, ListTasksResponse, ReadOutputRequest,
     ReadOutputResponse, ResizeTerminalRequest, ResizeTerminalResponse, RunTaskRequest, RunTaskResponse,
-    SetNotifyPolicyRequest, SetNotifyPolicyResponse, SignalTaskRequest, SignalTaskResponse, StartTaskRequest, StartTaskResponse, StopTaskRequest, StopTaskResponse,
-    StopTasksRequest, StopTasksResponse, StreamOutputRequest, StreamOutputResponse, SummarizeTasksRequest,
-    SummarizeTasksResponse, WaitTaskRequest, WaitTaskResponse, WaitTasksRequest, WaitTasksResponse, WatchTasksRequest,
-    WatchTasksResponse, WriteInputRequest, WriteInputResponse, task_service_server::TaskService,
+    SetNotifyPolicyRequest, SetNotifyPolicyResponse, SignalTaskRequest, SignalTaskResponse, StartTaskRequest,
+    StartTaskResponse, StopTaskRequest, StopTaskResponse, StopTasksRequest, StopTasksResponse, StreamOutputRequest,
+    StreamOutputResponse, SummarizeTasksRequest, SummarizeTasksResponse, WaitTaskRequest, WaitTaskResponse,
+    WaitTasksRequest, WaitTasksResponse, WatchTasksRequest, WatchTasksResponse, WriteInputRequest, WriteInputResponse,
+    task_service_server::TaskService,
 };
 use errand_store::BotFilter;
 use errand_task::{Task, summarize};

@@ -135,12 +135,12 @@ impl Running {
         self.disarm();
         let finished = Some(Event::Finished(convert::task((*task).clone())));
         match self.acknowledge {
-            Acknowledge::No => (Ok(answer(finished, String::new())), State::Over),
-            Acknowledge::AtOnce => (Ok(answer(finished, String::new())), State::Finished(self.parts, task)),
+            Acknowledge::No => (Ok(answer(finished, None)), State::Over),
+            Acknowledge::AtOnce => (Ok(answer(finished, None)), State::Finished(self.parts, task)),
             Acknowledge::OnReceipt => {
                 // If the notification cannot be held back, the client is told of the end all the same, and its session once more.
                 let held = self.parts.acknowledge(&task.owner.tenant, task.id, self.acknowledge).await;
-                (Ok(answer(finished, held.unwrap_or_default())), State::Over)
+                (Ok(answer(finished, held.ok().filter(|lease| !lease.is_empty()))), State::Over)
             }
         }
     }
@@ -154,10 +154,10 @@ impl Running {
 }
 
 fn event(event: Event) -> Result<RunTaskResponse, Status> {
-    Ok(answer(Some(event), String::new()))
+    Ok(answer(Some(event), None))
 }
 
-fn answer(event: Option<Event>, lease_id: String) -> RunTaskResponse {
+fn answer(event: Option<Event>, lease_id: Option<String>) -> RunTaskResponse {
     RunTaskResponse { event, lease_id }
 }
 

@@ -47,7 +47,8 @@ pub(super) fn policy(given: Option<v1::NotifyPolicy>, violations: &mut Violation
         if let (Some(head), Some(tail)) = (head, tail)
             && head + tail > most
         {
-            violations.add("head_bytes", format!("must be at most {most} together with tail_bytes, is {head} and {tail}"));
+            violations
+                .add("head_bytes", format!("must be at most {most} together with tail_bytes, is {head} and {tail}"));
         }
         let span = |at_least| Span { at_least, at_most: std::time::Duration::MAX };
         let heartbeat_every = violations.duration("heartbeat_every", given.heartbeat_every, span(HEARTBEAT_LEAST));

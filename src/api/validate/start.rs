@@ -4,11 +4,7 @@ use std::{mem::take, time::Duration};
 
 use tonic::Status;
 
-use super::{
-    Acknowledge, Violations,
-    fields::Span,
-    notify, process, sandbox,
-};
+use super::{Acknowledge, Violations, fields::Span, notify, process, sandbox};
 use crate::api::{auth::Caller, rendered::Streamed};
 use errand_engine::{Settings, StartRequest};
 use errand_proto::v1::{DisconnectAction, RunTaskRequest, StartTaskRequest};

@@ -310,7 +310,7 @@ fn lines_and_formats_have_defaults_and_limits() {
         let task_id = TaskId::new().to_string();
         let format = format.into();
         let request = ReadOutputRequest { task_id, selection, format, max_characters, ..Default::default() };
-        super::read(&request, &Caller::local()).map(|(_, read)| read)
+        super::read(&request, &Caller::local()).map(|(_, read, _)| read)
     };
     let whole = ReadSelection::HeadTail { head: 524_288, tail: 524_288 };
     assert!(matches!(ask(None, OutputFormat::Condensed, 0), Ok(Read::Condensed(all, 16_000)) if all == whole));

@@ -120,7 +120,12 @@ impl TaskService for Script {
         } else {
             vec![Event::Accepted(running()), Event::Output(part(0, 4)), Event::Backgrounded(running())]
         };
-        Ok(answers(events.into_iter().map(|event| v1::RunTaskResponse { event: Some(event), lease_id: String::new() }).collect()))
+        Ok(answers(
+            events
+                .into_iter()
+                .map(|event| v1::RunTaskResponse { event: Some(event), lease_id: None })
+                .collect(),
+        ))
     }
 
     async fn stream_output(

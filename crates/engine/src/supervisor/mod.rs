@@ -27,8 +27,8 @@ use super::{
 use errand_bridge::Attachment;
 use errand_runtime::RuntimeError;
 use errand_task::Task;
-pub(super) use machine::{Entry, PolicyOrder};
 use machine::{Action, Machine, Rules};
+pub(super) use machine::{Entry, PolicyOrder};
 use operations::Running;
 
 /// Why a supervisor ends before its task does.

@@ -135,7 +135,10 @@ fn plain(input: impl Future<Output = Input> + Send + 'static) -> BoxFuture<'stat
 }
 
 /// Gives a sandbox so long to answer.
-pub(super) async fn within<T>(limit: Duration, answer: impl Future<Output = Result<T, RuntimeError>>) -> Result<T, RuntimeError> {
+pub(super) async fn within<T>(
+    limit: Duration,
+    answer: impl Future<Output = Result<T, RuntimeError>>,
+) -> Result<T, RuntimeError> {
     timeout(limit, answer).await.unwrap_or_else(|_| {
         Err(RuntimeError::Unavailable { detail: format!("the sandbox did not answer within {limit:?}") })
     })

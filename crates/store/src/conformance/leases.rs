@@ -7,7 +7,8 @@ use errand_task::{LeaseId, Owner, Task, TenantId};
 
 use super::Place;
 use crate::conformance::fixtures::{
-    HOUR, MINUTE, about, alice, all, all_notifications, bot, complete, completed, lease, owner, request, scope, sequences,
+    HOUR, MINUTE, about, alice, all, all_notifications, bot, complete, completed, lease, owner, request, scope,
+    sequences,
 };
 
 pub async fn concurrent_drainers_never_lease_the_same_notification(place: &impl Place) {
@@ -121,7 +122,8 @@ pub async fn held_completion_returns_unless_acknowledged(place: &impl Place) {
     let (first, second) = (complete(&*store, &alice()).await, complete(&*store, &alice()).await);
     let tenant = &first.owner.tenant;
     let (name, other) = (LeaseId::new(), LeaseId::new());
-    let hold = async |task: &Task, lease, minutes| store.hold_completion(tenant, task.id, lease, MINUTE * minutes).await;
+    let hold =
+        async |task: &Task, lease, minutes| store.hold_completion(tenant, task.id, lease, MINUTE * minutes).await;
     let free = async || about(&lease(&*store, &alice(), LeaseRequest { duration: MINUTE, ..request(other, 9) }).await);
     assert!(hold(&first, name, 10).await.unwrap());
     assert_eq!(free().await, [second.id], "it is held back from drains");

@@ -56,7 +56,8 @@ fn collect(text: &str, depth: u32, found: &mut Vec<Simple>) {
         let shell = words.first().map(|word| word.rsplit('/').next().unwrap_or_default().to_owned());
         if depth > 0 && shell.is_some_and(|shell| SHELLS.contains(&shell.as_str())) {
             // `-c`, also among other letters as in `-lc`.
-            let script = words.iter().position(|word| word.starts_with('-') && !word.starts_with("--") && word.ends_with('c'));
+            let script =
+                words.iter().position(|word| word.starts_with('-') && !word.starts_with("--") && word.ends_with('c'));
             if let Some(script) = script.and_then(|at| words.get(at + 1)) {
                 collect(script, depth - 1, found);
                 continue;
@@ -70,7 +71,8 @@ fn collect(text: &str, depth: u32, found: &mut Vec<Simple>) {
 
 /// `python -m pip …` runs pip.
 fn as_module(mut words: Vec<String>) -> Vec<String> {
-    let python = words.first().is_some_and(|word| word.rsplit('/').next().is_some_and(|name| name.starts_with("python")));
+    let python =
+        words.first().is_some_and(|word| word.rsplit('/').next().is_some_and(|name| name.starts_with("python")));
     if python && words.len() > 2 && words[1] == "-m" {
         words.drain(..2);
     } else if python && words.get(1).is_some_and(|script| script.ends_with("manage.py")) {
@@ -82,9 +84,8 @@ fn as_module(mut words: Vec<String>) -> Vec<String> {
 /// Removes keywords, assignments and wrappers from the beginning.
 fn unwrapped(words: Vec<String>) -> Vec<String> {
     let is_assignment = |word: &str| {
-        word.split_once('=').is_some_and(|(name, _)| {
-            !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-        })
+        word.split_once('=')
+            .is_some_and(|(name, _)| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'))
     };
     let (mut at, mut wrapper) = (0, None);
     while let Some(word) = words.get(at) {

@@ -41,7 +41,8 @@ pub(super) fn advice(command: &str, last_line: &str, waiting: Option<&Waiting>) 
         let process = |tool: &Tool| {
             tool.names.contains(&waiting.command.as_str()) || tool.processes.contains(&waiting.command.as_str())
         };
-        let alone = || TOOLS.iter().find(|tool| tool.names.contains(&waiting.command.as_str()) && tool.subcommands.is_empty());
+        let alone =
+            || TOOLS.iter().find(|tool| tool.names.contains(&waiting.command.as_str()) && tool.subcommands.is_empty());
         in_command(&process).or_else(|| Some((alone()?, None)))
     });
     let by_question = || in_command(&asked).or_else(|| Some((TOOLS.iter().find(|tool| asked(tool))?, None)));
@@ -54,7 +55,8 @@ pub(super) fn advice(command: &str, last_line: &str, waiting: Option<&Waiting>) 
 
 /// Whether a simple command runs this tool.
 fn runs(tool: &Tool, part: &Simple) -> bool {
-    tool.names.contains(&part.program()) && (tool.subcommands.is_empty() || tool.subcommands.iter().any(|sub| part.has(sub)))
+    tool.names.contains(&part.program())
+        && (tool.subcommands.is_empty() || tool.subcommands.iter().any(|sub| part.has(sub)))
 }
 
 #[cfg(test)]
@@ -110,7 +112,10 @@ mod tests {
     #[test]
     fn question_decides_where_no_process_is_known() {
         assert_eq!(found("git pull; npm init", "Username for 'https://host.example':", ""), "git");
-        assert_eq!(found("./deploy", "Are you sure you want to continue connecting (yes/no/[fingerprint])?", ""), "ssh");
+        assert_eq!(
+            found("./deploy", "Are you sure you want to continue connecting (yes/no/[fingerprint])?", ""),
+            "ssh"
+        );
         assert_eq!(found("./deploy", "[sudo] password for bob:", ""), "sudo");
         assert_eq!(found("make", "Overwrite?", ""), "");
     }
@@ -125,7 +130,8 @@ mod tests {
 
     #[test]
     fn hostile_commands_are_read_in_bounded_time() {
-        for command in ["sh -c ".repeat(100_000), "((((".repeat(100_000), "'\"\\$`".repeat(100_000), "é".repeat(5000)] {
+        for command in ["sh -c ".repeat(100_000), "((((".repeat(100_000), "'\"\\$`".repeat(100_000), "é".repeat(5000)]
+        {
             let _ = found(&command, &command, &command);
         }
     }

@@ -36,7 +36,9 @@ fn completed(notification: &NewNotification) -> String {
     let kills = notification.memory_kills;
     match &notification.outcome {
         None => "The background command ended.".to_owned(),
-        Some(Outcome::Exited { code: 0 }) => "The background command finished with exit code 0: it succeeded.".to_owned(),
+        Some(Outcome::Exited { code: 0 }) => {
+            "The background command finished with exit code 0: it succeeded.".to_owned()
+        }
         Some(Outcome::Exited { code }) => {
             format!("The background command finished with exit code {code}: it failed.{}", shortage(kills))
         }
@@ -44,12 +46,15 @@ fn completed(notification: &NewNotification) -> String {
             "The background command died without an exit code: it was killed (SIGKILL) when the sandbox ran out of memory{}.",
             limit(kills)
         ),
-        Some(Outcome::Signaled { signal }) => format!(
-            "The background command died without an exit code: {signal} ended it.{}",
-            shortage(kills)
-        ),
+        Some(Outcome::Signaled { signal }) => {
+            format!("The background command died without an exit code: {signal} ended it.{}", shortage(kills))
+        }
         Some(Outcome::TimedOut { after }) => {
-            format!("The background command timed out after {} and was stopped; it has no exit code.{}", span(*after), shortage(kills))
+            format!(
+                "The background command timed out after {} and was stopped; it has no exit code.{}",
+                span(*after),
+                shortage(kills)
+            )
         }
         Some(Outcome::Stopped { cause, .. }) => {
             format!("The background command was stopped on purpose{}. This is not a failure.", reason(cause))
@@ -58,7 +63,10 @@ fn completed(notification: &NewNotification) -> String {
             format!("The background command never ran: {}.", escape_line(message))
         }
         Some(Outcome::Lost { message, .. }) => {
-            format!("The background command's end is unknown, so there is no exit code: {}. It was not run again.", escape_line(message))
+            format!(
+                "The background command's end is unknown, so there is no exit code: {}. It was not run again.",
+                escape_line(message)
+            )
         }
     }
 }
@@ -80,7 +88,9 @@ fn reason(cause: &StopCause) -> String {
 fn printed(notification: &NewNotification) -> String {
     match (&notification.liveness, notification.output_bytes) {
         (_, 0) => "It has printed nothing so far.".to_owned(),
-        (Some(liveness), bytes) => format!("It has printed {}, the last of it {} ago.", size(bytes), span(liveness.silent_for)),
+        (Some(liveness), bytes) => {
+            format!("It has printed {}, the last of it {} ago.", size(bytes), span(liveness.silent_for))
+        }
         (None, bytes) => format!("It has printed {}.", size(bytes)),
     }
 }

@@ -53,11 +53,15 @@ fn running(command: &str) -> Task {
 }
 
 fn finished(outcome: Outcome) -> Task {
-    Task { state: TaskState::Finished { outcome, started_at: Some(at(0)), finished_at: at(123) }, ..running("make all") }
+    Task {
+        state: TaskState::Finished { outcome, started_at: Some(at(0)), finished_at: at(123) },
+        ..running("make all")
+    }
 }
 
 fn completed(outcome: Outcome) -> String {
-    NewNotification::new(NotificationKind::Completed, &finished(outcome), b"cc main.c\nmain.c:1: oops\n", at(123)).text()
+    NewNotification::new(NotificationKind::Completed, &finished(outcome), b"cc main.c\nmain.c:1: oops\n", at(123))
+        .text()
 }
 
 fn first_line(text: &str) -> &str {
@@ -83,7 +87,11 @@ fn every_outcome_has_its_own_sentence() {
         Outcome::Stopped { cause: request(""), signal: Some(Signal::TERM) },
         Outcome::Stopped { cause: request("no longer\nneeded"), signal: Some(Signal::TERM) },
         Outcome::Stopped { cause: StopCause::SandboxDeleted, signal: Some(Signal::KILL) },
-        Outcome::FailedToStart { failure: StartFailure::NotFound, errno: Some(2), message: "no such program: x".to_owned() },
+        Outcome::FailedToStart {
+            failure: StartFailure::NotFound,
+            errno: Some(2),
+            message: "no such program: x".to_owned(),
+        },
         Outcome::Lost { reason: LossReason::SandboxRemoved, message: LossReason::SandboxRemoved.text().to_owned() },
     ];
     let sentences: Vec<String> =
@@ -94,7 +102,8 @@ fn every_outcome_has_its_own_sentence() {
 #[test]
 fn lack_of_memory_is_told_with_the_outcome() {
     let with_kills = |outcome| {
-        let task = Task { memory_kills: MemoryKills { before: None, count: 2, limit: Some(2 << 30) }, ..finished(outcome) };
+        let task =
+            Task { memory_kills: MemoryKills { before: None, count: 2, limit: Some(2 << 30) }, ..finished(outcome) };
         first_line(&NewNotification::new(NotificationKind::Completed, &task, b"", at(123)).text()).to_owned()
     };
     let killed = with_kills(Outcome::Signaled { signal: Signal::KILL });
@@ -122,7 +131,12 @@ fn stalls_come_with_advice_about_the_tool() {
     let told = [
         stalled("npm init", "package name: (x)", Some(("node", Reads::Terminal)), true),
         stalled("git clone https://host.example/x", "Username for 'https://host.example':", None, false),
-        stalled("./deploy.sh", "Are you sure you want to continue connecting (yes/no)?", Some(("ssh", Reads::Terminal)), false),
+        stalled(
+            "./deploy.sh",
+            "Are you sure you want to continue connecting (yes/no)?",
+            Some(("ssh", Reads::Terminal)),
+            false,
+        ),
         stalled("terraform apply", "Enter a value:", None, false),
         stalled("mysql -u root -p", "Enter password:", None, false),
         stalled("pip uninstall x", "Proceed (Y/n)?", Some(("python3", Reads::Stdin)), false),
@@ -154,8 +168,12 @@ fn news_of_a_running_command_has_these_texts() {
 fn head_and_tail_are_shown_apart() {
     let notify = NotifyPolicy { head_bytes: 8, tail_bytes: 6, ..NotifyPolicy::default() };
     let task = Task { notify, ..finished(Outcome::Exited { code: 0 }) };
-    let told = NewNotification::with_head(NotificationKind::Completed, &task, (b"begin 1\nbegin 2", b"x\nend 9\n"), at(123));
-    assert_eq!((told.output_head.as_str(), told.output_tail.as_str(), told.output_truncated), ("begin 1\n", "end 9\n", true));
+    let told =
+        NewNotification::with_head(NotificationKind::Completed, &task, (b"begin 1\nbegin 2", b"x\nend 9\n"), at(123));
+    assert_eq!(
+        (told.output_head.as_str(), told.output_tail.as_str(), told.output_truncated),
+        ("begin 1\n", "end 9\n", true)
+    );
     assert_snapshot!("head_and_tail", told.text());
 }
 

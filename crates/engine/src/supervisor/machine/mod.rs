@@ -80,6 +80,8 @@ pub(crate) struct Machine {
     orders: Orders,
     /// A change of what is announced that is not stored yet.
     policy: Option<PolicyOrder>,
+    /// When this server last announced that the command had become silent.
+    idle_told_at: Option<Instant>,
     /// The stop in progress.
     stopping: Option<Stopping>,
     /// The commit in progress.
@@ -133,6 +135,7 @@ impl Machine {
             oom_kills_told: 0,
             orders: Orders { order, fresh: false },
             policy: None,
+            idle_told_at: None,
             stopping: None,
             storing: None,
             unsaved: None,

@@ -14,6 +14,8 @@ use errand_task::{NotificationKind, TaskState};
 
 /// How late the server may see output. An announced silence is longer by this.
 const SEEN_LATE: Duration = Duration::from_secs(1);
+/// The shortest time between two idle notices: a command that prints and pauses in turn must not flood its session.
+const IDLE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// When the next notice about a running command is due.
 #[derive(Debug, Clone, Copy, Default)]
@@ -45,15 +47,16 @@ impl Machine {
             return Pulse::default();
         }
         let policy = &self.task.notify;
-        let heartbeat_at = policy.heartbeat_every.and_then(|every| {
-            self.began_at(now)?.checked_add(self.task.heartbeat_from)?.checked_add(every)
-        });
+        let heartbeat_at = policy
+            .heartbeat_every
+            .and_then(|every| self.began_at(now)?.checked_add(self.task.heartbeat_from)?.checked_add(every));
         let has_printed = self.output.end > 0 || self.task.output.bytes > 0;
         let is_news = has_printed && (self.task.idle_since.is_none() || self.has_new_output());
         let idle_at = policy
             .idle_after
             .filter(|_| is_news)
-            .and_then(|after| silence.since.checked_add(after)?.checked_add(SEEN_LATE));
+            .and_then(|after| silence.since.checked_add(after)?.checked_add(SEEN_LATE))
+            .map(|at| self.idle_told_at.map_or(at, |told| at.max(told + IDLE_INTERVAL)));
         // While the store fails, nothing can be announced.
         let storable = self.unsaved.map(|unsaved| unsaved.retry_at);
         let later = |at: Option<Instant>| at.map(|at| storable.map_or(at, |storable| at.max(storable)));
@@ -76,6 +79,7 @@ impl Machine {
     pub(super) fn idle(&mut self, now: Moment) {
         let mut task = self.draft(now);
         task.idle_since = now.wall.checked_sub(self.silent_for(now));
+        self.idle_told_at = Some(now.at);
         self.announce(task, NotificationKind::Idle, now);
     }
 

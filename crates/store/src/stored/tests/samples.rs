@@ -8,9 +8,9 @@ use std::{
 
 use errand_task::{
     CompletionNotice, Gap, Incarnation, Liveness, LossReason, MemoryKills, NewNotification, NotificationKind,
-    NotifyPolicy, Outcome, OutputSummary, Owner,
-    ProcessIdentity, Program, Reads, ResourceLimits, ResourceUsage, SandboxRecord, SandboxSpec, Signal, Stall,
-    StartFailure, Status, Stdin, StopCause, Task, TaskSpec, TaskState, TerminalSize, TraceParent, Waiting,
+    NotifyPolicy, Outcome, OutputSummary, Owner, ProcessIdentity, Program, Reads, ResourceLimits, ResourceUsage,
+    SandboxRecord, SandboxSpec, Signal, Stall, StartFailure, Status, Stdin, StopCause, Task, TaskSpec, TaskState,
+    TerminalSize, TraceParent, Waiting,
 };
 
 fn at(seconds: u64) -> SystemTime {
@@ -116,7 +116,10 @@ fn outcomes() -> Vec<Outcome> {
         Outcome::Exited { code: 255 },
         Outcome::Signaled { signal: Signal::KILL },
         Outcome::TimedOut { after: Duration::from_secs(60) },
-        Outcome::Stopped { cause: StopCause::Request { reason: "enough".to_owned(), acknowledge: false }, signal: None },
+        Outcome::Stopped {
+            cause: StopCause::Request { reason: "enough".to_owned(), acknowledge: false },
+            signal: None,
+        },
         stopped(StopCause::Disconnect),
         stopped(StopCause::SandboxStopped),
         stopped(StopCause::SandboxDeleted),
@@ -188,13 +191,17 @@ pub(super) fn notifications() -> Vec<NewNotification> {
 /// Tasks with what their sessions are told, which no release stored.
 pub(super) fn tasks_with_policies() -> Vec<Task> {
     let policies = [CompletionNotice::Always, CompletionNotice::UnlessSucceeded, CompletionNotice::Never];
-    let mut tasks: Vec<Task> = (300..).zip(policies).map(|(number, completion)| {
-        let (heartbeat_every, idle_after) = (Some(Duration::from_secs(60)), Some(Duration::from_secs(20)));
-        let notify = NotifyPolicy { completion, head_bytes: 1, tail_bytes: 2, heartbeat_every, idle_after };
-        let mut task = Task { notify, heartbeat_from: Duration::from_secs(61), idle_since: Some(at(3)), ..base(number) };
-        Arc::make_mut(&mut task.spec).traceparent = Some(traceparent());
-        task
-    }).collect();
+    let mut tasks: Vec<Task> = (300..)
+        .zip(policies)
+        .map(|(number, completion)| {
+            let (heartbeat_every, idle_after) = (Some(Duration::from_secs(60)), Some(Duration::from_secs(20)));
+            let notify = NotifyPolicy { completion, head_bytes: 1, tail_bytes: 2, heartbeat_every, idle_after };
+            let mut task =
+                Task { notify, heartbeat_from: Duration::from_secs(61), idle_since: Some(at(3)), ..base(number) };
+            Arc::make_mut(&mut task.spec).traceparent = Some(traceparent());
+            task
+        })
+        .collect();
     let cause = StopCause::Request { reason: "own".to_owned(), acknowledge: true };
     let outcome = Outcome::Stopped { cause, signal: Some(Signal::TERM) };
     let state = TaskState::Finished { outcome, started_at: Some(at(1)), finished_at: at(5) };

@@ -70,8 +70,9 @@ impl Sandbox {
         Ok(Some(FileAtRest { size: content.len() as u64, content }))
     }
 
-    /// Whether the exit file tells how the command really ended.
+    /// Whether the exit file tells how the command really ended, and not by chance: a file that the running command wrote proves nothing, even if
+    /// the command then ends as it says.
     pub(super) fn exit_file_is_true(&self) -> bool {
-        self.exit_file.is_some() && self.exit_file == self.ended
+        self.written_at.is_some() && self.exit_file.is_some() && self.exit_file == self.ended
     }
 }

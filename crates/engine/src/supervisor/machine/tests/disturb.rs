@@ -106,7 +106,7 @@ impl World<'_> {
         let number = self.policy.map_or(0, |order| order.number) + 1;
         let order = PolicyOrder { number, policy };
         self.policy = Some(order);
-        self.observed.policy_wanted(self.now);
+        self.observed.announced.policy_wanted(self.now);
         self.handle(Input::PolicyWanted(order));
     }
 

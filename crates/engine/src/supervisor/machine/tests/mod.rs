@@ -3,6 +3,7 @@
 //!
 //! `ERRAND_TEST_SCHEDULE=SEED` runs one schedule alone and prints what happens in it.
 
+mod announced;
 mod answers;
 mod carrier;
 mod disturb;
@@ -107,7 +108,7 @@ fn run(schedule: &Schedule) -> Result<(Reached, [u32; 2]), String> {
     let run = || {
         let mut world = World::new(schedule, Instant::now(), false);
         let end = world.run()?;
-        Ok((end, [world.observed.heartbeats, world.observed.silences]))
+        Ok((end, [world.observed.announced.heartbeats, world.observed.announced.silences]))
     };
     std::panic::catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err("the machine panicked".to_owned()))
 }

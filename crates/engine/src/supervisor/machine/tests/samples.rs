@@ -14,7 +14,7 @@ use errand_task::{
 };
 
 /// The wall time at which every schedule starts.
-pub(super) fn wall() -> SystemTime {
+pub(crate) fn wall() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000)
 }
 

@@ -6,8 +6,9 @@ use std::{
 };
 
 use super::{
+    announced::Seen,
     carrier::{Carrier, Server},
-    rules::{Observed, Seen, may_launch_later},
+    rules::{Observed, may_launch_later},
     samples,
     sandbox::{News, PROCESS, Sandbox},
     schedule::{Disturbance, Random, Schedule},
@@ -200,7 +201,8 @@ impl<'a> World<'a> {
         let calm = self.sandbox.answers(self.now) && !deaf;
         let storable = self.now >= self.store_fails_until;
         let announces = matches!(self.server, Server::Here(_)) && calm && storable && self.sandbox.runs();
-        self.observed.announcing(&self.stored, announces, self.seen())?;
+        let seen = (self.seen(), self.observed.leapt);
+        self.observed.announced.announcing(&self.stored, announces, seen)?;
         let Server::Here(carrier) = &self.server else { return self.observed.waiting(false, false, self.now) };
         self.observed.waiting(self.sandbox.runs() && (stops || time_is_up), calm, self.now)?;
         self.observed.permit(carrier.permit, carrier.silent, self.now)
@@ -227,7 +229,7 @@ impl<'a> World<'a> {
                     carrier.silent = false;
                     self.observed.told_started |= matches!(news, News::Started);
                     if matches!(news, News::Output(_)) {
-                        self.observed.heard_output(now.at);
+                        self.observed.announced.heard_output(now.at);
                     }
                     let report = reported(news, now.at, &self.sandbox, &mut self.output_end);
                     self.tell(|| format!("reported {report:?}"));
@@ -291,7 +293,7 @@ impl<'a> World<'a> {
                 Action::SkipTo(end) => self.output_end = self.output_end.max(end),
                 Action::PolicyStored(number) => {
                     let wanted = self.policy.filter(|order| order.number == number);
-                    self.observed.policy_stored(wanted.map(|order| order.policy), &self.stored)?;
+                    self.observed.announced.policy_stored(wanted.map(|order| order.policy), &self.stored)?;
                 }
                 Action::FollowOutput | Action::HoldBecause(_) | Action::Publish { .. } => {}
             }
