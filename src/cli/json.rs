@@ -121,10 +121,8 @@ mod tests {
             next_offset: 4,
             stream: 0,
         };
-        let message =
-            v1::RunTaskResponse { event: Some(run_task_response::Event::Output(part)), lease_id: None };
-        let expected =
-            r#"{"output":{"offset":2,"text":"hi","next_offset":4,"stream":"OUTPUT_STREAM_UNSPECIFIED"}}"#;
+        let message = v1::RunTaskResponse { event: Some(run_task_response::Event::Output(part)), lease_id: None };
+        let expected = r#"{"output":{"offset":2,"text":"hi","next_offset":4,"stream":"OUTPUT_STREAM_UNSPECIFIED"}}"#;
         assert_eq!(line(&message).unwrap(), expected);
     }
 

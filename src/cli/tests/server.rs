@@ -121,10 +121,7 @@ impl TaskService for Script {
             vec![Event::Accepted(running()), Event::Output(part(0, 4)), Event::Backgrounded(running())]
         };
         Ok(answers(
-            events
-                .into_iter()
-                .map(|event| v1::RunTaskResponse { event: Some(event), lease_id: None })
-                .collect(),
+            events.into_iter().map(|event| v1::RunTaskResponse { event: Some(event), lease_id: None }).collect(),
         ))
     }
 
