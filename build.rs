@@ -18,9 +18,17 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// Builds the guest with a cargo of its own: it has other flags and other profiles than the server.
 fn build_guest(out: &Path) -> Result<(), Box<dyn Error>> {
-    for path in
-        ["guest", "crates/os", "crates/proto", "crates/reading", "crates/task", "proto", "Cargo.toml", "Cargo.lock"]
-    {
+    for path in [
+        "guest",
+        "crates/os",
+        "crates/proto",
+        "crates/reading",
+        "crates/task",
+        "crates/watching",
+        "proto",
+        "Cargo.toml",
+        "Cargo.lock",
+    ] {
         println!("cargo:rerun-if-changed={path}");
     }
     let target = env::var("TARGET")?;

@@ -27,7 +27,7 @@ use crate::{
 };
 use errand_bridge::Bridges;
 use errand_engine::notify::Notifier;
-use errand_engine::{Allowance, Allowances, Engine, EngineError, IdlePolicy, LaunchLimits, Settings};
+use errand_engine::{Allowance, Allowances, Engine, EngineError, IdlePolicy, LaunchLimits, Settings, WatchSettings};
 use errand_runtime::Runtimes;
 use errand_store::{Caps, SqliteStore, StoreError, TaskStore};
 use errand_task::{SandboxBounds, SandboxSpec};
@@ -283,6 +283,12 @@ fn settings(config: &Config, chosen: &Chosen) -> Settings {
         launches: LaunchLimits {
             per_sandbox: config.launch_concurrency,
             per_tenant: SANDBOXES_LAUNCHING * config.launch_concurrency,
+        },
+        watches: WatchSettings {
+            interval: config.watch_interval,
+            budget: config.watch_budget,
+            budget_period: config.watch_budget_period,
+            pause: config.watch_pause,
         },
     }
 }

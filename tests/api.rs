@@ -49,4 +49,5 @@ mod api {
     mod trees;
     mod validation;
     mod waiting;
+    mod watches;
 }

@@ -13,4 +13,5 @@ mod crash {
     mod resident;
     mod stages;
     mod torture;
+    mod watches;
 }

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use errand_proto::v1::{
-    AckNotificationsRequest, GetTaskRequest, ListTasksRequest, Notification, OutputFormat, RunTaskRequest,
+    AckNotificationsRequest, GetTaskRequest, ListTasksRequest, Notification, OutputFormat, OutputWatch, RunTaskRequest,
     StartTaskRequest, StreamOutputRequest, SubscribeRequest, TaskStatus,
     notification_service_client::NotificationServiceClient, run_task_response, stream_output_response,
     task_service_client::TaskServiceClient,
@@ -67,6 +67,13 @@ impl Client {
     /// Starts a command of a session in the background. Returns the task's id.
     pub async fn start_in(&mut self, session: &str, command: &str) -> Result<String> {
         let started = self.tasks.start_task(self.request(session, command)).await?.into_inner();
+        Ok(started.task.unwrap_or_default().task_id)
+    }
+
+    /// Starts a command of a session in the background, with watches of its output. Returns the task's id.
+    pub async fn start_watched(&mut self, session: &str, command: &str, watches: &[OutputWatch]) -> Result<String> {
+        let request = StartTaskRequest { watches: watches.to_vec(), ..self.request(session, command) };
+        let started = self.tasks.start_task(request).await?.into_inner();
         Ok(started.task.unwrap_or_default().task_id)
     }
 

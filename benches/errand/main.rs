@@ -31,6 +31,7 @@ mod subscribers;
 mod support;
 mod table;
 mod throughput;
+mod watches;
 
 use anyhow::{Context as _, Result, ensure};
 use bollard::Docker;
@@ -76,6 +77,7 @@ async fn measure(group: Group, plan: &Plan, docker: &Docker, table: &mut Table) 
         Group::Latency => latency::measure(plan, docker, table).await.context("latency"),
         Group::Throughput => throughput::measure(plan, docker, table).await.context("throughput"),
         Group::Output => output::measure(plan, docker, table).await.context("output"),
+        Group::Watches => watches::measure(plan, docker, table).await.context("watches"),
         Group::Quiet => quiet::measure(plan, docker, table).await.context("quiet tasks"),
         Group::Subscribers => subscribers::measure(plan, docker, table).await.context("subscribers"),
         Group::Recovery => recovery::measure(plan, docker, table).await.context("recovery"),

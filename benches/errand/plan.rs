@@ -27,6 +27,8 @@ pub enum Group {
     Latency,
     /// A large output.
     Output,
+    /// Watches of output.
+    Watches,
     /// The cost of silent tasks.
     Quiet,
     /// Many subscribers that wait for notifications.

@@ -24,7 +24,7 @@ const MEMORY_LIMIT: f64 = 40.0;
 /// Concurrent tasks: few, so that no queue of launches is measured.
 const AT_A_TIME: usize = 4;
 
-type Subscription = Streaming<SubscribeResponse>;
+pub type Subscription = Streaming<SubscribeResponse>;
 
 pub async fn measure(plan: &Plan, docker: &Docker, table: &mut Table) -> Result<()> {
     let count = plan.subscribers;
@@ -69,7 +69,11 @@ pub async fn measure(plan: &Plan, docker: &Docker, table: &mut Table) -> Result<
     Ok(())
 }
 
-async fn subscribe(server: &Server, bot: &Bot, sessions: impl Iterator<Item = &String>) -> Result<Vec<Subscription>> {
+pub async fn subscribe(
+    server: &Server,
+    bot: &Bot,
+    sessions: impl Iterator<Item = &String>,
+) -> Result<Vec<Subscription>> {
     let mut subscribed = Vec::new();
     for session in sessions {
         let (bot_id, session_id) = (bot.client.bot().to_owned(), session.clone());
@@ -81,7 +85,7 @@ async fn subscribe(server: &Server, bot: &Bot, sessions: impl Iterator<Item = &S
 }
 
 /// Waits for one notification on each subscription.
-fn receive(subscribed: Vec<Subscription>) -> JoinSet<Result<Duration>> {
+pub fn receive(subscribed: Vec<Subscription>) -> JoinSet<Result<Duration>> {
     let mut receipts = JoinSet::new();
     for mut subscription in subscribed {
         receipts.spawn(async move {
@@ -92,7 +96,7 @@ fn receive(subscribed: Vec<Subscription>) -> JoinSet<Result<Duration>> {
     receipts
 }
 
-async fn received(receipts: JoinSet<Result<Duration>>) -> Result<Vec<Duration>> {
+pub async fn received(receipts: JoinSet<Result<Duration>>) -> Result<Vec<Duration>> {
     receipts.join_all().await.into_iter().collect()
 }
 

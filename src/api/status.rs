@@ -56,6 +56,7 @@ pub(super) fn engine(error: EngineError) -> Status {
         | EngineError::SandboxBusy(_)
         | EngineError::Reconciling { .. }
         | EngineError::ChangePending
+        | EngineError::WatchesNotStored
         | EngineError::SupervisedElsewhere => unavailable(&message, RETRY_DELAY),
         EngineError::Defect => Status::internal(message),
         EngineError::File(refusal) => file(&refusal),

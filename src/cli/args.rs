@@ -12,6 +12,7 @@ use super::{
     serve_args::ServeArgs,
     text,
     wait::Until,
+    watch::{Pattern, WatchArgs},
 };
 
 const HEADING: &str = "Options of every command";
@@ -62,6 +63,8 @@ pub enum Command {
     Signal(SignalArgs),
     /// Change what a session is told about an unfinished task.
     Notify(NotifyTaskArgs),
+    /// Replace the patterns that a running task's output is watched for: the session is notified of matches.
+    Watch(WatchArgs),
     /// Stop tasks and all their processes.
     Stop(StopArgs),
     /// Show notifications.
@@ -131,6 +134,10 @@ pub struct RunArgs {
     /// Container image, if the bot has no sandbox yet.
     #[arg(long, value_name = "IMAGE")]
     pub image: Option<String>,
+    /// Notify the session when the output matches: TEXT, regex:PATTERN, or either after `once:` for its first match only; repeatable, at most
+    /// 8.
+    #[arg(long, value_name = "PATTERN")]
+    pub watch: Vec<Pattern>,
     /// Exit with code 0 after this long and leave the command running. At most 600s [default: stay until the command ends].
     #[arg(long, value_name = "DURATION", value_parser = text::parse_positive_duration, conflicts_with = "detach")]
     pub background_after: Option<Duration>,

@@ -5,11 +5,11 @@ use super::{
     connection::Connection,
     console::Console,
     error::CliError,
-    exit_code, outcome, text,
+    exit_code, outcome, text, watch,
 };
 use errand_proto::v1::{
     AckNotificationsRequest, AckNotificationsResponse, DeliveryMode, ListNotificationsRequest, Notification,
-    SubscribeRequest,
+    SubscribeRequest, WatchMatch,
 };
 
 /// How many notifications are requested at a time.
@@ -96,7 +96,10 @@ fn line(notification: &Notification) -> String {
             let (bytes, line) = (text::bytes_text(notification.output_bytes), text::one_line(&heartbeat.last_line, 40));
             format!("{bytes}, silent for {} after {line:?}", text::wire_duration_text(heartbeat.silent_for))
         }
-        (None, None, None) => text::status_name(notification.status),
+        (None, None, None) => match &notification.watch {
+            Some(found) => matched(found, notification.held_back),
+            None => text::status_name(notification.status),
+        },
     };
     format!(
         "{:>6}  {:<20}  {:<9}  {:<36}  {:<10}  {}  {}  {}",
@@ -113,6 +116,14 @@ fn line(notification: &Notification) -> String {
     .to_owned()
 }
 
+/// What matched, and how much of it came late.
+fn matched(found: &WatchMatch, held_back: i64) -> String {
+    let pattern = found.watch.as_ref().map(watch::shown).unwrap_or_default();
+    let line = text::one_line(found.lines.lines().next().unwrap_or_default(), 40);
+    let late = if held_back > 0 { format!(", {held_back} held back") } else { String::new() };
+    format!("{pattern} at byte {}{late}: {line}", found.offset)
+}
+
 /// The labels in the order of their keys: `chat=7 thread=3`.
 fn labels(notification: &Notification) -> String {
     let mut labels: Vec<String> = notification.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
@@ -123,7 +134,9 @@ fn labels(notification: &Notification) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use errand_proto::v1::{Exited, Heartbeat, NotificationKind, Outcome, Stall, outcome::Kind};
+    use errand_proto::v1::{
+        Exited, Heartbeat, NotificationKind, Outcome, OutputWatch, Stall, outcome::Kind, output_watch as watch,
+    };
 
     fn notification() -> Notification {
         Notification {
@@ -156,6 +169,21 @@ mod tests {
         let shown = line(&Notification { kind, heartbeat, labels, output_bytes: 1536, ..notification() });
         let expected = r#"1.5 KiB, silent for 20s after "step\\u{1b} 2"  build it  chat=7 thread=3"#;
         assert!(shown.contains("  heartbeat  ") && shown.ends_with(expected), "{shown}");
+    }
+
+    #[test]
+    fn match_shows_pattern_place_and_line() {
+        let watch = Some(WatchMatch {
+            watch: Some(OutputWatch { kind: Some(watch::Kind::Regex("err.*".to_owned())), once: false }),
+            offset: 12,
+            lines: "an error\nanother".to_owned(),
+            matches: 2,
+            ..WatchMatch::default()
+        });
+        let kind = NotificationKind::WatchMatched.into();
+        let shown = line(&Notification { kind, watch, held_back: 2, ..notification() });
+        assert!(shown.contains("  watch_matched  "), "{shown}");
+        assert!(shown.ends_with("/err.*/ at byte 12, 2 held back: an error  build it"), "{shown}");
     }
 
     #[test]

@@ -31,6 +31,7 @@ macro_rules! named {
 named!(
     Task,
     Notification,
+    OutputWatchState,
     Sandbox,
     RunTaskResponse,
     StreamOutputResponse,

@@ -36,6 +36,7 @@ mod terminal;
 mod tests;
 mod text;
 mod wait;
+mod watch;
 
 use clap::Parser;
 
@@ -91,6 +92,7 @@ async fn dispatch(cli: Cli, console: &mut Console) -> Result<u8, CliError> {
         Command::Wait(args) => wait::wait(args, &connection, console).await,
         Command::Signal(args) => signal::signal(args, &connection, console).await,
         Command::Notify(args) => notify::notify(args, &connection, console).await,
+        Command::Watch(args) => watch::watch(args, &connection, console).await,
         Command::Stop(args) => stop::stop(args, &connection, console).await,
         Command::Events(args) => events::events(args, &connection, console).await,
         Command::Sandbox(args) => sandbox::sandbox(args.action, &connection, console).await,

@@ -190,6 +190,7 @@ fn start_request(args: RunArgs) -> Result<StartTaskRequest, CliError> {
         timeout: args.timeout.map(text::wire_duration),
         labels: pairs("--label", args.label)?,
         request_id: args.request_id,
+        watches: args.watch.into_iter().map(Into::into).collect(),
         sandbox: args.image.map(|image| SandboxSpec { image, ..SandboxSpec::default() }),
         notify: args.policy.into_policy(),
         traceparent: args.traceparent,
@@ -214,7 +215,7 @@ mod tests {
 
     use super::*;
     use crate::cli::args::{Cli, Command};
-    use errand_proto::v1::{CompletionPolicy, NotifyPolicy, ResourceLimits};
+    use errand_proto::v1::{CompletionPolicy, NotifyPolicy, OutputWatch, ResourceLimits, output_watch};
 
     fn request(words: &[&str]) -> Result<StartTaskRequest, CliError> {
         let cli = Cli::try_parse_from([&["errand", "run"], words].concat()).unwrap();
@@ -254,7 +255,7 @@ mod tests {
     #[test]
     fn every_argument_reaches_the_request() {
         let line = "--bot b --session s --timeout 1m30s --workdir /w --env A=1 --env B= --description d --shell bash \
-                    --label k=v --request-id r --image alpine -i --user joe --clean-env --limit open-files=64 \
+                    --label k=v --request-id r --image alpine --watch once:regex:a+ -i --user joe --clean-env --limit open-files=64 \
                     --limit file-bytes=1MiB --nice 5 --output-limit 1GiB --separate-stderr --notify never --heartbeat 5m --idle-after 20s \
                     --tail-bytes 1KiB --head-bytes 9 --traceparent t -- true";
         let request = request(&line.split_whitespace().collect::<Vec<_>>()).unwrap();
@@ -291,6 +292,7 @@ mod tests {
                 idle_after: Some(prost_types::Duration { seconds: 20, nanos: 0 }),
             }),
             traceparent: "t".to_owned(),
+            watches: vec![OutputWatch { kind: Some(output_watch::Kind::Regex("a+".to_owned())), once: true }],
         };
         assert_eq!(request, expected);
     }

@@ -85,6 +85,14 @@ pub struct Config {
     pub stall_after: Duration,
     /// How often running tasks are checked for a stall. Default 5 s.
     pub stall_check_interval: Duration,
+    /// The shortest time between two notifications about matches of one task. Default 15 s.
+    pub watch_interval: Duration,
+    /// The most notifications about watches that a session gets within `watch_budget_period`. Default 15.
+    pub watch_budget: u32,
+    /// The time in which they are counted. Default 10 s.
+    pub watch_budget_period: Duration,
+    /// How long a session gets no further ones after that. Default 30 s.
+    pub watch_pause: Duration,
     /// Time between SIGTERM and SIGKILL when the request does not say. Default 2 s, at most 60 s.
     pub stop_grace: Duration,
     /// How long a sandbox must not be used to be stopped; the next task starts it again. Default 0: never.

@@ -308,6 +308,38 @@ pub static SETTINGS: &[Setting] = &[
         stall_check_interval,
         value::some_duration
     ),
+    setting!(
+        "watch-interval",
+        "DURATION",
+        Some("15s"),
+        "The shortest time between two notifications about matches of one task",
+        watch_interval,
+        value::some_duration
+    ),
+    setting!(
+        "watch-budget",
+        "N",
+        Some("15"),
+        "The most notifications about watches of a session within --watch-budget-period",
+        watch_budget,
+        |text| value::whole(text, 1..=1000)
+    ),
+    setting!(
+        "watch-budget-period",
+        "DURATION",
+        Some("10s"),
+        "The time in which these notifications are counted",
+        watch_budget_period,
+        value::some_duration
+    ),
+    setting!(
+        "watch-pause",
+        "DURATION",
+        Some("30s"),
+        "How long a session gets no further ones after that",
+        watch_pause,
+        value::some_duration
+    ),
     setting!("stop-grace", "DURATION", Some("2s"), "Time between SIGTERM and SIGKILL", stop_grace, |text| {
         value::duration(text, value::SHORTEST..=Duration::from_mins(1))
     }),
@@ -416,6 +448,10 @@ impl Default for Config {
             max_timeout: Duration::ZERO,
             stall_after: Duration::ZERO,
             stall_check_interval: Duration::ZERO,
+            watch_interval: Duration::ZERO,
+            watch_budget: 0,
+            watch_budget_period: Duration::ZERO,
+            watch_pause: Duration::ZERO,
             stop_grace: Duration::ZERO,
             sandbox_idle_stop: Duration::ZERO,
             idle_task_age: Duration::ZERO,

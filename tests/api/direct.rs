@@ -8,7 +8,7 @@ use errand_proto::v1::{
 };
 use tonic::Code;
 
-use super::{conditions, reading, signals};
+use super::{conditions, reading, signals, watches};
 use crate::{
     on_both_images,
     support::{
@@ -25,6 +25,7 @@ on_both_images!(
     the_direct_bridge_reads_and_searches_lines,
     the_direct_bridge_tells_memory_kills,
     the_direct_bridge_waits_and_signals,
+    the_direct_bridge_watches_output,
 );
 
 /// A bot with a container that executes nothing from writable places; none on a runtime without containers.
@@ -169,6 +170,30 @@ async fn the_direct_bridge_waits_and_signals(image: Image) {
     signals::signal(&session, &task, "USR1", SignalTarget::Group).await.unwrap();
     session.until_output(&task, "child\n").await;
     session.stop(&task, Some(0.0)).await;
+}
+
+async fn the_direct_bridge_watches_output(image: Image) {
+    let Some((_server, session, _container)) = direct(image).await else { return };
+    let mut live = session.subscribe(Default::default()).await;
+    let (first, second) = (watches::gate("1"), watches::gate("2"));
+    let command =
+        format!("echo starting; printf 'server re'; sleep 1.5; echo ady; {first}; seq 1 100000; echo needle; {second}");
+    let request = StartTaskRequest {
+        watches: vec![watches::text("ready"), watches::regex("^needle$")],
+        ..session.request(&command)
+    };
+    let task = session.start_as(request).await;
+    let told = live.next().await;
+    let found = told.watch.unwrap();
+    assert_eq!((found.index, found.offset, found.lines.as_str()), (0, 16, "server ready"));
+    session.exec("touch /workspace/1").await;
+    // It waits for the end of the first one's window.
+    let told = live.next().await;
+    let found = told.watch.unwrap();
+    assert_eq!((found.index, found.lines.as_str(), told.held_back), (1, "needle", 1));
+    session.exec("touch /workspace/2").await;
+    let task = session.finished(&task).await;
+    assert_eq!(task.watches.iter().map(|state| state.matches).collect::<Vec<_>>(), [1, 1]);
 }
 
 async fn the_direct_bridge_tells_memory_kills(image: Image) {

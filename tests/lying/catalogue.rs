@@ -68,6 +68,8 @@ pub static LIES: &[Lie] = &[
     lie("strange_result"),
     lie("impossible_times"),
     lie("impossible_processes"),
+    lie("impossible_matches"),
+    lie("match_flood"),
     // Findings about a task.
     lie("another_tasks"),
     lie("many_findings"),

@@ -106,7 +106,8 @@ impl Placed {
     pub async fn face(&self) -> Faced {
         let (lie, session) = (self.lie, &self.session);
         let begun = Instant::now();
-        let request = StartTaskRequest { stdin: true, ..session.request("sleep 600") };
+        let watches = vec![OutputWatch { kind: Some(output_watch::Kind::Substring("word".to_owned())), once: false }];
+        let request = StartTaskRequest { stdin: true, watches, ..session.request("sleep 600") };
         let task = match session.try_start(request).await {
             Ok(started) => started.task.unwrap().task_id,
             // A bridge that never sends its greeting gets no task.
@@ -130,7 +131,13 @@ impl Placed {
             let _ = session.tasks().wait_task(wait).await;
         };
         let outcome = ended(&last);
-        let wrong = if !is_terminal(last.status()) {
+        // At most one notification about matches in 15 s, whatever was claimed.
+        let told = session.told().await;
+        let matched = told.iter().filter(|told| told.watch.is_some()).count() as u64;
+        let most = 1 + begun.elapsed().as_secs() / 15;
+        let wrong = if matched > most {
+            Some(format!("{matched} notifications told of matches in {:?}", begun.elapsed()))
+        } else if !is_terminal(last.status()) {
             Some(format!("its task has not ended within {END_LIMIT:?}: {outcome}"))
         } else if outcome.starts_with("exited") && !lie.may_exit {
             Some(format!("its task {outcome}, which was never said of it"))

@@ -55,7 +55,8 @@ async fn killed_bridge_disturbs_no_command() {
         })
         .await;
         let again =
-            eventually("another bridge", async || place.bridge.attach(launched.id, launched.nonce, 7).await.ok()).await;
+            eventually("another bridge", async || place.bridge.attach(launched.id, launched.nonce, 7, &[]).await.ok())
+                .await;
         let second = place.named("errand-bridge").await;
         assert_eq!(second.len(), 1);
         assert_ne!(first, second);
@@ -130,7 +131,7 @@ async fn newer_bridge_replaces_an_older_under_load() {
         // New launches work, and earlier commands are still followed.
         let launched = eventually("a launch through the newer bridge", async || {
             let (id, nonce) = (TaskId::new(), Nonce::new());
-            place.bridge.launch(id, nonce, &text("exit 5"), SETTINGS).await.ok()
+            place.bridge.launch(id, nonce, &text("exit 5"), SETTINGS, &[]).await.ok()
         })
         .await;
         let mut launched = super::place::Launched { id: TaskId::new(), nonce: Nonce::new(), attachment: launched };
@@ -164,14 +165,14 @@ async fn bridges_read_tasks_of_each_other() {
 
         let by_resident = place.launch(&command).await;
         let (id, nonce) = (TaskId::new(), Nonce::new());
-        let attachment = direct.launch(id, nonce, &command, SETTINGS).await.unwrap();
+        let attachment = direct.launch(id, nonce, &command, SETTINGS, &[]).await.unwrap();
         let by_direct = super::place::Launched { id, nonce, attachment };
         place.find_until(&by_resident, "one runs", |finding| finding.alive && finding.supervised).await;
         place.find_until(&by_direct, "the other runs", |finding| finding.alive && finding.supervised).await;
         let found = direct.probe(&[(by_resident.id, by_resident.nonce)], false).await.unwrap().remove(0);
         assert!(found.alive && found.supervised && found.started, "{found:?}");
 
-        let crossed = direct.attach(by_resident.id, by_resident.nonce, 0).await.unwrap();
+        let crossed = direct.attach(by_resident.id, by_resident.nonce, 0, &[]).await.unwrap();
         let crossed = super::place::Launched { attachment: crossed, ..by_resident };
         let other = place.attach(&by_direct, 0).await;
         place.sh("touch /tmp/end").await;

@@ -71,7 +71,7 @@ async fn refused_fork_is_a_start_failure() {
     let deadline = std::time::Instant::now() + LIMIT;
     while std::time::Instant::now() < deadline {
         let (id, nonce) = (errand_task::TaskId::new(), errand_task::Nonce::new());
-        match place.bridge.launch(id, nonce, &text("true"), SETTINGS).await {
+        match place.bridge.launch(id, nonce, &text("true"), SETTINGS, &[]).await {
             Ok(attachment) => {
                 let launched = super::place::Launched { id, nonce, attachment };
                 match launched.ran().await.ending {

@@ -91,7 +91,7 @@ async fn a_command_without_input_refuses_it() {
     let over = place.launch(&open("exit 0")).await;
     let (id, nonce) = (over.id, over.nonce);
     over.ran().await;
-    let attachment = place.bridge.attach(id, nonce, 0).await.unwrap();
+    let attachment = place.bridge.attach(id, nonce, 0, &[]).await.unwrap();
     let over = super::place::Launched { id, nonce, attachment };
     assert!(matches!(place.write(&over, "x", false).await, Err(InputError::Closed)));
 }

@@ -7,3 +7,4 @@ mod output;
 pub mod place;
 mod shims;
 mod silence;
+mod watches;

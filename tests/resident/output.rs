@@ -19,7 +19,7 @@ async fn streams_are_separate_live_and_in_logs() {
         let seen: Vec<_> = ran.pieces.iter().map(|piece| (piece.offset, piece.stream, piece.bytes.as_ref())).collect();
         assert_eq!(seen, wanted.map(|(offset, stream, text)| (offset, stream, text.as_bytes())));
         let launched =
-            super::place::Launched { id, nonce, attachment: place.bridge.attach(id, nonce, 0).await.unwrap() };
+            super::place::Launched { id, nonce, attachment: place.bridge.attach(id, nonce, 0, &[]).await.unwrap() };
         assert_eq!(place.log(&launched).await, ran.pieces);
         let piece = Piece::From { offset: 5, limit: 5 };
         let part = place.bridge.read(id, piece).await.unwrap().collect().await.unwrap();
@@ -61,7 +61,7 @@ async fn output_limit_keeps_head_tail_and_gap() {
         let whole: Vec<u8> = (1..=2_000_000).flat_map(|number| format!("{number}\n").into_bytes()).collect();
         assert_eq!((ran.ending.clone(), ran.bytes), (Some(Ending::Exited(3)), Some(whole.len() as u64)));
         assert_eq!(ran.gap, Some(Gap { start: limit / 2, end: whole.len() as u64 - limit / 2 }));
-        let attachment = place.bridge.attach(id, nonce, 0).await.unwrap();
+        let attachment = place.bridge.attach(id, nonce, 0, &[]).await.unwrap();
         let pieces = place.log(&super::place::Launched { id, nonce, attachment }).await;
         for piece in pieces.iter().chain(&ran.pieces) {
             let start = usize::try_from(piece.offset).unwrap();
@@ -88,7 +88,7 @@ async fn output_up_to_the_limit_is_kept_whole() {
                 let ran = launched.ran().await;
                 let gap = (size > limit).then(|| Gap { start: limit / 2, end: size - limit.div_ceil(2) });
                 assert_eq!((ran.bytes, ran.gap), (Some(size), gap), "{size} {separate_stderr}");
-                let attachment = place.bridge.attach(id, nonce, 0).await.unwrap();
+                let attachment = place.bridge.attach(id, nonce, 0, &[]).await.unwrap();
                 let pieces = place.log(&super::place::Launched { id, nonce, attachment }).await;
                 let kept: usize = pieces.iter().map(|piece| piece.bytes.len()).sum();
                 assert_eq!(kept as u64, size.min(limit), "{size} {separate_stderr}");

@@ -123,7 +123,7 @@ impl Place {
 
     pub async fn launch(&self, spec: &TaskSpec) -> Launched {
         let (id, nonce) = (TaskId::new(), Nonce::new());
-        let attachment = self.bridge.launch(id, nonce, spec, SETTINGS).await.unwrap();
+        let attachment = self.bridge.launch(id, nonce, spec, SETTINGS, &[]).await.unwrap();
         Launched { id, nonce, attachment }
     }
 
@@ -133,7 +133,7 @@ impl Place {
     }
 
     pub async fn attach(&self, launched: &Launched, from: u64) -> Launched {
-        let attachment = self.bridge.attach(launched.id, launched.nonce, from).await.unwrap();
+        let attachment = self.bridge.attach(launched.id, launched.nonce, from, &[]).await.unwrap();
         Launched { attachment, ..*launched }
     }
 
@@ -223,6 +223,7 @@ impl Launched {
                     Report::Activity(activity) => ran.activities.push(activity),
                     Report::Ended { ending, usage, .. } => (ran.ending, ran.usage) = (Some(ending), usage),
                     Report::Over { bytes, gap, .. } => (ran.bytes, ran.gap) = (Some(bytes), gap),
+                    Report::Watching | Report::Matched { .. } => {}
                     Report::Claimed | Report::Broken => return,
                 }
             }

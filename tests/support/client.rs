@@ -367,6 +367,10 @@ pub fn kind(kind: NotificationKind) -> &'static str {
         NotificationKind::LateOutcome => "late_outcome",
         NotificationKind::Heartbeat => "heartbeat",
         NotificationKind::Idle => "idle",
+        NotificationKind::WatchMatched => "watch_matched",
+        NotificationKind::WatchDisabled => "watch_disabled",
+        NotificationKind::WatchesSuspended => "watches_suspended",
+        NotificationKind::WatchesRestored => "watches_restored",
         NotificationKind::Unspecified => "unspecified",
     }
 }

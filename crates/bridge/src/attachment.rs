@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use errand_runtime::RuntimeError;
-use errand_task::{Ending, Gap, ProcessIdentity, ResourceUsage, Stream, Waiting};
+use errand_task::{Ending, Gap, ProcessIdentity, ResourceUsage, Stream, Waiting, WatchMatches};
 
 /// A live view of one task. Dropping it does not affect the command.
 pub struct Attachment(Box<dyn Attached>);
@@ -73,6 +73,15 @@ pub enum Report {
     },
     /// The processes of a silent command were examined, and their state has changed.
     Activity(Activity),
+    /// The sandbox searches the output for the watches of the launch or the attachment. Without this report, it does not.
+    Watching,
+    /// The output matches watches.
+    Matched {
+        /// At most one entry for each watch.
+        matches: Vec<WatchMatches>,
+        /// Bytes of output that could not be searched since the last such report.
+        unsearched: u64,
+    },
     /// The command has ended, or never ran. Some of its output may still be in transit.
     Ended {
         /// How it ended.

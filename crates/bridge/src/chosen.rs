@@ -16,8 +16,8 @@ use super::{
 use errand_reading::Scan;
 use errand_runtime::{Runtime, RuntimeError, SandboxRef};
 use errand_task::{
-    FileEntry, FilePath, Nonce, ProcessIdentity, Signal, SignalTarget, TaskId, TaskSpec, TerminalSize, TreeOptions,
-    TreeWritten, WriteOptions,
+    ArmedWatch, FileEntry, FilePath, Nonce, ProcessIdentity, Signal, SignalTarget, TaskId, TaskSpec, TerminalSize,
+    TreeOptions, TreeWritten, WriteOptions,
 };
 
 /// Passes each call to the bridge that can serve it at that time.
@@ -150,12 +150,19 @@ impl SandboxBridge for ChosenBridge {
         nonce: Nonce,
         spec: &TaskSpec,
         settings: LaunchSettings,
+        watches: &[ArmedWatch],
     ) -> Result<Attachment, RuntimeError> {
-        self.choose().await?.launch(task, nonce, spec, settings).await
+        self.choose().await?.launch(task, nonce, spec, settings, watches).await
     }
 
-    async fn attach(&self, task: TaskId, nonce: Nonce, from: u64) -> Result<Attachment, RuntimeError> {
-        self.choose().await?.attach(task, nonce, from).await
+    async fn attach(
+        &self,
+        task: TaskId,
+        nonce: Nonce,
+        from: u64,
+        watches: &[ArmedWatch],
+    ) -> Result<Attachment, RuntimeError> {
+        self.choose().await?.attach(task, nonce, from, watches).await
     }
 
     async fn probe(&self, tasks: &[(TaskId, Nonce)], fence: bool) -> Result<Vec<Finding>, RuntimeError> {

@@ -27,7 +27,7 @@ use async_trait::async_trait;
 use errand_reading::Scan;
 use errand_runtime::RuntimeError;
 use errand_task::{
-    Gap, Nonce, ProcessIdentity, ResourceUsage, Signal, SignalTarget, TaskId, TaskSpec, TerminalSize,
+    ArmedWatch, Gap, Nonce, ProcessIdentity, ResourceUsage, Signal, SignalTarget, TaskId, TaskSpec, TerminalSize,
     sentinel::Sentinel,
 };
 
@@ -63,7 +63,8 @@ pub trait SandboxBridge: SandboxFiles {
     /// Path of a task's log in the sandbox.
     fn output_file(&self, task: TaskId) -> String;
 
-    /// Launches a command and follows it. At most one launch of a task ever runs, however often this is called; the others report
+    /// Launches a command and follows it. Its output is searched for `watches` if the attachment reports [`Report::Watching`]; otherwise the
+    /// caller has to search it. At most one launch of a task ever runs, however often this is called; the others report
     /// [`Report::Claimed`]. Dropping the attachment does not affect the command.
     ///
     /// # Errors
@@ -74,13 +75,21 @@ pub trait SandboxBridge: SandboxFiles {
         nonce: Nonce,
         spec: &TaskSpec,
         settings: LaunchSettings,
+        watches: &[ArmedWatch],
     ) -> Result<Attachment, RuntimeError>;
 
-    /// Follows a command that was launched before, with its output from byte `from` on.
+    /// Follows a command that was launched before, with its output from byte `from` on. Its output is searched for `watches` as after a
+    /// launch, also what was written before.
     ///
     /// # Errors
     /// When the sandbox cannot be reached.
-    async fn attach(&self, task: TaskId, nonce: Nonce, from: u64) -> Result<Attachment, RuntimeError>;
+    async fn attach(
+        &self,
+        task: TaskId,
+        nonce: Nonce,
+        from: u64,
+        watches: &[ArmedWatch],
+    ) -> Result<Attachment, RuntimeError>;
 
     /// Returns what is known of tasks, in the order of `tasks`. With `fence`, a task that has not been launched can never be launched
     /// afterwards.

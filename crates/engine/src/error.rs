@@ -137,6 +137,9 @@ pub enum EngineError {
     /// A change of the task could not be stored in time.
     #[error("the change is not stored yet: the task is being launched, or the server cannot store it; try again")]
     ChangePending,
+    /// The store did not take the new watches in time. It may still do so.
+    #[error("the watches could not be stored in time; try again")]
+    WatchesNotStored,
     /// No process of the command can be signalled.
     #[error("no process of the task is left that the signal could go to")]
     NothingToSignal,

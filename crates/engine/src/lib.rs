@@ -3,6 +3,7 @@
 //! [`Engine`] is what the API calls. Each unfinished task has one supervisor, and only that supervisor changes the task's record. Callers
 //! reach the supervisor through the task's [`live::LiveTask`]. The engine knows neither the wire types nor SQL nor any container engine.
 
+mod alerts;
 mod allowances;
 mod breakdown;
 mod error;
@@ -23,6 +24,7 @@ mod requests;
 mod retention;
 mod sandbox;
 mod sandboxes;
+mod scanning;
 mod settings;
 mod stream;
 mod supervision;
@@ -47,6 +49,7 @@ pub use allowances::{Allowance, Allowances, TenantRules};
 pub use errand_bridge::{
     Abandoned, BridgeState, FileChanges, FileContent, FileReader, FileSource, OutputPiece, PackedPiece, ScannedLog,
 };
+pub use errand_watching::check as check_watch;
 pub use error::EngineError;
 pub use feed::{TaskEvent, TaskWatch, WatchCursor, WatchItem, WatchQuery};
 pub use files::FileRef;
@@ -54,10 +57,11 @@ pub use idle::{ActiveBot, IdlePolicy};
 pub use input::{InputRequest, InputResult};
 pub use permits::LaunchLimits;
 pub use requests::{OutputSlice, ReadSelection, SandboxState, SandboxView, StartRequest, Started, TaskRef};
-pub use settings::Settings;
+pub use settings::{Settings, WatchSettings};
 pub use stream::{OutputStream, StreamItem};
 pub use waiting::{OutputMatch, OutputPattern, PatternError, WaitRequest, WaitResult, Waited};
 
+use alerts::Budgets;
 use feed::Feed;
 use idle::Activity;
 use late::Lives;
@@ -102,6 +106,8 @@ struct Inner {
     searches: SearchPermits,
     /// Who may scan a log for lines.
     scans: Pool<TenantId>,
+    /// How often sessions are told of matches.
+    budgets: Arc<Budgets>,
     /// How many times a part of the engine panicked and was started again.
     breakdowns: AtomicU64,
     /// Every spawned tokio task: supervisors, requests that run to completion, retention.
@@ -144,6 +150,7 @@ impl Engine {
             reached,
         );
         let launches = LaunchPermits::new(settings.launches);
+        let budgets = Arc::new(Budgets::new(settings.watches));
         Self {
             inner: Arc::new(Inner {
                 settings,
@@ -160,6 +167,7 @@ impl Engine {
                 listeners: Listeners::default(),
                 searches: SearchPermits::default(),
                 scans: Pool::new(SCANS),
+                budgets,
                 breakdowns: AtomicU64::new(0),
                 tracker: TaskTracker::new(),
                 leave: CancellationToken::new(),

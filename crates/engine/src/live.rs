@@ -5,13 +5,23 @@ use std::time::{Duration, SystemTime};
 use tokio::{sync::watch, time::Instant};
 
 use super::{feed::Growth, input::InputState, output::LiveOutput, supervisor::PolicyOrder};
-use errand_task::{BotId, NotifyPolicy, StopCause, Task, TaskState, TenantId};
+use errand_task::{BotId, NotifyPolicy, StopCause, Task, TaskState, TenantId, Watch};
 
 /// An order to stop the command.
 #[derive(Debug, Clone)]
 pub(super) struct StopOrder {
     pub(super) cause: StopCause,
     pub(super) grace: Duration,
+}
+
+/// An order to replace the watches.
+#[derive(Debug, Clone)]
+pub(super) struct WatchOrder {
+    /// The number of the new set.
+    pub(super) set: u32,
+    pub(super) watches: Vec<Watch>,
+    /// The first byte that a match may begin with; none: the end of the output.
+    pub(super) from: Option<u64>,
 }
 
 /// An unfinished task. Its supervisor publishes to it; everyone else reads from it.
@@ -27,6 +37,7 @@ pub(super) struct LiveTask {
     policy: watch::Sender<Option<PolicyOrder>>,
     /// The number of the last policy order that was stored.
     policy_stored: watch::Sender<u64>,
+    watches: watch::Sender<Option<WatchOrder>>,
 }
 
 impl LiveTask {
@@ -41,6 +52,7 @@ impl LiveTask {
             stop: watch::Sender::new(None),
             policy: watch::Sender::new(None),
             policy_stored: watch::Sender::new(0),
+            watches: watch::Sender::new(None),
         }
     }
 
@@ -107,6 +119,22 @@ impl LiveTask {
     pub(super) async fn until_policy_stored(&self, number: u64) {
         // The sender lives in `self`: this cannot fail.
         let _ = self.policy_stored.subscribe().wait_for(|stored| *stored >= number).await;
+    }
+
+    /// Asks for other watches. Of several orders that were not carried out yet, the last one counts. Returns the number of the new set.
+    pub(super) fn watch(&self, watches: Vec<Watch>, from: Option<u64>) -> u32 {
+        let stored = self.task.borrow().watches.set;
+        let mut set = 0;
+        self.watches.send_modify(|order| {
+            set = order.as_ref().map_or(stored, |order| order.set.max(stored)).saturating_add(1);
+            *order = Some(WatchOrder { set, watches, from });
+        });
+        set
+    }
+
+    /// The orders to replace the watches, for the supervisor.
+    pub(super) fn watch_orders(&self) -> watch::Receiver<Option<WatchOrder>> {
+        self.watches.subscribe()
     }
 
     /// Waits until the command has started, or it is certain that it never will. Cancel safe.

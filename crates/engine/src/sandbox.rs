@@ -75,6 +75,7 @@ mod tests {
             retention: second,
             notification_retention: second,
             launches: LaunchLimits { per_sandbox: 1, per_tenant: 1 },
+            watches: Default::default(),
         }
     }
 

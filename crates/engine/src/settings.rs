@@ -33,4 +33,30 @@ pub struct Settings {
     pub idle: IdlePolicy,
     /// How many commands may be launched at the same time.
     pub launches: LaunchLimits,
+    /// How often sessions are told of matches.
+    pub watches: WatchSettings,
+}
+
+/// How often sessions are told of matches of watches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WatchSettings {
+    /// The shortest time between two notifications about matches of one task.
+    pub interval: Duration,
+    /// The most notifications about watches that a session gets within `budget_period`.
+    pub budget: u32,
+    /// The time in which they are counted.
+    pub budget_period: Duration,
+    /// How long a session gets no further ones after that.
+    pub pause: Duration,
+}
+
+impl Default for WatchSettings {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(15),
+            budget: 15,
+            budget_period: Duration::from_secs(10),
+            pause: Duration::from_secs(30),
+        }
+    }
 }

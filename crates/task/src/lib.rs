@@ -24,6 +24,7 @@ mod spec;
 mod state;
 mod text;
 mod trace;
+mod watch;
 
 pub use bounds::{Patterns, SandboxBounds, byte_size};
 pub use error_chain::error_chain;
@@ -44,3 +45,7 @@ pub use spec::{DEFAULT_OUTPUT_LIMIT, Program, ResourceLimits, Stdin, TaskSpec, T
 pub use state::{Event, Incarnation, ProcessIdentity, Status, TaskState, Transition, transition};
 pub use text::{plain, preview, summarize};
 pub use trace::{TraceParent, TraceParentError};
+pub use watch::{
+    ArmedWatch, WATCH_LIMIT, Watch, WatchCount, WatchLines, WatchMatches, WatchNotice, WatchPattern, WatchState,
+    Watches,
+};

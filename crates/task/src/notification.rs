@@ -6,7 +6,8 @@ use std::{
 };
 
 use super::{
-    MemoryKills, NOTICE_OUTPUT_LIMIT, Outcome, Owner, Stall, Status, Task, TaskId, TraceParent, output,
+    MemoryKills, NOTICE_OUTPUT_LIMIT, Outcome, Owner, Stall, Status, Task, TaskId, TraceParent, WATCH_LIMIT,
+    WatchNotice, output,
     shorten::{DESCRIPTION_LIMIT, LINE_LIMIT, keep_end, keep_start, shorten},
     text,
 };
@@ -39,6 +40,14 @@ pub enum NotificationKind {
     Heartbeat,
     /// The command has printed something and is silent since.
     Idle,
+    /// The output matches a watch.
+    WatchMatched,
+    /// A watch matched too often and is no longer searched for.
+    WatchDisabled,
+    /// The session gets no notifications about watches for a while.
+    WatchesSuspended,
+    /// The session gets them again.
+    WatchesRestored,
 }
 
 impl NotificationKind {
@@ -51,6 +60,18 @@ impl NotificationKind {
             Self::LateOutcome => "late_outcome",
             Self::Heartbeat => "heartbeat",
             Self::Idle => "idle",
+            Self::WatchMatched => "watch_matched",
+            Self::WatchDisabled => "watch_disabled",
+            Self::WatchesSuspended => "watches_suspended",
+            Self::WatchesRestored => "watches_restored",
+        }
+    }
+
+    /// Whether it is about watches. Such a notification shows no output but the lines of matches.
+    pub fn is_about_watches(self) -> bool {
+        match self {
+            Self::Completed | Self::Stalled | Self::Resumed | Self::LateOutcome | Self::Heartbeat | Self::Idle => false,
+            Self::WatchMatched | Self::WatchDisabled | Self::WatchesSuspended | Self::WatchesRestored => true,
         }
     }
 }
@@ -116,6 +137,10 @@ pub struct NewNotification {
     pub traceparent: Option<TraceParent>,
     /// True if it is stored as acknowledged: its session brought about what it tells.
     pub acknowledged: bool,
+    /// What matched, for [`NotificationKind::WatchMatched`] and [`NotificationKind::WatchDisabled`].
+    pub watch: Option<WatchNotice>,
+    /// Matches of watches that were not announced when they were found.
+    pub held_back: u64,
     /// When it happened.
     pub created_at: SystemTime,
 }
@@ -129,6 +154,7 @@ impl NewNotification {
     /// The same with the first bytes of output. Of both, as much is kept as the task's policy says, and no byte is in both.
     pub fn with_head(kind: NotificationKind, task: &Task, (head, tail): (&[u8], &[u8]), now: SystemTime) -> Self {
         let policy = &task.notify;
+        let (head, tail) = if kind.is_about_watches() { (&[][..], &[][..]) } else { (head, tail) };
         let tail = &tail[tail.len().saturating_sub(policy.tail_bytes)..];
         let before_tail = usize::try_from(task.output.bytes).unwrap_or(usize::MAX).saturating_sub(tail.len());
         let head = &head[..head.len().min(policy.head_bytes).min(before_tail)];
@@ -144,7 +170,11 @@ impl NewNotification {
                 | NotificationKind::Stalled
                 | NotificationKind::Resumed
                 | NotificationKind::Heartbeat
-                | NotificationKind::Idle => task.state.outcome().cloned(),
+                | NotificationKind::Idle
+                | NotificationKind::WatchMatched
+                | NotificationKind::WatchDisabled
+                | NotificationKind::WatchesSuspended
+                | NotificationKind::WatchesRestored => task.state.outcome().cloned(),
             },
             memory_kills: MemoryKills { before: None, ..task.memory_kills },
             description: task.spec.title(),
@@ -163,6 +193,8 @@ impl NewNotification {
             traceparent: task.spec.traceparent.clone(),
             acknowledged: kind == NotificationKind::Completed
                 && task.state.outcome().is_some_and(Outcome::is_acknowledged),
+            watch: None,
+            held_back: 0,
             created_at: now,
         };
         // Each invalid byte becomes U+FFFD, which takes three bytes.
@@ -191,6 +223,11 @@ impl NewNotification {
         shorten(&mut self.output_file, PATH_LIMIT);
         self.outcome = self.outcome.map(Outcome::bounded);
         self.stall = self.stall.map(Stall::bounded);
+        self.watch = self.watch.map(|mut watch| {
+            watch.lines = watch.lines.bounded();
+            watch.others.truncate(WATCH_LIMIT);
+            watch
+        });
         self.liveness = self.liveness.map(Liveness::bounded);
         let mut room = LABELS_LIMIT;
         // A label that is cut would lead to the wrong place, so one that does not fit is left out.
@@ -204,9 +241,18 @@ impl NewNotification {
         self
     }
 
+    /// Adds what is known of matches: what matched, and how many matches were not announced when they were found.
+    pub fn with_matches(self, watch: Option<WatchNotice>, held_back: u64) -> Self {
+        Self { watch, held_back, ..self }.bounded()
+    }
+
     /// Bytes of its large texts: a lower bound of its encoded size.
     pub fn weight(&self) -> usize {
-        self.description.len() + self.command.len() + self.output_head.len() + self.output_tail.len()
+        self.description.len()
+            + self.command.len()
+            + self.output_head.len()
+            + self.output_tail.len()
+            + self.watch.as_ref().map_or(0, |watch| watch.lines.text.len())
     }
 
     /// An upper bound of its encoded size without `text`.
@@ -218,7 +264,8 @@ impl NewNotification {
         let labels: usize = self.labels.iter().map(|(key, value)| key.len() + value.len() + LABEL_OVERHEAD).sum();
         let names = self.owner.bot.as_str().len() + self.owner.session.as_str().len();
         let traceparent = self.traceparent.as_ref().map_or(0, |traceparent| traceparent.as_str().len());
-        let texts = outcome + stall + liveness + labels + names + traceparent + self.output_file.len();
+        let watch = self.watch.as_ref().map_or(0, WatchNotice::size);
+        let texts = outcome + stall + liveness + labels + names + traceparent + watch + self.output_file.len();
         self.weight() + texts + OVERHEAD
     }
 

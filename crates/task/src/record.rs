@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Event, MemoryKills, Nonce, NotifyPolicy, Outcome, OutputSummary, Owner, ResourceUsage, SandboxId, Stall, Status,
-    StopCause, TaskId, TaskSpec, TaskState, Transition, transition,
+    StopCause, TaskId, TaskSpec, TaskState, Transition, Watches, transition,
 };
 
 /// Everything that is known about one task.
@@ -45,6 +45,8 @@ pub struct Task {
     pub heartbeat_from: Duration,
     /// Since when the command has been silent after output. Set once that was announced, until there is more output.
     pub idle_since: Option<SystemTime>,
+    /// The watches of its output.
+    pub watches: Watches,
     /// When it was accepted.
     pub created_at: SystemTime,
     /// Number of stored changes. The store refuses a change that is based on an older revision.
@@ -132,6 +134,7 @@ mod tests {
             notify: NotifyPolicy::default(),
             heartbeat_from: Duration::ZERO,
             idle_since: None,
+            watches: Watches::default(),
             created_at,
             revision: 0,
         }

@@ -5,6 +5,7 @@ mod notification;
 mod summary;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use super::{escapes, output};
 pub(super) use notification::notification;

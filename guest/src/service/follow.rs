@@ -1,13 +1,13 @@
 //! Follows one task: turns the shim's reports and the log into an ordered stream of reports for the server.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use tokio::{sync::mpsc, time::Instant};
 use tonic::Status;
 
 use super::{free::FreeShims, link::ShimLink};
 use crate::{log_reader::LogReader, task_dir::TaskDir};
-use errand_proto::bridge::{Ended, Over, Report, Skipped, report::Kind, shim_report};
+use errand_proto::bridge::{Ended, Over, Report, Skipped, Watch, report::Kind, shim_report};
 
 /// How often the log is read when no shim supervises the task.
 const POLL: Duration = Duration::from_millis(100);
@@ -41,6 +41,8 @@ pub(super) struct Follower {
     log: Option<LogReader>,
     from: u64,
     may_skip: bool,
+    /// What the shim is asked to search the output for.
+    watches: Vec<Watch>,
     /// No output is reported before this time, after some was skipped.
     rest: Option<Instant>,
     ended: bool,
@@ -49,7 +51,17 @@ pub(super) struct Follower {
 impl Follower {
     /// Reports on a launch, with its output from position `from` on.
     pub(super) fn new(task: TaskDir, nonce: String, reports: Reports, from: u64, may_skip: bool) -> Self {
-        Self { task, nonce, reports, log: None, from, may_skip, rest: None, ended: false }
+        Self { task, nonce, reports, log: None, from, may_skip, watches: Vec::new(), rest: None, ended: false }
+    }
+
+    /// Also reports matches of these watches.
+    pub(super) fn watching(self, watches: Vec<Watch>) -> Self {
+        Self { watches, ..self }
+    }
+
+    /// Asks a shim to search for the watches.
+    pub(super) async fn arm(&self, link: &mut ShimLink) -> io::Result<()> {
+        if self.watches.is_empty() { Ok(()) } else { link.watch(self.watches.clone()).await }
     }
 
     /// Follows a launch that a shim was just asked for. Keeps the shim for another task if it becomes free.
@@ -111,6 +123,14 @@ impl Follower {
                 }
                 shim_report::Kind::Started(started) => self.send(Kind::Started(started)).await?,
                 shim_report::Kind::Activity(activity) => self.send(Kind::Activity(activity)).await?,
+                shim_report::Kind::Watching(watching) => self.send(Kind::Watching(watching)).await?,
+                shim_report::Kind::Matched(matched) => {
+                    // The server believes in no match beyond the output that it knows.
+                    self.send_output().await?;
+                    self.send(Kind::Matched(matched)).await?;
+                    // A shim that has exited has nothing more to report.
+                    let _ = link.more_matches().await;
+                }
                 shim_report::Kind::Grew(_) => {
                     self.send_output().await?;
                     if self.rest.is_none() {
@@ -170,6 +190,8 @@ impl Follower {
             tokio::time::sleep(POLL).await;
             // A shim that was still starting before has its socket by now.
             if let Ok(mut link) = ShimLink::connect(&self.task) {
+                // A shim that cannot be asked has exited; its last reports are still read.
+                let _ = self.arm(&mut link).await;
                 self.ask_for_growth(&mut link).await;
                 if let Told::All = self.relay(&mut link).await? {
                     return Ok(());

@@ -12,7 +12,7 @@ use tokio::{
 
 use crate::task_dir::TaskDir;
 use errand_os::socket;
-use errand_proto::bridge::{Follow, ShimOrder, ShimReport, shim_order, shim_report};
+use errand_proto::bridge::{Follow, MoreMatches, ShimOrder, ShimReport, Watch, WatchOrder, shim_order, shim_report};
 use errand_proto::frame::{self, Decoder};
 
 /// A connection to a shim.
@@ -57,6 +57,16 @@ impl ShimLink {
     /// Asks for a report once there is more output than `known`.
     pub(super) async fn follow(&mut self, known: u64) -> io::Result<()> {
         self.order(&ShimOrder { kind: Some(shim_order::Kind::Follow(Follow { known })) }).await
+    }
+
+    /// Asks the shim to search the output for these watches.
+    pub(super) async fn watch(&mut self, watches: Vec<Watch>) -> io::Result<()> {
+        self.order(&ShimOrder { kind: Some(shim_order::Kind::Watch(WatchOrder { watches })) }).await
+    }
+
+    /// Asks the shim for the next matches.
+    pub(super) async fn more_matches(&mut self) -> io::Result<()> {
+        self.order(&ShimOrder { kind: Some(shim_order::Kind::MoreMatches(MoreMatches {})) }).await
     }
 
     /// True while the shim runs and has sent nothing.

@@ -129,29 +129,31 @@ impl BridgeService for Bridge {
         }
         let request = request.into_inner();
         let task = self.task(&request.task_id)?;
-        let (nonce, may_skip) = (request.nonce.clone(), request.may_skip);
+        let (nonce, may_skip, watches) = (request.nonce.clone(), request.may_skip, request.watches.clone());
         let link = self
             .ask_for_launch(request)
             .await
             .map_err(|error| Status::resource_exhausted(format!("no shim can be made: {error}")))?;
         let (reports, mut stream) = mpsc::channel(QUEUE);
-        tokio::spawn(Follower::new(task, nonce, reports, 0, may_skip).follow_launch(link, self.free.clone()));
+        let follower = Follower::new(task, nonce, reports, 0, may_skip).watching(watches);
+        tokio::spawn(follower.follow_launch(link, self.free.clone()));
         let first = tokio::time::timeout(FIRST_REPORT, stream.recv()).await.ok().flatten();
         let stream = tokio_stream::iter(first).chain(ReceiverStream::new(stream));
         Ok(Response::new(Box::pin(stream.map(|report| report.map(|report| LaunchResponse { report: Some(report) })))))
     }
 
     async fn attach(&self, request: Request<AttachRequest>) -> Result<Response<Self::AttachStream>, Status> {
-        let AttachRequest { task_id, from, nonce, may_skip } = request.into_inner();
+        let AttachRequest { task_id, from, nonce, may_skip, watches } = request.into_inner();
         let task = self.task(&task_id)?;
         let (reports, stream) = mpsc::channel(QUEUE);
         let mut link = ShimLink::connect(&task).ok();
+        let follower = Follower::new(task, nonce, reports, from, may_skip).watching(watches);
         if let Some(shim) = &mut link
-            && shim.follow(from).await.is_err()
+            && (shim.follow(from).await.is_err() || follower.arm(shim).await.is_err())
         {
             link = None;
         }
-        tokio::spawn(Follower::new(task, nonce, reports, from, may_skip).follow(link));
+        tokio::spawn(follower.follow(link));
         let stream = ReceiverStream::new(stream);
         Ok(Response::new(Box::pin(stream.map(|report| report.map(|report| AttachResponse { report: Some(report) })))))
     }

@@ -10,9 +10,11 @@ use std::{
 };
 
 use errand_proto::bridge::{
-    Ended, Free, Over, Process, ShimOrder, ShimReport, Started, WriteInputRequest, shim_report::Kind,
+    Ended, Free, Over, Process, ShimOrder, ShimReport, Started, Watch, Watching, WriteInputRequest, shim_report::Kind,
 };
 use errand_proto::frame::{self, Decoder};
+
+use super::watch::Watcher;
 
 /// How long the report of a start may be delayed. The server delays its write of the start just as long.
 const TOGETHER: Duration = Duration::from_millis(20);
@@ -37,6 +39,8 @@ pub(super) struct Pending {
     pub(super) input: Option<WriteInputRequest>,
     /// The start of the command if it is not reported yet, and when it was: the report is delayed so that it can be sent with the next one.
     pub(super) start: Option<(Process, Instant)>,
+    /// The search for the watches of the other side.
+    pub(super) watcher: Option<Box<Watcher>>,
 }
 
 impl Link {
@@ -76,6 +80,25 @@ impl Link {
     /// Sends the report of the start now.
     pub(super) fn tell_start(&mut self) {
         self.write(&[]);
+    }
+
+    /// Begins to search the output for the other side's watches, and says so.
+    pub(super) fn watch(&mut self, watches: Vec<Watch>) {
+        if watches.is_empty() {
+            self.pending.watcher = None;
+            return;
+        }
+        self.pending.watcher = Watcher::new(watches).map(Box::new);
+        if self.pending.watcher.is_some() {
+            self.say(Kind::Watching(Watching {}));
+        }
+    }
+
+    /// Reports matches if it is time; `last`: there is no other time.
+    pub(super) fn tell_matches(&mut self, now: Instant, last: bool) {
+        if let Some(matched) = self.pending.watcher.as_mut().and_then(|watcher| watcher.matched(now, last)) {
+            self.say(Kind::Matched(matched));
+        }
     }
 
     /// Sends a report. Reports are few and small: a connection that has no room for one is closed, because its other side has stopped

@@ -60,6 +60,8 @@ pub(super) struct Log {
     incomplete: bool,
     /// Used for a command that writes much; empty before.
     buffer: Vec<u8>,
+    /// Position of the output in the buffer, and how many bytes the last read returned; none if they were not all counted.
+    copied: Option<(u64, usize)>,
 }
 
 impl Log {
@@ -78,6 +80,7 @@ impl Log {
             holes: true,
             incomplete: false,
             buffer: Vec::new(),
+            copied: None,
         }
     }
 
@@ -98,6 +101,7 @@ impl Log {
 
     /// Reads what is available from `source`, at most a few megabytes.
     pub(super) fn take(&mut self, source: impl AsFd, stream: Stream, is_pipe: bool) -> Taken {
+        self.copied = None;
         if let Some(streams) = &mut self.streams
             && streams.switch(self.size, stream).is_err()
         {
@@ -128,9 +132,21 @@ impl Log {
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.resize(LARGE_BUFFER, 0);
         let until_multiple = LARGE_BUFFER - usize::try_from(self.size % LARGE_BUFFER as u64).unwrap_or(0);
+        let before = self.size;
         let taken = self.copy_through(source, &mut buffer[..until_multiple]);
         self.buffer = buffer;
+        if let Taken::Bytes(read) = taken
+            && self.size == before + read as u64
+        {
+            self.copied = Some((before, read));
+        }
         taken
+    }
+
+    /// The position and the bytes of the last read of `taken` bytes, if they are still in memory.
+    pub(super) fn copied(&self, taken: usize) -> Option<(u64, &[u8])> {
+        let (position, read) = self.copied.filter(|(_, read)| *read == taken)?;
+        Some((position, self.buffer.get(..read)?))
     }
 
     fn copy_through(&mut self, source: impl AsFd, buffer: &mut [u8]) -> Taken {

@@ -19,6 +19,7 @@ pub(crate) mod spare;
 mod task;
 mod turn;
 mod user;
+mod watch;
 
 use std::{
     os::fd::{FromRawFd as _, OwnedFd},
@@ -76,8 +77,11 @@ pub(crate) fn refuse(control: OwnedFd, errno: Errno) {
 
 /// Supervises one task to its end. Returns the shim if it may take another task.
 fn supervise(launch: Launch, place: &Place<'_>, signals: &OwnedFd) -> Option<FreeShim> {
-    let Launch { mut link, request, budget } = launch;
+    let Launch { mut link, mut request, budget } = launch;
+    let watches = std::mem::take(&mut request.watches);
     let mut task = claim::launch(&mut link, &request, budget, place)?;
+    // The command runs by now: compiling patterns delays only its first output.
+    link.watch(watches);
     drop(request);
     let mut links = vec![link];
     while !task.is_over() {

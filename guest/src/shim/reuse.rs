@@ -13,7 +13,7 @@
 //! |---|---|
 //! | the log, the streams, the exit file, the control socket, timers, usage | owned by [`Task`], which is dropped |
 //! | connections that followed the task | closed |
-//! | what is pending on the connection that asks for launches: a report of growth, input, a report of the start | reset by [`Link::without_task`] |
+//! | what is pending on the connection that asks for launches: a report of growth, input, a report of the start, a search for watches | reset by [`Link::without_task`] |
 //! | orders that arrived after the end | dropped by [`FreeShim::next_launch`] |
 //! | the count of processes killed for lack of memory | a difference: each task begins with its own count |
 //! | user, groups, limits, niceness, umask, working directory, environment, signals | never the shim's own: the command's process sets them after the fork |

@@ -8,7 +8,8 @@ use super::{drain, link::Link, task::Task};
 
 /// Waits once and handles everything that is ready. Returns the task in the phase that it has reached.
 pub(super) fn turn(mut task: Task, links: &mut Vec<Link>, signals: &OwnedFd) -> Task {
-    let due = links.iter().filter_map(Link::start_due).chain(task.due()).min();
+    let watches = links.iter().filter_map(|link| link.pending.watcher.as_ref()?.due(task.output_size()));
+    let due = links.iter().filter_map(Link::start_due).chain(watches).chain(task.due()).min();
     let ready = wait(&task, links, signals, due.map(errand_os::until).as_ref());
     if ready.signals {
         drain(signals);
@@ -28,6 +29,7 @@ pub(super) fn turn(mut task: Task, links: &mut Vec<Link>, signals: &OwnedFd) -> 
         task = task.reap(links);
     }
     task.feed(links);
+    task.search(links);
     task = task.on_time(links);
     links.retain(Link::is_open);
     task

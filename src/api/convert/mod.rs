@@ -7,6 +7,7 @@ mod process;
 mod sandbox;
 mod task;
 mod wait;
+mod watches;
 
 use std::time::{Duration, SystemTime};
 
@@ -18,6 +19,7 @@ pub(super) use outcome::outcome;
 pub(super) use sandbox::{active_bot, sandbox};
 pub(super) use task::{status, task, wanted_status};
 pub(super) use wait::{change, wait_result};
+pub(super) use watches::watches;
 
 /// Converts a notification, including its text.
 pub(super) fn notification(notification: Notification) -> v1::Notification {
@@ -48,6 +50,8 @@ pub(super) fn notification(notification: Notification) -> v1::Notification {
         acknowledged_at: acknowledged_at.map(timestamp),
         deliveries: i32::try_from(deliveries).unwrap_or(i32::MAX),
         text,
+        watch: body.watch.map(watches::notice),
+        held_back: count(body.held_back),
     }
 }
 
@@ -59,6 +63,10 @@ fn kind(kind: NotificationKind) -> v1::NotificationKind {
         NotificationKind::LateOutcome => v1::NotificationKind::LateOutcome,
         NotificationKind::Heartbeat => v1::NotificationKind::Heartbeat,
         NotificationKind::Idle => v1::NotificationKind::Idle,
+        NotificationKind::WatchMatched => v1::NotificationKind::WatchMatched,
+        NotificationKind::WatchDisabled => v1::NotificationKind::WatchDisabled,
+        NotificationKind::WatchesSuspended => v1::NotificationKind::WatchesSuspended,
+        NotificationKind::WatchesRestored => v1::NotificationKind::WatchesRestored,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{count, duration, notify, outcome, process, stall, timestamp};
+use super::{count, duration, notify, outcome, process, stall, timestamp, watches};
 use errand_proto::v1::{self, TaskStatus};
 use errand_task::{MemoryKills, Program, Status, Stdin, Task};
 
@@ -55,6 +55,7 @@ pub(in crate::api) fn task(task: Task) -> v1::Task {
         notify: Some(notify::policy(task.notify)),
         idle_since: task.idle_since.map(timestamp),
         traceparent: spec.traceparent.map(|traceparent| traceparent.to_string()).unwrap_or_default(),
+        watches: watches::watches(task.watches),
     }
 }
 

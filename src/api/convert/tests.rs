@@ -14,7 +14,7 @@ use super::*;
 use errand_task::{
     Liveness, LossReason, MemoryKills, NOTICE_OUTPUT_LIMIT, NewNotification, Nonce, NotifyPolicy, Outcome,
     OutputSummary, Owner, Program, Reads, SandboxId, Signal, StartFailure, Status, StopCause, Task, TaskId, TaskSpec,
-    TaskState, TenantId, Waiting,
+    TaskState, TenantId, Waiting, Watch, WatchCount, WatchLines, WatchNotice, WatchPattern,
 };
 
 /// The most bytes of an encoded notification.
@@ -91,6 +91,7 @@ prop_compose! {
             notify: NotifyPolicy { head_bytes, tail_bytes, ..NotifyPolicy::default() },
             heartbeat_from: Duration::ZERO,
             idle_since: None,
+            watches: Default::default(),
             created_at: UNIX_EPOCH,
             revision: i64::MAX,
         }
@@ -139,6 +140,7 @@ fn longest_notification_texts_fit_into_64_kib() {
         let huge = character.to_string().repeat(3_000_000);
         let (failure, second) = (StartFailure::NotFound, Duration::from_secs(1));
         let waiting = Some(Waiting { pid: 1, command: huge.clone(), reads: Reads::Stdin });
+        let watched = huge.clone();
         // An older server may have stored a notification of this size.
         let made = NewNotification {
             task: TaskId::new(),
@@ -159,6 +161,18 @@ fn longest_notification_texts_fit_into_64_kib() {
             stall: Some(Stall { since: UNIX_EPOCH, silent_for: second, last_line: huge.clone(), waiting }),
             liveness: Some(Liveness { silent_for: second, last_line: huge.clone() }),
             takes_input: false,
+            watch: Some(WatchNotice {
+                index: u32::MAX,
+                watch: Watch {
+                    pattern: WatchPattern::Regex(character.to_string().repeat(512 / character.len_utf8())),
+                    once: true,
+                },
+                offset: u64::MAX,
+                lines: WatchLines { text: watched, cut: true },
+                matches: u64::MAX,
+                others: vec![WatchCount { index: u32::MAX, matches: u64::MAX }; 1000],
+            }),
+            held_back: u64::MAX,
             labels: (0..64).map(|number| (format!("{number}"), huge.chars().take(255).collect())).collect(),
             traceparent: None,
             acknowledged: false,
@@ -166,8 +180,11 @@ fn longest_notification_texts_fit_into_64_kib() {
         };
         let made = made.bounded();
         assert!(made.output_truncated && made.description.ends_with('…'));
-        let sent = on_the_wire(made).encoded_len();
-        assert!((20_000..=LIMIT).contains(&sent), "{sent} bytes of {character:?}");
+        let matched = NewNotification { kind: NotificationKind::WatchMatched, ..made.clone() };
+        for made in [made, matched] {
+            let sent = on_the_wire(made).encoded_len();
+            assert!((20_000..=LIMIT).contains(&sent), "{sent} bytes of {character:?}");
+        }
     }
 }
 

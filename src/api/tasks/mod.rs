@@ -20,11 +20,11 @@ use errand_engine::InputResult;
 use errand_proto::v1::{
     self, GetTaskRequest, GetTaskResponse, InputLimit, ListTasksRequest, ListTasksResponse, ReadOutputRequest,
     ReadOutputResponse, ResizeTerminalRequest, ResizeTerminalResponse, RunTaskRequest, RunTaskResponse,
-    SetNotifyPolicyRequest, SetNotifyPolicyResponse, SignalTaskRequest, SignalTaskResponse, StartTaskRequest,
-    StartTaskResponse, StopTaskRequest, StopTaskResponse, StopTasksRequest, StopTasksResponse, StreamOutputRequest,
-    StreamOutputResponse, SummarizeTasksRequest, SummarizeTasksResponse, WaitTaskRequest, WaitTaskResponse,
-    WaitTasksRequest, WaitTasksResponse, WatchTasksRequest, WatchTasksResponse, WriteInputRequest, WriteInputResponse,
-    task_service_server::TaskService,
+    SetNotifyPolicyRequest, SetNotifyPolicyResponse, SetWatchesRequest, SetWatchesResponse, SignalTaskRequest,
+    SignalTaskResponse, StartTaskRequest, StartTaskResponse, StopTaskRequest, StopTaskResponse, StopTasksRequest,
+    StopTasksResponse, StreamOutputRequest, StreamOutputResponse, SummarizeTasksRequest, SummarizeTasksResponse,
+    WaitTaskRequest, WaitTaskResponse, WaitTasksRequest, WaitTasksResponse, WatchTasksRequest, WatchTasksResponse,
+    WriteInputRequest, WriteInputResponse, task_service_server::TaskService,
 };
 use errand_store::BotFilter;
 use errand_task::{Task, summarize};
@@ -172,6 +172,14 @@ impl TaskService for Tasks {
         let (task, policy) = validate::set_notify_policy(request.get_ref(), &caller)?;
         let set = self.parts.unless_ending(self.parts.engine.set_notify_policy(&task, policy)).await?;
         Ok(Response::new(SetNotifyPolicyResponse { task: Some(convert::task(set.map_err(status::engine)?)) }))
+    }
+
+    async fn set_watches(&self, request: Request<SetWatchesRequest>) -> Result<Response<SetWatchesResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let (task, watches, from) = validate::set_watches(request.into_inner(), &caller)?;
+        let set = self.parts.unless_ending(self.parts.engine.set_watches(&task, watches, from)).await?;
+        let task = set.map_err(status::engine)?;
+        Ok(Response::new(SetWatchesResponse { watches: convert::watches(task.watches) }))
     }
 
     async fn stop_task(&self, request: Request<StopTaskRequest>) -> Result<Response<StopTaskResponse>, Status> {

@@ -2,7 +2,10 @@
 
 use tonic::Status;
 
-use crate::api::{Parts, output, reading, rendered, status, validate::{Acknowledge, Read}};
+use crate::api::{
+    Parts, output, reading, rendered, status,
+    validate::{Acknowledge, Read},
+};
 use errand_engine::TaskRef;
 use errand_proto::v1::ReadOutputResponse;
 

@@ -104,6 +104,7 @@ mod tests {
             notify: Default::default(),
             heartbeat_from: Duration::ZERO,
             idle_since: None,
+            watches: Default::default(),
             created_at: UNIX_EPOCH,
             revision: 0,
         }

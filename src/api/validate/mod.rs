@@ -18,6 +18,7 @@ mod tasks;
 mod tests;
 mod wait;
 mod watch;
+mod watches;
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
@@ -35,6 +36,7 @@ pub(super) use start::{Run, run, start};
 pub(super) use tasks::{get, list, scope, signal, stop, stop_all};
 pub(super) use wait::{One, Several, several as wait_for_several, wait};
 pub(super) use watch::watch;
+pub(super) use watches::set as set_watches;
 
 /// The most violations that are described: they are sent in a header, and clients limit the size of headers.
 const DESCRIBED_LIMIT: usize = 20;

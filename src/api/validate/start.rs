@@ -4,7 +4,7 @@ use std::{mem::take, time::Duration};
 
 use tonic::Status;
 
-use super::{Acknowledge, Violations, fields::Span, notify, process, sandbox};
+use super::{Acknowledge, Violations, fields::Span, notify, process, sandbox, watches::watches};
 use crate::api::{auth::Caller, rendered::Streamed};
 use errand_engine::{Settings, StartRequest};
 use errand_proto::v1::{DisconnectAction, RunTaskRequest, StartTaskRequest};
@@ -106,6 +106,7 @@ fn read(
     // A base; the request's fields, including the program, replace its values.
     let spec = TaskSpec::new(Program::Argv(Vec::new()), settings.default_timeout);
     let spec = process::process(&request, spec, violations);
+    let watches = watches(take(&mut request.watches), violations);
     let sandbox = match request.sandbox {
         Some(spec) => {
             violations.within("sandbox", |violations| sandbox::spec(spec, caller, settings, violations).map(Some))
@@ -125,6 +126,7 @@ fn read(
             traceparent: traceparent?,
             ..spec?
         },
+        watches: watches?,
         sandbox: sandbox?,
         notify: notify?,
     })

@@ -46,6 +46,7 @@ fn settings() -> Settings {
         retention: Duration::from_secs(86_400),
         notification_retention: Duration::from_secs(86_400),
         launches: LaunchLimits { per_sandbox: 8, per_tenant: 32 },
+        watches: Default::default(),
     }
 }
 
@@ -496,4 +497,19 @@ fn input_is_checked() {
     assert_eq!(fields(&resize(None).unwrap_err()), ["size"]);
     assert_eq!(fields(&resize(Some(TerminalSize { rows: 1, columns: 0 })).unwrap_err()), ["size.columns"]);
     assert!(resize(Some(TerminalSize { rows: 1, columns: 1 })).is_ok());
+}
+
+#[test]
+fn watches_are_checked_by_field() {
+    let substring = |text: &str| OutputWatch { kind: Some(output_watch::Kind::Substring(text.to_owned())), once: true };
+    let regex = |pattern: &str| OutputWatch { kind: Some(output_watch::Kind::Regex(pattern.to_owned())), once: false };
+    let start = |watches| start(StartTaskRequest { watches, ..request() }, &Caller::local(), &settings());
+    let read = start(vec![substring("error"), regex(r"^fatal: \w+")]).unwrap().watches;
+    assert_eq!((read.len(), read[0].once, read[1].pattern.as_str()), (2, true, r"^fatal: \w+"));
+    let wrong =
+        vec![OutputWatch::default(), substring(""), regex("(a{1000}){1000}"), substring(&"x".repeat(512)), regex("x*")];
+    let refused = start(wrong).unwrap_err();
+    let expected = ["watches[0].substring", "watches[1].substring", "watches[2].regex", "watches[4].regex"];
+    assert_eq!(fields(&refused), expected);
+    assert_eq!(fields(&start(vec![substring("x"); 9]).unwrap_err()), ["watches"]);
 }

@@ -296,6 +296,15 @@ async fn signal_goes_to_the_group_or_leader() {
 }
 
 #[tokio::test]
+async fn watch_replaces_or_clears_the_patterns() {
+    let fixture = Fixture::start().await;
+    let ran = fixture.run(&["watch", ID, "error", "once:regex:^ready", "--from", "0"]).await;
+    assert_eq!((ran.code, ran.text()), (0, "\"error\" from byte 9\nonce /^ready/ from byte 9\n".to_owned()));
+    assert_eq!(fixture.run(&["watch", ID, "--clear"]).await.code, 0);
+    assert_eq!(fixture.seen(), ["watches 2 from Some(0)", "watches 0 from None"]);
+}
+
+#[tokio::test]
 async fn ps_follows_events_line_by_line() {
     let fixture = Fixture::start().await;
     let ran = fixture.run(&["ps", "--follow"]).await;
@@ -413,6 +422,9 @@ fn contradictory_arguments_are_refused() {
         "errand wait --any --all a b",
         "errand wait --until soon task",
         "errand signal task",
+        "errand watch task",
+        "errand watch task --clear x",
+        "errand run --watch once: true",
         "errand ps --follow --all",
         "errand ps --cursor c",
         "errand run --notify sometimes true",

@@ -271,6 +271,16 @@ impl TaskService for Script {
         Ok(Response::new(v1::SignalTaskResponse { task: Some(running()), signaled_processes: 2 }))
     }
 
+    async fn set_watches(
+        &self,
+        request: Request<v1::SetWatchesRequest>,
+    ) -> Result<Response<v1::SetWatchesResponse>, Status> {
+        let request = request.into_inner();
+        self.saw(format!("watches {} from {:?}", request.watches.len(), request.from_offset));
+        let state = |watch| v1::OutputWatchState { watch: Some(watch), next_offset: 9, ..Default::default() };
+        Ok(Response::new(v1::SetWatchesResponse { watches: request.watches.into_iter().map(state).collect() }))
+    }
+
     async fn watch_tasks(
         &self,
         request: Request<v1::WatchTasksRequest>,

@@ -87,7 +87,7 @@ impl Bench {
 
     pub async fn launch(&self, spec: &TaskSpec) -> (TaskId, Nonce, Attachment) {
         let (id, nonce) = (TaskId::new(), Nonce::new());
-        let attachment = self.bridge.launch(id, nonce, spec, SETTINGS).await.unwrap();
+        let attachment = self.bridge.launch(id, nonce, spec, SETTINGS, &[]).await.unwrap();
         (id, nonce, attachment)
     }
 
@@ -137,7 +137,7 @@ pub async fn read(mut attachment: Attachment) -> Ran {
             Report::Started { process, .. } => ran.process = Some(process),
             Report::Output(piece) => ran.output.extend_from_slice(&piece.bytes),
             Report::Skipped { .. } => ran.skipped = true,
-            Report::Activity(_) => {}
+            Report::Activity(_) | Report::Watching | Report::Matched { .. } => {}
             Report::Ended { ending, .. } => ran.ending = Some(ending),
             Report::Over { bytes, incomplete, .. } => ran.over = Some((bytes, incomplete)),
             Report::Claimed | Report::Broken => return ran,

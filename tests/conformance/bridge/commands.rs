@@ -109,7 +109,7 @@ pub async fn oversized_arguments_have_their_own_failure(bench: Bench) {
             spec.env.insert("LONG".to_owned(), long);
         }
         let (id, nonce) = (TaskId::new(), Nonce::new());
-        match bench.bridge.launch(id, nonce, &spec, SETTINGS).await {
+        match bench.bridge.launch(id, nonce, &spec, SETTINGS, &[]).await {
             Err(RuntimeError::NotStarted { reason: NotStarted::TooLarge, .. }) => {}
             Err(error) => panic!("{length}: {error}"),
             Ok(attachment) => match read(attachment).await.ending {

@@ -35,7 +35,7 @@ pub async fn attachment_starts_at_any_byte(bench: Bench) {
     let (id, nonce, mut attachment) = bench.launch(&text(script)).await;
     until(&mut attachment, "output", |report| matches!(report, Report::Output(_))).await;
     drop(attachment);
-    let mut attachment = bench.bridge.attach(id, nonce, 5).await.unwrap();
+    let mut attachment = bench.bridge.attach(id, nonce, 5, &[]).await.unwrap();
     let report = until(&mut attachment, "the old output", |report| matches!(report, Report::Output(_))).await;
     assert_eq!(bytes_of(report), (5, b"56789\n".to_vec()));
     bench.sh("touch /tmp/go").await;

@@ -12,7 +12,7 @@ pub async fn task_is_launched_at_most_once(bench: Bench) {
     let (id, nonce) = (TaskId::new(), Nonce::new());
     let spec = text("echo once >>/tmp/count; sleep 0.2");
     let launches = (0..8)
-        .map(|_| async { read(bench.bridge.launch(id, nonce, &spec, SETTINGS).await.unwrap()).await });
+        .map(|_| async { read(bench.bridge.launch(id, nonce, &spec, SETTINGS, &[]).await.unwrap()).await });
     let ran = futures_util::future::join_all(launches).await;
     assert_eq!(ran.iter().filter(|ran| ran.ending == Some(Ending::Exited(0))).count(), 1);
     assert_eq!(bench.sh("cat /tmp/count").await, "once\n");
@@ -23,7 +23,7 @@ pub async fn fenced_launch_never_happens(bench: Bench) {
     let finding = bench.bridge.probe(&[(id, nonce)], true).await.unwrap().remove(0);
     assert!(!finding.directory && !finding.started, "{finding:?}");
     let spec = text("echo ran >/tmp/ran");
-    let ran = read(bench.bridge.launch(id, nonce, &spec, SETTINGS).await.unwrap()).await;
+    let ran = read(bench.bridge.launch(id, nonce, &spec, SETTINGS, &[]).await.unwrap()).await;
     assert_eq!(ran.ending, None);
     assert_eq!(bench.sh("cat /tmp/ran 2>/dev/null").await, "");
 }
@@ -130,7 +130,7 @@ pub async fn corrupt_task_files_block_no_answer(bench: Bench) {
             if let Ok(log) = bench.bridge.read(id, piece).await {
                 let _ = log.bytes().await;
             }
-            drop(bench.bridge.attach(id, nonce, 0).await);
+            drop(bench.bridge.attach(id, nonce, 0, &[]).await);
             bench.bridge.signal(id, Some(process), Some(Signal::KILL)).await.unwrap()
         });
         assert_eq!(answers.await.unwrap_or_else(|_| panic!("no answer: {impostor}")), 0, "{impostor}");

@@ -4,7 +4,8 @@ use std::pin::Pin;
 
 use bytes::Bytes;
 use errand_proto::bridge::{
-    Activity, Claimed, Ended, Gap, Output, Over, Process, Report, Skipped, Started, Usage, Waiting, report::Kind,
+    Activity, Claimed, Ended, Gap, Matched, Output, Over, Process, Report, Skipped, Started, Usage, Waiting,
+    WatchMatches, Watching, report::Kind,
 };
 use futures_util::{
     Stream, StreamExt as _,
@@ -102,6 +103,25 @@ pub(crate) fn reports(
         "impossible_processes" => Box::pin(repeat_with(|| {
             Kind::Started(Started { process: Some(Process { pid: u32::MAX, start_ticks: u64::MAX }), age_us: 0 })
         })),
+        "impossible_matches" => then(
+            started(),
+            iter([
+                Kind::Watching(Watching {}),
+                output(at, Bytes::from_static(b"word\n")),
+                matched(0, at, at + 5, 5),
+                matched(0, u64::MAX - 9, u64::MAX, 9),
+            ])
+            .chain(pending()),
+        ),
+        "match_flood" => {
+            let first = iter([Kind::Watching(Watching {}), output(at, vec![b'x'; 100_000].into())]);
+            let mut next = at;
+            let flood = repeat_with(move || {
+                next += 1;
+                matched(0, next, next + 1, 8 * 1024)
+            });
+            then(started(), first.chain(flood))
+        }
         "huge_names" => {
             let Kind::Activity(seen) = activity(60_000, 1) else { return Box::pin(pending()) };
             let waiting = Waiting { pid: 1, command: "\u{1b}[2J\u{7}x".repeat(30_000), terminal: true };
@@ -145,6 +165,12 @@ fn activity(silent_ms: u64, pid: u32) -> Kind {
 
 fn output(offset: u64, data: Bytes) -> Kind {
     Kind::Output(Output { offset, data, ..Output::default() })
+}
+
+fn matched(index: u32, offset: u64, next: u64, lines: usize) -> Kind {
+    let lines = "\u{1b}[2J<".repeat(lines / 5).into_bytes().into();
+    let matches = vec![WatchMatches { index, count: 1, offset, next, lines, cut: false }];
+    Kind::Matched(Matched { matches, unsearched_bytes: u64::MAX })
 }
 
 fn ended(result: String) -> Kind {

@@ -21,7 +21,9 @@ use super::{
 use attachment::ScriptAttachment;
 use errand_reading::Scan;
 use errand_runtime::{Collected, Exec, NotStarted, Runtime, RuntimeError, SandboxRef};
-use errand_task::{Gap, Nonce, ProcessIdentity, Program, Signal, SignalTarget, TaskId, TaskSpec, TerminalSize};
+use errand_task::{
+    ArmedWatch, Gap, Nonce, ProcessIdentity, Program, Signal, SignalTarget, TaskId, TaskSpec, TerminalSize,
+};
 
 const LOG: &str = include_str!("scripts/log.sh");
 const KEEP: &str = include_str!("scripts/keep.sh");
@@ -199,6 +201,7 @@ impl SandboxBridge for DirectBridge {
         nonce: Nonce,
         spec: &TaskSpec,
         _settings: LaunchSettings,
+        _watches: &[ArmedWatch],
     ) -> Result<Attachment, RuntimeError> {
         let command_file = self.command_file(task);
         if let Program::Shell { text, .. } = &spec.program
@@ -222,7 +225,13 @@ impl SandboxBridge for DirectBridge {
         Ok(Attachment::new(ScriptAttachment::new(exec, 0)))
     }
 
-    async fn attach(&self, task: TaskId, _nonce: Nonce, from: u64) -> Result<Attachment, RuntimeError> {
+    async fn attach(
+        &self,
+        task: TaskId,
+        _nonce: Nonce,
+        from: u64,
+        _watches: &[ArmedWatch],
+    ) -> Result<Attachment, RuntimeError> {
         let exec = self.run(&[PROCESS, LOG, FOLLOW, ATTACH], vec![task.to_string(), from.to_string()]).await?;
         Ok(Attachment::new(ScriptAttachment::new(exec, from)))
     }

@@ -12,7 +12,7 @@ use std::{
 
 use super::proto;
 use crate::{LogPiece, OutputPiece, PORTS_LIMIT, PackedPiece, Piece};
-use errand_task::Stream;
+use errand_task::{Stream, WATCH_LIMIT};
 pub(super) use scan::{SCAN_MESSAGE, scanned};
 
 /// The largest message of a followed task or of a log, in bytes. The guest sends pieces of 128 KiB.
@@ -44,6 +44,8 @@ const COMMAND: usize = 64;
 const WORDS: usize = 1024;
 /// The largest result, in bytes. An exit file that holds one is no larger.
 const RESULT: usize = 1024;
+/// The most bytes of lines in a report of matches, over all watches.
+const LINES: usize = 8 * 1024;
 /// The longest name of a file, in bytes. Linux allows 255 on its own file systems and up to three times as many on foreign ones.
 const FILE_NAME: usize = 765;
 /// The longest target of a link, in bytes (PATH_MAX).
@@ -206,7 +208,8 @@ impl Reports {
             Some(Kind::Ended(ended)) => holds(ended.result.len() <= RESULT, || {
                 format!("a result of {} bytes, more than {RESULT}", ended.result.len())
             })?,
-            Some(Kind::Output(_) | Kind::Claimed(_) | Kind::Over(_)) | None => {}
+            Some(Kind::Matched(matched)) => matches(matched)?,
+            Some(Kind::Output(_) | Kind::Claimed(_) | Kind::Over(_) | Kind::Watching(_)) | None => {}
         }
         Ok(())
     }
@@ -216,6 +219,23 @@ impl Reports {
             format!("output at {to} after output up to {}", self.position)
         })
     }
+}
+
+/// Checks matches: each watch once and in order. Whether they lie in the output that is known is decided where they are told: a command may
+/// have removed its log, and with it the output that was to be reported before.
+fn matches(matched: &proto::Matched) -> Result<(), Breach> {
+    let found = &matched.matches;
+    holds(found.len() <= WATCH_LIMIT, || format!("matches of {} watches, more than {WATCH_LIMIT}", found.len()))?;
+    let in_order = found.is_sorted_by(|one, next| one.index < next.index);
+    let known = found.last().is_none_or(|last| (last.index as usize) < WATCH_LIMIT);
+    holds(in_order && known, || "matches of watches out of order or beyond the last".to_owned())?;
+    let lines: usize = found.iter().map(|matches| matches.lines.len()).sum();
+    holds(lines <= LINES, || format!("{lines} bytes of lines in matches, more than {LINES}"))?;
+    for proto::WatchMatches { count, offset, next, .. } in found {
+        let possible = offset < next && *next <= i64::MAX as u64 && (1..=next - offset).contains(count);
+        holds(possible, || format!("{count} matches from {offset} to {next}"))?;
+    }
+    Ok(())
 }
 
 /// The bounds of a part of a log.
@@ -408,6 +428,40 @@ mod tests {
             assert!(reports.check(Some(&report(Kind::Output(output(8 + at, 1, 0))))).is_ok());
         }
         assert!(reports.pause() > Duration::from_secs(1), "{:?}", reports.pause());
+    }
+
+    #[test]
+    fn matches_have_possible_positions_and_counts() {
+        let one = |index, count, offset, next, lines: usize| proto::WatchMatches {
+            index,
+            count,
+            offset,
+            next,
+            lines: vec![b'x'; lines].into(),
+            cut: false,
+        };
+        let told = |matches: Vec<proto::WatchMatches>| {
+            let mut reports = Reports::from(0);
+            let output = proto::Report { kind: Some(Kind::Output(output(0, 100, 0))) };
+            reports.check(Some(&output)).unwrap();
+            let matched = Kind::Matched(proto::Matched { matches, unsearched_bytes: u64::MAX });
+            reports.check(Some(&proto::Report { kind: Some(matched) }))
+        };
+        assert!(told(vec![one(0, 1, 0, 5, LINES), one(7, 90, 10, 100, 0)]).is_ok() && told(vec![]).is_ok());
+        for lie in [
+            vec![one(8, 1, 0, 5, 0)],
+            vec![one(1, 1, 0, 5, 0), one(0, 1, 0, 5, 0)],
+            vec![one(1, 1, 0, 5, 0), one(1, 1, 0, 5, 0)],
+            vec![one(0, 1, 0, u64::MAX, 0)],
+            vec![one(0, 6, 0, 5, 0)],
+            vec![one(0, 0, 0, 5, 0)],
+            vec![one(0, 1, 5, 5, 0)],
+            vec![one(0, 1, u64::MAX, 3, 0)],
+            vec![one(0, 1, 0, 5, LINES), one(1, 1, 0, 5, 1)],
+            (0..9).map(|index| one(index, 1, 0, 5, 0)).collect(),
+        ] {
+            assert!(told(lie.clone()).is_err(), "{lie:?}");
+        }
     }
 
     #[test]

@@ -9,11 +9,17 @@ use super::{
 };
 use crate::{Activity, Finding, LaunchSettings, OutputPiece, Report, clock};
 use errand_task::{
-    Gap, Nonce, ProcessIdentity, Program, Reads, ResourceUsage, Stdin, TaskId, TaskSpec, TerminalSize, Waiting,
-    sentinel,
+    ArmedWatch, Gap, Nonce, ProcessIdentity, Program, Reads, ResourceUsage, Stdin, TaskId, TaskSpec, TerminalSize,
+    Waiting, WatchLines, WatchMatches, WatchPattern, sentinel,
 };
 
-pub(super) fn launch(task: TaskId, nonce: Nonce, spec: &TaskSpec, settings: LaunchSettings) -> proto::LaunchRequest {
+pub(super) fn launch(
+    task: TaskId,
+    nonce: Nonce,
+    spec: &TaskSpec,
+    settings: LaunchSettings,
+    watches: &[ArmedWatch],
+) -> proto::LaunchRequest {
     use proto::launch_request::Program as Message;
     proto::LaunchRequest {
         task_id: task.to_string(),
@@ -47,7 +53,17 @@ pub(super) fn launch(task: TaskId, nonce: Nonce, spec: &TaskSpec, settings: Laun
         quiet_after_ms: milliseconds(settings.quiet_after),
         look_every_ms: milliseconds(settings.look_every),
         may_skip: true,
+        watches: watches.iter().map(watch).collect(),
     }
+}
+
+pub(super) fn watch(watch: &ArmedWatch) -> proto::Watch {
+    let ArmedWatch { index, pattern, once, from } = watch;
+    let kind = Some(match pattern {
+        WatchPattern::Text(text) => proto::watch::Kind::Substring(text.clone()),
+        WatchPattern::Regex(pattern) => proto::watch::Kind::Regex(pattern.clone()),
+    });
+    proto::Watch { index: *index, kind, once: *once, from: *from }
 }
 
 pub(super) fn size(size: TerminalSize) -> proto::TerminalSize {
@@ -82,10 +98,20 @@ pub(super) fn report(report: proto::Report) -> Option<Report> {
             usage: ended.usage.map(usage),
             oom_kills: oom_kills(ended.usage.as_ref()),
         },
+        Kind::Watching(_) => Report::Watching,
+        Kind::Matched(matched) => Report::Matched {
+            matches: matched.matches.into_iter().map(matches).collect(),
+            unsearched: position(matched.unsearched_bytes),
+        },
         Kind::Over(over) => {
             Report::Over { bytes: position(over.bytes), incomplete: over.incomplete, gap: over.gap.map(gap) }
         }
     })
+}
+
+fn matches(matches: proto::WatchMatches) -> WatchMatches {
+    let proto::WatchMatches { index, count, offset, next, lines, cut } = matches;
+    WatchMatches { index, count, offset, next, lines: WatchLines::of(&lines, cut) }
 }
 
 fn output(output: proto::Output) -> OutputPiece {

@@ -29,7 +29,7 @@ use checked::{Breach, FINDING, PORTS_MESSAGE, SMALL_MESSAGE, STREAM_MESSAGE};
 use connection::{Bridge, Connection, Link, client};
 use errand_reading::Scan;
 use errand_runtime::{Runtime, RuntimeError, SandboxRef};
-use errand_task::{Nonce, ProcessIdentity, Signal, SignalTarget, TaskId, TaskSpec, TerminalSize};
+use errand_task::{ArmedWatch, Nonce, ProcessIdentity, Signal, SignalTarget, TaskId, TaskSpec, TerminalSize};
 
 /// How long the guest waits for a command to take its input, in milliseconds. To wait longer, the server calls again.
 const INPUT_WAIT: u64 = 1000;
@@ -104,8 +104,9 @@ impl SandboxBridge for ResidentBridge {
         nonce: Nonce,
         spec: &TaskSpec,
         settings: LaunchSettings,
+        watches: &[ArmedWatch],
     ) -> Result<Attachment, RuntimeError> {
-        let request = convert::launch(task, nonce, spec, settings);
+        let request = convert::launch(task, nonce, spec, settings, watches);
         let mut asked = 0;
         loop {
             let bridge = match self.bridge().await {
@@ -131,10 +132,21 @@ impl SandboxBridge for ResidentBridge {
         }
     }
 
-    async fn attach(&self, task: TaskId, nonce: Nonce, from: u64) -> Result<Attachment, RuntimeError> {
+    async fn attach(
+        &self,
+        task: TaskId,
+        nonce: Nonce,
+        from: u64,
+        watches: &[ArmedWatch],
+    ) -> Result<Attachment, RuntimeError> {
         let bridge = self.bridge().await?;
-        let request =
-            proto::AttachRequest { task_id: task.to_string(), from, nonce: nonce.to_string(), may_skip: true };
+        let request = proto::AttachRequest {
+            task_id: task.to_string(),
+            from,
+            nonce: nonce.to_string(),
+            may_skip: true,
+            watches: watches.iter().map(convert::watch).collect(),
+        };
         let mut client = client(&bridge.channel).max_decoding_message_size(STREAM_MESSAGE);
         let reports = answer(&bridge.channel, client.attach(request)).await?;
         Ok(Follow::attachment(reports, bridge.channel, from))

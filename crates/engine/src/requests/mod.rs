@@ -1,4 +1,4 @@
-//! What callers ask of the engine and what they get. The calls themselves: `tasks`, `signal`, `policy`, `output`, `scan` and
+//! What callers ask of the engine and what they get. The calls themselves: `tasks`, `signal`, `policy`, `watches`, `output`, `scan` and
 //! `sandboxes`.
 
 mod output;
@@ -7,11 +7,14 @@ mod sandboxes;
 mod scan;
 mod signal;
 mod tasks;
+mod watches;
 
 use errand_bridge::OutputPiece;
 use errand_runtime::Found;
 use errand_store::BotFilter;
-use errand_task::{NotifyPolicy, Owner, SandboxRecord, SandboxSpec, SessionId, Task, TaskId, TaskSpec, TenantId};
+use errand_task::{
+    NotifyPolicy, Owner, SandboxRecord, SandboxSpec, SessionId, Task, TaskId, TaskSpec, TenantId, Watch,
+};
 
 /// What to start.
 #[derive(Debug, Clone)]
@@ -20,6 +23,8 @@ pub struct StartRequest {
     pub owner: Owner,
     /// What to run. The caller has validated it.
     pub spec: TaskSpec,
+    /// What to watch its output for. The caller has validated it.
+    pub watches: Vec<Watch>,
     /// How to make the bot's sandbox if the bot has none.
     pub sandbox: Option<SandboxSpec>,
     /// What the session is told about it.

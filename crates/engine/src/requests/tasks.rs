@@ -12,7 +12,7 @@ use crate::{
     supervisor::{Entry, Supervisor},
 };
 use errand_store::{BotFilter, Created, Scope, TaskPage, TaskQuery};
-use errand_task::{Nonce, Status, StopCause, Task, TaskId, TaskSpec, TaskState};
+use errand_task::{Nonce, Status, StopCause, Task, TaskId, TaskSpec, TaskState, Watches};
 
 impl Engine {
     /// Accepts a command. When this returns, the task is durable: its command will run once, or the task will end with a reported reason.
@@ -26,7 +26,7 @@ impl Engine {
     }
 
     async fn accept(&self, request: StartRequest) -> Result<Started, EngineError> {
-        let StartRequest { owner, spec, sandbox, notify } = request;
+        let StartRequest { owner, spec, watches, sandbox, notify } = request;
         let inner = &self.inner;
         if inner.leave.is_cancelled() {
             return Err(EngineError::ShuttingDown);
@@ -68,6 +68,7 @@ impl Engine {
             notify,
             heartbeat_from: Duration::ZERO,
             idle_since: None,
+            watches: Watches::new(0, watches, 0),
             created_at: SystemTime::now(),
             revision: 0,
             spec: Arc::new(spec),

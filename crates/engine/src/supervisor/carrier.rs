@@ -1,6 +1,6 @@
 //! Carries the machine's actions out, waits for what happens next, and tells the machine.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
@@ -9,11 +9,14 @@ use super::{
     machine::{Action, Entry, Input, Moment, Placed, Reported},
     operations::Answer,
 };
-use crate::{EngineError, permits::LaunchPermit, sandboxes::Place};
-use errand_bridge::Report;
+use crate::{EngineError, permits::LaunchPermit, sandboxes::Place, scanning::Scan};
+use errand_bridge::{Attachment, BridgeState, Report};
 use errand_runtime::RuntimeError;
 use errand_store::StoreError;
-use errand_task::Task;
+use errand_task::{Task, WatchMatches};
+
+/// How long a sandbox with the resident bridge may take to say that it searches for watches. An older guest never says so.
+const SAYS_WITHIN: Duration = Duration::from_secs(2);
 
 /// What happened next.
 enum Happened {
@@ -23,6 +26,10 @@ enum Happened {
     Ordered,
     /// Another policy was asked for.
     PolicyWanted,
+    /// Other watches were asked for.
+    WatchOrdered,
+    /// The search on this server found matches.
+    Found(Vec<WatchMatches>, u64),
     Signalled(Result<u32, RuntimeError>),
     Answered(Answer),
     Reported(Result<Report, RuntimeError>),
@@ -44,10 +51,18 @@ impl Supervisor {
                 self.machine.tick(now);
                 continue;
             }
+            if self.scan_at.take_if(|at| *at <= Instant::now()).is_some() {
+                let (task, watches) = (self.machine.task().clone(), self.machine.watches_to_search());
+                self.scan = Some(Scan::begin(&self.inner, task, watches));
+            }
             let input = match self.happened().await? {
                 Happened::Due => continue,
                 Happened::Ordered => self.orders.borrow_and_update().clone().map(Input::Ordered),
                 Happened::PolicyWanted => self.policies.borrow_and_update().map(Input::PolicyWanted),
+                Happened::WatchOrdered => self.watch_orders.borrow_and_update().clone().map(Input::Watch),
+                Happened::Found(matches, unsearched) => {
+                    Some(Input::Reported(Reported::Matched { matches, unsearched }))
+                }
                 Happened::Signalled(answer) => {
                     self.signal = None;
                     Some(Input::Signalled(answer))
@@ -56,6 +71,10 @@ impl Supervisor {
                     self.operation = None;
                     self.machine.guest_enforces_timeout(self.guest_enforces_timeout());
                     Some(self.answered(answer)?)
+                }
+                Happened::Reported(Ok(Report::Watching)) => {
+                    (self.scan_at, self.scan) = (None, None);
+                    None
                 }
                 Happened::Reported(report) => Some(Input::Reported(self.reported(report).await)),
             };
@@ -70,7 +89,7 @@ impl Supervisor {
 
     /// Waits for the next thing to happen.
     async fn happened(&mut self) -> Result<Happened, Left> {
-        let due = self.machine.due();
+        let due = [self.machine.due(), self.scan_at.map(Instant::into_std)].into_iter().flatten().min();
         // A commit is always waited for, so that its result is known to callers.
         let may_leave = self.operation.as_ref().is_none_or(|operation| !operation.is_commit);
         // Reports wait while an operation runs: what they mean depends on its answer.
@@ -87,6 +106,7 @@ impl Supervisor {
             } => Ok(Happened::Answered(answer)),
             Ok(()) = self.orders.changed() => Ok(Happened::Ordered),
             Ok(()) = self.policies.changed() => Ok(Happened::PolicyWanted),
+            Ok(()) = self.watch_orders.changed() => Ok(Happened::WatchOrdered),
             answer = async {
                 match &mut self.signal {
                     Some(signal) => signal.as_mut().await,
@@ -99,6 +119,12 @@ impl Supervisor {
                     None => std::future::pending().await,
                 }
             }, if listens => Ok(Happened::Reported(report)),
+            (matches, unsearched) = async {
+                match &mut self.scan {
+                    Some(scan) => scan.next().await,
+                    None => std::future::pending().await,
+                }
+            }, if listens => Ok(Happened::Found(matches, unsearched)),
             () = until(due) => Ok(Happened::Due),
         }
     }
@@ -117,7 +143,7 @@ impl Supervisor {
                         tracing::debug!(%error, "the attachment could not be asked for further output");
                     }
                 }
-                Action::Detach => self.attachment = None,
+                Action::Detach => (self.attachment, self.scan_at, self.scan) = (None, None, None),
                 Action::ReleasePermit => self.permit = None,
                 Action::ReleaseHold => self.hold = None,
                 Action::HoldBecause(reason) => {
@@ -145,13 +171,18 @@ impl Supervisor {
             Answer::Plain(input) => input,
             Answer::Stored(result) => Input::Stored(self.stored(result)?),
             Answer::Placed(permit, place) => Input::Placed(self.placed(permit, place)?),
-            Answer::Launched(attachment) => {
-                Input::Launched(attachment.map(|attachment| self.attachment = Some(attachment)))
-            }
-            Answer::Attached(attachment) => {
-                Input::Attached(attachment.map(|attachment| self.attachment = Some(attachment)))
-            }
+            Answer::Launched(attachment) => Input::Launched(attachment.map(|attachment| self.follow(attachment))),
+            Answer::Attached(attachment) => Input::Attached(attachment.map(|attachment| self.follow(attachment))),
         })
+    }
+
+    /// Follows an attachment. Where the sandbox cannot search for watches, this server does.
+    fn follow(&mut self, attachment: Attachment) {
+        self.attachment = Some(attachment);
+        let resident = self.sandbox.bridge.state().as_ref().is_some_and(BridgeState::is_resident);
+        let patience = if resident { SAYS_WITHIN } else { Duration::ZERO };
+        self.scan = None;
+        self.scan_at = self.machine.task().is_watched().then(|| Instant::now() + patience);
     }
 
     /// Publishes a stored record. An error is returned to the machine only if it may be transient.
@@ -211,6 +242,8 @@ impl Supervisor {
                 Reported::Skipped { end: self.live.output.end() }
             }
             Ok(Report::Activity(activity)) => Reported::Activity(activity),
+            Ok(Report::Matched { matches, unsearched }) => Reported::Matched { matches, unsearched },
+            Ok(Report::Watching) => Reported::Matched { matches: Vec::new(), unsearched: 0 },
             Ok(Report::Ended { ending, usage, oom_kills }) => Reported::Ended { ending, usage, oom_kills },
             Ok(Report::Over { bytes, incomplete, gap }) => Reported::Over { bytes, incomplete, gap },
             Ok(Report::Broken) => Reported::Broken,

@@ -14,15 +14,16 @@ mod shown;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     Inner,
-    live::{LiveTask, StopOrder},
+    live::{LiveTask, StopOrder, WatchOrder},
     permits::LaunchPermit,
     reconciling::Hold,
     sandbox::Sandbox,
     sandboxes::Place,
+    scanning::Scan,
 };
 use errand_bridge::Attachment;
 use errand_runtime::RuntimeError;
@@ -48,11 +49,16 @@ pub(super) struct Supervisor {
     sandbox: Sandbox,
     orders: watch::Receiver<Option<StopOrder>>,
     policies: watch::Receiver<Option<PolicyOrder>>,
+    watch_orders: watch::Receiver<Option<WatchOrder>>,
     /// Held until the launched command has shown a sign of life.
     permit: Option<LaunchPermit>,
     /// Keeps calls about the bot waiting until this task is reconciled.
     hold: Option<Arc<Hold>>,
     attachment: Option<Attachment>,
+    /// When to search the output for watches here, unless the attachment says that the sandbox does.
+    scan_at: Option<Instant>,
+    /// The search of the output for watches.
+    scan: Option<Scan>,
     /// The operation that runs.
     operation: Option<Running>,
     /// The signal that is being sent, and the future count of processes that received it.
@@ -103,12 +109,15 @@ impl Supervisor {
         let orders = live.orders();
         let order = orders.borrow().clone();
         live.output.keep_head(task.notify.head_bytes);
-        let mut machine = Machine::new(task, rules, live.output.end(), order);
+        let mut machine = Machine::new(task, rules, Arc::clone(&inner.budgets), live.output.end(), order);
         let mut policies = live.policies();
         // An order that the supervisor before this one did not store, or stored already: then storing it again changes nothing.
         if let Some(order) = *policies.borrow_and_update() {
             machine.want_policy(order);
         }
+        let mut watch_orders = live.watch_orders();
+        // One that an earlier supervisor did not carry out is handled like a new one.
+        watch_orders.mark_changed();
         Self {
             inner: Arc::clone(inner),
             live,
@@ -116,9 +125,12 @@ impl Supervisor {
             sandbox,
             orders,
             policies,
+            watch_orders,
             permit: None,
             hold: None,
             attachment: None,
+            scan_at: None,
+            scan: None,
             operation: None,
             signal: None,
             actions: Vec::new(),

@@ -52,11 +52,16 @@ impl Supervisor {
             }
             Operation::CountMemoryKills => now(Input::MemoryKills(sandbox.memory_kills())),
             Operation::Launch(settings) => {
-                let spec = Arc::clone(&task.spec);
-                Box::pin(async move { Answer::Launched(sandbox.bridge.launch(id, nonce, &spec, settings).await) })
+                let (spec, watches) = (Arc::clone(&task.spec), self.machine.watches_to_search());
+                Box::pin(
+                    async move { Answer::Launched(sandbox.bridge.launch(id, nonce, &spec, settings, &watches).await) },
+                )
             }
             Operation::Attach { from, limit } => {
-                Box::pin(async move { Answer::Attached(within(limit, sandbox.bridge.attach(id, nonce, from)).await) })
+                let watches = self.machine.watches_to_search();
+                Box::pin(async move {
+                    Answer::Attached(within(limit, sandbox.bridge.attach(id, nonce, from, &watches)).await)
+                })
             }
             Operation::ReadTail { limit } => now(Input::Tail(self.live.output.tail(limit))),
             Operation::Inspect => plain(async move { Input::Inspected(sandbox.inspect().await) }),

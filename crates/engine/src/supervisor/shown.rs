@@ -42,7 +42,9 @@ impl Shown {
         };
         let last_line = self.last_line;
         let liveness = notice.silent_for.map(|silent_for| Liveness { silent_for, last_line });
-        NewNotification::with_head(notice.kind, task, (&head, &self.tail), notice.at).with_liveness(liveness)
+        NewNotification::with_head(notice.kind, task, (&head, &self.tail), notice.at)
+            .with_liveness(liveness)
+            .with_matches(notice.watch.map(|watch| *watch), notice.held_back)
     }
 }
 

@@ -13,9 +13,10 @@ use tokio::{
 
 use super::{Engine, EngineError, Inner, TaskRef, listening::Listening, live::LiveTask, supervision::Supervision};
 use errand_task::Task;
+pub use errand_watching::PatternError;
 pub(super) use lookout::SearchPermits;
 use lookout::{Lookout, Step};
-pub use search::{OutputMatch, OutputPattern, PatternError};
+pub use search::{OutputMatch, OutputPattern};
 
 /// How much longer than requested a wait may take to search output that is there already.
 const CATCH_UP: Duration = Duration::from_secs(1);

@@ -1,16 +1,11 @@
 //! Searches output for a pattern, piece by piece. Pure: no I/O, no clock.
 
-use regex::bytes::{Regex, RegexBuilder};
+use regex::bytes::Regex;
 
 use errand_bridge::OutputPiece;
-use errand_task::plain;
+use errand_task::{WatchPattern, plain};
+use errand_watching::{LONGEST, PatternError, compile};
 
-/// The most bytes of a pattern.
-const PATTERN_LIMIT: usize = 512;
-/// The most bytes of a compiled pattern, and of the cache that a search of it may use.
-const COMPILED_LIMIT: usize = 256 * 1024;
-/// How far back a match may begin that ends in new output. A longer match may be missed.
-const LONGEST: usize = 8 * 1024;
 /// How many bytes before a possible match are kept: `^` and `\b` see what they stand after, and the match is shown with them.
 const CONTEXT: usize = 500;
 /// The most characters of the lines that a match is shown with.
@@ -26,30 +21,13 @@ pub struct OutputPattern {
     text_length: Option<usize>,
 }
 
-/// Why a pattern is refused. The text follows the field's name in a sentence.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PatternError {
-    /// There is nothing to look for.
-    #[error("must not be empty")]
-    Empty,
-    /// The pattern is too long.
-    #[error("must be at most {PATTERN_LIMIT} bytes, has {0}")]
-    TooLong(usize),
-    /// The compiled pattern is too large.
-    #[error("must be at most {COMPILED_LIMIT} bytes when compiled; use fewer or smaller repetitions")]
-    TooLarge,
-    /// It is not a regular expression.
-    #[error("must be a regular expression: {0}")]
-    Malformed(String),
-}
-
 impl OutputPattern {
     /// The text itself.
     ///
     /// # Errors
     /// When it is empty or too long.
     pub fn substring(text: &str) -> Result<Self, PatternError> {
-        Ok(Self { regex: compile(text, &regex::escape(text))?, text_length: Some(text.len()) })
+        Ok(Self { regex: compile(&WatchPattern::Text(text.to_owned()))?, text_length: Some(text.len()) })
     }
 
     /// A regular expression.
@@ -57,28 +35,13 @@ impl OutputPattern {
     /// # Errors
     /// When it is empty, too long, too large or malformed.
     pub fn regex(pattern: &str) -> Result<Self, PatternError> {
-        Ok(Self { regex: compile(pattern, pattern)?, text_length: None })
+        Ok(Self { regex: compile(&WatchPattern::Regex(pattern.to_owned()))?, text_length: None })
     }
 
     /// Whether a search takes so little time that it can run between other work.
     pub(super) fn is_quick(&self) -> bool {
         self.text_length.is_some()
     }
-}
-
-fn compile(given: &str, pattern: &str) -> Result<Regex, PatternError> {
-    match given.len() {
-        0 => return Err(PatternError::Empty),
-        length if length > PATTERN_LIMIT => return Err(PatternError::TooLong(length)),
-        _ => {}
-    }
-    let mut builder = RegexBuilder::new(pattern);
-    builder.multi_line(true).size_limit(COMPILED_LIMIT).dfa_size_limit(COMPILED_LIMIT);
-    builder.build().map_err(|error| match error {
-        regex::Error::CompiledTooBig(_) => PatternError::TooLarge,
-        // The last line says what is wrong, the ones before show where.
-        error => PatternError::Malformed(error.to_string().lines().last().unwrap_or_default().to_owned()),
-    })
 }
 
 /// A match in the output.

@@ -68,6 +68,7 @@ pub fn task(owner: &Owner) -> Task {
         notify: Default::default(),
         heartbeat_from: Duration::ZERO,
         idle_since: None,
+        watches: Default::default(),
         created_at: at(0),
         revision: 0,
     }

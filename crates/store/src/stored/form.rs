@@ -35,7 +35,7 @@ macro_rules! plain {
 }
 
 plain! {
-    bool, u8, u16, u32, u64, usize, i32, f64, String, Vec<String>, BTreeMap<String, String>, Duration, SystemTime,
+    bool, u8, u16, u32, u64, usize, i32, f64, String, BTreeMap<String, String>, Duration, SystemTime,
     TenantId, BotId, SessionId, TaskId, SandboxId, Nonce,
 }
 
@@ -48,6 +48,18 @@ impl<F: Form> Form for Option<F> {
 
     fn into_domain(self) -> Self::Domain {
         self.map(F::into_domain)
+    }
+}
+
+impl<F: Form> Form for Vec<F> {
+    type Domain = Vec<F::Domain>;
+
+    fn of(domain: &Self::Domain) -> Self {
+        domain.iter().map(F::of).collect()
+    }
+
+    fn into_domain(self) -> Self::Domain {
+        self.into_iter().map(F::into_domain).collect()
     }
 }
 

@@ -20,6 +20,7 @@ mod sandbox;
 mod spec;
 mod state;
 mod task;
+mod watch;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 

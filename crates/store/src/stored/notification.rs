@@ -13,6 +13,7 @@ use super::{
     outcome::Outcome,
     state::Status,
     task::Owner,
+    watch::WatchNotice,
 };
 use crate::StoreError;
 
@@ -48,6 +49,10 @@ form! {
         traceparent: Option<TraceParent>,
         #[serde(default, skip_serializing_if = "is_false")]
         acknowledged: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        watch: Option<WatchNotice>,
+        #[serde(default, skip_serializing_if = "is_zero")]
+        held_back: u64,
         created_at: SystemTime,
     }
 }
@@ -60,7 +65,16 @@ form! {
         LateOutcome,
         Heartbeat,
         Idle,
+        WatchMatched,
+        WatchDisabled,
+        WatchesSuspended,
+        WatchesRestored,
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// The text of a notification.

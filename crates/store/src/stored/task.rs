@@ -17,6 +17,7 @@ use super::{
     outcome::{Outcome, StopCause},
     spec::TaskSpec,
     state::TaskState,
+    watch::Watches,
 };
 use crate::StoreError;
 
@@ -72,6 +73,8 @@ struct Progress {
     heartbeat_from: Duration,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     idle_since: Option<SystemTime>,
+    #[serde(default, skip_serializing_if = "Watches::is_none")]
+    watches: Watches,
 }
 
 impl Versioned for Accepted {
@@ -116,6 +119,7 @@ pub(crate) fn encode_progress(task: &Task) -> Result<String, StoreError> {
         notify: NotifyPolicy::of(&task.notify),
         heartbeat_from: task.heartbeat_from,
         idle_since: task.idle_since,
+        watches: Watches::of(&task.watches),
     })
 }
 
@@ -140,6 +144,7 @@ pub(crate) fn decode_task(accepted: &[u8], progress: Option<&[u8]>, revision: i6
         notify: progress.notify.into_domain(),
         heartbeat_from: progress.heartbeat_from,
         idle_since: progress.idle_since,
+        watches: progress.watches.into_domain(),
         created_at: accepted.created_at,
         revision,
     })

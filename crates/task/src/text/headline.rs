@@ -1,6 +1,6 @@
 //! The first sentences of a notification: what happened, and what can be done about it.
 
-use super::escape_line;
+use super::{escape_line, watch};
 use crate::{
     MemoryKills, NewNotification, NotificationKind, Outcome, Reads, Signal, Stall, StopCause, Waiting,
     advice::advice,
@@ -9,7 +9,7 @@ use crate::{
 
 pub(super) fn headline(notification: &NewNotification) -> String {
     match notification.kind {
-        NotificationKind::Completed => completed(notification),
+        NotificationKind::Completed => completed(notification) + &watch::unannounced(notification),
         NotificationKind::Stalled => stalled(notification),
         NotificationKind::Resumed => {
             "The background command, reported as waiting for input before, moved on. It is still running.".to_owned()
@@ -22,6 +22,10 @@ pub(super) fn headline(notification: &NewNotification) -> String {
             let elapsed = span(notification.duration);
             format!("The background command has been running for {elapsed}. {}", printed(notification))
         }
+        NotificationKind::WatchMatched
+        | NotificationKind::WatchDisabled
+        | NotificationKind::WatchesSuspended
+        | NotificationKind::WatchesRestored => watch::headline(notification),
         NotificationKind::Idle => {
             let silent = notification.liveness.as_ref().map(|liveness| liveness.silent_for).unwrap_or_default();
             format!(

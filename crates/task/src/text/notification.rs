@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{escape, escape_line, fitting_end, fitting_start, headline::headline};
+use super::{escape, escape_line, fitting_end, fitting_start, headline::headline, watch::push_matches};
 use crate::{
     NewNotification,
     human::{size, span},
@@ -14,8 +14,10 @@ const AROUND_OUTPUT: usize = 400;
 /// Renders a notification in at most `limit` bytes, unless it does not fit even without output.
 pub(crate) fn notification(notification: &NewNotification, limit: usize) -> String {
     let mut text = frame(notification);
-    let room = limit.saturating_sub(text.len() + AROUND_OUTPUT);
-    push_output(&mut text, notification, room);
+    if !notification.kind.is_about_watches() {
+        let room = limit.saturating_sub(text.len() + AROUND_OUTPUT);
+        push_output(&mut text, notification, room);
+    }
     text.push_str("</task-notification>");
     text
 }
@@ -40,6 +42,9 @@ fn frame(notification: &NewNotification) -> String {
     let last_line = last_line.or(notification.liveness.as_ref().map(|liveness| &liveness.last_line));
     if let Some(last_line) = last_line.filter(|line| !line.is_empty()) {
         let _ = writeln!(text, "<last-line>{}</last-line>", escape_line(last_line));
+    }
+    if let Some(watch) = &notification.watch {
+        push_matches(&mut text, watch);
     }
     let _ = writeln!(text, "<output-file>{}</output-file>", escape_line(&notification.output_file));
     text

@@ -45,6 +45,7 @@ fn running(command: &str) -> Task {
         notify: NotifyPolicy::default(),
         heartbeat_from: Duration::ZERO,
         idle_since: None,
+        watches: Default::default(),
         created_at: at(0),
         revision: 0,
     };

@@ -66,12 +66,13 @@ impl Capture {
         self.outputs.iter().find(|output| !output.is_pipe).map(|output| output.source.as_ref())
     }
 
-    /// Logs what the command has written to these streams. Returns whether the log has grown.
-    pub(super) fn take(&mut self, ready: &[usize]) -> bool {
+    /// Logs what the command has written to these streams. Returns whether the log has grown. `tap` gets output that was copied, with its
+    /// position.
+    pub(super) fn take(&mut self, ready: &[usize], tap: &mut impl FnMut(u64, &[u8])) -> bool {
         let before = self.log.size();
         for index in ready {
             for _ in 0..TURNS {
-                if self.take_from(*index) == 0 {
+                if self.take_from(*index, tap) == 0 {
                     break;
                 }
             }
@@ -80,11 +81,11 @@ impl Capture {
     }
 
     /// Logs what the command wrote before it ended. A daemon may write for ever, so reads at most what the pipe could hold.
-    pub(super) fn take_rest(&mut self) {
+    pub(super) fn take_rest(&mut self, tap: &mut impl FnMut(u64, &[u8])) {
         for index in 0..self.outputs.len() {
             let mut taken = 0;
             while taken < PIPE_LIMIT {
-                match self.take_from(index) {
+                match self.take_from(index, tap) {
                     0 => break,
                     more => taken += more,
                 }
@@ -93,11 +94,14 @@ impl Capture {
     }
 
     /// Reads from one stream once. Returns how many bytes were read, logged or not; none when nothing more is available for now.
-    fn take_from(&mut self, index: usize) -> u64 {
+    fn take_from(&mut self, index: usize, tap: &mut impl FnMut(u64, &[u8])) -> u64 {
         let Some(output) = self.outputs.get_mut(index) else { return 0 };
         let Some(source) = &output.source else { return 0 };
         match self.log.take(source, output.stream, output.is_pipe) {
             Taken::Bytes(taken) => {
+                if let Some((position, bytes)) = self.log.copied(taken) {
+                    tap(position, bytes);
+                }
                 if output.is_pipe && !output.large && self.log.size() > MUCH {
                     output.large = true;
                     let _ = rustix::pipe::fcntl_setpipe_size(source, LARGE_PIPE);
@@ -136,7 +140,7 @@ mod tests {
         let mut capture = Capture::new(Log::new(&directory, log, None, 0), outputs);
         let (over, heard) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
-            capture.take_rest();
+            capture.take_rest(&mut |_, _| {});
             over.send(capture.over().incomplete)
         });
         assert_eq!(heard.recv_timeout(Duration::from_secs(10)), Ok(true));

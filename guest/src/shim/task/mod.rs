@@ -150,8 +150,15 @@ impl Task {
                 };
                 link.say(Kind::Resized(Resized { refusal: refusal.into() }));
             }
+            // After the end, nothing is searched any more.
+            Some(Order::Watch(order)) if !matches!(self.phase, Phase::Recorded(_)) => link.watch(order.watches),
+            Some(Order::MoreMatches(_)) => {
+                if let Some(watcher) = &mut link.pending.watcher {
+                    watcher.may_report();
+                }
+            }
             // A shim has one task at a time, and the meaning of a newer order is unknown.
-            Some(Order::Launch(_)) | None => {}
+            Some(Order::Watch(_) | Order::Launch(_)) | None => {}
         }
     }
 
@@ -182,10 +189,30 @@ impl Task {
 
     /// Logs what the command has written to the streams at these indices.
     pub(super) fn take_output(&mut self, links: &mut [Link], ready: &[usize]) {
-        if self.body.capture.take(ready) {
+        if self.body.capture.take(ready, &mut tap(links)) {
             self.sign_of_life();
             for link in links {
                 tell_growth(link, self.body.capture.size());
+            }
+        }
+    }
+
+    /// The size of the output so far in bytes.
+    pub(super) fn output_size(&self) -> u64 {
+        self.body.capture.size()
+    }
+
+    /// Searches output that was not searched when it was logged, and reports matches.
+    pub(super) fn search(&mut self, links: &mut [Link]) {
+        if matches!(self.phase, Phase::Recorded(_)) {
+            return;
+        }
+        let (now, size) = (Instant::now(), self.body.capture.size());
+        for link in links {
+            if let Some(watcher) = &mut link.pending.watcher {
+                watcher.catch_up(&self.body.directory, size);
+                watcher.settle(size, now);
+                link.tell_matches(now, false);
             }
         }
     }
@@ -234,13 +261,29 @@ impl Task {
 impl Body {
     /// Takes what the command wrote before it ended. No process will read the input any more.
     fn close_streams(&mut self, links: &mut [Link]) {
-        self.capture.take_rest();
+        self.capture.take_rest(&mut tap(links));
         for link in links {
             tell_growth(link, self.capture.size());
+            // Reported before the end: nothing is after it.
+            if let Some(mut watcher) = link.pending.watcher.take() {
+                watcher.finish(&self.directory, self.capture.size());
+                link.pending.watcher = Some(watcher);
+                link.tell_matches(Instant::now(), true);
+                link.pending.watcher = None;
+            }
         }
         self.capture.settle();
         if let Some(input) = &mut self.input {
             input.close();
+        }
+    }
+}
+
+/// Passes output that is being logged to the searches of all connections.
+fn tap(links: &mut [Link]) -> impl FnMut(u64, &[u8]) {
+    move |position, bytes| {
+        for watcher in links.iter_mut().filter_map(|link| link.pending.watcher.as_mut()) {
+            watcher.tap(position, bytes);
         }
     }
 }

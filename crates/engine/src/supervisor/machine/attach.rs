@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{ANSWER_LIMIT, FIRST_PAUSE, Machine, Moment, Operation, Phase};
+use super::{ANSWER_LIMIT, FIRST_PAUSE, Machine, Moment, Operation, Phase, watch::Armed};
 use errand_runtime::RuntimeError;
 
 #[derive(Debug)]
@@ -25,6 +25,7 @@ impl Attaching {
 impl Machine {
     pub(super) fn attach(&mut self) {
         self.release_hold();
+        self.armed = Armed::of(&self.task.watches);
         self.phase = Phase::Attaching(Attaching::Asking);
         self.begin(Operation::Attach { from: self.output.end, limit: ANSWER_LIMIT });
     }

@@ -7,6 +7,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Action, FIRST_PAUSE, Machine, Moment, Notice, Operation, doubled};
+use crate::alerts::News;
 use errand_store::StoreError;
 use errand_task::{Event, NotificationKind, Task, TaskState};
 
@@ -51,6 +52,10 @@ pub(super) enum Then {
     Proceed,
     /// The same, after a notice about a stall.
     StallTold,
+    /// The same, after a notice about watches that was based on this revision.
+    WatchTold { news: News, revision: i64 },
+    /// The same, after the watches were to be replaced by this set.
+    WatchesReplaced { set: u32 },
     /// The same, and end the task if all of its output was read.
     Complete,
     /// The task is over.
@@ -95,7 +100,8 @@ impl Machine {
             TaskState::Queued | TaskState::Starting { .. } => (retried, None),
             TaskState::Running { .. } | TaskState::Stopping { .. } => (Effort::GoOn, None),
         };
-        let notice = kind.map(|kind| Notice::new(kind, now));
+        let held_back = if task.status().is_terminal() { self.alerts.finish(&mut task.watches) } else { 0 };
+        let notice = kind.map(|kind| Notice { held_back, ..Notice::new(kind, now) });
         self.store(self.storing(task, notice, effort, then));
     }
 
@@ -181,7 +187,7 @@ impl Machine {
     }
 
     fn store(&mut self, storing: Storing) {
-        let (task, notice) = (storing.task.clone(), storing.notice);
+        let (task, notice) = (storing.task.clone(), storing.notice.clone());
         self.begin(Operation::Store { task, notice, log_bytes: self.output.log_bytes });
         self.storing = Some(storing);
     }

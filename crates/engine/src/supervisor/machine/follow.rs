@@ -94,6 +94,7 @@ impl Machine {
         }
         self.schedule_pulse(now);
         self.follow_orders(now);
+        self.tend_watches(now);
     }
 
     /// Handles a stop order that has not been handled yet. One that arrives between a start and its commit waits for the commit.
@@ -131,12 +132,14 @@ impl Machine {
         let (signal, overdue) = (stopping.and_then(Stopping::due), stopping.map(Stopping::overdue_at));
         let unsaved = self.unsaved.map(|unsaved| unsaved.retry_at).filter(|_| !following.reads_tail);
         let pulse = following.pulse.due().filter(|_| following.stage.runs() && !following.reads_tail);
-        let others = [following.follow_at, following.stall_check_at, self.permit.due()];
+        let others = [following.follow_at, following.stall_check_at, self.permit.due(), self.alert_due(following)];
         [stage, timeout, signal, overdue, unsaved, pulse].into_iter().chain(others).flatten().min()
     }
 
     /// Handles the most urgent deadline that has passed.
     pub(super) fn follow_tick(&mut self, now: Moment) {
+        let Phase::Following(following) = &self.phase else { return };
+        let alert_due = self.alert_due(following);
         let Phase::Following(following) = &mut self.phase else { return };
         let passed = |due: Option<Instant>| due.is_some_and(|at| at <= now.at);
         let (runs, reads_tail, pulse) = (following.stage.runs(), following.reads_tail, following.pulse);
@@ -161,6 +164,9 @@ impl Machine {
         }
         if passed(following.stall_check_at) {
             return self.check_stall(now);
+        }
+        if passed(alert_due) {
+            return self.tend_watches(now);
         }
         if self.release_overdue_permit(now) {
             return;

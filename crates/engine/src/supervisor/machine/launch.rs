@@ -7,6 +7,7 @@ use super::{
     commit::Then,
     doubled,
     not_launched::{not_launched, sandbox_gone},
+    watch::Armed,
 };
 use errand_bridge::LaunchSettings;
 use errand_runtime::RuntimeError;
@@ -102,6 +103,7 @@ impl Machine {
     pub(super) fn ask_for_launch(&mut self, now: Moment) {
         self.clock.launched_at = Some(now.at);
         self.limit_permit(now);
+        self.armed = Armed::of(&self.task.watches);
         let give_up_at = self.silent_until(now);
         self.launching(Stage::Asking { give_up_at });
         self.begin(Operation::Launch(LaunchSettings {

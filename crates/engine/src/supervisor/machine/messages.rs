@@ -3,12 +3,13 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use super::PolicyOrder;
-use crate::live::StopOrder;
+use crate::live::{StopOrder, WatchOrder};
 use errand_bridge::{Activity, Finding, LaunchSettings};
 use errand_runtime::{FileAtRest, Found, RuntimeError};
 use errand_store::StoreError;
 use errand_task::{
-    Ending, Gap, Incarnation, LossReason, NotificationKind, ProcessIdentity, ResourceUsage, Signal, Task,
+    Ending, Gap, Incarnation, LossReason, NotificationKind, ProcessIdentity, ResourceUsage, Signal, Task, WatchMatches,
+    WatchNotice,
 };
 
 /// When an input arrives.
@@ -38,6 +39,8 @@ pub(crate) enum Entry {
 pub(crate) enum Input {
     /// A caller asked for a stop, or changed what it asked for.
     Ordered(StopOrder),
+    /// A caller wants other watches.
+    Watch(WatchOrder),
     /// Answers [`Operation::Store`]: the stored record, or an error that may be transient.
     Stored(Result<Box<Task>, StoreError>),
     /// Answers [`Operation::Place`].
@@ -94,6 +97,8 @@ pub(crate) enum Reported {
     Skipped { end: u64 },
     /// The processes of a silent command were examined.
     Activity(Activity),
+    /// The output matches watches.
+    Matched { matches: Vec<WatchMatches>, unsearched: u64 },
     /// The command is over, or never ran.
     Ended { ending: Ending, usage: Option<ResourceUsage>, oom_kills: u32 },
     /// The log is complete.
@@ -170,16 +175,21 @@ pub(crate) enum Operation {
 }
 
 /// A notification to store with a record.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Notice {
     pub(crate) kind: NotificationKind,
     pub(crate) at: SystemTime,
     /// How long the command has been silent, where that is told.
     pub(crate) silent_for: Option<Duration>,
+    /// What matched.
+    pub(crate) watch: Option<Box<WatchNotice>>,
+    /// Matches that were not told when they were found.
+    pub(crate) held_back: u64,
 }
 
 impl Notice {
+    /// A notification that tells nothing of a silence or of watches.
     pub(crate) fn new(kind: NotificationKind, now: Moment) -> Self {
-        Self { kind, at: now.wall, silent_for: None }
+        Self { kind, at: now.wall, silent_for: None, watch: None, held_back: 0 }
     }
 }

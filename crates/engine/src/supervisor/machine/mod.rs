@@ -28,10 +28,17 @@ mod stop;
 #[cfg(test)]
 pub(crate) mod tests;
 mod unseen;
+mod watch;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use crate::live::StopOrder;
+use crate::{
+    alerts::{Alerts, Budgets},
+    live::{StopOrder, WatchOrder},
+};
 use attach::Attaching;
 use clock::CommandClock;
 use commit::{Storing, Then, Unsaved};
@@ -45,6 +52,7 @@ use look::Looking;
 pub(crate) use messages::{Action, Entry, Input, Moment, Notice, Operation, Placed, Reported, RestRead};
 pub(crate) use policy::PolicyOrder;
 use stop::Stopping;
+use watch::Armed;
 
 /// How long to wait before the first retry of something that failed. Doubled with each retry.
 pub(crate) const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -88,6 +96,14 @@ pub(crate) struct Machine {
     storing: Option<Storing>,
     /// Set while the store fails: the record may be newer than what is stored.
     unsaved: Option<Unsaved>,
+    /// The matches that the session is still to be told of.
+    alerts: Alerts,
+    /// How often sessions may be told of matches.
+    budgets: Arc<Budgets>,
+    /// The watches that the attachment searches for.
+    armed: Armed,
+    /// The watches that a caller wants.
+    watch_order: Option<WatchOrder>,
     permit: Permit,
     /// Whether calls about the bot wait for this task.
     holds_calls: bool,
@@ -123,7 +139,13 @@ struct Orders {
 
 impl Machine {
     /// Makes the machine of a task. Its output is known up to byte `output_end`, and `order` has been given so far.
-    pub(crate) fn new(task: Task, rules: Rules, output_end: u64, order: Option<StopOrder>) -> Self {
+    pub(crate) fn new(
+        task: Task,
+        rules: Rules,
+        budgets: Arc<Budgets>,
+        output_end: u64,
+        order: Option<StopOrder>,
+    ) -> Self {
         Self {
             rules,
             task,
@@ -139,6 +161,10 @@ impl Machine {
             stopping: None,
             storing: None,
             unsaved: None,
+            alerts: Alerts::default(),
+            budgets,
+            armed: Armed::default(),
+            watch_order: None,
             permit: Permit::None,
             holds_calls: false,
             deaf_for: Duration::ZERO,
@@ -192,6 +218,7 @@ impl Machine {
     pub(crate) fn handle(&mut self, input: Input, now: Moment) {
         match input {
             Input::Ordered(order) => self.ordered(order, now),
+            Input::Watch(order) => self.watch_ordered(order, now),
             Input::Stored(result) => self.stored(result, now),
             Input::Placed(placed) => self.placed(placed, now),
             Input::MemoryKills(count) => self.memory_kills(count, now),
@@ -269,6 +296,8 @@ impl Machine {
             }
             Then::Proceed => self.proceed(now),
             Then::StallTold => self.stall_told(now),
+            Then::WatchTold { news, revision } => self.watch_told(news, revision, now),
+            Then::WatchesReplaced { set } => self.watches_replaced(set, now),
             Then::Complete => {
                 self.proceed(now);
                 self.complete(now);

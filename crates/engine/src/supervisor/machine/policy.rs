@@ -109,7 +109,7 @@ mod tests {
             let operations = self.operations();
             let [Operation::Store { task, notice, .. }] = &operations[..] else { panic!("{operations:?}") };
             self.tell(Input::Stored(Ok(task.clone())));
-            notice.map(|notice| notice.kind)
+            notice.as_ref().map(|notice| notice.kind)
         }
     }
 
@@ -119,7 +119,8 @@ mod tests {
         let rules = Rules { stop_grace: second, stall_after: second * 45, stall_check_interval: second * 5 };
         let mut task = Task { state: TaskState::Starting { incarnation: incarnation.clone() }, ..task() };
         std::sync::Arc::make_mut(&mut task.spec).timeout = second * 3600;
-        let machine = Machine::new(task, rules, 0, None);
+        let machine =
+            Machine::new(task, rules, std::sync::Arc::new(crate::alerts::Budgets::new(Default::default())), 0, None);
         let mut driven = Driven { machine, now: Moment { at: Instant::now(), wall: wall() } };
         driven.machine.guest_enforces_timeout(true);
         driven.machine.reserve(incarnation);

@@ -23,6 +23,7 @@ impl Machine {
             Reported::Output { end } => self.grown(end, Then::Complete, now),
             Reported::Skipped { end } => self.grown(end, Then::Proceed, now),
             Reported::Activity(activity) => self.activity(activity, now),
+            Reported::Matched { matches, unsearched } => self.matched(matches, unsearched, now),
             Reported::Ended { ending, usage, oom_kills } => self.ended(ending, usage, oom_kills, now),
             Reported::Over { bytes, incomplete, gap } => {
                 self.output_is(bytes, incomplete, gap);

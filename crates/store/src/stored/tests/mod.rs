@@ -3,10 +3,12 @@
 
 mod samples;
 
-use errand_task::{Program, ResourceLimits, Stdin, Task, TaskSpec};
+use errand_task::{NewNotification, Program, ResourceLimits, Stdin, Task, TaskSpec};
 
 use super::*;
-use samples::{notifications, notifications_by_policy, sandbox, tasks, tasks_with_policies};
+use samples::{
+    newer_notifications, newer_tasks, notifications, notifications_by_policy, sandbox, tasks, tasks_with_policies,
+};
 
 /// The records of [`samples`] as version 0.1.0 wrote them, one a line.
 const RELEASED_TASKS: &str = include_str!("../golden/0.1.0/tasks.jsonl");
@@ -20,12 +22,12 @@ const SANDBOX: &str = include_str!("../golden/current/sandbox.json");
 
 /// All tasks of [`samples`].
 fn all_tasks() -> Vec<Task> {
-    [tasks(), tasks_with_policies()].concat()
+    [tasks(), tasks_with_policies(), newer_tasks()].concat()
 }
 
 /// All notifications of [`samples`].
-fn all_notifications() -> Vec<errand_task::NewNotification> {
-    [notifications(), notifications_by_policy()].concat()
+fn all_notifications() -> Vec<NewNotification> {
+    [notifications(), notifications_by_policy(), newer_notifications()].concat()
 }
 
 fn decode_whole(text: &str) -> Task {

@@ -10,7 +10,7 @@ use errand_task::{
     CompletionNotice, Gap, Incarnation, Liveness, LossReason, MemoryKills, NewNotification, NotificationKind,
     NotifyPolicy, Outcome, OutputSummary, Owner, ProcessIdentity, Program, Reads, ResourceLimits, ResourceUsage,
     SandboxRecord, SandboxSpec, Signal, Stall, StartFailure, Status, Stdin, StopCause, Task, TaskSpec, TaskState,
-    TerminalSize, TraceParent, Waiting,
+    TerminalSize, TraceParent, Waiting, Watch, WatchCount, WatchLines, WatchNotice, WatchPattern, WatchState, Watches,
 };
 
 fn at(seconds: u64) -> SystemTime {
@@ -40,6 +40,7 @@ fn base(number: u64) -> Task {
         notify: NotifyPolicy::default(),
         heartbeat_from: Duration::ZERO,
         idle_since: None,
+        watches: Watches::default(),
         created_at: at(0),
         revision: 0,
     }
@@ -226,6 +227,37 @@ pub(super) fn notifications_by_policy() -> Vec<NewNotification> {
     let stopped = NewNotification::new(NotificationKind::Completed, &tasks_with_policies()[3], b"", at(9));
     assert!(stopped.acknowledged);
     vec![told(NotificationKind::Heartbeat), told(NotificationKind::Idle), stopped]
+}
+
+/// Tasks that use what came after 0.1.0.
+pub(super) fn newer_tasks() -> Vec<Task> {
+    let [text, regex] = watches();
+    let state = |watch, disabled| WatchState { watch, matches: 3, held_back: 2, next: 700, unsearched: 9, disabled };
+    let watches = Watches { set: 2, list: vec![state(text, false), state(regex, true)] };
+    vec![Task { watches, ..tasks()[3].clone() }]
+}
+
+fn watches() -> [Watch; 2] {
+    [
+        Watch { pattern: WatchPattern::Text("<error>".to_owned()), once: true },
+        Watch { pattern: WatchPattern::Regex("^a+$".to_owned()), once: false },
+    ]
+}
+
+/// Notifications that use what came after 0.1.0.
+pub(super) fn newer_notifications() -> Vec<NewNotification> {
+    let told = |kind| NewNotification::new(kind, &newer_tasks()[0], b"last words\n", at(9));
+    let lines = WatchLines { text: "an <error>\nanother".to_owned(), cut: true };
+    let [watch, _] = watches();
+    let others = vec![WatchCount { index: 1, matches: 5 }];
+    let notice = WatchNotice { index: 0, watch, offset: 12, lines, matches: 1, others };
+    vec![
+        told(NotificationKind::WatchMatched).with_matches(Some(notice), 6),
+        told(NotificationKind::WatchDisabled).with_matches(None, 4),
+        told(NotificationKind::WatchesSuspended),
+        told(NotificationKind::WatchesRestored).with_matches(None, 100),
+        told(NotificationKind::Completed).with_matches(None, 1),
+    ]
 }
 
 pub(super) fn sandbox() -> SandboxRecord {

@@ -51,7 +51,7 @@ impl Announced {
         &mut self,
         old: &Task,
         new: &Task,
-        notice: Option<Notice>,
+        notice: Option<&Notice>,
         (seen, misled): (Seen, bool),
     ) -> Result<(), String> {
         let kind = notice.map(|notice| notice.kind);
@@ -86,7 +86,11 @@ impl Announced {
                 NotificationKind::Completed
                 | NotificationKind::Stalled
                 | NotificationKind::Resumed
-                | NotificationKind::LateOutcome,
+                | NotificationKind::LateOutcome
+                | NotificationKind::WatchMatched
+                | NotificationKind::WatchDisabled
+                | NotificationKind::WatchesSuspended
+                | NotificationKind::WatchesRestored,
             )
             | None => {
                 if new.idle_since.is_some() && new.idle_since != old.idle_since {

@@ -1,9 +1,11 @@
 //! What a server holds of the task: the machine, and what the carrier of the machine holds.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use super::{sandbox::News, schedule::Launch, world::RULES};
 use crate::{
+    WatchSettings,
+    alerts::Budgets,
     live::StopOrder,
     supervisor::machine::{Machine, Operation},
 };
@@ -41,7 +43,7 @@ pub(super) struct Carrier {
 impl Carrier {
     pub(super) fn new(task: Task, output_end: u64, order: Option<StopOrder>) -> Self {
         Self {
-            machine: Machine::new(task, RULES, output_end, order),
+            machine: Machine::new(task, RULES, Arc::new(Budgets::new(WatchSettings::default())), output_end, order),
             operation: None,
             signal: None,
             attached: false,

@@ -9,7 +9,7 @@ use super::{
     world::{RULES, World},
 };
 use crate::{
-    live::StopOrder,
+    live::{StopOrder, WatchOrder},
     recovery::plan::{self, Plan},
     supervisor::machine::{Entry, Input, Operation, PolicyOrder},
 };
@@ -62,6 +62,12 @@ impl World<'_> {
                 self.report(vec![News::Activity { busy, waits }]);
             }
             Disturbance::Activity { .. } => {}
+            Disturbance::Chatter => self.sandbox.chatter(now),
+            Disturbance::SetWatches => {
+                let set = self.stored.watches.set + 1;
+                let watches = self.stored.watches.list.iter().map(|state| state.watch.clone()).collect();
+                self.handle(Input::Watch(WatchOrder { set, watches, from: None }));
+            }
             Disturbance::WipeFiles => self.sandbox.wipe(),
             Disturbance::ForgeExit => self.sandbox.forge_exit(),
             Disturbance::Leave(period) => self.leave(period, true),
@@ -117,7 +123,7 @@ impl World<'_> {
             && committed
             && self.now >= self.store_fails_until
             && task.revision == self.stored.revision
-            && self.observed.storing(&self.stored, &task, notice, self.seen()).is_ok()
+            && self.observed.storing(&self.stored, &task, notice.as_ref(), self.seen()).is_ok()
         {
             self.stored = Task { revision: task.revision + 1, ..*task };
             self.stored.output.bytes = self.stored.output.bytes.max(self.output_end);

@@ -12,6 +12,7 @@ mod rules;
 pub(crate) mod samples;
 mod sandbox;
 mod schedule;
+mod watching;
 mod world;
 
 use std::{
@@ -24,6 +25,7 @@ use std::{
 };
 
 use errand_task::{LossReason, Status};
+use rules::Observed;
 use schedule::Schedule;
 use world::{Reached, World};
 
@@ -58,7 +60,7 @@ fn every_schedule_keeps_the_invariants() {
     let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get() as u64);
     let (failed, stop, reached) = (Mutex::new(None), AtomicBool::new(false), Mutex::new(Vec::new()));
     let ran = AtomicU64::new(0);
-    let announced = [const { AtomicU64::new(0) }; 2];
+    let announced = [const { AtomicU64::new(0) }; 3];
     std::thread::scope(|scope| {
         for thread in 0..threads {
             let (failed, stop, reached, ran, announced) = (&failed, &stop, &reached, &ran, &announced);
@@ -92,23 +94,24 @@ fn every_schedule_keeps_the_invariants() {
     if let Some(schedule) = failed.into_inner().expect("not poisoned") {
         let small = shrunk(schedule);
         let ran = ran.into_inner();
-        panic!("after {ran} schedules: {:?}\n{small}{}", run(&small), told(&small));
+        panic!("after {ran} schedules: {:?}\n{small}{}", run(&small), self::told(&small));
     }
     let announced = announced.map(AtomicU64::into_inner);
-    assert!(announced.iter().all(|count| *count > 1000), "too few heartbeats or silences: {announced:?}");
+    assert!(announced.iter().all(|count| *count > 1000), "too few heartbeats, silences or matches: {announced:?}");
     let reached = reached.into_inner().expect("not poisoned");
     for end in ENDS {
         assert!(reached.contains(&end), "no schedule ends in {end:?}");
     }
 }
 
-/// Runs a schedule. Returns how its task ended, and how many heartbeats and silences were announced. An error says which invariant was
-/// broken.
-fn run(schedule: &Schedule) -> Result<(Reached, [u32; 2]), String> {
+/// Runs a schedule. Returns how its task ended, and how many heartbeats and silences were announced, and notices of matches. An error says
+/// which invariant was broken.
+fn run(schedule: &Schedule) -> Result<(Reached, [u32; 3]), String> {
     let run = || {
         let mut world = World::new(schedule, Instant::now(), false);
         let end = world.run()?;
-        Ok((end, [world.observed.announced.heartbeats, world.observed.announced.silences]))
+        let Observed { announced, matches_told, .. } = &world.observed;
+        Ok((end, [announced.heartbeats, announced.silences, *matches_told]))
     };
     std::panic::catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err("the machine panicked".to_owned()))
 }

@@ -137,6 +137,13 @@ impl World<'_> {
         if self.sandbox.output > from {
             news.push(News::Output(self.sandbox.output));
         }
+        let from = match &self.server {
+            Server::Here(carrier) => carrier.machine.watches_to_search().first().map(|armed| armed.from),
+            Server::Away(_) | Server::Broken(_) | Server::Done => None,
+        };
+        if let Some(from) = from.filter(|from| self.sandbox.is_supervised() && *from < self.sandbox.output) {
+            news.push(News::Matched(from, self.sandbox.output));
+        }
         if !self.sandbox.is_supervised() {
             news.extend(self.sandbox.told_ending().map(News::Ended));
             news.push(News::Over);
@@ -173,7 +180,7 @@ impl World<'_> {
             self.break_down();
             return Ok(());
         }
-        self.observed.storing(&self.stored, &task, notice, self.seen())?;
+        self.observed.storing(&self.stored, &task, notice.as_ref(), self.seen())?;
         task.revision += 1;
         task.output.bytes = task.output.bytes.max(self.output_end);
         self.stored.clone_from(&task);

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::{
     announced::{Announced, Seen},
-    sandbox::Sandbox,
+    sandbox::{LINE, Sandbox},
     schedule::Launch,
+    watching::matches,
 };
 use crate::supervisor::machine::Notice;
 use errand_task::{LossReason, NotificationKind, Outcome, Signal, StartFailure, Status, StopCause, Task, TaskState};
@@ -53,11 +54,21 @@ pub(super) struct Observed {
     pub(super) leapt: bool,
     /// Whether the sandbox was restarted between the commit of the intent and the launch, so that the record names another life.
     pub(super) launched_elsewhere: bool,
+    /// When this server last told of matches.
+    pub(super) told_matches_at: Option<Instant>,
+    /// How often matches were told of.
+    pub(super) matches_told: u32,
 }
 
 impl Observed {
     /// A record is about to be stored in place of another one.
-    pub(super) fn storing(&mut self, old: &Task, new: &Task, notice: Option<Notice>, seen: Seen) -> Result<(), String> {
+    pub(super) fn storing(
+        &mut self,
+        old: &Task,
+        new: &Task,
+        notice: Option<&Notice>,
+        seen: Seen,
+    ) -> Result<(), String> {
         if old.status().is_terminal() {
             return Err(format!("a finished record was changed from {:?} to {:?}", old.state, new.state));
         }
@@ -73,9 +84,15 @@ impl Observed {
             Some(NotificationKind::Resumed) => old.stall.is_some() && new.stall.is_none(),
             Some(NotificationKind::Completed) => new.stall.is_none(),
             Some(NotificationKind::LateOutcome) => false,
-            Some(NotificationKind::Heartbeat | NotificationKind::Idle) | None => {
-                old.stall == new.stall || (notice.is_none() && new.status().is_terminal() && new.stall.is_none())
-            }
+            Some(
+                NotificationKind::Heartbeat
+                | NotificationKind::Idle
+                | NotificationKind::WatchMatched
+                | NotificationKind::WatchDisabled
+                | NotificationKind::WatchesSuspended
+                | NotificationKind::WatchesRestored,
+            )
+            | None => old.stall == new.stall || (notice.is_none() && new.status().is_terminal() && new.stall.is_none()),
         };
         if !told {
             return Err(format!(
@@ -84,6 +101,7 @@ impl Observed {
             ));
         }
         self.announced.storing(old, new, notice, (seen, self.leapt && self.server_changed))?;
+        self.watching(old, new, notice, seen.now)?;
         self.completions += u32::from(completed);
         if self.completions > 1 {
             return Err("the end was announced twice".to_owned());
@@ -115,6 +133,7 @@ impl Observed {
         (self.signals, self.termed, self.must_signal_since, self.permit_since) = (0, None, None, None);
         self.told_started = false;
         self.announced.forget_server();
+        self.told_matches_at = None;
     }
 
     pub(super) fn signalled(&mut self, signal: Signal, graces: Duration, now: Instant) -> Result<(), String> {
@@ -173,6 +192,10 @@ impl Observed {
         let TaskState::Finished { outcome, .. } = &task.state else {
             return Err(format!("the task is over and its stored state is {:?}", task.state));
         };
+        let told = matches(&task.watches.list);
+        if told > sandbox.output / LINE {
+            return Err(format!("{told} matches of {} were told of", sandbox.output / LINE));
+        }
         if self.completions != u32::from(task.notify.announces(task.status())) {
             return Err(format!("the end was announced {} times", self.completions));
         }

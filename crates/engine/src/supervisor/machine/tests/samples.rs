@@ -39,6 +39,7 @@ static TASK: LazyLock<Task> = LazyLock::new(|| Task {
     notify: Default::default(),
     heartbeat_from: Duration::ZERO,
     idle_since: None,
+    watches: Default::default(),
     created_at: wall(),
     revision: 0,
 });

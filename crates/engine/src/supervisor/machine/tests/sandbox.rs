@@ -6,6 +6,8 @@ use super::schedule::Command;
 use errand_task::{Ending, Incarnation, Nonce, ProcessIdentity, Signal};
 
 pub(super) const PROCESS: ProcessIdentity = ProcessIdentity { pid: 7, start_ticks: 70 };
+/// How many bytes the command prints at once. Each of them is a match of the watch.
+pub(super) const LINE: u64 = 10;
 /// How long a sandbox takes to be started again.
 const RESTART: Duration = Duration::from_millis(700);
 
@@ -14,7 +16,12 @@ const RESTART: Duration = Duration::from_millis(700);
 pub(super) enum News {
     Started,
     Output(u64),
-    Activity { busy: bool, waits: bool },
+    /// The lines from the first position to the second match.
+    Matched(u64, u64),
+    Activity {
+        busy: bool,
+        waits: bool,
+    },
     Ended(Ending),
     Over,
     Broken,
@@ -161,8 +168,11 @@ impl Sandbox {
         let Some(process) = self.process.as_mut().filter(|process| process.alive) else { return news };
         while process.outputs.first().is_some_and(|at| *at <= now) {
             process.outputs.remove(0);
-            self.output += 10;
+            self.output += LINE;
             news.push(News::Output(self.output));
+            if self.shim {
+                news.push(News::Matched(self.output - LINE, self.output));
+            }
         }
         if process.exits_at.is_some_and(|at| at <= now) {
             let ending = process.ending.clone();
@@ -231,6 +241,14 @@ impl Sandbox {
             None => {}
         }
         (count, news)
+    }
+
+    /// The command prints 15 more lines, one every 4 s.
+    pub(super) fn chatter(&mut self, now: Instant) {
+        if let Some(process) = &mut self.process {
+            process.outputs.extend((0..15).map(|line| now + Duration::from_secs(4) * line));
+            process.outputs.sort_unstable();
+        }
     }
 
     pub(super) fn kill_shim(&mut self) -> Vec<News> {

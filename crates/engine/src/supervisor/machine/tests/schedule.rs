@@ -103,6 +103,10 @@ pub(super) enum Disturbance {
         busy: bool,
         waits: bool,
     },
+    /// The command prints many lines.
+    Chatter,
+    /// A caller replaces the watches.
+    SetWatches,
     /// The task directory is removed.
     WipeFiles,
     /// The command writes its own exit file, which says exit code 0.
@@ -155,6 +159,13 @@ impl Schedule {
             let range = random.pick(&[50, 1_500, 60_000]);
             (random.millis(range), Disturbance::Policy(policy(random)))
         }));
+        // From numbers of their own: the rest of a seed's schedule stays as it was without them.
+        let random = &mut Random::new(seed ^ 0x3A7C);
+        for _ in 0..random.pick(&[0, 0, 1, 2]) {
+            let range = random.pick(&[1_500, 60_000]);
+            let what = if random.one_in(4) { Disturbance::SetWatches } else { Disturbance::Chatter };
+            disturbances.push((random.millis(range), what));
+        }
         disturbances.sort_by_key(|(at, _)| *at);
         Self { seed, command, lateness, twice, disturbances }
     }

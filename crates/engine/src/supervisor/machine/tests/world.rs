@@ -10,7 +10,7 @@ use super::{
     carrier::{Carrier, Server},
     rules::{Observed, may_launch_later},
     samples,
-    sandbox::{News, PROCESS, Sandbox},
+    sandbox::{LINE, News, PROCESS, Sandbox},
     schedule::{Disturbance, Random, Schedule},
 };
 use crate::{
@@ -18,13 +18,18 @@ use crate::{
     supervisor::machine::{Action, Entry, Input, Moment, PolicyOrder, Reported, Rules},
 };
 use errand_bridge::Activity;
-use errand_task::{Incarnation, LossReason, Outcome, Program, Reads, Status, Task, TaskSpec, TaskState, Waiting};
+use errand_task::{
+    Incarnation, LossReason, Outcome, Program, Reads, Status, Task, TaskSpec, TaskState, Waiting, Watch, WatchLines,
+    WatchMatches, WatchPattern, Watches,
+};
 
 pub(super) const RULES: Rules = Rules {
     stop_grace: Duration::from_secs(5),
     stall_after: Duration::from_secs(45),
     stall_check_interval: Duration::from_secs(5),
 };
+/// The shortest time between two notifications about matches.
+pub(super) const INTERVAL: Duration = Duration::from_secs(15);
 /// By then every schedule must have ended.
 pub(super) const END_BY: Duration = Duration::from_secs(900);
 /// How many things may happen in one schedule, and how many without time passing.
@@ -321,6 +326,11 @@ fn reported(news: News, now: Instant, sandbox: &Sandbox, output_end: &mut u64) -
             let waiting = waits.then(|| Waiting { pid: 7, command: "x".to_owned(), reads: Reads::Stdin });
             Reported::Activity(Activity { silent_for: Duration::ZERO, busy, waiting })
         }
+        News::Matched(offset, next) => {
+            let (count, lines) = ((next - offset) / LINE, WatchLines::default());
+            let matches = vec![WatchMatches { index: 0, count, offset, next, lines }];
+            Reported::Matched { matches, unsearched: 0 }
+        }
         News::Ended(ending) => Reported::Ended { ending, usage: None, oom_kills: 0 },
         News::Over => Reported::Over { bytes: sandbox.output, incomplete: false, gap: None },
         News::Broken => Reported::Broken,
@@ -332,5 +342,7 @@ fn task(schedule: &Schedule) -> Task {
     let starting = TaskState::Starting { incarnation: Incarnation("1".to_owned()) };
     let spec = Arc::new(TaskSpec::new(Program::Argv(vec!["x".to_owned()]), command.timeout));
     let state = if command.reserved { starting } else { TaskState::Queued };
-    Task { spec, state, notify: command.notify, ..samples::task() }
+    let watch = Watch { pattern: WatchPattern::Text("line".to_owned()), once: false };
+    let watches = Watches::new(0, vec![watch], 0);
+    Task { spec, state, watches, notify: command.notify, ..samples::task() }
 }
