@@ -122,7 +122,7 @@ impl Scanning {
         if Instant::now() >= self.end {
             return Ok(Some(true));
         }
-        let most = usize::try_from(left).unwrap_or(STEP).min(STEP);
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(self.buffer.len());
         let Some(Piece { offset, stream, size }) = self.log.read(&mut self.buffer[..most])? else {
             return Ok(Some(false));
         };
