@@ -37,6 +37,8 @@ pub use choice::Obstacle;
 
 /// How many sandboxes of one tenant can launch at their own limit before the tenant's limit is reached.
 const SANDBOXES_LAUNCHING: usize = 4;
+/// The most bytes of one tenant's tasks in the queue, which the server holds in memory.
+const QUEUED_BYTES: u64 = 256 << 20;
 /// How long running tasks may take to end when the server stops them.
 const STOP_LIMIT: Duration = Duration::from_secs(8);
 /// How long the whole shutdown may take. Less than the 10 s after which container engines kill a container.
@@ -266,6 +268,9 @@ fn settings(config: &Config, chosen: &Chosen) -> Settings {
         caps: Caps {
             per_bot: config.max_running_per_bot,
             per_tenant: config.max_running_per_tenant,
+            queued_per_bot: config.max_queued_per_bot,
+            queued_per_tenant: config.max_queued_per_tenant,
+            queued_bytes: QUEUED_BYTES,
             stored_tasks: config.max_stored_tasks_per_tenant,
             stored_bytes: config.max_stored_bytes_per_tenant,
         },
@@ -280,6 +285,7 @@ fn settings(config: &Config, chosen: &Chosen) -> Settings {
         },
         retention: config.retention,
         notification_retention: config.notification_retention,
+        retained_output: config.retained_output,
         launches: LaunchLimits {
             per_sandbox: config.launch_concurrency,
             per_tenant: SANDBOXES_LAUNCHING * config.launch_concurrency,

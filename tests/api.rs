@@ -28,8 +28,10 @@ mod api {
     mod outcomes;
     mod output;
     mod policies;
+    mod queueing;
     mod reading;
     mod receipts;
+    mod retained;
     mod retention;
     mod routing;
     mod running;

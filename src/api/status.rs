@@ -33,6 +33,9 @@ pub(super) fn engine(error: EngineError) -> Status {
         EngineError::TooManyAtOnce { limit } => {
             exhausted("tenant", &format!("{limit} sandboxes at the same time"), &message, Some(RETRY_DELAY))
         }
+        EngineError::OthersFirst { subject } => {
+            exhausted(subject, "tasks in the queue come first", &message, Some(RETRY_DELAY))
+        }
         EngineError::OtherSpec { .. }
         | EngineError::OutOfBounds { .. }
         | EngineError::NotYours
@@ -72,6 +75,15 @@ pub(super) fn store(error: StoreError) -> Status {
     match error {
         StoreError::TooManyForBot { running, limit } => quota("bot", running, limit, &error.to_string()),
         StoreError::TooManyForTenant { running, limit } => quota("tenant", running, limit, &error.to_string()),
+        StoreError::TooManyQueuedForBot { queued, limit } => {
+            quota_of("bot", format!("{queued} queued tasks of at most {limit}"), &error.to_string())
+        }
+        StoreError::TooManyQueuedForTenant { queued, limit } => {
+            quota_of("tenant", format!("{queued} queued tasks of at most {limit}"), &error.to_string())
+        }
+        StoreError::TooMuchQueued { queued, limit } => {
+            quota_of("tenant", format!("{queued} queued bytes of at most {limit}"), &error.to_string())
+        }
         StoreError::TooManyStored { stored, limit } => {
             quota_of("tenant", format!("{stored} stored tasks of at most {limit}"), &error.to_string())
         }
@@ -228,6 +240,10 @@ mod tests {
             (StoreError::InUse { detail: text() }.into(), Code::Internal),
             (StoreError::TooManyForBot { running: 1, limit: 1 }.into(), Code::ResourceExhausted),
             (StoreError::TooManyForTenant { running: 1, limit: 1 }.into(), Code::ResourceExhausted),
+            (StoreError::TooManyQueuedForBot { queued: 1, limit: 1 }.into(), Code::ResourceExhausted),
+            (StoreError::TooManyQueuedForTenant { queued: 1, limit: 1 }.into(), Code::ResourceExhausted),
+            (StoreError::TooMuchQueued { queued: 1, limit: 1 }.into(), Code::ResourceExhausted),
+            (EngineError::OthersFirst { subject: "bot" }, Code::ResourceExhausted),
         ];
         for (error, code) in table {
             let said = format!("{error:?}");

@@ -131,6 +131,12 @@ pub struct RunArgs {
     /// Idempotency key: using the same key again returns the same task and runs nothing.
     #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     pub request_id: String,
+    /// If the bot or the tenant has as many unfinished tasks as it may have: wait in the queue instead of failing.
+    #[arg(long)]
+    pub queue: bool,
+    /// With --queue: how long to wait at most, 1s to 24h [default: 1h].
+    #[arg(long, value_name = "DURATION", value_parser = text::parse_positive_duration, requires = "queue")]
+    pub queue_deadline: Option<Duration>,
     /// Container image, if the bot has no sandbox yet.
     #[arg(long, value_name = "IMAGE")]
     pub image: Option<String>,

@@ -90,7 +90,7 @@ pub(super) async fn report(task: &Task, console: &mut Console) -> u8 {
 pub(super) async fn not_kept(bytes: i64, console: &mut Console) {
     if bytes > 0 {
         let missing = text::bytes_text(bytes);
-        console.note(&format!("{missing} of the output were not kept, because of its limit")).await;
+        console.note(&format!("{missing} of the output were not kept")).await;
     }
 }
 

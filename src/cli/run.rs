@@ -16,7 +16,7 @@ use super::{
 };
 use errand_proto::v1::{
     AcknowledgeMode, DisconnectAction, RunTaskRequest, SandboxSpec, StartTaskRequest, StopTaskRequest, Task,
-    WaitTaskRequest, run_task_response::Event,
+    TaskStatus, WaitTaskRequest, WhenFull, run_task_response::Event,
 };
 
 /// The longest that one stream follows a command.
@@ -95,6 +95,9 @@ async fn follow(
         }
         match message.event {
             Some(Event::Accepted(task)) => {
+                if task.queue_deadline.is_some() && task.status() == TaskStatus::Queued && !console.is_json() {
+                    console.note(&format!("task {} waits in the queue", task.task_id)).await;
+                }
                 accepted.send_replace(Some(task.task_id));
             }
             Some(Event::Output(part)) => {
@@ -191,6 +194,8 @@ fn start_request(args: RunArgs) -> Result<StartTaskRequest, CliError> {
         labels: pairs("--label", args.label)?,
         request_id: args.request_id,
         watches: args.watch.into_iter().map(Into::into).collect(),
+        when_full: if args.queue { WhenFull::Queue } else { WhenFull::Unspecified }.into(),
+        queue_deadline: args.queue_deadline.map(text::wire_duration),
         sandbox: args.image.map(|image| SandboxSpec { image, ..SandboxSpec::default() }),
         notify: args.policy.into_policy(),
         traceparent: args.traceparent,
@@ -256,7 +261,7 @@ mod tests {
     fn every_argument_reaches_the_request() {
         let line = "--bot b --session s --timeout 1m30s --workdir /w --env A=1 --env B= --description d --shell bash \
                     --label k=v --request-id r --image alpine --watch once:regex:a+ -i --user joe --clean-env --limit open-files=64 \
-                    --limit file-bytes=1MiB --nice 5 --output-limit 1GiB --separate-stderr --notify never --heartbeat 5m --idle-after 20s \
+                    --limit file-bytes=1MiB --nice 5 --output-limit 1GiB --separate-stderr --queue --queue-deadline 10m --notify never --heartbeat 5m --idle-after 20s \
                     --tail-bytes 1KiB --head-bytes 9 --traceparent t -- true";
         let request = request(&line.split_whitespace().collect::<Vec<_>>()).unwrap();
         let expected = StartTaskRequest {
@@ -293,6 +298,8 @@ mod tests {
             }),
             traceparent: "t".to_owned(),
             watches: vec![OutputWatch { kind: Some(output_watch::Kind::Regex("a+".to_owned())), once: true }],
+            when_full: WhenFull::Queue.into(),
+            queue_deadline: Some(prost_types::Duration { seconds: 600, nanos: 0 }),
         };
         assert_eq!(request, expected);
     }

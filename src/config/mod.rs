@@ -69,13 +69,17 @@ pub struct Config {
     pub task_root: String,
     /// Whether the server stops all running tasks when it shuts down. Default false: they keep running.
     pub stop_tasks_on_exit: bool,
-    /// The most unfinished tasks of one bot. Default 64.
+    /// The most unfinished tasks of one bot, not counting those in the queue. Default 64.
     pub max_running_per_bot: u32,
-    /// The most unfinished tasks of one tenant. Default 1024.
+    /// The most unfinished tasks of one tenant, not counting those in the queue. Default 1024.
     pub max_running_per_tenant: u32,
+    /// The most tasks of one bot in the queue. Default 1000.
+    pub max_queued_per_bot: u32,
+    /// The most tasks of one tenant in the queue. Default 10 000.
+    pub max_queued_per_tenant: u32,
     /// The most stored tasks of a tenant, including finished ones. Default 1 000 000.
     pub max_stored_tasks_per_tenant: u64,
-    /// The most bytes of stored tasks and notifications of a tenant. Default 10 GiB.
+    /// The most bytes of stored tasks, notifications and retained outputs of a tenant. Default 10 GiB.
     pub max_stored_bytes_per_tenant: u64,
     /// How long a command may run when its request does not say. Default 30 min; never more than `max_timeout`.
     pub default_timeout: Duration,
@@ -99,10 +103,12 @@ pub struct Config {
     pub sandbox_idle_stop: Duration,
     /// The age from which on an unfinished task does not keep its sandbox from being stopped. Default 24 h.
     pub idle_task_age: Duration,
-    /// How long a finished task is kept, counted from its end. Default 24 h.
+    /// How long a finished task is kept, counted from its end and its acknowledgement. Default 24 h.
     pub retention: Duration,
-    /// How long a notification is kept that no subscriber acknowledges. Default 7 days.
+    /// How long a finished task is kept whose end no subscriber acknowledges. Default 7 days.
     pub notification_retention: Duration,
+    /// The most bytes of a finished task's output that outlive its sandbox. Default 1 MiB, at most 16 MiB; 0: none.
+    pub retained_output: usize,
     /// The most requests of one tenant per second; twice as many may come at once. Default 20000.
     pub max_requests_per_second: u32,
     /// The most concurrent calls of one tenant, including streams and waits. Default 20000.

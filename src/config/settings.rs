@@ -213,7 +213,7 @@ pub static SETTINGS: &[Setting] = &[
         "max-running-per-bot",
         "N",
         Some("64"),
-        "The most unfinished tasks of a bot",
+        "The most unfinished tasks of a bot, not counting those in the queue",
         max_running_per_bot,
         |text| { value::whole(text, 1..=1_000_000) }
     ),
@@ -221,9 +221,25 @@ pub static SETTINGS: &[Setting] = &[
         "max-running-per-tenant",
         "N",
         Some("1024"),
-        "The most unfinished tasks of a tenant",
+        "The most unfinished tasks of a tenant, not counting those in the queue",
         max_running_per_tenant,
         |text| value::whole(text, 1..=1_000_000)
+    ),
+    setting!(
+        "max-queued-per-bot",
+        "N",
+        Some("1000"),
+        "The most tasks of a bot in the queue",
+        max_queued_per_bot,
+        |text| { value::whole(text, 0..=1_000_000) }
+    ),
+    setting!(
+        "max-queued-per-tenant",
+        "N",
+        Some("10000"),
+        "The most tasks of a tenant in the queue",
+        max_queued_per_tenant,
+        |text| value::whole(text, 0..=1_000_000)
     ),
     setting!(
         "max-stored-tasks-per-tenant",
@@ -237,7 +253,7 @@ pub static SETTINGS: &[Setting] = &[
         "max-stored-bytes-per-tenant",
         "SIZE",
         Some("10GiB"),
-        "The most bytes of stored tasks and notifications of a tenant",
+        "The most bytes of stored tasks, notifications and retained outputs of a tenant",
         max_stored_bytes_per_tenant,
         |text| value::memory(text).map(i64::unsigned_abs)
     ),
@@ -363,7 +379,7 @@ pub static SETTINGS: &[Setting] = &[
         "retention",
         "DURATION",
         Some("24h"),
-        "How long a finished task is kept after its end",
+        "How long a finished task is kept after its end and its acknowledgement",
         retention,
         value::some_duration
     ),
@@ -371,9 +387,17 @@ pub static SETTINGS: &[Setting] = &[
         "notification-retention",
         "DURATION",
         Some("7d"),
-        "How long an unacknowledged notification is kept",
+        "How long a finished task is kept whose end nobody acknowledges",
         notification_retention,
         value::some_duration
+    ),
+    setting!(
+        "retained-output",
+        "SIZE",
+        Some("1MiB"),
+        "The most output of a finished task that outlives its sandbox, at most 16MiB; 0: none",
+        retained_output,
+        value::retained
     ),
     setting!(
         "launch-concurrency",
@@ -437,6 +461,8 @@ impl Default for Config {
             stop_tasks_on_exit: false,
             max_running_per_bot: 0,
             max_running_per_tenant: 0,
+            max_queued_per_bot: 0,
+            max_queued_per_tenant: 0,
             max_stored_tasks_per_tenant: 0,
             max_stored_bytes_per_tenant: 0,
             max_requests_per_second: 0,
@@ -457,6 +483,7 @@ impl Default for Config {
             idle_task_age: Duration::ZERO,
             retention: Duration::ZERO,
             notification_retention: Duration::ZERO,
+            retained_output: 0,
             launch_concurrency: 0,
             lease_duration: Duration::ZERO,
             log_format: LogFormat::Text,

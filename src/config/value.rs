@@ -97,6 +97,13 @@ pub(crate) fn memory(text: &str) -> Parsed<i64> {
     bytes.ok_or_else(|| "a size such as 512MiB, 2GiB or a plain number of bytes, at least 6MiB".to_owned())
 }
 
+/// A size of retained output, in bytes.
+pub(super) fn retained(text: &str) -> Parsed<usize> {
+    const MOST: usize = 16 << 20;
+    let bytes = byte_size(text).and_then(|bytes| usize::try_from(bytes).ok()).filter(|bytes| *bytes <= MOST);
+    bytes.ok_or_else(|| "a size such as 1MiB or a plain number of bytes, at most 16MiB".to_owned())
+}
+
 /// A size of a sandbox's disk, in bytes.
 pub(super) fn disk(text: &str) -> Parsed<u64> {
     const LEAST: u64 = 64 << 20;

@@ -136,7 +136,7 @@ async fn silent_task_has_an_empty_log() {
 
 #[tokio::test]
 async fn missing_log_is_reported_as_gone() {
-    let Some(server) = Server::on(Image::Busybox, &[]).await else { return };
+    let Some(server) = Server::on(Image::Busybox, &["--retained-output", "0"]).await else { return };
     let session = server.session("bot", "session");
     let task = session.run("echo out").await;
     let request = ReadOutputRequest { task_id: task.task_id.clone(), ..Default::default() };

@@ -39,7 +39,10 @@ async fn gone(session: &Session, name: &str) {
 
 #[tokio::test]
 async fn old_directories_go_when_sandbox_starts_again() {
-    let Some(mut server) = Server::on(Image::Busybox, &["--retention", "1ms", "--task-root", ROOT]).await else {
+    let Some(mut server) =
+        Server::on(Image::Busybox, &["--retention", "1ms", "--notification-retention", "1ms", "--task-root", ROOT])
+            .await
+    else {
         return;
     };
     let session = server.session("bot", "session");

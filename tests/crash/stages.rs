@@ -68,6 +68,39 @@ async fn accepted_unlaunched_tasks_are_launched_once(image: Image) {
 }
 
 #[tokio::test]
+async fn queued_tasks_survive_kills_in_order() {
+    let Some(mut server) = Server::on(Image::Busybox, &["--max-running-per-bot", "1"]).await else { return };
+    let session = server.session("bot", "session");
+    session.ensure(None).await.unwrap();
+    let mut tasks = Tasks::of(&session);
+    for number in 0..8 {
+        let command = if number == 0 { gate("go") } else { format!("exit {number}") };
+        let request = Tasks::request(&session, &format!("mark-{number}"), &command);
+        let request = StartTaskRequest { when_full: WhenFull::Queue.into(), ..request };
+        tasks.note(&session.start_as(request).await, &format!("exited {number}"));
+    }
+    let container = session.sandbox().await.unwrap().container_id;
+    server.restart().await;
+    let before = statuses(&session).await;
+    assert_eq!(before.iter().filter(|status| **status == TaskStatus::Queued).count(), 7, "{before:?}");
+    server.kill();
+    pass(&server, &container, "go").await;
+    server.launch().await;
+    // Killed again while the queue drains.
+    eventually("the queue drains", async || {
+        (statuses(&session).await.iter().filter(|status| **status == TaskStatus::Queued).count() < 5).then_some(())
+    })
+    .await;
+    server.restart().await;
+    tasks.excuse_cut_launches(1).await;
+    tasks.check().await;
+    let runs = session.exec("cat /workspace/runs").await;
+    let order: Vec<&str> = runs.lines().collect();
+    assert!(order.is_sorted(), "{order:?}");
+    assert_eq!(ended(&session.run("exit 3").await), "exited 3", "the queue is empty");
+}
+
+#[tokio::test]
 async fn kill_during_launches_loses_or_repeats_no_task() {
     let Some(mut server) = Server::on(Image::Busybox, &["--launch-concurrency", "4"]).await else { return };
     let session = server.session("bot", "session");

@@ -149,6 +149,12 @@ pub enum EngineError {
         /// The task.
         task: TaskId,
     },
+    /// Tasks that wait for room come before the new one.
+    #[error("other tasks of the {subject} wait in the queue and come first; wait too, with when_full, or try again")]
+    OthersFirst {
+        /// Whose tasks: `bot` or `tenant`.
+        subject: &'static str,
+    },
     /// The request id was used for another command.
     #[error("request_id was used for another command of this bot")]
     RequestIdReused,

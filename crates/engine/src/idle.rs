@@ -241,6 +241,7 @@ async fn stop(engine: &Engine, record: &SandboxRecord, key: &Key, limit: Duratio
             let young = inner.all_live().into_iter().any(|live| live.owner() == *key && live.since.elapsed() < age);
             !young && inner.activity.unused_for(key).is_some_and(|unused| old || unused >= limit)
         };
+        crate::retention::outputs::before_end(inner, tenant, bot).await;
         inner.sandboxes.stop_unused(tenant, bot, is_unused).await
     };
     match stopping.await {

@@ -18,9 +18,11 @@ mod making;
 pub mod notify;
 mod output;
 mod permits;
+mod queue;
 mod reconciling;
 mod recovery;
 mod requests;
+mod retained;
 mod retention;
 mod sandbox;
 mod sandboxes;
@@ -43,7 +45,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use errand_bridge::Bridges;
 use errand_runtime::{Runtimes, SandboxRef};
 use errand_store::TaskStore;
-use errand_task::{SandboxRecord, TaskId, TenantId};
+use errand_task::{SandboxRecord, Task, TaskId, TaskState, TenantId};
 
 pub use allowances::{Allowance, Allowances, TenantRules};
 pub use errand_bridge::{
@@ -68,6 +70,7 @@ use late::Lives;
 use listening::Listeners;
 use live::LiveTask;
 use permits::{LaunchPermits, Pool};
+use queue::Queue;
 use reconciling::Reconciling;
 use retention::Retention;
 use sandboxes::SandboxKeeper;
@@ -94,6 +97,8 @@ struct Inner {
     launches: LaunchPermits,
     /// How sandboxes are used.
     activity: Arc<Activity>,
+    /// The tasks that wait until their bot and tenant have room.
+    queue: Queue,
     /// The bots whose tasks this server has not reconciled yet.
     reconciling: Reconciling,
     /// Which incarnations of sandboxes were examined for late results.
@@ -133,6 +138,20 @@ impl Inner {
         }
     }
 
+    /// How long a task that waits for room has waited, by the time that has really passed; zero for any other.
+    async fn waited(&self, task: &Task) -> Duration {
+        if task.state != TaskState::AwaitingRoom {
+            return Duration::ZERO;
+        }
+        match self.store.age(task.created_at).await {
+            Ok(waited) => waited,
+            Err(error) => {
+                tracing::error!(%error, task = %task.id, "how long a task has waited is not known; it may wait again");
+                Duration::ZERO
+            }
+        }
+    }
+
     fn all_live(&self) -> Vec<Arc<LiveTask>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
@@ -161,6 +180,7 @@ impl Engine {
                 live: Mutex::default(),
                 launches,
                 activity: Activity::new(),
+                queue: Queue::default(),
                 reconciling: Reconciling::default(),
                 lives: Lives::default(),
                 feed: Feed::default(),

@@ -140,7 +140,7 @@ impl LiveTask {
     /// Waits until the command has started, or it is certain that it never will. Cancel safe.
     pub(super) async fn launched(&self) {
         let launched = |task: &Task| match task.state {
-            TaskState::Queued | TaskState::Starting { .. } => false,
+            TaskState::AwaitingRoom | TaskState::Queued | TaskState::Starting { .. } => false,
             TaskState::Running { .. } | TaskState::Stopping { .. } | TaskState::Finished { .. } => true,
         };
         // The sender lives in `self`: this cannot fail.

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use tokio::{sync::Notify, time::Instant};
 
 use errand_bridge::{OutputPiece, Piece};
-use errand_task::{Gap, OutputSummary, Stream, preview};
+use errand_task::{Gap, OutputSummary, RetainedOutput, Stream, preview};
 use window::Window;
 
 /// The most output held, in bytes.
@@ -181,6 +181,16 @@ impl LiveOutput {
         let wanted = usize::try_from(window.end()).unwrap_or(usize::MAX).min(limit);
         let kept = window.head.first(wanted);
         kept.map(<[u8]>::to_vec).or_else(|| (window.start == 0).then(|| window.copy(0, wanted)))
+    }
+
+    /// What memory holds of the output, for retention: `total` is the size of all output as far as is known.
+    pub(super) fn held(&self, total: u64) -> RetainedOutput {
+        let window = self.window();
+        let mut held = RetainedOutput::of(total.max(window.end()));
+        for piece in window.pieces(window.start, WINDOW) {
+            held.push(piece.offset, piece.stream, &piece.bytes);
+        }
+        held
     }
 
     /// The summary of the output that records and lists show.

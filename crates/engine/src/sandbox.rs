@@ -74,6 +74,7 @@ mod tests {
             idle: crate::IdlePolicy { stop_after: None, task_age: Duration::from_secs(3600) },
             retention: second,
             notification_retention: second,
+            retained_output: 0,
             launches: LaunchLimits { per_sandbox: 1, per_tenant: 1 },
             watches: Default::default(),
         }

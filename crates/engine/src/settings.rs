@@ -25,12 +25,14 @@ pub struct Settings {
     pub stall_check_interval: Duration,
     /// Time between SIGTERM and SIGKILL when the request does not say.
     pub stop_grace: Duration,
-    /// How long a finished task is kept, counted from its end.
+    /// How long a finished task is kept, counted from its end and its acknowledgement.
     pub retention: Duration,
-    /// How long a notification is kept if no subscriber acknowledges it.
+    /// How long a finished task is kept, counted from its end, if no subscriber acknowledges it.
     pub notification_retention: Duration,
     /// When unused sandboxes are stopped.
     pub idle: IdlePolicy,
+    /// The most bytes of a finished task's output that outlive its sandbox; 0: none.
+    pub retained_output: usize,
     /// How many commands may be launched at the same time.
     pub launches: LaunchLimits,
     /// How often sessions are told of matches.

@@ -124,9 +124,8 @@ impl OutputStream {
     }
 
     async fn try_open_log(&mut self) -> Result<LogReader, EngineError> {
-        let sandbox = self.inner.sandboxes.of_task(&self.task).await?;
         let piece = Piece::From { offset: self.position, limit: i64::MAX as u64 };
-        Ok(sandbox.bridge.read(self.task.id, piece).await?)
+        self.inner.open_log(&self.task, piece).await
     }
 
     /// The next item; none after the last one. Cancel safe.

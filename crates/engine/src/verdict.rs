@@ -22,7 +22,7 @@ pub(super) enum Verdict {
 /// this is a second look, and enough time has passed since the first.
 pub(super) fn verdict(state: &TaskState, restarted: bool, finding: &Finding, sure: bool) -> Verdict {
     let starting = match state {
-        TaskState::Queued | TaskState::Starting { .. } => true,
+        TaskState::AwaitingRoom | TaskState::Queued | TaskState::Starting { .. } => true,
         TaskState::Running { .. } | TaskState::Stopping { .. } | TaskState::Finished { .. } => false,
     };
     let unwatched = |reason| if sure { Verdict::KillAndEnd(Ending::lost(reason)) } else { Verdict::LookAgain };

@@ -24,6 +24,32 @@ pub enum StoreError {
         /// The limit.
         limit: u32,
     },
+    /// The bot has as many tasks waiting for room as it may have.
+    #[error("the bot has {queued} tasks in its queue and may have {limit}")]
+    TooManyQueuedForBot {
+        /// The number of tasks that wait.
+        queued: u32,
+        /// The limit.
+        limit: u32,
+    },
+    /// The tenant has as many tasks waiting for room as it may have.
+    #[error("the tenant has {queued} tasks in its queues and may have {limit}")]
+    TooManyQueuedForTenant {
+        /// The number of tasks that wait.
+        queued: u32,
+        /// The limit.
+        limit: u32,
+    },
+    /// The tenant's tasks that wait for room take as many bytes as they may.
+    #[error(
+        "the tasks in the tenant's queues have {queued} bytes and may have {limit}: wait until some have started, or send shorter commands"
+    )]
+    TooMuchQueued {
+        /// The number of bytes.
+        queued: u64,
+        /// The limit.
+        limit: u64,
+    },
     /// The tenant has as many stored tasks as it may have.
     #[error(
         "the tenant has {stored} stored tasks and may have {limit}: wait until finished tasks are removed after their retention, or raise \
@@ -109,6 +135,9 @@ impl StoreError {
         match self {
             Self::TooManyForBot { .. }
             | Self::TooManyForTenant { .. }
+            | Self::TooManyQueuedForBot { .. }
+            | Self::TooManyQueuedForTenant { .. }
+            | Self::TooMuchQueued { .. }
             | Self::TooManyStored { .. }
             | Self::TooMuchStored { .. }
             | Self::Conflict => true,

@@ -19,7 +19,7 @@ pub use error::StoreError;
 pub use notifications::{LeaseRequest, Leased, NotificationPage, NotificationQuery, Scope, Selection};
 pub use sqlite::SqliteStore;
 pub use store::TaskStore;
-pub use tasks::{BotFilter, Caps, Created, TaskPage, TaskQuery};
+pub use tasks::{BotFilter, Caps, Created, End, RemovedTasks, Retention, TaskPage, TaskQuery};
 
 /// The size in bytes at which a page of tasks or notifications ends, whatever its limit: about the size of one answer to a client. Counted
 /// are [`errand_task::Task::weight`] and [`errand_task::NewNotification::weight`].

@@ -1,14 +1,16 @@
 //! The contract of every store.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use errand_task::{BotId, LeaseId, NewNotification, Notification, SandboxId, SandboxRecord, Task, TaskId, TenantId};
+use errand_task::{
+    BotId, LeaseId, NewNotification, Notification, RetainedOutput, SandboxId, SandboxRecord, Task, TaskId, TenantId,
+};
 use tokio::sync::watch;
 
 use crate::{
-    BotFilter, Caps, Created, LeaseRequest, Leased, NotificationPage, NotificationQuery, Scope, Selection, StoreError,
-    TaskPage, TaskQuery,
+    BotFilter, Caps, Created, End, LeaseRequest, Leased, NotificationPage, NotificationQuery, RemovedTasks, Retention,
+    Scope, Selection, StoreError, TaskPage, TaskQuery,
 };
 
 /// Keeps tasks, sandboxes and notifications. A method that changes something returns after the change is on disk.
@@ -30,8 +32,10 @@ pub trait TaskStore: Send + Sync + 'static {
     /// Adds a task, unless the bot already has a task with the same request id: then returns that task.
     ///
     /// # Errors
-    /// [`StoreError::TooManyForBot`] or [`StoreError::TooManyForTenant`] when the unfinished tasks would exceed `caps`,
-    /// [`StoreError::TooManyStored`] or [`StoreError::TooMuchStored`] when everything stored would. Then nothing is stored.
+    /// [`StoreError::TooManyForBot`] or [`StoreError::TooManyForTenant`] when the unfinished tasks would exceed `caps`. A task that waits for
+    /// room is not counted among them; for such a task [`StoreError::TooManyQueuedForBot`], [`StoreError::TooManyQueuedForTenant`] or
+    /// [`StoreError::TooMuchQueued`]. [`StoreError::TooManyStored`] or [`StoreError::TooMuchStored`] when everything stored would. Then nothing
+    /// is stored.
     async fn create_task(&self, task: Task, caps: Caps) -> Result<Created, StoreError>;
 
     /// Stores a task's progress and adds a notification, in one transaction. The notification counts as acknowledged from the start if it
@@ -43,6 +47,56 @@ pub trait TaskStore: Send + Sync + 'static {
     /// [`StoreError::Conflict`] when the stored revision is not `task.revision`, when there is no such task, or when the task is finished.
     /// A finished task accepts one change: its first late outcome, with everything else unchanged.
     async fn update_task(&self, task: Task, notification: Option<NewNotification>) -> Result<Task, StoreError>;
+
+    /// Stores that a task no longer waits for room, if its bot and its tenant have room. Returns the task with its new revision.
+    ///
+    /// # Errors
+    /// [`StoreError::TooManyForBot`] or [`StoreError::TooManyForTenant`] when they have none: then nothing is changed. Else as for
+    /// [`TaskStore::update_task`].
+    async fn admit_task(&self, task: Task, caps: Caps) -> Result<Task, StoreError>;
+
+    /// Stores a task's end, with the notification of it and what is retained of its output, in one transaction. Returns the task with its
+    /// new revision and with what was retained.
+    ///
+    /// # Errors
+    /// As for [`TaskStore::update_task`]. An output for which there is no room is no error.
+    async fn finish_task(
+        &self,
+        task: Task,
+        notification: Option<NewNotification>,
+        end: End,
+    ) -> Result<Task, StoreError>;
+
+    /// Replaces what is retained of a finished task's output, within half of `stored_bytes`; none: what is retained stays as it is. The task
+    /// is no longer among [`TaskStore::unretained_tasks`]. No error if there is no such task or no room.
+    ///
+    /// # Errors
+    /// An error of the database.
+    async fn retain_output(
+        &self,
+        tenant: &TenantId,
+        task: TaskId,
+        output: Option<RetainedOutput>,
+        stored_bytes: u64,
+    ) -> Result<(), StoreError>;
+
+    /// The retained output of a finished task; none if nothing is retained.
+    ///
+    /// # Errors
+    /// [`StoreError::Record`] when it cannot be decoded; an error of the database.
+    async fn retained_output(&self, tenant: &TenantId, task: TaskId) -> Result<Option<RetainedOutput>, StoreError>;
+
+    /// Finished tasks whose sandbox holds more of their output than is retained: at most `limit` of one sandbox, the oldest first.
+    ///
+    /// # Errors
+    /// An error of the database.
+    async fn unretained_tasks(&self, sandbox: SandboxId, limit: u32) -> Result<Vec<Task>, StoreError>;
+
+    /// How much time has really passed since the clock showed `since`.
+    ///
+    /// # Errors
+    /// An error of the database.
+    async fn age(&self, since: SystemTime) -> Result<Duration, StoreError>;
 
     /// One task of a tenant.
     ///
@@ -98,12 +152,14 @@ pub trait TaskStore: Send + Sync + 'static {
     /// An error of the database.
     async fn unknown_tasks(&self, ids: &[TaskId], older_than: Duration) -> Result<Vec<TaskId>, StoreError>;
 
-    /// Removes up to `limit` tasks whose end was committed longer than `older_than` ago, the oldest first. A removed task whose sandbox is
-    /// still stored is added to [`TaskStore::pending_removals`]. Returns how many tasks were removed: none when no more are due.
+    /// Removes up to `limit` finished tasks that are due, each with all of its notifications and its retained output. Due is a task
+    /// whose completion and late outcome were acknowledged longer than `retention.acknowledged` ago; a task that ended so long ago without a
+    /// notification of that; and a task whose end was committed longer than `retention.unacknowledged` ago without an acknowledgement. A
+    /// removed task whose sandbox is still stored is added to [`TaskStore::pending_removals`]. No tasks are returned when no more are due.
     ///
     /// # Errors
     /// An error of the database.
-    async fn remove_finished_tasks(&self, older_than: Duration, limit: u32) -> Result<u64, StoreError>;
+    async fn remove_finished_tasks(&self, retention: Retention, limit: u32) -> Result<RemovedTasks, StoreError>;
 
     /// Removed tasks whose directories in a sandbox have to be removed, at most `limit`. They are forgotten with the sandbox.
     ///
@@ -223,18 +279,6 @@ pub trait TaskStore: Send + Sync + 'static {
     /// # Errors
     /// An error of the database.
     async fn acknowledge_held(&self, tenant: &TenantId, bots: &BotFilter, lease: LeaseId) -> Result<u32, StoreError>;
-
-    /// Removes up to `limit` notifications that were acknowledged longer than `acknowledged_for` ago, or committed longer than `older_than`
-    /// ago. Returns how many: none when no more are due.
-    ///
-    /// # Errors
-    /// An error of the database.
-    async fn remove_notifications(
-        &self,
-        acknowledged_for: Duration,
-        older_than: Duration,
-        limit: u32,
-    ) -> Result<u64, StoreError>;
 
     /// The wake-ups of a scope: the value changes after notifications of it were committed or released. It starts at any value. The end of
     /// a lease is no wake-up: see [`TaskStore::next_lease_end`].

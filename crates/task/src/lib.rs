@@ -17,6 +17,7 @@ pub mod output;
 pub mod passwd;
 pub mod prompt;
 mod record;
+mod retained;
 mod sandbox;
 pub mod sentinel;
 mod shorten;
@@ -40,8 +41,9 @@ pub use notify_policy::{
 pub use observed::{Gap, MemoryKills, OutputSummary, Reads, ResourceUsage, Stall, Stream, Waiting};
 pub use outcome::{Ending, LossReason, Outcome, Signal, SignalTarget, StartFailure, StopCause};
 pub use record::Task;
+pub use retained::{Retained, RetainedOutput, Run};
 pub use sandbox::{SandboxRecord, SandboxSpec};
-pub use spec::{DEFAULT_OUTPUT_LIMIT, Program, ResourceLimits, Stdin, TaskSpec, TerminalSize};
+pub use spec::{DEFAULT_OUTPUT_LIMIT, Program, ResourceLimits, Stdin, TaskSpec, TerminalSize, WhenFull};
 pub use state::{Event, Incarnation, ProcessIdentity, Status, TaskState, Transition, transition};
 pub use text::{plain, preview, summarize};
 pub use trace::{TraceParent, TraceParentError};

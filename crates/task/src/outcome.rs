@@ -189,11 +189,13 @@ pub enum StartFailure {
     ArgumentsTooLarge,
     /// The container engine refused the launch.
     Refused,
+    /// The task waited for room longer than its queue deadline.
+    QueueDeadline,
 }
 
 impl StartFailure {
     /// All failures, for tables and tests.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::NotFound,
         Self::NotExecutable,
         Self::BadInterpreter,
@@ -206,6 +208,7 @@ impl StartFailure {
         Self::ForkRefused,
         Self::ArgumentsTooLarge,
         Self::Refused,
+        Self::QueueDeadline,
     ];
 
     /// Its name in the exit file.
@@ -223,6 +226,7 @@ impl StartFailure {
             Self::ForkRefused => "fork_refused",
             Self::ArgumentsTooLarge => "arguments_too_large",
             Self::Refused => "refused",
+            Self::QueueDeadline => "queue_deadline",
         }
     }
 

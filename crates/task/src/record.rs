@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    Event, MemoryKills, Nonce, NotifyPolicy, Outcome, OutputSummary, Owner, ResourceUsage, SandboxId, Stall, Status,
-    StopCause, TaskId, TaskSpec, TaskState, Transition, Watches, transition,
+    Event, MemoryKills, Nonce, NotifyPolicy, Outcome, OutputSummary, Owner, ResourceUsage, Retained, SandboxId, Stall,
+    Status, StopCause, TaskId, TaskSpec, TaskState, Transition, Watches, transition,
 };
 
 /// Everything that is known about one task.
@@ -47,6 +47,8 @@ pub struct Task {
     pub idle_since: Option<SystemTime>,
     /// The watches of its output.
     pub watches: Watches,
+    /// The output that outlives the sandbox. Stored beside the record: a change of the record leaves it as it is.
+    pub retained: Option<Retained>,
     /// When it was accepted.
     pub created_at: SystemTime,
     /// Number of stored changes. The store refuses a change that is based on an older revision.
@@ -135,6 +137,7 @@ mod tests {
             heartbeat_from: Duration::ZERO,
             idle_since: None,
             watches: Watches::default(),
+            retained: None,
             created_at,
             revision: 0,
         }

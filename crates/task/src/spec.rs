@@ -42,6 +42,21 @@ pub struct TaskSpec {
     pub separate_stderr: bool,
     /// The trace context of the call that started it.
     pub traceparent: Option<TraceParent>,
+    /// What to do when the bot or the tenant has as many unfinished tasks as it may have.
+    pub when_full: WhenFull,
+}
+
+/// What to do with a request while the bot or the tenant has as many unfinished tasks as it may have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum WhenFull {
+    /// Refuse it.
+    #[default]
+    Reject,
+    /// Accept it, and let the task wait until an earlier one has ended.
+    Queue {
+        /// How long the task may wait, measured from its acceptance.
+        deadline: Duration,
+    },
 }
 
 /// The source of a command's standard input.
@@ -142,6 +157,15 @@ impl TaskSpec {
             output_limit: DEFAULT_OUTPUT_LIMIT,
             separate_stderr: false,
             traceparent: None,
+            when_full: WhenFull::Reject,
+        }
+    }
+
+    /// How long the task may wait for room; `None`: it does not wait.
+    pub fn queue_deadline(&self) -> Option<Duration> {
+        match self.when_full {
+            WhenFull::Reject => None,
+            WhenFull::Queue { deadline } => Some(deadline),
         }
     }
 

@@ -7,7 +7,10 @@ use super::{Ending, Outcome, Signal, StopCause};
 /// The state of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TaskState {
-    /// Accepted, and certainly not launched.
+    /// Accepted, and certainly not launched: its bot or its tenant has as many unfinished tasks as it may have, and the task waits for one of
+    /// them to end. Callers see it as queued.
+    AwaitingRoom,
+    /// Accepted, and certainly not launched: it waits for a launch permit or its sandbox.
     Queued,
     /// A launch has begun and is not confirmed yet.
     Starting {
@@ -147,7 +150,7 @@ impl TaskState {
     /// The status of this state.
     pub fn status(&self) -> Status {
         match self {
-            Self::Queued => Status::Queued,
+            Self::AwaitingRoom | Self::Queued => Status::Queued,
             Self::Starting { .. } => Status::Starting,
             Self::Running { .. } => Status::Running,
             Self::Stopping { .. } => Status::Stopping,
@@ -159,14 +162,18 @@ impl TaskState {
     pub fn outcome(&self) -> Option<&Outcome> {
         match self {
             Self::Finished { outcome, .. } => Some(outcome),
-            Self::Queued | Self::Starting { .. } | Self::Running { .. } | Self::Stopping { .. } => None,
+            Self::AwaitingRoom
+            | Self::Queued
+            | Self::Starting { .. }
+            | Self::Running { .. }
+            | Self::Stopping { .. } => None,
         }
     }
 
     /// When the command started; `None` if it did not or the time is unknown.
     pub fn started_at(&self) -> Option<SystemTime> {
         match self {
-            Self::Queued | Self::Starting { .. } => None,
+            Self::AwaitingRoom | Self::Queued | Self::Starting { .. } => None,
             Self::Running { started_at, .. } | Self::Stopping { started_at, .. } => Some(*started_at),
             Self::Finished { started_at, .. } => *started_at,
         }
@@ -176,7 +183,11 @@ impl TaskState {
     pub fn finished_at(&self) -> Option<SystemTime> {
         match self {
             Self::Finished { finished_at, .. } => Some(*finished_at),
-            Self::Queued | Self::Starting { .. } | Self::Running { .. } | Self::Stopping { .. } => None,
+            Self::AwaitingRoom
+            | Self::Queued
+            | Self::Starting { .. }
+            | Self::Running { .. }
+            | Self::Stopping { .. } => None,
         }
     }
 
@@ -186,7 +197,7 @@ impl TaskState {
             Self::Starting { incarnation } | Self::Running { incarnation, .. } | Self::Stopping { incarnation, .. } => {
                 Some(incarnation)
             }
-            Self::Queued | Self::Finished { .. } => None,
+            Self::AwaitingRoom | Self::Queued | Self::Finished { .. } => None,
         }
     }
 
@@ -194,7 +205,7 @@ impl TaskState {
     pub fn process(&self) -> Option<ProcessIdentity> {
         match self {
             Self::Running { process, .. } | Self::Stopping { process, .. } => Some(*process),
-            Self::Queued | Self::Starting { .. } | Self::Finished { .. } => None,
+            Self::AwaitingRoom | Self::Queued | Self::Starting { .. } | Self::Finished { .. } => None,
         }
     }
 }
@@ -202,6 +213,8 @@ impl TaskState {
 /// An event in the life of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
+    /// The bot and the tenant have room for the task: it no longer waits for the end of another one.
+    Admitted,
     /// The launch begins: from now on the command may run at any moment.
     LaunchBegan {
         /// The sandbox's incarnation.
@@ -249,21 +262,26 @@ pub enum Transition {
 pub fn transition(state: &TaskState, event: Event) -> Transition {
     use Transition::{Late, To, Unchanged};
     match (state, event) {
+        (TaskState::AwaitingRoom, Event::Admitted) => To(TaskState::Queued),
+        // A task that waits for room is not launched, so a process of it is impossible.
+        (TaskState::AwaitingRoom, Event::LaunchBegan { .. } | Event::Started { .. }) => Unchanged,
+        (TaskState::AwaitingRoom | TaskState::Queued, Event::StopRequested { cause, at }) => {
+            To(TaskState::Finished { outcome: stopped(cause, None), started_at: None, finished_at: at })
+        }
+        (TaskState::AwaitingRoom | TaskState::Queued, Event::Ended { ending, started_at, at, .. }) => {
+            To(TaskState::Finished { outcome: unasked(ending), started_at, finished_at: at })
+        }
+
+        (TaskState::Queued, Event::Admitted) => Unchanged,
         (TaskState::Queued, Event::LaunchBegan { incarnation }) => To(TaskState::Starting { incarnation }),
         // A process can exist only after a launch has begun.
         (TaskState::Queued, Event::Started { .. }) => Unchanged,
-        (TaskState::Queued, Event::StopRequested { cause, at }) => {
-            To(TaskState::Finished { outcome: stopped(cause, None), started_at: None, finished_at: at })
-        }
-        (TaskState::Queued, Event::Ended { ending, started_at, at, .. }) => {
-            To(TaskState::Finished { outcome: unasked(ending), started_at, finished_at: at })
-        }
 
         // A launch that certainly did not happen is begun again, perhaps in another life of the sandbox.
         (TaskState::Starting { incarnation: before }, Event::LaunchBegan { incarnation }) if *before != incarnation => {
             To(TaskState::Starting { incarnation })
         }
-        (TaskState::Starting { .. }, Event::LaunchBegan { .. }) => Unchanged,
+        (TaskState::Starting { .. }, Event::Admitted | Event::LaunchBegan { .. }) => Unchanged,
         (TaskState::Starting { incarnation }, Event::Started { process, at }) => {
             To(TaskState::Running { incarnation: incarnation.clone(), process, started_at: at })
         }
@@ -273,7 +291,7 @@ pub fn transition(state: &TaskState, event: Event) -> Transition {
             To(TaskState::Finished { outcome: unasked(ending), started_at, finished_at: at })
         }
 
-        (TaskState::Running { .. }, Event::LaunchBegan { .. } | Event::Started { .. }) => Unchanged,
+        (TaskState::Running { .. }, Event::Admitted | Event::LaunchBegan { .. } | Event::Started { .. }) => Unchanged,
         (TaskState::Running { incarnation, process, started_at }, Event::StopRequested { cause, .. }) => {
             To(TaskState::Stopping {
                 incarnation: incarnation.clone(),
@@ -289,7 +307,7 @@ pub fn transition(state: &TaskState, event: Event) -> Transition {
         // The first cause counts: a timeout that passes during a stop does not change the outcome.
         (
             TaskState::Stopping { .. },
-            Event::LaunchBegan { .. } | Event::Started { .. } | Event::StopRequested { .. },
+            Event::Admitted | Event::LaunchBegan { .. } | Event::Started { .. } | Event::StopRequested { .. },
         ) => Unchanged,
         (TaskState::Stopping { cause, started_at, .. }, Event::Ended { ending, signalled, at, .. }) => {
             // The command ended before any signal was sent, so it ended by itself.
@@ -299,7 +317,7 @@ pub fn transition(state: &TaskState, event: Event) -> Transition {
 
         (
             TaskState::Finished { .. },
-            Event::LaunchBegan { .. } | Event::Started { .. } | Event::StopRequested { .. },
+            Event::Admitted | Event::LaunchBegan { .. } | Event::Started { .. } | Event::StopRequested { .. },
         ) => Unchanged,
         (TaskState::Finished { outcome, .. }, Event::Ended { ending, .. }) => {
             if agrees(outcome, &ending) {

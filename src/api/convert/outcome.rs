@@ -64,6 +64,7 @@ fn start_failure(failure: StartFailure) -> v1::StartFailure {
         StartFailure::ForkRefused => v1::StartFailure::ForkRefused,
         StartFailure::ArgumentsTooLarge => v1::StartFailure::ArgumentsTooLarge,
         StartFailure::Refused => v1::StartFailure::Refused,
+        StartFailure::QueueDeadline => v1::StartFailure::QueueDeadline,
     }
 }
 

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use super::{count, duration, notify, outcome, process, stall, timestamp, watches};
 use errand_proto::v1::{self, TaskStatus};
-use errand_task::{MemoryKills, Program, Status, Stdin, Task};
+use errand_task::{MemoryKills, Program, Retained, Status, Stdin, Task};
 
 /// Converts a task.
 pub(in crate::api) fn task(task: Task) -> v1::Task {
     let status = status(task.status());
     let outcome_of_state = task.state.outcome().map(|ended| outcome(ended, task.memory_kills));
     let (started_at, finished_at) = (task.state.started_at(), task.state.finished_at());
+    let queue_deadline = task.spec.queue_deadline();
     let spec = Arc::unwrap_or_clone(task.spec);
     let (command, argv, shell) = match spec.program {
         Program::Shell { text, shell } => (text, Vec::new(), shell.unwrap_or_default()),
@@ -56,7 +57,15 @@ pub(in crate::api) fn task(task: Task) -> v1::Task {
         idle_since: task.idle_since.map(timestamp),
         traceparent: spec.traceparent.map(|traceparent| traceparent.to_string()).unwrap_or_default(),
         watches: watches::watches(task.watches),
+        queue_deadline: queue_deadline.map(duration),
+        output_retained: task.retained.map(retained),
     }
+}
+
+/// Converts what is retained of an output.
+fn retained(retained: Retained) -> v1::RetainedOutput {
+    let gaps = retained.gaps.into_iter().map(process::gap).collect();
+    v1::RetainedOutput { bytes: count(retained.bytes), gaps }
 }
 
 /// Converts a status.

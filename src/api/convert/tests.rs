@@ -92,6 +92,7 @@ prop_compose! {
             heartbeat_from: Duration::ZERO,
             idle_since: None,
             watches: Default::default(),
+            retained: None,
             created_at: UNIX_EPOCH,
             revision: i64::MAX,
         }

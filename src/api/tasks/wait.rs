@@ -105,6 +105,7 @@ mod tests {
             heartbeat_from: Duration::ZERO,
             idle_since: None,
             watches: Default::default(),
+            retained: None,
             created_at: UNIX_EPOCH,
             revision: 0,
         }

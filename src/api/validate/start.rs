@@ -7,8 +7,8 @@ use tonic::Status;
 use super::{Acknowledge, Violations, fields::Span, notify, process, sandbox, watches::watches};
 use crate::api::{auth::Caller, rendered::Streamed};
 use errand_engine::{Settings, StartRequest};
-use errand_proto::v1::{DisconnectAction, RunTaskRequest, StartTaskRequest};
-use errand_task::{Owner, Program, TaskSpec};
+use errand_proto::v1::{self, DisconnectAction, RunTaskRequest, StartTaskRequest};
+use errand_task::{Owner, Program, TaskSpec, WhenFull};
 
 /// The most bytes of a command, or of its arguments together.
 const COMMAND_LIMIT: usize = 1024 * 1024;
@@ -24,6 +24,9 @@ const SHELL_LIMIT: usize = 255;
 const BACKGROUND_AFTER: Duration = Duration::from_secs(30);
 /// The longest that RunTask streams a command before it moves to the background.
 const BACKGROUND_AFTER_LIMIT: Duration = Duration::from_secs(600);
+/// How long a task may wait in the queue, when the request does not say, and the shortest and the longest that a request may ask for.
+const QUEUE_DEADLINE: Duration = Duration::from_hours(1);
+const QUEUE_DEADLINE_SPAN: Span = Span { at_least: Duration::from_secs(1), at_most: Duration::from_hours(24) };
 /// The shortest timeout, just above zero.
 const SHORTEST: Duration = Duration::from_nanos(1);
 
@@ -103,6 +106,7 @@ fn read(
     violations.characters("request_id", &request.request_id, REQUEST_ID_LIMIT);
     let notify = notify::policy(request.notify, violations);
     let traceparent = notify::traceparent(&request.traceparent, violations);
+    let when_full = when_full(&request, violations);
     // A base; the request's fields, including the program, replace its values.
     let spec = TaskSpec::new(Program::Argv(Vec::new()), settings.default_timeout);
     let spec = process::process(&request, spec, violations);
@@ -124,12 +128,28 @@ fn read(
             labels: request.labels.into_iter().collect(),
             request_id: given(request.request_id),
             traceparent: traceparent?,
+            when_full: when_full?,
             ..spec?
         },
         watches: watches?,
         sandbox: sandbox?,
         notify: notify?,
     })
+}
+
+/// Reads what to do when the bot or the tenant is full.
+fn when_full(request: &StartTaskRequest, violations: &mut Violations) -> Option<WhenFull> {
+    let choice = violations.choice::<v1::WhenFull>("when_full", request.when_full);
+    let deadline = violations.duration("queue_deadline", request.queue_deadline, QUEUE_DEADLINE_SPAN);
+    match choice? {
+        v1::WhenFull::Queue => Some(WhenFull::Queue { deadline: deadline?.unwrap_or(QUEUE_DEADLINE) }),
+        v1::WhenFull::Unspecified | v1::WhenFull::Reject => {
+            if request.queue_deadline.is_some() {
+                violations.add("queue_deadline", "must be set only with when_full WHEN_FULL_QUEUE");
+            }
+            Some(WhenFull::Reject)
+        }
+    }
 }
 
 /// Reads either a command or a program with its arguments.

@@ -36,7 +36,15 @@ fn settings() -> Settings {
             },
             sandboxes: 10,
         }),
-        caps: Caps { per_bot: 64, per_tenant: 1024, stored_tasks: 1_000_000, stored_bytes: 10 << 30 },
+        caps: Caps {
+            per_bot: 64,
+            per_tenant: 1024,
+            queued_per_bot: 1000,
+            queued_per_tenant: 10_000,
+            queued_bytes: 256 << 20,
+            stored_tasks: 1_000_000,
+            stored_bytes: 10 << 30,
+        },
         default_timeout: Duration::from_secs(1800),
         max_timeout: Duration::from_secs(86_400),
         stall_after: Duration::from_secs(45),
@@ -45,6 +53,7 @@ fn settings() -> Settings {
         idle: errand_engine::IdlePolicy { stop_after: None, task_age: Duration::from_secs(86_400) },
         retention: Duration::from_secs(86_400),
         notification_retention: Duration::from_secs(86_400),
+        retained_output: 1 << 20,
         launches: LaunchLimits { per_sandbox: 8, per_tenant: 32 },
         watches: Default::default(),
     }
@@ -164,6 +173,21 @@ fn invalid_durations_are_refused_without_panic() {
     }
     assert!(refused(|request| request.timeout = seconds(86_400)).is_empty());
     assert!(refused(|request| request.timeout = Some(prost_types::Duration { seconds: 0, nanos: 1 })).is_empty());
+}
+
+#[test]
+fn queue_deadline_belongs_to_a_queued_request() {
+    let read = |request| start(request, &Caller::local(), &settings()).map(|read| read.spec.when_full);
+    assert_eq!(read(request()).unwrap(), task::WhenFull::Reject);
+    let queue =
+        |deadline| read(StartTaskRequest { when_full: WhenFull::Queue.into(), queue_deadline: deadline, ..request() });
+    assert_eq!(queue(None).unwrap(), task::WhenFull::Queue { deadline: Duration::from_hours(1) });
+    assert_eq!(queue(seconds(60)).unwrap(), task::WhenFull::Queue { deadline: Duration::from_mins(1) });
+    for wrong in [0, -1, 86_401] {
+        assert_eq!(fields(&queue(seconds(wrong)).unwrap_err()), ["queue_deadline"], "{wrong}");
+    }
+    assert_eq!(refused(|request| request.queue_deadline = seconds(60)), ["queue_deadline"]);
+    assert_eq!(refused(|request| request.when_full = 7), ["when_full"]);
 }
 
 #[test]

@@ -137,7 +137,7 @@ async fn reconcile(inner: &Arc<Inner>, slots: &Slots, bot: &BotTasks) {
     let sandbox = &bot.sandbox;
     let tasks = bot.tasks.iter().filter(|task| inner.live(task.id).is_none()).cloned().collect();
     let Sorted { clear, unclear } = plan::sort(tasks, bot.exists);
-    hand_over(inner, bot, clear);
+    hand_over(inner, bot, clear).await;
     let Some(tenant) = unclear.first().map(|task| task.owner.tenant.clone()) else { return };
     loop {
         let asked = tokio::select! {
@@ -148,7 +148,7 @@ async fn reconcile(inner: &Arc<Inner>, slots: &Slots, bot: &BotTasks) {
             } => asked,
         };
         match asked {
-            Ok(entries) => return hand_over(inner, bot, entries),
+            Ok(entries) => return hand_over(inner, bot, entries).await,
             Err(error) => {
                 tracing::warn!(%error, sandbox = %sandbox.name, tasks = unclear.len(), "tasks wait to be reconciled");
                 bot.hold.because(&error.to_string());
@@ -162,10 +162,12 @@ async fn reconcile(inner: &Arc<Inner>, slots: &Slots, bot: &BotTasks) {
 }
 
 /// Starts a supervisor for each task.
-fn hand_over(inner: &Arc<Inner>, bot: &BotTasks, entries: Entries) {
+async fn hand_over(inner: &Arc<Inner>, bot: &BotTasks, entries: Entries) {
     for (task, entry) in entries {
         let start = plan::output_start(&entry, WINDOW as u64);
-        Supervisor::new(inner, task, bot.sandbox.clone(), start).holding(&bot.hold).spawn(entry);
+        let waited = inner.waited(&task).await;
+        let supervisor = Supervisor::new(inner, task, bot.sandbox.clone(), start).holding(&bot.hold);
+        supervisor.in_the_queue(waited).spawn(entry);
     }
 }
 

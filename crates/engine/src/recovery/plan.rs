@@ -28,9 +28,11 @@ pub(crate) enum Plan {
 
 /// Sorts the unfinished tasks of one sandbox. `exists`: the sandbox has a record.
 pub(crate) fn sort(tasks: Vec<Task>, exists: bool) -> Sorted {
+    let (waiting, tasks): (Vec<_>, Vec<_>) = tasks.into_iter().partition(|task| task.state == TaskState::AwaitingRoom);
     // A queued task was certainly never launched: it continues as if it had just been accepted.
     let (queued, launched): (Vec<_>, Vec<_>) = tasks.into_iter().partition(|task| task.state == TaskState::Queued);
-    let mut clear = entries(queued, || Entry::Launch);
+    let mut clear = entries(waiting, || Entry::Queue);
+    clear.extend(entries(queued, || Entry::Launch));
     if exists {
         return Sorted { clear, unclear: launched };
     }
@@ -41,6 +43,7 @@ pub(crate) fn sort(tasks: Vec<Task>, exists: bool) -> Sorted {
 /// Where the supervision of a task begins whose supervisor broke down. `exists`: the task's sandbox has a record.
 pub(crate) fn resume(task: &Task, exists: bool) -> Entry {
     match task.state {
+        TaskState::AwaitingRoom => Entry::Queue,
         _ if !exists => Entry::Lost(LossReason::SandboxRemoved),
         TaskState::Queued => Entry::Launch,
         TaskState::Starting { .. }
@@ -85,7 +88,7 @@ pub(crate) fn probed(found: &Found, tasks: Vec<Task>, findings: Option<Vec<Findi
 pub(crate) fn output_start(entry: &Entry, window: u64) -> u64 {
     match entry {
         Entry::Judge(_, finding) => finding.output_bytes.saturating_sub(window),
-        Entry::Launch | Entry::Look | Entry::Lost(_) => 0,
+        Entry::Queue | Entry::Launch | Entry::Look | Entry::Lost(_) => 0,
     }
 }
 

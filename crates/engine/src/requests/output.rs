@@ -22,9 +22,9 @@ impl Engine {
                 _ => Ok(OutputSlice { finished: task.status().is_terminal(), ..OutputSlice::default() }),
             };
         }
-        let (live, finished) = match self.inner.supervision(task.clone()).await? {
-            Supervision::Here(live) => (Some(live), false),
-            Supervision::Finished(_) => (None, true),
+        let (task, live, finished) = match self.inner.supervision(task.clone()).await? {
+            Supervision::Here(live) => (task, Some(live), false),
+            Supervision::Finished(task) => (*task, None, true),
             Supervision::Elsewhere => return Err(EngineError::SupervisedElsewhere),
         };
         let piece = match selection {
@@ -55,8 +55,7 @@ impl Engine {
     }
 
     async fn read_log(&self, task: &Task, piece: Piece) -> Result<(u64, u64, Vec<OutputPiece>), EngineError> {
-        let sandbox = self.inner.sandboxes.of_task(task).await?;
-        let reader = sandbox.bridge.read(task.id, piece).await?;
+        let reader = self.inner.open_log(task, piece).await?;
         let (size, start) = (reader.size, reader.start);
         Ok((size, start, reader.collect().await?))
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{SandboxState, SandboxView};
-use crate::{Engine, EngineError, Inner};
+use crate::{Engine, EngineError, Inner, retention::outputs};
 use errand_store::Scope;
 use errand_task::{BotId, SandboxId, SandboxSpec, StopCause, TenantId};
 
@@ -78,7 +78,7 @@ impl Engine {
         self.inner.sandboxes.list(tenant, after, limit).await
     }
 
-    /// Stops the bot's tasks, then its sandbox. An adopted container is left running.
+    /// Stops the bot's tasks, retains what is not retained of their output, then stops its sandbox. An adopted container is left running.
     ///
     /// # Errors
     /// [`EngineError::NoSandbox`], or when the runtime fails.
@@ -87,12 +87,14 @@ impl Engine {
         self.run_to_completion(async move {
             engine.inner.reconciling.wait_for(&tenant, &bot).await?;
             engine.end_tasks(&tenant, &bot, StopCause::SandboxStopped).await?;
+            outputs::before_end(&engine.inner, &tenant, &bot).await;
             engine.inner.sandboxes.stop(&tenant, &bot).await
         })
         .await
     }
 
-    /// Stops the bot's tasks, then removes its sandbox. An adopted container is not removed, only forgotten.
+    /// Stops the bot's tasks, retains what is not retained of their output, then removes its sandbox. An adopted container is not removed, only
+    /// forgotten.
     ///
     /// # Errors
     /// [`EngineError::NoSandbox`], or when the runtime fails.
@@ -101,6 +103,7 @@ impl Engine {
         self.run_to_completion(async move {
             engine.inner.reconciling.wait_for(&tenant, &bot).await?;
             engine.end_tasks(&tenant, &bot, StopCause::SandboxDeleted).await?;
+            outputs::before_end(&engine.inner, &tenant, &bot).await;
             let id = engine.inner.sandboxes.delete(&tenant, &bot).await?;
             engine.inner.lives.forget(id);
             Ok(())

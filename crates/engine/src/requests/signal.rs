@@ -37,7 +37,7 @@ impl Engine {
 /// The first process of a command that runs.
 fn leader(state: &TaskState) -> Result<ProcessIdentity, EngineError> {
     match state {
-        TaskState::Queued | TaskState::Starting { .. } => Err(EngineError::NotStartedYet),
+        TaskState::AwaitingRoom | TaskState::Queued | TaskState::Starting { .. } => Err(EngineError::NotStartedYet),
         // The disk was full when the process was to be recorded.
         TaskState::Running { process, .. } | TaskState::Stopping { process, .. } if process.pid == 0 => {
             Err(EngineError::NothingToSignal)

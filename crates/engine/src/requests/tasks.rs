@@ -8,18 +8,19 @@ use std::{
 use super::{StartRequest, Started, TaskRef};
 use crate::{
     Engine, EngineError,
+    sandboxes::Place,
     supervision::Supervision,
     supervisor::{Entry, Supervisor},
 };
-use errand_store::{BotFilter, Created, Scope, TaskPage, TaskQuery};
+use errand_store::{BotFilter, Created, Scope, StoreError, TaskPage, TaskQuery};
 use errand_task::{Nonce, Status, StopCause, Task, TaskId, TaskSpec, TaskState, Watches};
 
 impl Engine {
     /// Accepts a command. When this returns, the task is durable: its command will run once, or the task will end with a reported reason.
     ///
     /// # Errors
-    /// When the sandbox is not available, a cap would be exceeded, or the request id was used for another command. Nothing was accepted
-    /// then.
+    /// When the sandbox is not available, a cap would be exceeded and the request does not wait for room, or the request id was used for
+    /// another command. Nothing was accepted then.
     pub async fn start(&self, request: StartRequest) -> Result<Started, EngineError> {
         let engine = self.clone();
         self.run_to_completion(async move { engine.accept(request).await }).await
@@ -46,18 +47,12 @@ impl Engine {
             return Err(EngineError::BridgeCannot { fields, bridge: bridge.name, why: bridge.detail });
         }
         let id = TaskId::new();
-        // If a permit is free, the task is accepted as already starting: one commit covers both changes.
-        let permit = inner.launches.try_acquire(&owner.tenant, place.id);
-        let state = match permit {
-            Some(_) => TaskState::Starting { incarnation: place.incarnation.clone() },
-            None => TaskState::Queued,
-        };
         let task = Task {
             id,
             owner,
             sandbox: place.id,
             nonce: Nonce::new(),
-            state,
+            state: TaskState::Queued,
             late_outcome: None,
             output_file: place.sandbox.bridge.output_file(id),
             output: Default::default(),
@@ -69,12 +64,40 @@ impl Engine {
             heartbeat_from: Duration::ZERO,
             idle_since: None,
             watches: Watches::new(0, watches, 0),
+            retained: None,
             created_at: SystemTime::now(),
             revision: 0,
             spec: Arc::new(spec),
         };
-        let wanted = Arc::clone(&task.spec);
-        let supervisor = Supervisor::of_new(inner, task.clone(), place, permit);
+        let queues = task.spec.queue_deadline().is_some();
+        if let Some(subject) = inner.queue.must_wait(&task.owner) {
+            if !queues {
+                return Err(EngineError::OthersFirst { subject });
+            }
+        } else {
+            match self.accept_now(task.clone(), place.clone()).await {
+                Err(EngineError::Store(StoreError::TooManyForBot { .. } | StoreError::TooManyForTenant { .. }))
+                    if queues => {}
+                accepted => return accepted,
+            }
+        }
+        let task = Task { state: TaskState::AwaitingRoom, ..task };
+        self.add(Supervisor::of_new(inner, task.clone(), place, None), task, Entry::Queue).await
+    }
+
+    /// Accepts a task that is to be launched at once.
+    async fn accept_now(&self, mut task: Task, place: Place) -> Result<Started, EngineError> {
+        // If a permit is free, the task is accepted as already starting: one commit covers both changes.
+        let permit = self.inner.launches.try_acquire(&task.owner.tenant, place.id);
+        if permit.is_some() {
+            task.state = TaskState::Starting { incarnation: place.incarnation.clone() };
+        }
+        self.add(Supervisor::of_new(&self.inner, task.clone(), place, permit), task, Entry::Launch).await
+    }
+
+    /// Stores a new task and begins its supervision.
+    async fn add(&self, supervisor: Supervisor, task: Task, entry: Entry) -> Result<Started, EngineError> {
+        let (inner, wanted) = (&self.inner, Arc::clone(&task.spec));
         match inner.store.create_task(task, inner.settings.caps).await {
             Ok(Created::Existing(task)) => {
                 supervisor.withdraw();
@@ -82,7 +105,8 @@ impl Engine {
             }
             Ok(Created::New(task)) => {
                 inner.feed.accepted(&task);
-                supervisor.spawn(Entry::Launch);
+                // Not earlier: its turn may come at once.
+                supervisor.in_the_queue(Duration::ZERO).spawn(entry);
                 // Lets the supervisor launch the command before the caller is answered.
                 tokio::task::yield_now().await;
                 Ok(Started { task, existed: false })
@@ -171,7 +195,7 @@ impl Engine {
             statuses,
             labels: Default::default(),
             before: None,
-            limit: self.inner.settings.caps.per_bot,
+            limit: self.inner.settings.caps.per_bot.saturating_add(self.inner.settings.caps.queued_per_bot),
         };
         self.inner.reconciling.wait(&query.tenant, &query.bots).await?;
         let mut tasks = Vec::new();

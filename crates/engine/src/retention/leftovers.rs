@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, stream};
 
+use super::outputs;
 use crate::{EngineError, Inner, sandbox::Sandbox};
 use errand_bridge::FileError;
 use errand_runtime::RuntimeError;
@@ -53,7 +54,8 @@ pub(super) async fn sweep(inner: &Arc<Inner>) -> Result<(), EngineError> {
                         return Ok(());
                     }
                     remove_noted(inner, sandbox.id, &handle).await?;
-                    remove_orphans(inner, sandbox.id, &handle).await
+                    remove_orphans(inner, sandbox.id, &handle).await?;
+                    Ok(outputs::sweep(inner, &handle, sandbox.id).await?)
                 };
                 in_time(&sandbox, clearing).await;
             })

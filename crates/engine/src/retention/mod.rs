@@ -1,19 +1,29 @@
-//! Retention: removes finished tasks and their files some time after their end, and notifications after their own retention.
+//! Retention: removes finished tasks with their files and notifications some time after their end and its acknowledgement.
 //!
-//! Owns the sweeps. The store decides how old a record is, by its own clock. The files in sandboxes are the business of [`leftovers`].
+//! Owns the sweeps. The store decides how old a record is, by its own clock. The files in sandboxes are the business of [`leftovers`], and
+//! output that outlives them that of [`outputs`].
 
 mod leftovers;
+pub(super) mod outputs;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::sync::{Mutex, mpsc};
 
 use super::{EngineError, Inner};
-use errand_store::{StoreError, TaskStore};
+use errand_store::{RemovedTasks, StoreError};
 use errand_task::SandboxRecord;
 
 /// How often to sweep.
 const INTERVAL: Duration = Duration::from_secs(3600);
+/// The same where the retention is very short.
+const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
 /// How many rows one transaction removes: few enough to let other writes in between.
 const BATCH: u32 = 64;
 /// How many reached sandboxes can be queued for cleaning. The next sweep cleans the rest.
@@ -23,17 +33,22 @@ const REACHED: usize = 256;
 pub(super) struct Retention {
     /// Locked by the one sweeper that runs.
     reached: Mutex<mpsc::Receiver<SandboxRecord>>,
+    pub(super) readers: outputs::Readers,
+    /// How many tasks were removed although nobody had acknowledged their end.
+    unacknowledged: AtomicU64,
 }
 
 impl Retention {
     /// Also returns the sender on which sandboxes are announced when they are reached.
     pub(super) fn new() -> (Self, mpsc::Sender<SandboxRecord>) {
         let (sender, reached) = mpsc::channel(REACHED);
-        (Self { reached: Mutex::new(reached) }, sender)
+        let reached = Mutex::new(reached);
+        (Self { reached, readers: outputs::Readers::default(), unacknowledged: AtomicU64::new(0) }, sender)
     }
 }
 
-/// Removes what is due, now and every hour, until the server ends. Also cleans sandboxes when they are reached.
+/// Removes what is due, now and every hour, or more often if the retention is shorter, until the server ends. Also cleans sandboxes when they
+/// are reached.
 pub(super) async fn run(inner: Arc<Inner>) {
     let mut reached = inner.retention.reached.lock().await;
     let mut due = tokio::time::Instant::now();
@@ -41,7 +56,7 @@ pub(super) async fn run(inner: Arc<Inner>) {
         tokio::select! {
             () = inner.leave.cancelled() => return,
             () = tokio::time::sleep_until(due) => {
-                due = tokio::time::Instant::now() + INTERVAL;
+                due = tokio::time::Instant::now() + INTERVAL.min(inner.settings.retention.max(SHORTEST_INTERVAL));
                 tokio::select! {
                     () = inner.leave.cancelled() => return,
                     swept = sweep(&inner) => {
@@ -62,22 +77,29 @@ pub(super) async fn run(inner: Arc<Inner>) {
 }
 
 async fn sweep(inner: &Arc<Inner>) -> Result<(), EngineError> {
-    let settings = &inner.settings;
-    remove_records(&*inner.store, settings.retention, settings.notification_retention).await?;
+    remove_records(inner).await?;
     leftovers::sweep(inner).await
 }
 
-async fn remove_records(store: &dyn TaskStore, retention: Duration, unread: Duration) -> Result<(), StoreError> {
-    let mut tasks = 0;
+async fn remove_records(inner: &Inner) -> Result<(), StoreError> {
+    let (acknowledged, unacknowledged) = (inner.settings.retention, inner.settings.notification_retention);
+    let retention = errand_store::Retention { acknowledged, unacknowledged };
+    let mut removed = RemovedTasks::default();
     loop {
-        match store.remove_finished_tasks(retention, BATCH).await? {
-            0 => break,
-            removed => tasks += removed,
+        let more = inner.store.remove_finished_tasks(retention, BATCH).await?;
+        if more.tasks == 0 {
+            break;
         }
+        removed.tasks += more.tasks;
+        removed.unacknowledged += more.unacknowledged;
     }
-    if tasks > 0 {
-        tracing::info!(tasks, "removed old tasks");
+    if removed.tasks > 0 {
+        tracing::info!(tasks = removed.tasks, "removed old tasks");
     }
-    while store.remove_notifications(retention, unread, BATCH).await? > 0 {}
+    if removed.unacknowledged > 0 {
+        let count = &inner.retention.unacknowledged;
+        let so_far = count.fetch_add(removed.unacknowledged, Ordering::Relaxed) + removed.unacknowledged;
+        tracing::warn!(tasks = removed.unacknowledged, so_far, "removed old tasks whose end nobody had acknowledged");
+    }
     Ok(())
 }

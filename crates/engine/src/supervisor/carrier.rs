@@ -6,10 +6,10 @@ use tokio::time::Instant;
 
 use super::{
     Left, Supervisor,
-    machine::{Action, Entry, Input, Moment, Placed, Reported},
+    machine::{Action, Admission, Entry, Input, Moment, Placed, Reported},
     operations::Answer,
 };
-use crate::{EngineError, permits::LaunchPermit, sandboxes::Place, scanning::Scan};
+use crate::{EngineError, permits::LaunchPermit, queue::Verdict, retention::outputs, sandboxes::Place, scanning::Scan};
 use errand_bridge::{Attachment, BridgeState, Report};
 use errand_runtime::RuntimeError;
 use errand_store::StoreError;
@@ -144,6 +144,7 @@ impl Supervisor {
                     }
                 }
                 Action::Detach => (self.attachment, self.scan_at, self.scan) = (None, None, None),
+                Action::LeaveQueue => self.spot = None,
                 Action::ReleasePermit => self.permit = None,
                 Action::ReleaseHold => self.hold = None,
                 Action::HoldBecause(reason) => {
@@ -170,6 +171,7 @@ impl Supervisor {
         Ok(match answer {
             Answer::Plain(input) => input,
             Answer::Stored(result) => Input::Stored(self.stored(result)?),
+            Answer::Admitted(result) => Input::Admission(self.admitted(result)?),
             Answer::Placed(permit, place) => Input::Placed(self.placed(permit, place)?),
             Answer::Launched(attachment) => Input::Launched(attachment.map(|attachment| self.follow(attachment))),
             Answer::Attached(attachment) => Input::Attached(attachment.map(|attachment| self.follow(attachment))),
@@ -185,18 +187,45 @@ impl Supervisor {
         self.scan_at = self.machine.task().is_watched().then(|| Instant::now() + patience);
     }
 
+    /// Publishes an admitted task, and tells the queue.
+    fn admitted(&mut self, result: Result<Box<Task>, StoreError>) -> Result<Admission, Left> {
+        let (verdict, admission) = match self.stored(result)? {
+            Ok(task) => (Some(Verdict::Admitted), Admission::Admitted(task)),
+            Err(StoreError::TooManyForBot { .. }) => (Some(Verdict::BotFull), Admission::NoRoom),
+            Err(StoreError::TooManyForTenant { .. }) => (Some(Verdict::TenantFull), Admission::NoRoom),
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "a task could not be admitted; trying again");
+                (None, Admission::Failed)
+            }
+        };
+        if let (Some(spot), Some(verdict)) = (&self.spot, verdict) {
+            spot.settled(verdict);
+        }
+        if verdict == Some(Verdict::Admitted) {
+            self.spot = None;
+        }
+        Ok(admission)
+    }
+
     /// Publishes a stored record. An error is returned to the machine only if it may be transient.
-    fn stored(&self, result: Result<Box<Task>, StoreError>) -> Result<Result<Box<Task>, StoreError>, Left> {
+    fn stored(&mut self, result: Result<Box<Task>, StoreError>) -> Result<Result<Box<Task>, StoreError>, Left> {
         match result {
             Ok(task) => {
                 tracing::debug!(status = task.status().word(), "committed");
                 self.live.publish(Task::clone(&task));
                 self.inner.feed.committed(&task);
+                if task.status().is_terminal() {
+                    self.inner.queue.freed(&task.owner);
+                    outputs::request(&self.inner, &task);
+                }
                 Ok(Ok(task))
             }
             Err(StoreError::Closed) => Err(Left::Ending),
             Err(StoreError::Conflict) => Err(Left::Conflict),
-            Err(error) => Ok(Err(error)),
+            Err(error) => {
+                self.without_output = true;
+                Ok(Err(error))
+            }
         }
     }
 

@@ -11,7 +11,7 @@ mod operations;
 mod revival;
 mod shown;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use tokio::{sync::watch, time::Instant};
@@ -20,6 +20,7 @@ use super::{
     Inner,
     live::{LiveTask, StopOrder, WatchOrder},
     permits::LaunchPermit,
+    queue::Spot,
     reconciling::Hold,
     sandbox::Sandbox,
     sandboxes::Place,
@@ -27,7 +28,7 @@ use super::{
 };
 use errand_bridge::Attachment;
 use errand_runtime::RuntimeError;
-use errand_task::Task;
+use errand_task::{Task, TaskState};
 use machine::{Action, Machine, Rules};
 pub(super) use machine::{Entry, PolicyOrder};
 use operations::Running;
@@ -50,6 +51,8 @@ pub(super) struct Supervisor {
     orders: watch::Receiver<Option<StopOrder>>,
     policies: watch::Receiver<Option<PolicyOrder>>,
     watch_orders: watch::Receiver<Option<WatchOrder>>,
+    /// The task's place among those that wait for room.
+    spot: Option<Spot>,
     /// Held until the launched command has shown a sign of life.
     permit: Option<LaunchPermit>,
     /// Keeps calls about the bot waiting until this task is reconciled.
@@ -65,6 +68,8 @@ pub(super) struct Supervisor {
     signal: Option<BoxFuture<'static, Result<u32, RuntimeError>>>,
     /// The machine's actions that are still to be carried out. Kept here so that its memory is used again.
     actions: Vec<Action>,
+    /// Set when the task's end could not be stored: what is retained of its output must not be the reason again.
+    without_output: bool,
 }
 
 impl Supervisor {
@@ -98,6 +103,16 @@ impl Supervisor {
         self
     }
 
+    /// Takes its place in the queue if the task waits for room, and has waited for so long already.
+    pub(super) fn in_the_queue(mut self, waited: Duration) -> Self {
+        let task = self.machine.task();
+        if task.state == TaskState::AwaitingRoom {
+            self.spot = Some(self.inner.queue.join(&task.owner, task.id));
+            self.machine.waited(waited);
+        }
+        self
+    }
+
     /// Makes the supervisor of a task that is already registered.
     fn of(inner: &Arc<Inner>, live: Arc<LiveTask>, task: Task, sandbox: Sandbox) -> Self {
         let settings = &inner.settings;
@@ -126,6 +141,7 @@ impl Supervisor {
             orders,
             policies,
             watch_orders,
+            spot: None,
             permit: None,
             hold: None,
             attachment: None,
@@ -134,6 +150,7 @@ impl Supervisor {
             operation: None,
             signal: None,
             actions: Vec::new(),
+            without_output: false,
         }
     }
 }

@@ -10,7 +10,10 @@ use super::{
     machine::{Input, Notice, Operation, RestRead},
     shown::Shown,
 };
-use crate::{EngineError, live::LiveTask, output::WINDOW, permits::LaunchPermit, sandboxes::Place};
+use crate::{
+    EngineError, live::LiveTask, output::WINDOW, permits::LaunchPermit, queue::Spot, retention::outputs,
+    sandboxes::Place,
+};
 use errand_bridge::{Attachment, Piece, ReadError, SandboxBridge};
 use errand_runtime::RuntimeError;
 use errand_store::StoreError;
@@ -28,6 +31,7 @@ pub(super) enum Answer {
     /// The machine is told so.
     Plain(Input),
     Stored(Result<Box<Task>, StoreError>),
+    Admitted(Result<Box<Task>, StoreError>),
     /// The permit, and the sandbox; none when the sandbox was deleted.
     Placed(Option<LaunchPermit>, Result<Option<Place>, EngineError>),
     Launched(Result<Attachment, RuntimeError>),
@@ -37,12 +41,26 @@ pub(super) enum Answer {
 impl Supervisor {
     /// Begins an operation.
     pub(super) fn begin(&self, operation: Operation) -> Running {
-        let is_commit = matches!(operation, Operation::Store { .. });
+        let is_commit = matches!(operation, Operation::Store { .. } | Operation::Admit { .. });
         let (inner, sandbox) = (Arc::clone(&self.inner), self.sandbox.clone());
         let task = self.machine.task();
         let (id, nonce) = (task.id, task.nonce);
         let answer: BoxFuture<'static, Answer> = match operation {
             Operation::Store { task, notice, log_bytes } => self.store(*task, notice, log_bytes),
+            Operation::AwaitTurn => {
+                let turn = self.spot.as_ref().map(Spot::turn);
+                plain(async move {
+                    match turn {
+                        Some(turn) => turn.notified().await,
+                        None => std::future::pending().await,
+                    }
+                    Input::TurnHasCome
+                })
+            }
+            Operation::Admit { task } => {
+                let caps = inner.settings.caps;
+                Box::pin(async move { Answer::Admitted(inner.store.admit_task(*task, caps).await.map(Box::new)) })
+            }
             Operation::Place => {
                 let task = task.clone();
                 Box::pin(async move {
@@ -105,13 +123,19 @@ impl Supervisor {
     fn store(&self, mut task: Task, notice: Option<Notice>, log_bytes: u64) -> BoxFuture<'static, Answer> {
         self.summarize(&mut task, log_bytes);
         let shown = notice.map(|notice| (notice, Shown::of(&self.live, &task)));
+        let ends = task.status().is_terminal();
+        let end = ends.then(|| outputs::end(&self.inner.settings, &task, &self.live.output, !self.without_output));
         let (store, bridge) = (Arc::clone(&self.inner.store), Arc::clone(&self.sandbox.bridge));
         Box::pin(async move {
             let notification = match shown {
                 Some((notice, shown)) => Some(shown.notification(notice, &task, &*bridge).await),
                 None => None,
             };
-            Answer::Stored(store.update_task(task, notification).await.map(Box::new))
+            let stored = match end {
+                Some(end) => store.finish_task(task, notification, end).await,
+                None => store.update_task(task, notification).await,
+            };
+            Answer::Stored(stored.map(Box::new))
         })
     }
 

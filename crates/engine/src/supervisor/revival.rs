@@ -80,8 +80,8 @@ async fn replacement(inner: &Arc<Inner>, live: &Arc<LiveTask>, pause: &mut Durat
                 continue;
             }
         };
-        let entry = plan::resume(&task, exists);
-        return Some((Supervisor::of(inner, Arc::clone(live), task, sandbox), entry));
+        let (entry, waited) = (plan::resume(&task, exists), inner.waited(&task).await);
+        return Some((Supervisor::of(inner, Arc::clone(live), task, sandbox).in_the_queue(waited), entry));
     }
 }
 
@@ -89,6 +89,7 @@ async fn replacement(inner: &Arc<Inner>, live: &Arc<LiveTask>, pause: &mut Durat
 fn settle(inner: &Inner, live: &LiveTask, task: Task) {
     inner.remove_live(task.id);
     inner.feed.committed(&task);
+    inner.queue.freed(&task.owner);
     live.publish(task);
     live.output.finish();
 }

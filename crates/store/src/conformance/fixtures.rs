@@ -6,14 +6,22 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use crate::{BotFilter, Caps, Created, LeaseRequest, NotificationQuery, Scope, TaskQuery, TaskStore};
+use crate::{BotFilter, Caps, Created, LeaseRequest, NotificationQuery, Retention, Scope, TaskQuery, TaskStore};
 use errand_task::{
     BotId, Ending, Event, LeaseId, NewNotification, Nonce, Notification, NotificationKind, OutputSummary, Owner,
-    Program, SandboxId, SandboxRecord, SandboxSpec, SessionId, Task, TaskId, TaskSpec, TaskState, TenantId,
+    Program, SandboxId, SandboxRecord, SandboxSpec, SessionId, Task, TaskId, TaskSpec, TaskState, TenantId, WhenFull,
 };
 
 /// Caps that no test reaches.
-pub const NO_CAPS: Caps = Caps { per_bot: 10_000, per_tenant: 10_000, stored_tasks: 1_000_000, stored_bytes: 1 << 40 };
+pub const NO_CAPS: Caps = Caps {
+    per_bot: 10_000,
+    per_tenant: 10_000,
+    queued_per_bot: 10_000,
+    queued_per_tenant: 10_000,
+    queued_bytes: 1 << 40,
+    stored_tasks: 1_000_000,
+    stored_bytes: 1 << 40,
+};
 
 /// Longer than any test takes.
 pub const HOUR: Duration = Duration::from_secs(3600);
@@ -69,6 +77,7 @@ pub fn task(owner: &Owner) -> Task {
         heartbeat_from: Duration::ZERO,
         idle_since: None,
         watches: Default::default(),
+        retained: None,
         created_at: at(0),
         revision: 0,
     }
@@ -79,6 +88,19 @@ pub fn requested(owner: &Owner, request_id: &str) -> Task {
     let mut task = task(owner);
     Arc::make_mut(&mut task.spec).request_id = Some(request_id.to_owned());
     task
+}
+
+/// A new task that waits for room.
+pub fn awaiting_room(owner: &Owner) -> Task {
+    let mut task = Task { state: TaskState::AwaitingRoom, ..task(owner) };
+    Arc::make_mut(&mut task.spec).when_full = WhenFull::Queue { deadline: HOUR };
+    task
+}
+
+/// Removes the tasks that are due: each so long after its end, acknowledged or not. Returns how many.
+pub async fn remove(store: &dyn TaskStore, age: Duration, limit: u32) -> u64 {
+    let retention = Retention { acknowledged: age, unacknowledged: age };
+    store.remove_finished_tasks(retention, limit).await.unwrap().tasks
 }
 
 /// The task after its command has exited with `code` at `when`.

@@ -12,6 +12,8 @@ pub mod clock;
 pub mod fixtures;
 pub mod leases;
 pub mod notifications;
+pub mod outputs;
+pub mod queue;
 pub mod reopening;
 pub mod retention;
 pub mod sandboxes;
@@ -49,16 +51,24 @@ macro_rules! store_conformance {
             sandboxes: a_bot_has_one_sandbox, container_belongs_to_only_one_bot,
                 sandboxes_are_listed_oldest_first_in_pages, removed_sandbox_is_no_longer_found;
             notifications: notifications_are_listed_in_commit_order, conflicting_update_adds_no_notification,
-                notification_pages_are_limited_by_size, a_notification_outlives_its_task,
+                notification_pages_are_limited_by_size,
                 second_acknowledgement_changes_nothing, a_completion_is_acknowledged_by_its_task,
-                old_notifications_are_removed, a_sequence_is_never_used_twice, bot_cursor_skips_no_concurrent_commit,
+                a_sequence_is_never_used_twice, bot_cursor_skips_no_concurrent_commit,
                 commits_and_releases_wake_subscribers, acknowledged_notification_is_delivered_to_nobody;
             leases: concurrent_drainers_never_lease_the_same_notification, notifications_of_an_ended_lease_return,
                 next_lease_end_ignores_other_scopes, released_notification_can_be_leased_at_once,
                 acknowledging_a_lease_acknowledges_its_notifications,
                 other_scopes_neither_read_nor_change_notifications, held_completion_returns_unless_acknowledged;
             reopening: everything_survives_a_reopen, closed_store_refuses_every_call;
-            retention: stored_tasks_of_a_tenant_are_limited, stored_bytes_of_a_tenant_are_limited,
+            queue: queued_task_counts_apart_until_admitted, admission_is_refused_without_room,
+                queued_tasks_have_caps_of_their_own, stopped_queued_task_frees_its_place;
+            outputs: retained_output_reads_back, retained_output_is_replaced_and_counted,
+                output_without_room_fails_no_end, outputs_leave_room_for_tasks, unretained_tasks_are_listed_by_sandbox,
+                late_outcome_keeps_the_retained_output;
+            retention: task_and_its_notices_go_together, acknowledgement_starts_the_retention,
+                unacknowledged_tasks_are_kept_longer_and_counted, unannounced_task_goes_after_its_retention,
+                unseen_late_outcome_holds_its_task, age_is_the_time_that_passed,
+                stored_tasks_of_a_tenant_are_limited, stored_bytes_of_a_tenant_are_limited,
                 directories_of_removed_tasks_await_removal, pending_removals_end_with_their_sandbox,
                 only_old_unknown_tasks_are_reported;
             undecodable: lists_leave_out_undecodable_tasks, error_of_undecodable_task_hides_its_content,

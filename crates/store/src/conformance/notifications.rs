@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use crate::{NotificationQuery, PAGE_BYTES, Scope, Selection, StoreError};
+use crate::{NotificationQuery, PAGE_BYTES, Retention, Scope, Selection, StoreError};
 use errand_task::{LeaseId, NewNotification, NotificationKind, Owner};
 use futures_util::future::join_all;
 
 use super::Place;
 use crate::conformance::fixtures::{
     HOUR, MINUTE, about, alice, all, all_notifications, at, complete, completed, create, exited, lease, notice, owner,
-    request, scope, sequences, task, tenant,
+    remove, request, scope, sequences, task, tenant,
 };
 
 pub async fn notifications_are_listed_in_commit_order(place: &impl Place) {
@@ -78,15 +78,6 @@ pub async fn conflicting_update_adds_no_notification(place: &impl Place) {
     assert!(all(&*store, &alice()).await.is_empty());
 }
 
-pub async fn a_notification_outlives_its_task(place: &impl Place) {
-    let store = place.open().await;
-    let task = complete(&*store, &alice()).await;
-    place.pass(HOUR);
-    assert_eq!(store.remove_finished_tasks(MINUTE, 10).await.unwrap(), 1);
-    assert_eq!(store.task(&tenant("a"), task.id).await.unwrap(), None);
-    assert_eq!(about(&all(&*store, &alice()).await), [task.id]);
-}
-
 pub async fn second_acknowledgement_changes_nothing(place: &impl Place) {
     let store = place.open().await;
     let made = completed(&*store, &alice(), 2).await;
@@ -118,28 +109,11 @@ pub async fn a_completion_is_acknowledged_by_its_task(place: &impl Place) {
     assert_eq!(ended, [false, true, false]);
 }
 
-pub async fn old_notifications_are_removed(place: &impl Place) {
-    let store = place.open().await;
-    let made = completed(&*store, &alice(), 3).await;
-    place.pass(HOUR);
-    store.acknowledge(&scope(&alice()), Selection::Sequences(vec![made[0]])).await.unwrap();
-    place.pass(HOUR);
-    store.acknowledge(&scope(&alice()), Selection::Sequences(vec![made[1]])).await.unwrap();
-    // The ages are 2 h since the commit, 1 h and 0 h since the acknowledgement.
-    let remove = async |acknowledged, age, limit| store.remove_notifications(acknowledged, age, limit).await.unwrap();
-    assert_eq!(remove(HOUR * 3 / 2, HOUR * 3, 9).await, 0);
-    assert_eq!(remove(HOUR / 2, HOUR * 3, 9).await, 1);
-    assert_eq!(sequences(&all(&*store, &alice()).await), made[1..]);
-    assert_eq!(remove(HOUR / 2, HOUR * 3 / 2, 1).await, 1);
-    assert_eq!(remove(HOUR / 2, HOUR * 3 / 2, 9).await, 1);
-    assert!(all(&*store, &alice()).await.is_empty());
-}
-
 pub async fn a_sequence_is_never_used_twice(place: &impl Place) {
     let store = place.open().await;
     let made = completed(&*store, &alice(), 2).await;
     place.pass(HOUR);
-    assert_eq!(store.remove_notifications(HOUR, MINUTE, 9).await.unwrap(), 2);
+    assert_eq!(remove(&*store, MINUTE, 9).await, 2);
     let next = completed(&*store, &alice(), 1).await;
     assert!(next[0] > made[1]);
 }
@@ -211,5 +185,7 @@ pub async fn acknowledged_notification_is_delivered_to_nobody(place: &impl Place
     assert!(listed.len() == 1 && listed[0].body == told && listed[0].acknowledged_at.is_some(), "{listed:?}");
     assert_eq!(store.acknowledge_completion(&task.owner.tenant, task.id).await.unwrap(), 0);
     place.pass(HOUR);
-    assert_eq!(store.remove_notifications(MINUTE, HOUR * 9, 9).await.unwrap(), 1, "its retention is that of others");
+    let retention = Retention { acknowledged: MINUTE, unacknowledged: HOUR * 9 };
+    let removed = store.remove_finished_tasks(retention, 9).await.unwrap();
+    assert_eq!((removed.tasks, removed.unacknowledged), (1, 0), "it counts as acknowledged since its end");
 }

@@ -8,8 +8,8 @@ use futures_util::future::join_all;
 
 use super::Place;
 use crate::conformance::fixtures::{
-    HOUR, NO_CAPS, all_notifications, all_tasks, at, bot, create, exited, ids, notice, owner, requested, scope, task,
-    tenant,
+    HOUR, NO_CAPS, all_notifications, all_tasks, at, bot, create, exited, ids, notice, owner, remove, requested, scope,
+    task, tenant,
 };
 
 pub async fn a_task_reads_back_as_created(place: &impl Place) {
@@ -306,7 +306,7 @@ pub async fn a_large_task_reads_back_after_changes(place: &impl Place) {
     assert_eq!(store.tasks(labelled).await.unwrap(), std::slice::from_ref(&late));
     assert_eq!(store.task_by_request(&tenant("a"), &bot("bot"), "r").await.unwrap(), Some(late));
     place.pass(HOUR);
-    assert_eq!(store.remove_finished_tasks(HOUR / 2, 9).await.unwrap(), 1);
+    assert_eq!(remove(&*store, HOUR / 2, 9).await, 1);
     assert_eq!(store.task(&tenant("a"), made.id).await.unwrap(), None);
 }
 
@@ -333,10 +333,10 @@ pub async fn tasks_that_finished_long_ago_are_removed(place: &impl Place) {
         place.pass(HOUR);
     }
     let left = async || ids(&store.tasks(all_tasks("a")).await.unwrap());
-    assert_eq!(store.remove_finished_tasks(HOUR * 5, 10).await.unwrap(), 0);
-    assert_eq!(store.remove_finished_tasks(HOUR * 3 / 2, 2).await.unwrap(), 2);
+    assert_eq!(remove(&*store, HOUR * 5, 10).await, 0);
+    assert_eq!(remove(&*store, HOUR * 3 / 2, 2).await, 2);
     assert_eq!(left().await, [finished[3].id, finished[2].id, unfinished.id], "the oldest go first");
-    assert_eq!(store.remove_finished_tasks(HOUR * 3 / 2, 2).await.unwrap(), 1);
-    assert_eq!(store.remove_finished_tasks(HOUR * 3 / 2, 2).await.unwrap(), 0);
+    assert_eq!(remove(&*store, HOUR * 3 / 2, 2).await, 1);
+    assert_eq!(remove(&*store, HOUR * 3 / 2, 2).await, 0);
     assert_eq!(left().await, [finished[3].id, unfinished.id]);
 }

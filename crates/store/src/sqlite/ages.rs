@@ -51,6 +51,11 @@ impl Ages {
         self.observe(connection, |timeline| Ok(timeline.before(age)))
     }
 
+    /// How much time has really passed since the wall clock showed `moment`.
+    pub(super) fn since(&self, connection: &Connection, moment: SystemTime) -> Result<Duration, StoreError> {
+        self.observe(connection, |timeline| Ok(timeline.since(moment)))
+    }
+
     /// Stores what was observed. Part of every transaction that removes old records.
     pub(super) fn save(&self, connection: &Connection) -> Result<(), StoreError> {
         let kept =
@@ -111,7 +116,7 @@ fn newest_before(connection: &Connection, moment: SystemTime) -> Result<Option<S
     let mut statement = connection.prepare_cached(
         "SELECT max(newest) FROM (\
          SELECT max(finished_at) AS newest FROM tasks INDEXED BY tasks_finished WHERE finished_at < ?1 UNION ALL \
-         SELECT max(created_at) FROM notifications INDEXED BY notifications_made WHERE created_at < ?1)",
+         SELECT * FROM (SELECT created_at FROM notifications NOT INDEXED WHERE created_at < ?1 ORDER BY sequence DESC LIMIT 1))",
     )?;
     let newest: Option<i64> = statement.query_row([micros(moment)], |row| row.get(0))?;
     Ok(newest.map(time))

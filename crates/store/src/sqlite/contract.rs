@@ -1,17 +1,33 @@
 //! The contract, as SQLite keeps it: each method is a change for the writer or a question for a reader.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
-use errand_task::{BotId, LeaseId, NewNotification, SandboxId, SandboxRecord, Task, TaskId, TenantId};
+use errand_task::{BotId, LeaseId, NewNotification, RetainedOutput, SandboxId, SandboxRecord, Task, TaskId, TenantId};
 use rusqlite::Connection;
 use tokio::sync::watch;
 
-use super::{SqliteStore, notifications, readers::Access, removals, retention, sandboxes, tasks};
+use super::{SqliteStore, notifications, outputs, readers::Access, removals, retention, sandboxes, tasks};
 use crate::{
-    BotFilter, Caps, Created, LeaseRequest, Leased, NotificationPage, NotificationQuery, Scope, Selection, StoreError,
-    TaskPage, TaskQuery, TaskStore,
+    BotFilter, Caps, Created, End, LeaseRequest, Leased, NotificationPage, NotificationQuery, RemovedTasks, Retention,
+    Scope, Selection, StoreError, TaskPage, TaskQuery, TaskStore, stored::PackedOutput,
 };
+
+/// An output of more bytes is packed on a thread that may block.
+const PACKED_AT_ONCE: usize = 256 * 1024;
+
+async fn pack(output: Option<RetainedOutput>) -> Result<Option<PackedOutput>, StoreError> {
+    match output {
+        None => Ok(None),
+        Some(output) if output.bytes.len() <= PACKED_AT_ONCE => PackedOutput::pack(&output).map(Some),
+        Some(output) => tokio::task::spawn_blocking(move || PackedOutput::pack(&output).map(Some))
+            .await
+            .map_err(|error| StoreError::Database(Arc::new(error)))?,
+    }
+}
 
 #[async_trait]
 impl TaskStore for SqliteStore {
@@ -21,6 +37,48 @@ impl TaskStore for SqliteStore {
 
     async fn update_task(&self, task: Task, notification: Option<NewNotification>) -> Result<Task, StoreError> {
         self.writer.submit(tasks::Update { task, notification }).await
+    }
+
+    async fn admit_task(&self, task: Task, caps: Caps) -> Result<Task, StoreError> {
+        self.writer.submit(tasks::Admit { task, caps }).await
+    }
+
+    async fn finish_task(
+        &self,
+        task: Task,
+        notification: Option<NewNotification>,
+        end: End,
+    ) -> Result<Task, StoreError> {
+        let End { output, more, stored_bytes } = end;
+        let end = tasks::PackedEnd { output: pack(output).await?, more, stored_bytes };
+        self.writer.submit(tasks::Finish { task, notification, end }).await
+    }
+
+    async fn retain_output(
+        &self,
+        tenant: &TenantId,
+        task: TaskId,
+        output: Option<RetainedOutput>,
+        stored_bytes: u64,
+    ) -> Result<(), StoreError> {
+        let (tenant, output) = (tenant.clone(), pack(output).await?);
+        self.writer.submit(outputs::Retain { tenant, task, output, stored_bytes }).await
+    }
+
+    async fn retained_output(&self, tenant: &TenantId, task: TaskId) -> Result<Option<RetainedOutput>, StoreError> {
+        let whose = tenant.clone();
+        self.readers.read(Access::Lookup, Some(tenant), move |connection| outputs::get(connection, &whose, task)).await
+    }
+
+    async fn unretained_tasks(&self, sandbox: SandboxId, limit: u32) -> Result<Vec<Task>, StoreError> {
+        let undecodable = Arc::clone(&self.undecodable);
+        let question = move |connection: &Connection| tasks::unretained(connection, sandbox, limit, &undecodable);
+        self.readers.read(Access::Lookup, None, question).await
+    }
+
+    async fn age(&self, since: SystemTime) -> Result<Duration, StoreError> {
+        let ages = Arc::clone(&self.ages);
+        self.readers.read(Access::Lookup, None, move |connection| ages.since(connection, since)).await
     }
 
     async fn task(&self, tenant: &TenantId, id: TaskId) -> Result<Option<Task>, StoreError> {
@@ -60,8 +118,8 @@ impl TaskStore for SqliteStore {
         self.readers.read(Access::Lookup, None, question).await
     }
 
-    async fn remove_finished_tasks(&self, older_than: Duration, limit: u32) -> Result<u64, StoreError> {
-        self.writer.submit(retention::RemoveFinished { older_than, limit, ages: Arc::clone(&self.ages) }).await
+    async fn remove_finished_tasks(&self, retention: Retention, limit: u32) -> Result<RemovedTasks, StoreError> {
+        self.writer.submit(retention::RemoveFinished { retention, limit, ages: Arc::clone(&self.ages) }).await
     }
 
     async fn pending_removals(&self, sandbox: SandboxId, limit: u32) -> Result<Vec<TaskId>, StoreError> {
@@ -150,16 +208,6 @@ impl TaskStore for SqliteStore {
     async fn acknowledge_held(&self, tenant: &TenantId, bots: &BotFilter, lease: LeaseId) -> Result<u32, StoreError> {
         let (tenant, bots) = (tenant.clone(), bots.clone());
         self.writer.submit(notifications::AcknowledgeHeld { tenant, bots, lease }).await
-    }
-
-    async fn remove_notifications(
-        &self,
-        acknowledged_for: Duration,
-        older_than: Duration,
-        limit: u32,
-    ) -> Result<u64, StoreError> {
-        let ages = Arc::clone(&self.ages);
-        self.writer.submit(retention::RemoveNotifications { acknowledged_for, older_than, limit, ages }).await
     }
 
     fn wake_ups(&self, scope: &Scope) -> watch::Receiver<u64> {

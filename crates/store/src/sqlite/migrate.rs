@@ -17,6 +17,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0001_initial.sql"),
     include_str!("migrations/0002_usage_removals.sql"),
     include_str!("migrations/0003_progress.sql"),
+    include_str!("migrations/0004_queue_retention.sql"),
 ];
 
 /// The newest schema version that this server knows.

@@ -8,6 +8,7 @@ mod contract;
 mod file;
 mod migrate;
 mod notifications;
+mod outputs;
 mod queue;
 mod readers;
 mod removals;
@@ -35,7 +36,7 @@ use writer::Writer;
 /// How long to wait for a lock that another program holds, such as a backup.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How many prepared statements a connection caches: more than there are statements without variable parts.
-const PREPARED: usize = 64;
+const PREPARED: usize = 96;
 
 /// Tasks, sandboxes and notifications in one SQLite file.
 #[derive(Debug)]

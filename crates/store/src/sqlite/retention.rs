@@ -1,4 +1,7 @@
-//! Removes old records, in batches small enough to let other changes in between.
+//! Removes old tasks with everything about them, in batches small enough to let other changes in between.
+//!
+//! A task goes with its notifications and its retained output. The notification of its end says when: so two indexes of notifications lead
+//! to what is due, and a third one to tasks that ended without a notification.
 
 use std::{
     collections::HashMap,
@@ -6,116 +9,108 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension as _};
 
 use super::{ages::Ages, usage, values::micros, writer::Change};
-use crate::StoreError;
+use crate::{RemovedTasks, Retention, StoreError};
 use errand_task::TenantId;
 
-/// The most bytes of records that one batch removes, not counting its last record.
+/// The most bytes of records that one batch removes, not counting its last task.
 const BATCH_BYTES: i64 = 4 << 20;
 
-/// Removes tasks that ended long ago, and adds their directories to the removals if the sandbox is still stored.
+/// Tasks whose completion was acknowledged before ?1. A late outcome that was not acknowledged before that holds its task back, unless it
+/// was told before ?2.
+const ACKNOWLEDGED: &str = "SELECT task FROM notifications INDEXED BY notifications_settled \
+    WHERE kind = 'completed' AND acknowledged_at IS NOT NULL AND acknowledged_at < ?1 AND NOT EXISTS \
+    (SELECT 1 FROM notifications AS late INDEXED BY notifications_of_task WHERE late.task = notifications.task \
+     AND late.kind = 'late_outcome' AND (late.acknowledged_at >= ?1 OR (late.acknowledged_at IS NULL AND late.created_at >= ?2))) \
+    ORDER BY acknowledged_at LIMIT ?3";
+/// Tasks that ended before ?1 without a notification.
+const UNANNOUNCED: &str = "SELECT id FROM tasks INDEXED BY tasks_unannounced \
+    WHERE unannounced = 1 AND finished_at < ?1 AND ?2 IS NOT NULL ORDER BY finished_at LIMIT ?3";
+/// Tasks whose completion was told before ?2 and never acknowledged.
+const UNACKNOWLEDGED: &str = "SELECT task FROM notifications INDEXED BY notifications_unsettled \
+    WHERE kind = 'completed' AND acknowledged_at IS NULL AND created_at < ?2 AND ?1 IS NOT NULL ORDER BY created_at LIMIT ?3";
+
+/// Removes tasks that are due, and adds their directories to the removals if the sandbox is still stored.
 pub(super) struct RemoveFinished {
-    pub(super) older_than: Duration,
+    pub(super) retention: Retention,
     pub(super) limit: u32,
     pub(super) ages: Arc<Ages>,
-}
-
-/// A task to remove.
-struct Old {
-    id: String,
-    tenant: String,
-    sandbox: String,
-    bytes: i64,
 }
 
 impl Change for RemoveFinished {
-    type Answer = u64;
+    type Answer = RemovedTasks;
 
     fn tenant(&self) -> Option<&TenantId> {
         None
     }
 
-    fn apply(&self, connection: &Connection, _now: SystemTime) -> Result<u64, StoreError> {
-        let before = self.ages.before(connection, self.older_than)?;
+    fn apply(&self, connection: &Connection, _now: SystemTime) -> Result<RemovedTasks, StoreError> {
+        let before = |age: Duration| self.ages.before(connection, age).map(micros);
+        let before = (before(self.retention.acknowledged)?, before(self.retention.unacknowledged)?);
         self.ages.save(connection)?;
-        let old = self.old(connection, before)?;
-        let mut note = connection.prepare_cached(
-            "INSERT OR IGNORE INTO removals (sandbox, task) SELECT id, ? FROM sandboxes WHERE id = ?",
-        )?;
-        let mut remove = connection.prepare_cached("DELETE FROM tasks WHERE id = ?")?;
-        let mut counts: HashMap<&str, (i64, i64)> = HashMap::new();
-        for task in &old {
-            note.execute((&task.id, &task.sandbox))?;
-            remove.execute([&task.id])?;
-            let count = counts.entry(&task.tenant).or_default();
-            *count = (count.0 + 1, count.1 + task.bytes);
-        }
-        for (tenant, (tasks, bytes)) in counts {
-            usage::add_by_name(connection, tenant, -tasks, -bytes)?;
-        }
-        Ok(old.len() as u64)
-    }
-}
-
-impl RemoveFinished {
-    fn old(&self, connection: &Connection, before: SystemTime) -> Result<Vec<Old>, StoreError> {
-        // `bytes` is 0 in rows of the first schema, and `record` is empty where the record has a row of its own.
-        let mut statement = connection.prepare_cached(
-            "SELECT id, tenant, sandbox, max(octet_length(record), bytes), bytes FROM tasks INDEXED BY tasks_finished \
-             WHERE finished_at < ? ORDER BY finished_at LIMIT ?",
-        )?;
-        let mut rows = statement.query((micros(before), self.limit))?;
-        let (mut old, mut size) = (Vec::new(), 0);
-        while size < BATCH_BYTES
-            && let Some(row) = rows.next()?
-        {
-            size += row.get::<_, i64>(3)?;
-            old.push(Old { id: row.get(0)?, tenant: row.get(1)?, sandbox: row.get(2)?, bytes: row.get(4)? });
-        }
-        Ok(old)
-    }
-}
-
-/// Removes old notifications.
-pub(super) struct RemoveNotifications {
-    pub(super) acknowledged_for: Duration,
-    pub(super) older_than: Duration,
-    pub(super) limit: u32,
-    pub(super) ages: Arc<Ages>,
-}
-
-impl Change for RemoveNotifications {
-    type Answer = u64;
-
-    fn tenant(&self) -> Option<&TenantId> {
-        None
-    }
-
-    fn apply(&self, connection: &Connection, _now: SystemTime) -> Result<u64, StoreError> {
-        let old = [
-            ("notifications_acknowledged", "acknowledged_at", self.ages.before(connection, self.acknowledged_for)?),
-            ("notifications_made", "created_at", self.ages.before(connection, self.older_than)?),
-        ];
-        self.ages.save(connection)?;
-        let mut counts: HashMap<String, i64> = HashMap::new();
-        let mut removed = 0;
-        for (index, column, before) in old {
-            let mut statement = connection.prepare_cached(&format!(
-                "DELETE FROM notifications WHERE sequence IN \
-                 (SELECT sequence FROM notifications INDEXED BY {index} WHERE {column} < ? ORDER BY {column} LIMIT ?) \
-                 RETURNING tenant, bytes"
-            ))?;
-            let mut rows = statement.query((micros(before), i64::from(self.limit) - removed))?;
-            while let Some(row) = rows.next()? {
-                *counts.entry(row.get(0)?).or_default() += row.get::<_, i64>(1)?;
-                removed += 1;
+        let (mut removed, mut batch) = (RemovedTasks::default(), Batch::default());
+        for (due, unacknowledged) in [(ACKNOWLEDGED, false), (UNANNOUNCED, false), (UNACKNOWLEDGED, true)] {
+            let left = i64::from(self.limit) - i64::try_from(removed.tasks).unwrap_or(i64::MAX);
+            let mut statement = connection.prepare_cached(due)?;
+            let rows = statement.query_map((before.0, before.1, left), |row| row.get(0))?;
+            for task in rows.collect::<Result<Vec<String>, _>>()? {
+                if batch.size >= BATCH_BYTES {
+                    break;
+                }
+                batch.remove(connection, &task)?;
+                removed.tasks += 1;
+                removed.unacknowledged += u64::from(unacknowledged);
             }
         }
-        for (tenant, bytes) in counts {
-            usage::add_by_name(connection, &tenant, 0, -bytes)?;
+        for (tenant, (tasks, bytes)) in batch.counts {
+            usage::add_by_name(connection, &tenant, -tasks, -bytes)?;
         }
-        Ok(removed.unsigned_abs())
+        Ok(removed)
+    }
+}
+
+/// What one batch has removed.
+#[derive(Default)]
+struct Batch {
+    size: i64,
+    /// Tasks and bytes of each tenant.
+    counts: HashMap<String, (i64, i64)>,
+}
+
+impl Batch {
+    fn count(&mut self, tenant: String, tasks: i64, bytes: i64) {
+        let count = self.counts.entry(tenant).or_default();
+        *count = (count.0 + tasks, count.1 + bytes);
+    }
+
+    /// Removes everything about a task. The task itself may be gone already: an older server removed it before its notifications.
+    fn remove(&mut self, connection: &Connection, task: &str) -> Result<(), StoreError> {
+        // `bytes` is 0 in rows of the first schema, and `record` is empty where the record has a row of its own.
+        let mut statement = connection.prepare_cached(
+            "SELECT tenant, sandbox, bytes, max(octet_length(record), bytes) FROM tasks WHERE id = ?",
+        )?;
+        type Columns = (String, String, i64, i64);
+        let columns = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
+        let found: Option<Columns> = statement.query_row([task], columns).optional()?;
+        if let Some((tenant, sandbox, bytes, size)) = found {
+            let mut note = connection.prepare_cached(
+                "INSERT OR IGNORE INTO removals (sandbox, task) SELECT id, ? FROM sandboxes WHERE id = ?",
+            )?;
+            note.execute((task, sandbox))?;
+            connection.prepare_cached("DELETE FROM tasks WHERE id = ?")?.execute([task])?;
+            self.size += size;
+            self.count(tenant, 1, bytes);
+        }
+        let mut statement = connection.prepare_cached(
+            "DELETE FROM notifications INDEXED BY notifications_of_task WHERE task = ? RETURNING tenant, bytes",
+        )?;
+        let told = statement.query_map([task], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        for (tenant, bytes) in told.collect::<Result<Vec<(String, i64)>, _>>()? {
+            self.size += bytes;
+            self.count(tenant, 0, bytes);
+        }
+        Ok(())
     }
 }

@@ -85,6 +85,24 @@ impl Timeline {
         }
     }
 
+    /// How much time has really passed since the clock showed `moment`, as far as the server saw. The inverse of [`Timeline::before`].
+    pub(super) fn since(&self, moment: SystemTime) -> Duration {
+        let (mut passed, mut upper) = (Duration::ZERO, self.seen);
+        for leap in self.leaps.iter().rev() {
+            if moment >= leap.to {
+                break;
+            }
+            passed += upper.duration_since(leap.to).unwrap_or_default();
+            if moment >= leap.from {
+                // The clock never showed it: it is taken for the end of the span.
+                return passed;
+            }
+            passed += leap.passed;
+            upper = leap.from;
+        }
+        passed + upper.duration_since(moment).unwrap_or_default()
+    }
+
     /// What the clock showed when `age` of real time ago. Never earlier than 1970.
     pub(super) fn before(&self, age: Duration) -> SystemTime {
         let (mut left, mut upper) = (age, self.seen);
@@ -150,6 +168,22 @@ mod tests {
             // A record made at any time before the leap is removed after its full retention.
             go_on(&mut timeline, DAY * 4);
             assert_eq!(timeline.before(DAY * 7), day(200));
+        }
+    }
+
+    #[test]
+    fn ages_are_the_inverse_of_moments() {
+        let mut timeline = Timeline::new(day(0));
+        go_on(&mut timeline, DAY);
+        timeline.observe(day(300), Some(HOUR));
+        go_on(&mut timeline, DAY);
+        assert_eq!(timeline.since(day(300)), DAY);
+        assert_eq!(timeline.since(day(200)), DAY, "within the leap");
+        assert_eq!(timeline.since(day(0)), DAY * 2 + HOUR);
+        assert_eq!(timeline.since(day(400)), Duration::ZERO);
+        for hours in [0, 3, 24, 26, 40] {
+            let moment = timeline.before(HOUR * hours);
+            assert_eq!(timeline.since(moment), HOUR * hours, "{hours} hours");
         }
     }
 

@@ -28,6 +28,18 @@ pub(super) fn check(connection: &Connection, tenant: &TenantId, bytes: i64, caps
     Ok(())
 }
 
+/// Whether `bytes` more may be used for retained output: at most half of the limit, so that outputs alone never keep new tasks out.
+pub(super) fn has_room(
+    connection: &Connection,
+    tenant: &TenantId,
+    bytes: i64,
+    stored_bytes: u64,
+) -> Result<bool, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT bytes FROM usage WHERE tenant = ?")?;
+    let stored: i64 = statement.query_row([tenant.as_str()], |row| row.get(0)).optional()?.unwrap_or_default();
+    Ok(stored.saturating_add(bytes).max(0).unsigned_abs() <= stored_bytes / 2)
+}
+
 /// Counts added rows, or with negative numbers removed ones.
 pub(super) fn add(connection: &Connection, tenant: &TenantId, tasks: i64, bytes: i64) -> Result<(), StoreError> {
     add_by_name(connection, tenant.as_str(), tasks, bytes)

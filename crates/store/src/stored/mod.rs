@@ -8,6 +8,7 @@
 //! | task | 1 | 0.1.0 | one text; no field `version` |
 //! | task | 2 | | two texts: what was accepted, and the progress; the revision is stored beside them |
 //! | notification, sandbox | 1 | 0.1.0 | one text; a missing `version` means 1 |
+//! | retained output | | | its summary and its runs as texts, the bytes as they are or as one LZ4 block |
 //!
 //! A field may be added without a new version if its absence has a meaning (`#[serde(default)]`). Everything else is a new version.
 
@@ -16,6 +17,7 @@ mod notification;
 mod notify;
 mod observed;
 mod outcome;
+mod output;
 mod sandbox;
 mod spec;
 mod state;
@@ -27,6 +29,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::StoreError;
 
 pub(crate) use notification::{decode_notification, encode_notification};
+pub(crate) use output::{PackedOutput, decode_output, decode_retained};
 pub(crate) use sandbox::{decode_sandbox, encode_sandbox};
 pub(crate) use task::{decode_task, encode_accepted, encode_progress};
 

@@ -68,6 +68,7 @@ form! {
         ForkRefused,
         ArgumentsTooLarge,
         Refused,
+        QueueDeadline,
     }
 }
 

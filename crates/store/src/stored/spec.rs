@@ -36,6 +36,25 @@ form! {
         separate_stderr: bool,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         traceparent: Option<TraceParent>,
+        #[serde(default, skip_serializing_if = "WhenFull::is_reject")]
+        when_full: WhenFull,
+    }
+}
+
+form! {
+    #[derive(Default)]
+    enum WhenFull {
+        #[default]
+        Reject,
+        Queue {
+            deadline: Duration,
+        },
+    }
+}
+
+impl WhenFull {
+    fn is_reject(&self) -> bool {
+        matches!(self, Self::Reject)
     }
 }
 

@@ -11,6 +11,7 @@ use super::{
 
 form! {
     enum TaskState {
+        AwaitingRoom,
         Queued,
         Starting {
             incarnation: Incarnation,

@@ -123,7 +123,8 @@ pub(crate) fn encode_progress(task: &Task) -> Result<String, StoreError> {
     })
 }
 
-/// The task of an accepted part and its progress. Without a progress, the accepted part is of version 1 and holds it too.
+/// The task of an accepted part and its progress. Without a progress, the accepted part is of version 1 and holds it too. What is retained of
+/// its output is stored beside both.
 pub(crate) fn decode_task(accepted: &[u8], progress: Option<&[u8]>, revision: i64) -> Result<Task, Undecodable> {
     let progress: Progress = decode(progress.unwrap_or(accepted))?;
     let accepted: Accepted = decode(accepted)?;
@@ -145,6 +146,7 @@ pub(crate) fn decode_task(accepted: &[u8], progress: Option<&[u8]>, revision: i6
         heartbeat_from: progress.heartbeat_from,
         idle_since: progress.idle_since,
         watches: progress.watches.into_domain(),
+        retained: None,
         created_at: accepted.created_at,
         revision,
     })

@@ -6,7 +6,7 @@ use errand_store::{SqliteStore, TaskStore as _};
 use errand_task::TaskId;
 
 use crate::SqlitePlace;
-use errand_store::conformance::fixtures::{complete, owner, tenant};
+use errand_store::conformance::fixtures::{complete, owner, remove, tenant};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -16,8 +16,7 @@ async fn ended(store: &SqliteStore) -> TaskId {
 }
 
 async fn sweep(store: &SqliteStore, retention: Duration) {
-    while store.remove_finished_tasks(retention, 64).await.unwrap() > 0 {}
-    while store.remove_notifications(retention, DAY * 7, 64).await.unwrap() > 0 {}
+    while remove(store, retention, 64).await > 0 {}
 }
 
 /// Lets hours pass, with a sweep after each.

@@ -8,7 +8,7 @@ use errand_task::{Incarnation, Outcome, Status};
 use crate::SqlitePlace;
 use errand_store::conformance::{
     Place as _,
-    fixtures::{NO_CAPS, all_tasks, at, complete, exited, owner, task, tenant},
+    fixtures::{NO_CAPS, all_tasks, at, complete, exited, owner, remove, task, tenant},
 };
 
 /// The database of version 0.1.0: two finished tasks and a running one.
@@ -46,6 +46,34 @@ async fn a_database_of_a_release_is_migrated() {
     assert_eq!(store.task(&tenant("local"), finished.id).await.unwrap(), Some(finished));
 }
 
+/// Notifications of earlier versions outlived their tasks. Those of a kind that leads to no task any more go with the migration.
+#[tokio::test]
+async fn notices_of_removed_tasks_are_migrated() {
+    let place = SqlitePlace::new();
+    std::fs::write(place.file(), RELEASED).unwrap();
+    let insert = |task: &str, kind: &str| {
+        let columns = "tenant, bot, session, task, kind, created_at, record";
+        format!("INSERT INTO notifications ({columns}) VALUES ('local', 'b', 's', '{task}', '{kind}', 1, '{{}}');")
+    };
+    place
+        .execute(&[insert("gone", "completed"), insert("gone", "stalled"), insert("lost", "stalled")].concat())
+        .unwrap();
+    let store = place.store().await;
+    let of = |task: &str| {
+        let connection = rusqlite::Connection::open(place.file()).unwrap();
+        let count = "SELECT count(*) FROM notifications WHERE task = ?";
+        connection.query_row(count, [task], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    assert_eq!((of("gone"), of("lost")), (2, 0));
+    assert_eq!(
+        store.unretained_tasks(store.tasks(all_tasks("local")).await.unwrap()[1].sandbox, 9).await.unwrap().len(),
+        2
+    );
+    place.pass(Duration::from_secs(3600));
+    assert!(remove(&store, Duration::from_secs(60), 9).await >= 2);
+    assert_eq!(of("gone"), 0);
+}
+
 /// A database as the first schema made it, with a task.
 fn first_schema(place: &SqlitePlace) {
     let schema = include_str!("../../src/sqlite/migrations/0001_initial.sql");
@@ -70,9 +98,8 @@ async fn a_database_of_the_first_schema_is_migrated() {
     complete(&store, &owner("a", "bot", "s")).await;
     place.pass(Duration::from_secs(3600));
     let minute = Duration::from_secs(60);
-    assert_eq!(store.remove_finished_tasks(minute, 9).await.unwrap(), 2);
+    assert_eq!(remove(&store, minute, 9).await, 2);
     let none = Caps { stored_bytes: 0, ..NO_CAPS };
-    assert_eq!(store.remove_notifications(minute, minute, 9).await.unwrap(), 1);
     let refused = store.create_task(task(&owner("a", "bot", "s")), none).await.unwrap_err();
     assert!(matches!(refused, StoreError::TooMuchStored { stored: 0, .. }), "nothing is taken off twice: {refused:?}");
 }

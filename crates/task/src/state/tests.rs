@@ -68,6 +68,25 @@ fn stopped_queued_task_is_never_launched() {
 }
 
 #[test]
+fn task_without_room_is_never_launched() {
+    let waiting = TaskState::AwaitingRoom;
+    for early in [Event::LaunchBegan { incarnation: incarnation() }, Event::Started { process: process(), at: at(1) }] {
+        assert_eq!(transition(&waiting, early), Transition::Unchanged);
+    }
+    assert_eq!(waiting.status(), Status::Queued);
+    assert_eq!(apply(waiting.clone(), Event::Admitted), TaskState::Queued);
+    assert_eq!(transition(&TaskState::Queued, Event::Admitted), Transition::Unchanged);
+    let stopped = apply(waiting.clone(), Event::StopRequested { cause: request(), at: at(2) });
+    assert_eq!(stopped.outcome(), Some(&Outcome::Stopped { cause: request(), signal: None }));
+    let failure = StartFailure::QueueDeadline;
+    let over = apply(waiting, ended(Ending::FailedToStart { failure, errno: None, message: "full".to_owned() }));
+    assert_eq!(over.status(), Status::FailedToStart);
+    for finished in [stopped, over] {
+        assert_eq!(transition(&finished, Event::Admitted), Transition::Unchanged);
+    }
+}
+
+#[test]
 fn exit_while_stopping_takes_the_stop_cause() {
     let after = Duration::from_secs(5);
     for (cause, ending, expected) in [
@@ -157,6 +176,7 @@ fn any_ending() -> impl Strategy<Value = Ending> {
 
 fn any_event() -> impl Strategy<Value = Event> {
     prop_oneof![
+        Just(Event::Admitted),
         Just(Event::LaunchBegan { incarnation: incarnation() }),
         Just(Event::Started { process: process(), at: at(1) }),
         Just(Event::StopRequested { cause: request(), at: at(2) }),
@@ -167,18 +187,19 @@ fn any_event() -> impl Strategy<Value = Event> {
 
 fn rank(state: &TaskState) -> u8 {
     match state {
-        TaskState::Queued => 0,
-        TaskState::Starting { .. } => 1,
-        TaskState::Running { .. } => 2,
-        TaskState::Stopping { .. } => 3,
-        TaskState::Finished { .. } => 4,
+        TaskState::AwaitingRoom => 0,
+        TaskState::Queued => 1,
+        TaskState::Starting { .. } => 2,
+        TaskState::Running { .. } => 3,
+        TaskState::Stopping { .. } => 4,
+        TaskState::Finished { .. } => 5,
     }
 }
 
 proptest! {
     #[test]
     fn terminal_is_final_and_no_state_goes_back(events in prop::collection::vec(any_event(), 0..24)) {
-        let mut state = TaskState::Queued;
+        let mut state = TaskState::AwaitingRoom;
         for event in events {
             let next = apply(state.clone(), event.clone());
             prop_assert!(rank(&next) >= rank(&state));
@@ -194,7 +215,7 @@ proptest! {
 
     #[test]
     fn ending_always_finishes_an_unfinished_task(events in prop::collection::vec(any_event(), 0..8), ending in any_ending()) {
-        let state = events.into_iter().fold(TaskState::Queued, apply);
+        let state = events.into_iter().fold(TaskState::AwaitingRoom, apply);
         let state = apply(state, ended(ending));
         prop_assert!(state.status().is_terminal());
     }

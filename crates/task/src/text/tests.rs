@@ -46,6 +46,7 @@ fn running(command: &str) -> Task {
         heartbeat_from: Duration::ZERO,
         idle_since: None,
         watches: Default::default(),
+        retained: None,
         created_at: at(0),
         revision: 0,
     };

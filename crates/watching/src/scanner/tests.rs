@@ -85,7 +85,7 @@ fn same_output_never_matches_twice() {
     let mut scanner = Scanner::new(&[text("error")]).unwrap();
     scanner.push(0, piece);
     scanner.push(0, piece);
-    scanner.push(6, piece);
+    scanner.push(6, b"error\n");
     assert_eq!(scanner.take()[0].count, 2, "output that is pushed again is not searched again");
 }
 

@@ -97,7 +97,7 @@ impl Machine {
             TaskState::Finished { .. } => {
                 (retried, task.notify.announces(task.status()).then_some(NotificationKind::Completed))
             }
-            TaskState::Queued | TaskState::Starting { .. } => (retried, None),
+            TaskState::AwaitingRoom | TaskState::Queued | TaskState::Starting { .. } => (retried, None),
             TaskState::Running { .. } | TaskState::Stopping { .. } => (Effort::GoOn, None),
         };
         let held_back = if task.status().is_terminal() { self.alerts.finish(&mut task.watches) } else { 0 };

@@ -41,7 +41,9 @@ impl Machine {
     pub(super) fn may_stop(&self) -> bool {
         match self.task.state {
             TaskState::Running { .. } | TaskState::Stopping { .. } => true,
-            TaskState::Queued | TaskState::Starting { .. } | TaskState::Finished { .. } => false,
+            TaskState::AwaitingRoom | TaskState::Queued | TaskState::Starting { .. } | TaskState::Finished { .. } => {
+                false
+            }
         }
     }
 

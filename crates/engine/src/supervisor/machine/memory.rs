@@ -16,6 +16,7 @@ impl Machine {
             }
             Phase::Closing(Closing { stage: Stage::Counting, .. }) => self.memory_kills_at_end(count, now),
             Phase::Idle
+            | Phase::Queueing(_)
             | Phase::Looking(_)
             | Phase::Attaching(_)
             | Phase::Following(_)

@@ -24,6 +24,8 @@ pub(crate) struct Moment {
 /// Where supervision of a task begins.
 #[derive(Debug)]
 pub(crate) enum Entry {
+    /// The bot or the tenant has no room for the task yet: wait for it.
+    Queue,
     /// The command was certainly not launched, or its launch is reserved: launch it.
     Launch,
     /// Find out what became of the command.
@@ -43,6 +45,10 @@ pub(crate) enum Input {
     Watch(WatchOrder),
     /// Answers [`Operation::Store`]: the stored record, or an error that may be transient.
     Stored(Result<Box<Task>, StoreError>),
+    /// Answers [`Operation::AwaitTurn`].
+    TurnHasCome,
+    /// Answers [`Operation::Admit`].
+    Admission(Admission),
     /// Answers [`Operation::Place`].
     Placed(Placed),
     /// Answers [`Operation::CountMemoryKills`]; none where the runtime does not count.
@@ -71,6 +77,17 @@ pub(crate) enum Input {
     PolicyWanted(PolicyOrder),
     /// Answers [`Operation::FindMemoryLimit`]: the sandbox's memory limit in bytes, if it is known.
     MemoryLimit(Option<u64>),
+}
+
+/// What came of asking the store for room.
+#[derive(Debug)]
+pub(crate) enum Admission {
+    /// There is room: the stored record.
+    Admitted(Box<Task>),
+    /// There is none.
+    NoRoom,
+    /// The store failed, which may be transient.
+    Failed,
 }
 
 /// What came of waiting for the launch permit and the sandbox.
@@ -131,6 +148,8 @@ pub(crate) enum Action {
     FollowOutput,
     /// Drop the attachment.
     Detach,
+    /// Leave the queue to the others.
+    LeaveQueue,
     /// Release the launch permit.
     ReleasePermit,
     /// Let calls about the bot proceed.
@@ -150,6 +169,10 @@ pub(crate) enum Action {
 pub(crate) enum Operation {
     /// Store a record together with a notification about it.
     Store { task: Box<Task>, notice: Option<Notice>, log_bytes: u64 },
+    /// Wait until no other task comes first.
+    AwaitTurn,
+    /// Store this record if the bot and the tenant have room for the task.
+    Admit { task: Box<Task> },
     /// Wait for a launch permit and the sandbox.
     Place,
     /// Count the processes that the sandbox's kernel killed for lack of memory.

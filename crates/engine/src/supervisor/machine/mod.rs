@@ -22,6 +22,7 @@ mod messages;
 mod not_launched;
 mod policy;
 mod pulse;
+mod queue;
 mod report;
 mod stall;
 mod stop;
@@ -49,8 +50,9 @@ use follow::Following;
 use holds::Permit;
 use launch::Launching;
 use look::Looking;
-pub(crate) use messages::{Action, Entry, Input, Moment, Notice, Operation, Placed, Reported, RestRead};
+pub(crate) use messages::{Action, Admission, Entry, Input, Moment, Notice, Operation, Placed, Reported, RestRead};
 pub(crate) use policy::PolicyOrder;
+use queue::Queueing;
 use stop::Stopping;
 use watch::Armed;
 
@@ -77,6 +79,8 @@ pub(crate) struct Machine {
     rules: Rules,
     task: Task,
     phase: Phase,
+    /// How long the task had waited for room before supervision began.
+    waited: Duration,
     /// The sandbox in which to launch, if it was seen running just now and a permit is held.
     reserved: Option<Incarnation>,
     clock: CommandClock,
@@ -116,6 +120,8 @@ pub(crate) struct Machine {
 enum Phase {
     /// Supervision has not begun.
     Idle,
+    /// The task waits until the bot and the tenant have room for it.
+    Queueing(Queueing),
     /// The command is being launched.
     Launching(Launching),
     /// Nothing reports about the command: its sandbox is asked.
@@ -150,6 +156,7 @@ impl Machine {
             rules,
             task,
             phase: Phase::Idle,
+            waited: Duration::ZERO,
             reserved: None,
             clock: CommandClock::default(),
             output: KnownOutput::up_to(output_end),
@@ -206,6 +213,7 @@ impl Machine {
     /// Begins supervision.
     pub(crate) fn enter(&mut self, entry: Entry, now: Moment) {
         match entry {
+            Entry::Queue => self.queue(now),
             Entry::Launch => self.launch(now),
             Entry::Look => self.look(now),
             Entry::Judge(found, finding) => self.judge_first(&found, &finding, now),
@@ -220,6 +228,8 @@ impl Machine {
             Input::Ordered(order) => self.ordered(order, now),
             Input::Watch(order) => self.watch_ordered(order, now),
             Input::Stored(result) => self.stored(result, now),
+            Input::TurnHasCome => self.turn_has_come(),
+            Input::Admission(admission) => self.admission(admission, now),
             Input::Placed(placed) => self.placed(placed, now),
             Input::MemoryKills(count) => self.memory_kills(count, now),
             Input::Launched(answer) => self.launched(answer, now),
@@ -245,6 +255,7 @@ impl Machine {
         }
         match &self.phase {
             Phase::Idle | Phase::Over => None,
+            Phase::Queueing(queueing) => queueing.due(),
             Phase::Launching(launching) => [launching.due(), self.permit.due()].into_iter().flatten().min(),
             Phase::Looking(looking) => looking.due(),
             Phase::Attaching(attaching) => attaching.due(),
@@ -260,6 +271,7 @@ impl Machine {
         }
         match &self.phase {
             Phase::Idle | Phase::Over => {}
+            Phase::Queueing(_) => self.queue_tick(now),
             Phase::Launching(_) => self.launch_tick(now),
             Phase::Looking(_) => self.look_tick(now),
             Phase::Attaching(_) => self.attach_tick(now),
@@ -276,6 +288,7 @@ impl Machine {
             return;
         }
         match &self.phase {
+            Phase::Queueing(_) => self.ordered_while_queueing(now),
             Phase::Launching(_) => self.ordered_while_launching(now),
             Phase::Looking(_) => self.ordered_while_looking(now),
             Phase::Following(_) => self.follow_orders(now),
@@ -314,7 +327,13 @@ impl Machine {
                 self.unseen_on(now);
                 self.ordered_while_looking(now);
             }
-            Phase::Idle | Phase::Launching(_) | Phase::Attaching(_) | Phase::Closing(_) | Phase::Over => {}
+            Phase::Queueing(queueing) if queueing.awaits_turn() => self.await_turn(now),
+            Phase::Idle
+            | Phase::Queueing(_)
+            | Phase::Launching(_)
+            | Phase::Attaching(_)
+            | Phase::Closing(_)
+            | Phase::Over => {}
         }
     }
 

@@ -43,7 +43,9 @@ impl Machine {
             Phase::Looking(looking) if looking.is_waiting() => Then::Proceed,
             Phase::Attaching(attaching) if attaching.due().is_some() => Then::Proceed,
             Phase::Following(following) if !following.reads_tail => Then::Proceed,
+            Phase::Queueing(queueing) if queueing.awaits_turn() => Then::Proceed,
             Phase::Idle
+            | Phase::Queueing(_)
             | Phase::Launching(_)
             | Phase::Looking(_)
             | Phase::Attaching(_)

@@ -94,6 +94,7 @@ impl Machine {
         match &self.phase {
             Phase::Following(following) => now.at.saturating_duration_since(following.silence.since),
             Phase::Idle
+            | Phase::Queueing(_)
             | Phase::Launching(_)
             | Phase::Looking(_)
             | Phase::Attaching(_)

@@ -158,7 +158,12 @@ impl Machine {
         match &self.phase {
             Phase::Looking(_) => self.signalled_unseen(now),
             Phase::Closing(_) => self.signalled_while_closing(now),
-            Phase::Idle | Phase::Launching(_) | Phase::Attaching(_) | Phase::Following(_) | Phase::Over => {}
+            Phase::Idle
+            | Phase::Queueing(_)
+            | Phase::Launching(_)
+            | Phase::Attaching(_)
+            | Phase::Following(_)
+            | Phase::Over => {}
         }
     }
 }

@@ -4,13 +4,13 @@ use std::time::SystemTime;
 
 use rusqlite::{Connection, params};
 
-use super::{LARGE, get_by_request};
+use super::{LARGE, get_by_request, room};
 use crate::{
     Caps, Created, StoreError,
     sqlite::{usage, values::micros, writer::Change},
     stored::{encode_accepted, encode_progress},
 };
-use errand_task::{Task, TenantId};
+use errand_task::{Task, TaskState, TenantId};
 
 pub(in crate::sqlite) struct Create {
     pub(in crate::sqlite) task: Task,
@@ -31,16 +31,20 @@ impl Change for Create {
         {
             return Ok(Created::Existing(existing));
         }
-        self.check_caps(connection)?;
         let (record, progress) = (encode_accepted(&self.task)?, encode_progress(&self.task)?);
         let bytes = usage::bytes(record.len() + progress.len());
+        if self.waits() {
+            room::check_queue(connection, owner, bytes, &self.caps)?;
+        } else {
+            room::check(connection, owner, &self.caps)?;
+        }
         usage::check(connection, &owner.tenant, bytes, &self.caps)?;
         usage::add(connection, &owner.tenant, 1, bytes)?;
         let (small, large) = if record.len() > LARGE { ("", Some(&record)) } else { (record.as_str(), None) };
         let id = self.task.id.to_string();
         let mut statement = connection.prepare_cached(
             "INSERT INTO tasks (id, tenant, bot, session, request_id, sandbox, status, created_at, finished_at, revision, record, \
-             progress, bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             progress, bytes, waits, unannounced) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )?;
         statement.execute(params![
             id,
@@ -56,6 +60,8 @@ impl Change for Create {
             small,
             progress,
             bytes,
+            self.waits(),
+            self.task.status().is_terminal(),
         ])?;
         if let Some(record) = large {
             let mut statement = connection.prepare_cached("INSERT INTO large_records (task, record) VALUES (?, ?)")?;
@@ -66,21 +72,8 @@ impl Change for Create {
 }
 
 impl Create {
-    /// Counts within the transaction that adds the task, so that no other change comes between.
-    fn check_caps(&self, connection: &Connection) -> Result<(), StoreError> {
-        let mut statement = connection.prepare_cached(
-            "SELECT count(*) FILTER (WHERE bot = ?), count(*) FROM tasks INDEXED BY tasks_unfinished \
-             WHERE tenant = ? AND finished_at IS NULL",
-        )?;
-        let owner = &self.task.owner;
-        let (of_bot, of_tenant): (u32, u32) =
-            statement.query_row((owner.bot.as_str(), owner.tenant.as_str()), |row| Ok((row.get(0)?, row.get(1)?)))?;
-        if of_bot >= self.caps.per_bot {
-            return Err(StoreError::TooManyForBot { running: of_bot, limit: self.caps.per_bot });
-        }
-        if of_tenant >= self.caps.per_tenant {
-            return Err(StoreError::TooManyForTenant { running: of_tenant, limit: self.caps.per_tenant });
-        }
-        Ok(())
+    /// Whether the task waits for room.
+    fn waits(&self) -> bool {
+        self.task.state == TaskState::AwaitingRoom
     }
 }

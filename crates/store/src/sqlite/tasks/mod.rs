@@ -5,6 +5,7 @@
 
 mod create;
 mod page;
+mod room;
 mod update;
 
 use std::time::{Duration, SystemTime};
@@ -15,12 +16,15 @@ use super::{
     undecodable::Undecodable,
     values::{decode_all, decode_one, text, undecodable},
 };
-use crate::{StoreError, stored::decode_task};
-use errand_task::{BotId, Task, TaskId, TenantId};
+use crate::{
+    StoreError,
+    stored::{decode_retained, decode_task},
+};
+use errand_task::{BotId, SandboxId, Task, TaskId, TenantId};
 
 pub(super) use create::Create;
 pub(super) use page::{page, push_patterns};
-pub(super) use update::Update;
+pub(super) use update::{Admit, Finish, PackedEnd, Update};
 
 /// The kind of these records in errors.
 const WHAT: &str = "task";
@@ -38,7 +42,7 @@ macro_rules! record {
 /// The columns that [`decode`] reads.
 macro_rules! columns {
     () => {
-        concat!("id, ", record!(), ", progress, revision")
+        concat!("id, ", record!(), ", progress, revision, retained")
     };
 }
 
@@ -50,7 +54,12 @@ fn decode(row: &Row<'_>) -> Result<Task, StoreError> {
         ValueRef::Null => None,
         _ => Some(text(row, 2)?),
     };
-    decode_task(text(row, 1)?, progress, row.get(3)?).map_err(|fault| undecodable(row, WHAT, fault))
+    let retained = match row.get_ref(4)? {
+        ValueRef::Null => None,
+        _ => Some(decode_retained(text(row, 4)?).map_err(|fault| undecodable(row, WHAT, fault))?),
+    };
+    let task = decode_task(text(row, 1)?, progress, row.get(3)?).map_err(|fault| undecodable(row, WHAT, fault))?;
+    Ok(Task { retained, ..task })
 }
 
 pub(super) fn get(connection: &Connection, tenant: &TenantId, id: TaskId) -> Result<Option<Task>, StoreError> {
@@ -72,6 +81,21 @@ pub(super) fn unfinished(connection: &Connection, undecodable: &Undecodable) -> 
     let sql =
         concat!("SELECT ", columns!(), " FROM tasks INDEXED BY tasks_unfinished WHERE finished_at IS NULL ORDER BY id");
     decode_all(connection.prepare_cached(sql)?.query([])?, decode, undecodable)
+}
+
+/// Finished tasks of a sandbox that holds more of their output than is retained, oldest first.
+pub(super) fn unretained(
+    connection: &Connection,
+    sandbox: SandboxId,
+    limit: u32,
+    undecodable: &Undecodable,
+) -> Result<Vec<Task>, StoreError> {
+    let sql = concat!(
+        "SELECT ",
+        columns!(),
+        " FROM tasks INDEXED BY tasks_unretained WHERE unretained = 1 AND sandbox = ? ORDER BY id LIMIT ?"
+    );
+    decode_all(connection.prepare_cached(sql)?.query((sandbox.to_string(), limit))?, decode, undecodable)
 }
 
 /// Those of the ids that were made before `before` and are not in the table.

@@ -58,7 +58,7 @@ fn selection(query: &TaskQuery) -> Statement {
     };
     let mut sql = Statement::new("SELECT id, CASE WHEN TRUE");
     push_match(&mut sql, query);
-    sql.push(concat!(" THEN ", record!(), " END, progress, revision FROM tasks INDEXED BY "));
+    sql.push(concat!(" THEN ", record!(), " END, progress, revision, retained FROM tasks INDEXED BY "));
     sql.push(index).push(" WHERE tenant = ").bind(query.tenant.as_str().to_owned());
     if unfinished {
         sql.push(" AND finished_at IS NULL");

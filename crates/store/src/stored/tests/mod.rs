@@ -7,7 +7,8 @@ use errand_task::{NewNotification, Program, ResourceLimits, Stdin, Task, TaskSpe
 
 use super::*;
 use samples::{
-    newer_notifications, newer_tasks, notifications, notifications_by_policy, sandbox, tasks, tasks_with_policies,
+    newer_notifications, newer_tasks, notifications, notifications_by_policy, queue_tasks, sandbox, tasks,
+    tasks_with_policies,
 };
 
 /// The records of [`samples`] as version 0.1.0 wrote them, one a line.
@@ -17,6 +18,7 @@ const RELEASED_SANDBOX: &str = include_str!("../golden/0.1.0/sandbox.json");
 
 /// The same as this version writes them. For each task there are two lines: what was accepted, and the progress.
 const TASKS: &str = include_str!("../golden/current/tasks.jsonl");
+const QUEUE_TASKS: &str = include_str!("../golden/current/queue_tasks.jsonl");
 const NOTIFICATIONS: &str = include_str!("../golden/current/notifications.jsonl");
 const SANDBOX: &str = include_str!("../golden/current/sandbox.json");
 
@@ -45,10 +47,12 @@ fn released_records_decode_to_the_samples() {
 
 #[test]
 fn samples_encode_to_the_committed_bytes() {
-    let encoded = all_tasks().iter().fold(String::new(), |text, task| {
-        format!("{text}{}\n{}\n", encode_accepted(task).unwrap(), encode_progress(task).unwrap())
-    });
-    assert_eq!(encoded, TASKS);
+    for (tasks, committed) in [(all_tasks(), TASKS), (queue_tasks(), QUEUE_TASKS)] {
+        let encoded = tasks.iter().fold(String::new(), |text, task| {
+            format!("{text}{}\n{}\n", encode_accepted(task).unwrap(), encode_progress(task).unwrap())
+        });
+        assert_eq!(encoded, committed);
+    }
     let encoded: Vec<String> = all_notifications().iter().map(|told| encode_notification(told).unwrap()).collect();
     assert_eq!(encoded, NOTIFICATIONS.lines().collect::<Vec<_>>());
     assert_eq!(encode_sandbox(&sandbox()).unwrap(), SANDBOX.trim_end());
@@ -56,9 +60,11 @@ fn samples_encode_to_the_committed_bytes() {
 
 #[test]
 fn committed_bytes_decode_to_the_samples() {
-    let lines: Vec<&str> = TASKS.lines().collect();
-    let decoded = lines.chunks(2).map(|pair| decode_task(pair[0].as_bytes(), Some(pair[1].as_bytes()), 0).unwrap());
-    assert_eq!(decoded.collect::<Vec<_>>(), all_tasks());
+    for (tasks, committed) in [(all_tasks(), TASKS), (queue_tasks(), QUEUE_TASKS)] {
+        let lines: Vec<&str> = committed.lines().collect();
+        let decoded = lines.chunks(2).map(|pair| decode_task(pair[0].as_bytes(), Some(pair[1].as_bytes()), 0).unwrap());
+        assert_eq!(decoded.collect::<Vec<_>>(), tasks);
+    }
     let decoded = NOTIFICATIONS.lines().map(|line| decode_notification(line.as_bytes()).unwrap());
     assert_eq!(decoded.collect::<Vec<_>>(), all_notifications());
     assert_eq!(decode_sandbox(SANDBOX.as_bytes()).unwrap(), sandbox());

@@ -11,6 +11,7 @@ use errand_task::{
     NotifyPolicy, Outcome, OutputSummary, Owner, ProcessIdentity, Program, Reads, ResourceLimits, ResourceUsage,
     SandboxRecord, SandboxSpec, Signal, Stall, StartFailure, Status, Stdin, StopCause, Task, TaskSpec, TaskState,
     TerminalSize, TraceParent, Waiting, Watch, WatchCount, WatchLines, WatchNotice, WatchPattern, WatchState, Watches,
+    WhenFull,
 };
 
 fn at(seconds: u64) -> SystemTime {
@@ -41,6 +42,7 @@ fn base(number: u64) -> Task {
         heartbeat_from: Duration::ZERO,
         idle_since: None,
         watches: Watches::default(),
+        retained: None,
         created_at: at(0),
         revision: 0,
     }
@@ -72,6 +74,7 @@ fn full_spec() -> TaskSpec {
         output_limit: 1024,
         separate_stderr: true,
         traceparent: None,
+        when_full: Default::default(),
     }
 }
 
@@ -128,7 +131,9 @@ fn outcomes() -> Vec<Outcome> {
         Outcome::FailedToStart { failure: StartFailure::NotFound, errno: Some(2), message: message.clone() },
     ];
     let failed = |failure| Outcome::FailedToStart { failure, errno: None, message: String::new() };
-    outcomes.extend(StartFailure::ALL.map(failed));
+    // The others are among `queue_tasks`, because version 0.1.0 had them not.
+    outcomes
+        .extend(StartFailure::ALL.into_iter().filter(|failure| *failure != StartFailure::QueueDeadline).map(failed));
     let losses = [
         LossReason::SandboxRestarted,
         LossReason::SandboxRemoved,
@@ -166,6 +171,22 @@ pub(super) fn tasks() -> Vec<Task> {
     let stop_requested = Some(StopCause::Request { reason: String::new(), acknowledge: false });
     tasks.push(Task { state: finished, usage, stop_requested, memory_kills, ..base(200) });
     tasks
+}
+
+/// Tasks that wait for room, or waited in vain: newer than version 0.1.0.
+pub(super) fn queue_tasks() -> Vec<Task> {
+    let when_full = WhenFull::Queue { deadline: Duration::from_secs(3600) };
+    let spec = Arc::new(TaskSpec { when_full, ..full_spec() });
+    let outcome = Outcome::FailedToStart {
+        failure: StartFailure::QueueDeadline,
+        errno: None,
+        message: "it waited too long".to_owned(),
+    };
+    let over = TaskState::Finished { outcome, started_at: None, finished_at: at(5) };
+    vec![
+        Task { spec: Arc::clone(&spec), state: TaskState::AwaitingRoom, ..base(300) },
+        Task { spec, state: over, ..base(301) },
+    ]
 }
 
 /// Notifications of each kind, and one for each status.

@@ -8,6 +8,7 @@ mod answers;
 mod carrier;
 mod disturb;
 mod operations;
+mod queue;
 mod rules;
 pub(crate) mod samples;
 mod sandbox;

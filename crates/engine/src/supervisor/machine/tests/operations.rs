@@ -64,6 +64,7 @@ impl World<'_> {
     pub(super) fn answer(&mut self, operation: Operation) -> Checked {
         let input = match operation {
             Operation::Store { task, notice, .. } => return self.store(task, notice),
+            Operation::AwaitTurn | Operation::Admit { .. } => return Err("an admitted task waits for room".to_owned()),
             Operation::Place => Input::Placed(self.place()),
             Operation::CountMemoryKills => Input::MemoryKills(None),
             Operation::Launch(_) => {

@@ -40,6 +40,7 @@ static TASK: LazyLock<Task> = LazyLock::new(|| Task {
     heartbeat_from: Duration::ZERO,
     idle_since: None,
     watches: Default::default(),
+    retained: None,
     created_at: wall(),
     revision: 0,
 });

@@ -300,7 +300,7 @@ impl<'a> World<'a> {
                     let wanted = self.policy.filter(|order| order.number == number);
                     self.observed.announced.policy_stored(wanted.map(|order| order.policy), &self.stored)?;
                 }
-                Action::FollowOutput | Action::HoldBecause(_) | Action::Publish { .. } => {}
+                Action::FollowOutput | Action::HoldBecause(_) | Action::LeaveQueue | Action::Publish { .. } => {}
             }
         }
         if let Server::Here(carrier) = &self.server
