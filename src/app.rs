@@ -27,8 +27,11 @@ use crate::{
 };
 use errand_bridge::Bridges;
 use errand_engine::notify::Notifier;
-use errand_engine::{Allowance, Allowances, Engine, EngineError, IdlePolicy, LaunchLimits, Settings, WatchSettings};
+use errand_engine::{
+    Allowance, Allowances, Engine, EngineError, IdlePolicy, LaunchLimits, MaskPolicies, Settings, WatchSettings,
+};
 use errand_runtime::Runtimes;
+use errand_secrets::{KeyFileError, Vault};
 use errand_store::{Caps, SqliteStore, StoreError, TaskStore};
 use errand_task::{SandboxBounds, SandboxSpec};
 
@@ -82,6 +85,9 @@ pub enum ServeError {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(StoreError),
+    /// The keys that encrypt secrets cannot be read.
+    #[error(transparent)]
+    KeyFile(KeyFileError),
     /// No permitted runtime works on this machine.
     #[error("sandboxes cannot be made on this machine\n{}", lines(obstacles))]
     NoRuntime {
@@ -119,7 +125,7 @@ impl ServeError {
     /// True when the error is in the settings.
     pub fn is_configuration(&self) -> bool {
         match self {
-            Self::Tokens(_) | Self::LogLevel { .. } => true,
+            Self::Tokens(_) | Self::LogLevel { .. } | Self::KeyFile(_) => true,
             Self::DataDir { .. }
             | Self::Store(_)
             | Self::NoRuntime { .. }
@@ -162,11 +168,13 @@ async fn serve_with(
     store: Arc<dyn TaskStore>,
     ending: &mut Ending,
 ) -> Result<(), ServeError> {
+    let key_file = config.key_file.clone().unwrap_or_else(|| config.data_dir.join("secrets.key"));
+    let vault = Vault::open(&key_file).map_err(ServeError::KeyFile)?;
     let chosen = choice::choose(config, store.as_ref()).await?;
     let name = chosen.runtime.name();
     let runtimes = Runtimes::one(Arc::clone(&chosen.runtime));
     let bridges = Bridges::new(runtimes.clone(), &config.task_root);
-    let engine = Engine::new(settings(config, &chosen), Arc::clone(&store), runtimes, bridges);
+    let engine = Engine::new(settings(config, &chosen, vault), Arc::clone(&store), runtimes, bridges);
     let listener = listen(config.listen, name).await?;
     let hangup = ending.hangup.take();
     let server = Running::start(config, tokens, engine, store, listener, hangup).await;
@@ -260,7 +268,7 @@ fn usual_allowance(config: &Config, default: &SandboxSpec) -> Allowance {
 }
 
 /// The engine's part of the configuration.
-fn settings(config: &Config, chosen: &Chosen) -> Settings {
+fn settings(config: &Config, chosen: &Chosen, vault: Vault) -> Settings {
     let sandbox = default_sandbox(config, chosen);
     Settings {
         allowances: Allowances::new(usual_allowance(config, &sandbox)),
@@ -296,7 +304,14 @@ fn settings(config: &Config, chosen: &Chosen) -> Settings {
             budget_period: config.watch_budget_period,
             pause: config.watch_pause,
         },
+        masks: MaskPolicies::new(mask_patterns(config), config.mask_reads),
+        vault,
     }
+}
+
+/// The configuration has compiled these patterns before.
+fn mask_patterns(config: &Config) -> errand_masks::Patterns {
+    errand_masks::Patterns::new(config.mask_patterns.iter().map(String::as_str)).unwrap_or_default()
 }
 
 /// A server that accepts connections.
@@ -325,8 +340,12 @@ impl Running {
         let (drain, shutdown) = (CancellationToken::new(), CancellationToken::new());
         if let (Some(tokens), Some(file), Some(hangup)) = (&tokens, &config.tokens_file, hangup) {
             let allowances = engine.settings().allowances.clone();
-            allowances.replace(&tokens.tenant_rules());
-            let changed = move |tokens: &Tokens| allowances.replace(&tokens.tenant_rules());
+            let masks = engine.settings().masks.clone();
+            let changed = move |tokens: &Tokens| {
+                allowances.replace(&tokens.tenant_rules());
+                masks.replace(&tokens.mask_rules());
+            };
+            changed(tokens);
             tracker.spawn(tokens.clone().follow(file.clone(), hangup, shutdown.clone(), changed));
         }
         let api = Api {

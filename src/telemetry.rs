@@ -26,7 +26,9 @@ const LONGEST: usize = 4096;
 /// # Errors
 /// When `filter` is invalid.
 pub fn init(format: LogFormat, filter: &str) -> Result<(), ParseError> {
-    let builder = tracing_subscriber::fmt().with_env_filter(EnvFilter::try_new(filter)?);
+    // At finer levels, the Docker client prints whole requests and answers: commands, environments and output.
+    let filter = EnvFilter::try_new(filter)?.add_directive("bollard=info".parse()?);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter);
     let begun = match format {
         LogFormat::Text => {
             let fields = format::debug_fn(field).delimited(" ");

@@ -15,10 +15,12 @@ mod api {
     mod following;
     mod full_disk;
     mod guest;
+    mod hidden;
     mod idempotency;
     mod idle;
     mod inherited;
     mod input;
+    mod kept_secrets;
     mod lifecycle;
     mod limits;
     mod losses;
@@ -38,6 +40,7 @@ mod api {
     mod runtimes;
     mod sandboxes;
     mod screens;
+    mod secrets;
     mod serving;
     mod signals;
     mod sizes;

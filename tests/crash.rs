@@ -11,6 +11,7 @@ mod crash {
     mod hostile;
     mod invariants;
     mod resident;
+    mod secrets;
     mod stages;
     mod torture;
     mod watches;

@@ -29,7 +29,10 @@ fn compile_public(out: &Path) -> Result<(), Box<dyn Error>> {
     // The encoded set keeps comments and options: reflection serves it and the command line renders JSON from it.
     fs::write(out.join("errand.v1.binpb"), compiler.encode_file_descriptor_set())?;
     // `Bytes` avoids copying output and file content.
-    tonic_prost_build::configure().bytes(".errand.v1").compile_fds(compiler.file_descriptor_set())?;
+    tonic_prost_build::configure()
+        .bytes(".errand.v1")
+        .skip_debug([".errand.v1.StartTaskRequest"])
+        .compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }
 
@@ -41,6 +44,7 @@ fn compile_internal() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .build_transport(false)
         .bytes(".errand.bridge.v1")
+        .skip_debug([".errand.bridge.v1.LaunchRequest"])
         .compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

@@ -36,6 +36,14 @@ pub(super) fn engine(error: EngineError) -> Status {
         EngineError::OthersFirst { subject } => {
             exhausted(subject, "tasks in the queue come first", &message, Some(RETRY_DELAY))
         }
+        EngineError::SecretInWatch { index } => {
+            let (field, rule) = (format!("watches[{index}]"), "must not hold a secret: the pattern would be shown");
+            Status::with_error_details(
+                Code::InvalidArgument,
+                message,
+                ErrorDetails::with_bad_request_violation(field, rule),
+            )
+        }
         EngineError::OtherSpec { .. }
         | EngineError::OutOfBounds { .. }
         | EngineError::NotYours
@@ -61,6 +69,10 @@ pub(super) fn engine(error: EngineError) -> Status {
         | EngineError::ChangePending
         | EngineError::WatchesNotStored
         | EngineError::SupervisedElsewhere => unavailable(&message, RETRY_DELAY),
+        EngineError::Secrets(_) => {
+            tracing::error!(%message, "a request failed because of its secrets");
+            Status::internal(message)
+        }
         EngineError::Defect => Status::internal(message),
         EngineError::File(refusal) => file(&refusal),
         EngineError::FileAbandoned => plain(Code::Cancelled, &message),

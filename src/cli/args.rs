@@ -9,6 +9,7 @@ use super::{
     notify_args::{NotifyArgs, NotifyTaskArgs},
     process_args::ProcessArgs,
     reading::Reading,
+    secret_env::{self, SecretSource},
     serve_args::ServeArgs,
     text,
     wait::Until,
@@ -119,6 +120,9 @@ pub struct RunArgs {
     /// Environment variable for the command; repeatable.
     #[arg(long, value_name = "NAME=VALUE", value_parser = text::parse_pair)]
     pub env: Vec<(String, String)>,
+    /// Secret environment variable, taken from this program's own environment or from a file; never shown by the server; repeatable.
+    #[arg(long, value_name = "NAME|NAME=@FILE", value_parser = secret_env::parse)]
+    pub secret_env: Vec<SecretSource>,
     /// Description of what the command is for.
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub description: String,

@@ -26,6 +26,7 @@ mod ps;
 mod reading;
 mod run;
 mod sandbox;
+mod secret_env;
 mod serve;
 mod serve_args;
 mod signal;

@@ -12,7 +12,7 @@ use super::{
     exit_code,
     interaction::{Interaction, Leave},
     keyboard::Order,
-    logs, outcome, text,
+    logs, outcome, secret_env, text,
 };
 use errand_proto::v1::{
     AcknowledgeMode, DisconnectAction, RunTaskRequest, SandboxSpec, StartTaskRequest, StopTaskRequest, Task,
@@ -189,6 +189,7 @@ fn start_request(args: RunArgs) -> Result<StartTaskRequest, CliError> {
         shell: args.shell,
         workdir: args.workdir,
         env: pairs("--env", args.env)?,
+        secret_env: secret_env::read(args.secret_env)?,
         description: args.description,
         timeout: args.timeout.map(text::wire_duration),
         labels: pairs("--label", args.label)?,
@@ -259,7 +260,7 @@ mod tests {
 
     #[test]
     fn every_argument_reaches_the_request() {
-        let line = "--bot b --session s --timeout 1m30s --workdir /w --env A=1 --env B= --description d --shell bash \
+        let line = "--bot b --session s --timeout 1m30s --workdir /w --env A=1 --env B= --secret-env PATH --description d --shell bash \
                     --label k=v --request-id r --image alpine --watch once:regex:a+ -i --user joe --clean-env --limit open-files=64 \
                     --limit file-bytes=1MiB --nice 5 --output-limit 1GiB --separate-stderr --queue --queue-deadline 10m --notify never --heartbeat 5m --idle-after 20s \
                     --tail-bytes 1KiB --head-bytes 9 --traceparent t -- true";
@@ -272,6 +273,7 @@ mod tests {
             shell: "bash".to_owned(),
             workdir: "/w".to_owned(),
             env: [("A".to_owned(), "1".to_owned()), ("B".to_owned(), String::new())].into(),
+            secret_env: [("PATH".to_owned(), std::env::var("PATH").unwrap())].into(),
             description: "d".to_owned(),
             timeout: Some(prost_types::Duration { seconds: 90, nanos: 0 }),
             labels: [("k".to_owned(), "v".to_owned())].into(),

@@ -14,6 +14,7 @@ mod value;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use errand_engine::MaskReads;
 use errand_task::Patterns;
 
 pub use problem::{ConfigErrors, Problem};
@@ -123,6 +124,12 @@ pub struct Config {
     pub launch_concurrency: usize,
     /// How long drained notifications are withheld from other subscribers when the request does not say. Default 60 s, 1 s to 1 h.
     pub lease_duration: Duration,
+    /// Patterns of secrets that are masked in texts about tasks. Default: those of well-known tokens.
+    pub mask_patterns: Vec<String>,
+    /// What is masked in output that callers read. Default: the values of `secret_env`.
+    pub mask_reads: MaskReads,
+    /// File of the keys that encrypt secrets. Default `None`: `secrets.key` in the data directory. It is made if there is none.
+    pub key_file: Option<PathBuf>,
     /// Format of the server's own log lines. Default text.
     pub log_format: LogFormat,
     /// Which of the server's own log lines are written: a filter such as `info` or `errand=debug,info`. Default `info`.

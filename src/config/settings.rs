@@ -5,6 +5,7 @@ use super::{
     Config, LogFormat, RuntimeKind,
     value::{self, Parsed},
 };
+use errand_engine::MaskReads;
 use errand_task::Patterns;
 use std::time::Duration;
 
@@ -416,6 +417,30 @@ pub static SETTINGS: &[Setting] = &[
         |text| value::duration(text, Duration::from_secs(1)..=Duration::from_hours(1))
     ),
     setting!(
+        "mask-patterns",
+        "REGEXES",
+        Some("default"),
+        "Secrets to mask in texts about tasks, one regular expression a line; default: well-known tokens, none: none",
+        mask_patterns,
+        value::mask_patterns
+    ),
+    setting!(
+        "mask-reads",
+        "WHAT",
+        Some("values"),
+        "What is masked in output that callers read: off, values (of secret_env), all (patterns too)",
+        mask_reads,
+        |text| value::one_of(text, &MaskReads::CHOICES)
+    ),
+    setting!(
+        "key-file",
+        "FILE",
+        None,
+        "File of the keys that encrypt secrets; made if there is none [default: secrets.key in the data directory]",
+        key_file,
+        |text| value::path(text).map(Some)
+    ),
+    setting!(
         "log-format",
         "FORMAT",
         Some("text"),
@@ -486,6 +511,9 @@ impl Default for Config {
             retained_output: 0,
             launch_concurrency: 0,
             lease_duration: Duration::ZERO,
+            mask_patterns: Vec::new(),
+            mask_reads: MaskReads::Off,
+            key_file: None,
             log_format: LogFormat::Text,
             log_level: String::new(),
         };

@@ -74,6 +74,9 @@ fn settings_without_source_have_documented_defaults() {
             retained_output: 1 << 20,
             launch_concurrency: 32,
             lease_duration: Duration::from_secs(60),
+            mask_patterns: errand_masks::Patterns::known().map(str::to_owned).collect(),
+            mask_reads: errand_engine::MaskReads::Values,
+            key_file: None,
             log_format: LogFormat::Text,
             log_level: "info".to_owned(),
         }
@@ -131,6 +134,9 @@ fn every_setting_works_as_flag_variable_and_key() {
         ("retained-output", "64KiB"),
         ("launch-concurrency", "3"),
         ("lease-duration", "5s"),
+        ("mask-patterns", "ACME-[0-9]+"),
+        ("mask-reads", "all"),
+        ("key-file", "/etc/errand/key"),
         ("log-format", "json"),
         ("log-level", "errand=debug,info"),
     ];
@@ -262,4 +268,19 @@ fn sizes_are_bytes_or_have_binary_units() {
     for text in ["2GB", "2G", "", "GiB", "-1", "1.5GiB", "99999999TiB"] {
         assert!(value::memory(text).is_err(), "{text}");
     }
+}
+
+#[test]
+fn mask_patterns_add_to_the_known_or_replace_them() {
+    let patterns =
+        |text: &str| Config::load(&flags(&[("mask-patterns", text)]), [], None).map(|config| config.mask_patterns);
+    let known = errand_masks::Patterns::known().count();
+    assert_eq!(patterns("none").unwrap(), Vec::<String>::new());
+    assert_eq!(patterns("a+\n\n b{2}").unwrap(), ["a+", "b{2}"]);
+    assert_eq!(patterns("default\nACME-[0-9]+").unwrap().len(), known + 1);
+    assert!(
+        errors(Config::load(&flags(&[("mask-patterns", "a\nb(")]), [], None))[0]
+            .contains("the pattern 2 is no regular")
+    );
+    assert!(patterns("a*").is_err() && patterns(" ").is_err());
 }

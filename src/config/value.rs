@@ -116,6 +116,27 @@ pub(super) fn patterns(text: &str) -> Parsed<Patterns> {
     Patterns::parse(text).ok_or_else(|| "a list of names separated by commas; * matches any text".to_owned())
 }
 
+/// Patterns of secrets, one a line.
+pub(super) fn mask_patterns(text: &str) -> Parsed<Vec<String>> {
+    let mut patterns = Vec::new();
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    match lines[..] {
+        [] => return Err("a list of regular expressions, one a line, or `none`".to_owned()),
+        ["none"] => return Ok(patterns),
+        _ => {}
+    }
+    for line in lines {
+        match line {
+            "default" => patterns.extend(errand_masks::Patterns::known().map(str::to_owned)),
+            pattern => patterns.push(pattern.to_owned()),
+        }
+    }
+    match errand_masks::Patterns::new(patterns.iter().map(String::as_str)) {
+        Ok(_) => Ok(patterns),
+        Err(error) => Err(format!("a list of regular expressions, one a line: {error}")),
+    }
+}
+
 /// A network that a sandbox may be on.
 pub(super) fn network(text: &str) -> Parsed<String> {
     let rule = "`bridge`, `none` or the name of a network; `host` and `container:…` are refused";

@@ -8,7 +8,7 @@ use errand_proto::v1::{
 };
 use tonic::Code;
 
-use super::{conditions, reading, signals, watches};
+use super::{conditions, reading, secrets, signals, watches};
 use crate::{
     on_both_images,
     support::{
@@ -26,6 +26,7 @@ on_both_images!(
     the_direct_bridge_tells_memory_kills,
     the_direct_bridge_waits_and_signals,
     the_direct_bridge_watches_output,
+    the_direct_bridge_shows_no_secret,
 );
 
 /// A bot with a container that executes nothing from writable places; none on a runtime without containers.
@@ -141,6 +142,14 @@ async fn the_direct_bridge_reads_and_searches_lines(image: Image) {
     let condensed = session.try_read(condensed).await.unwrap();
     let gap = task.output_gap.unwrap();
     assert!(condensed.omitted_bytes >= gap.end - gap.start && condensed.omitted_characters > 0, "{condensed:?}");
+}
+
+async fn the_direct_bridge_shows_no_secret(image: Image) {
+    let Some((mut server, session, _container)) = direct(image).await else { return };
+    server.set("--log-level", "trace");
+    server.restart().await;
+    secrets::secret_is_left_nowhere(&session).await;
+    secrets::secret_is_shown_nowhere(&server, &session).await;
 }
 
 async fn the_direct_bridge_waits_and_signals(image: Image) {

@@ -131,6 +131,14 @@ impl OutputPiece {
         self.bytes.truncate(usize::try_from(end.saturating_sub(self.offset)).unwrap_or(usize::MAX));
         (!self.bytes.is_empty()).then_some(self)
     }
+
+    /// The part of the piece at and after `start`; none if there is none.
+    pub fn since(mut self, start: u64) -> Option<Self> {
+        let before = usize::try_from(start.saturating_sub(self.offset)).unwrap_or(usize::MAX).min(self.bytes.len());
+        self.offset += before as u64;
+        self.bytes = self.bytes.split_off(before);
+        (!self.bytes.is_empty()).then_some(self)
+    }
 }
 
 /// What the processes of a silent command are doing.

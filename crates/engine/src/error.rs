@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use errand_bridge::{FileError, InputError, ReadError};
 use errand_runtime::RuntimeError;
+use errand_secrets::VaultError;
 use errand_store::StoreError;
 use errand_task::{BotId, FileRefusal, TaskId, TenantId};
 
@@ -59,6 +60,14 @@ pub enum EngineError {
         field: &'static str,
         /// The rule that the field breaks.
         rule: String,
+    },
+    /// A pattern of a watch holds a secret. It would be shown with the task.
+    #[error(
+        "watches: pattern {index} holds a secret of the task, or something that looks like one, and would be shown"
+    )]
+    SecretInWatch {
+        /// The watch's place in the request.
+        index: usize,
     },
     /// The tenant has too many sandbox operations in progress.
     #[error("the tenant already has {limit} sandboxes that are being made, started or removed, its maximum; try again")]
@@ -198,6 +207,9 @@ pub enum EngineError {
         /// What the reconciliation is waiting for.
         reason: String,
     },
+    /// The secrets of the request cannot be encrypted.
+    #[error("the request cannot be stored with its secrets: {0}")]
+    Secrets(VaultError),
     /// A part of the server panicked while it worked on the request.
     #[error("the request failed because of a bug in the server; see the server's log")]
     Defect,

@@ -72,10 +72,11 @@ async fn look(inner: &Inner, tenant: &TenantId, bot: &BotId, place: &Place) -> R
     let findings = place.sandbox.bridge.probe(&asked, false).await?;
     for (mut task, finding) in lost.into_iter().zip(findings) {
         // A command that still runs has not written its own result: the file is not its own.
-        let Sentinel::Complete(ending) = finding.sentinel else { continue };
+        let Sentinel::Complete(mut ending) = finding.sentinel else { continue };
         if finding.supervised || finding.alive {
             continue;
         }
+        inner.masks_of(&task).await?.ending(&mut ending);
         let started_at = finding.process.map(|(_, made)| made);
         let at = SystemTime::now();
         if task.apply(Event::Ended { ending, started_at, signalled: true, at }) {

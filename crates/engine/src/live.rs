@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::{sync::watch, time::Instant};
 
-use super::{feed::Growth, input::InputState, output::LiveOutput, supervisor::PolicyOrder};
+use super::{feed::Growth, input::InputState, masking::TaskMasks, output::LiveOutput, supervisor::PolicyOrder};
 use errand_task::{BotId, NotifyPolicy, StopCause, Task, TaskState, TenantId, Watch};
 
 /// An order to stop the command.
@@ -28,6 +28,8 @@ pub(super) struct WatchOrder {
 pub(super) struct LiveTask {
     pub(super) output: LiveOutput,
     pub(super) input: tokio::sync::Mutex<InputState>,
+    /// Hides the task's secrets.
+    pub(super) masks: TaskMasks,
     /// Tells screens that there is more output.
     pub(super) growth: Growth,
     /// Since when this server supervises it.
@@ -42,9 +44,10 @@ pub(super) struct LiveTask {
 
 impl LiveTask {
     /// Makes the handle of a task whose output is known from byte `output_start` on.
-    pub(super) fn new(task: Task, output_start: u64, growth: Growth) -> Self {
+    pub(super) fn new(task: Task, output_start: u64, growth: Growth, masks: TaskMasks) -> Self {
         Self {
-            output: LiveOutput::new(output_start),
+            output: LiveOutput::masked(output_start, masks.clone()),
+            masks,
             input: tokio::sync::Mutex::default(),
             growth,
             since: Instant::now(),
@@ -84,6 +87,7 @@ impl LiveTask {
 
     /// Asks for a stop. If several stops are asked for, the first cause and the shortest grace apply.
     pub(super) fn stop(&self, cause: StopCause, grace: Duration) {
+        let cause = self.masks.cause(cause);
         self.stop.send_modify(|order| match order {
             Some(order) => order.grace = order.grace.min(grace),
             None => *order = Some(StopOrder { cause, grace }),

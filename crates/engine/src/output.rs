@@ -14,7 +14,9 @@ use std::{
 use bytes::Bytes;
 use tokio::{sync::Notify, time::Instant};
 
+use super::masking::{TaskMasks, mask_pieces};
 use errand_bridge::{OutputPiece, Piece};
+use errand_masks::Cut;
 use errand_task::{Gap, OutputSummary, RetainedOutput, Stream, preview};
 use window::Window;
 
@@ -37,6 +39,10 @@ pub(super) struct LiveOutput {
 
 struct Shared {
     window: Mutex<Window>,
+    /// Hides secrets in the end of the output, which becomes a part of texts. Followers and readers mask what they read by themselves.
+    masks: Option<TaskMasks>,
+    /// The last preview, and the position at which the output ended then.
+    preview: Mutex<Option<(u64, String)>>,
     /// Notified when there is more output, or when it has ended.
     grown: Notify,
     /// Notified when a follower has read something.
@@ -55,9 +61,21 @@ pub(super) enum Next {
 }
 
 impl LiveOutput {
+    /// Output without secrets.
+    #[cfg(test)]
     pub(super) fn new(start: u64) -> Self {
+        Self::of(start, None)
+    }
+
+    /// Output from byte `start` on, whose end is shown without secrets.
+    pub(super) fn masked(start: u64, masks: TaskMasks) -> Self {
+        Self::of(start, Some(masks))
+    }
+
+    fn of(start: u64, masks: Option<TaskMasks>) -> Self {
         let window = Mutex::new(Window::new(start));
-        Self { shared: Arc::new(Shared { window, grown: Notify::new(), taken: Notify::new() }) }
+        let (preview, grown, taken) = (Mutex::default(), Notify::new(), Notify::new());
+        Self { shared: Arc::new(Shared { window, masks, preview, grown, taken }) }
     }
 
     fn window(&self) -> MutexGuard<'_, Window> {
@@ -162,10 +180,19 @@ impl LiveOutput {
         self.shared.grown.notified().await;
     }
 
-    /// The last bytes of the output, at most `limit`.
+    /// The last bytes of the output, at most `limit`, without secrets.
     pub(super) fn tail(&self, limit: usize) -> Vec<u8> {
-        let window = self.window();
-        window.copy(window.end().saturating_sub(limit as u64), limit)
+        let masks = self.shared.masks.as_ref().map(TaskMasks::of_texts).unwrap_or_default();
+        // A secret may have begun before.
+        let wide = limit + masks.margin();
+        let (mut bytes, whole) = {
+            let window = self.window();
+            let from = window.end().saturating_sub(wide as u64);
+            (window.copy(from, wide), from == 0 && window.start == 0)
+        };
+        masks.bytes(&mut bytes, Cut { start: !whole, end: true });
+        bytes.drain(..bytes.len().saturating_sub(limit));
+        bytes
     }
 
     /// Keeps the first bytes of the output, at most `limit`, as far as they are still there.
@@ -175,19 +202,33 @@ impl LiveOutput {
         window.head.keep(limit, beginning);
     }
 
-    /// The first bytes of the output, at most `limit`; none when they are no longer in memory.
+    /// The first bytes of the output, at most `limit`, without secrets; none when they are no longer in memory.
     pub(super) fn head(&self, limit: usize) -> Option<Vec<u8>> {
-        let window = self.window();
-        let wanted = usize::try_from(window.end()).unwrap_or(usize::MAX).min(limit);
-        let kept = window.head.first(wanted);
-        kept.map(<[u8]>::to_vec).or_else(|| (window.start == 0).then(|| window.copy(0, wanted)))
+        let masks = self.shared.masks.as_ref().map(TaskMasks::of_texts).unwrap_or_default();
+        let (mut head, whole) = {
+            let window = self.window();
+            let end = usize::try_from(window.end()).unwrap_or(usize::MAX);
+            let wanted = end.min(limit);
+            let kept = window.head.first(wanted).map(<[u8]>::to_vec);
+            (kept.or_else(|| (window.start == 0).then(|| window.copy(0, wanted)))?, wanted == end)
+        };
+        // A secret may go on after the end.
+        masks.bytes(&mut head, Cut { start: false, end: !whole });
+        Some(head)
     }
 
-    /// What memory holds of the output, for retention: `total` is the size of all output as far as is known.
+    /// What memory holds of the output, without secrets, for retention: `total` is the size of all output as far as is known.
     pub(super) fn held(&self, total: u64) -> RetainedOutput {
-        let window = self.window();
-        let mut held = RetainedOutput::of(total.max(window.end()));
-        for piece in window.pieces(window.start, WINDOW) {
+        let masks = self.shared.masks.as_ref().map(TaskMasks::of_texts).unwrap_or_default();
+        let (start, end, mut pieces) = {
+            let window = self.window();
+            (window.start, window.end(), window.pieces(window.start, WINDOW))
+        };
+        mask_pieces(&mut pieces, &masks, Cut { start: start > 0, end: true });
+        // A secret may have begun before what is held.
+        let whole_from = if start == 0 { 0 } else { start + masks.margin() as u64 };
+        let mut held = RetainedOutput::of(total.max(end));
+        for piece in pieces.into_iter().filter_map(|piece| piece.since(whole_from)) {
             held.push(piece.offset, piece.stream, &piece.bytes);
         }
         held
@@ -195,7 +236,19 @@ impl LiveOutput {
 
     /// The summary of the output that records and lists show.
     pub(super) fn summary(&self, incomplete: bool, gap: Option<Gap>) -> OutputSummary {
-        OutputSummary { bytes: self.end(), incomplete, preview: preview(&self.tail(PREVIEW_BYTES)), gap }
+        let bytes = self.end();
+        let known = self.preview().as_ref().filter(|(end, _)| *end == bytes).map(|(_, text)| text.clone());
+        let preview = known.unwrap_or_else(|| {
+            let text = preview(&self.tail(PREVIEW_BYTES));
+            let text = self.shared.masks.as_ref().map_or(text.clone(), |masks| masks.preview(text));
+            *self.preview() = Some((bytes, text.clone()));
+            text
+        });
+        OutputSummary { bytes, incomplete, preview, gap }
+    }
+
+    fn preview(&self) -> MutexGuard<'_, Option<(u64, String)>> {
+        self.shared.preview.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A part of the output as (size of all output, first byte, pieces); none when some of it is no longer in memory.

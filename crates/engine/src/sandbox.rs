@@ -77,6 +77,8 @@ mod tests {
             retained_output: 0,
             launches: LaunchLimits { per_sandbox: 1, per_tenant: 1 },
             watches: Default::default(),
+            masks: crate::MaskPolicies::new(Default::default(), Default::default()),
+            vault: errand_secrets::Vault::ephemeral().unwrap(),
         }
     }
 

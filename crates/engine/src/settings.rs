@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Allowances, IdlePolicy, LaunchLimits};
+use super::{Allowances, IdlePolicy, LaunchLimits, MaskPolicies};
+use errand_secrets::Vault;
 use errand_store::Caps;
 use errand_task::SandboxSpec;
 
@@ -35,6 +36,10 @@ pub struct Settings {
     pub retained_output: usize,
     /// How many commands may be launched at the same time.
     pub launches: LaunchLimits,
+    /// What is masked for each tenant.
+    pub masks: MaskPolicies,
+    /// Encrypts what must be kept of secrets.
+    pub vault: Vault,
     /// How often sessions are told of matches.
     pub watches: WatchSettings,
 }

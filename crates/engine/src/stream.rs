@@ -2,9 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::time::{Instant, sleep_until};
+
 use super::{
     EngineError, Inner,
     live::LiveTask,
+    masking::StreamMasking,
     output::{Follower, Next},
     supervision::Supervision,
 };
@@ -44,6 +47,8 @@ pub struct OutputStream {
     /// Where to end, if known: the size of the log of a finished task, or without following, the size when the stream was opened.
     end: Option<u64>,
     done: bool,
+    /// Hides secrets in what is yielded; none: nothing is hidden.
+    masking: Option<StreamMasking>,
 }
 
 impl OutputStream {
@@ -53,18 +58,22 @@ impl OutputStream {
             Supervision::Finished(task) => (*task, None),
             Supervision::Elsewhere => return Err(EngineError::SupervisedElsewhere),
         };
+        let masks = inner.masks_of(&task).await?.of_reads();
+        // A secret may have begun before.
+        let from = offset.saturating_sub(masks.margin() as u64);
         let mut stream = Self {
             inner,
             task,
             live,
             follower: None,
             reader: None,
-            position: offset,
+            position: from,
             breaks: 0,
             behind_at: None,
             follow,
             end: None,
             done: false,
+            masking: (!masks.is_empty()).then(|| StreamMasking::new(masks, from, offset)),
         };
         match stream.live.clone() {
             Some(live) => {
@@ -72,7 +81,7 @@ impl OutputStream {
                 if offset > size {
                     return Err(EngineError::PastTheEnd { offset, size });
                 }
-                stream.follower = Some(live.output.follower(offset));
+                stream.follower = Some(live.output.follower(from));
                 stream.end = (!follow).then_some(size);
             }
             None if stream.task.state.started_at().is_none() => {
@@ -105,7 +114,8 @@ impl OutputStream {
 
     /// True when there is output that was not yielded yet, or when that is not known.
     pub(super) fn is_behind(&self) -> bool {
-        self.live.as_ref().is_none_or(|live| self.position < live.output.end())
+        let holds = self.masking.as_ref().is_some_and(StreamMasking::holds);
+        holds || self.live.as_ref().is_none_or(|live| self.position < live.output.end())
     }
 
     /// Opens the log at the current position. Retries a few times while the sandbox cannot be reached, so that a follower does not notice a
@@ -133,6 +143,36 @@ impl OutputStream {
     /// # Errors
     /// When the log cannot be read. The stream has ended then.
     pub async fn next(&mut self) -> Option<Result<StreamItem, EngineError>> {
+        loop {
+            let due = match &mut self.masking {
+                None => return self.next_unmasked().await,
+                Some(masking) => match masking.next() {
+                    Ok(ended_or_item) => return ended_or_item.map(Ok),
+                    Err(due) => due,
+                },
+            };
+            let item = tokio::select! {
+                biased;
+                item = self.next_unmasked() => Some(item),
+                () = until(due) => None,
+            };
+            // Nothing waits below: a caller that is dropped has lost no output.
+            let Some(masking) = &mut self.masking else { continue };
+            match item {
+                Some(Some(Ok(item))) => {
+                    if let Err(error) = masking.take(item) {
+                        return Some(Err(masking.failed(error.into())));
+                    }
+                }
+                Some(Some(Err(error))) => return Some(Err(masking.failed(error))),
+                Some(None) => masking.finish(),
+                None => masking.release(),
+            }
+        }
+    }
+
+    /// The next item as the command printed it. Cancel safe.
+    async fn next_unmasked(&mut self) -> Option<Result<StreamItem, EngineError>> {
         if self.done {
             return None;
         }
@@ -224,5 +264,13 @@ impl OutputStream {
     fn last(&self) -> Option<StreamItem> {
         let finished = self.task.status().is_terminal() && (self.follow || self.live.is_none());
         finished.then(|| StreamItem::Finished(Box::new(self.task.clone())))
+    }
+}
+
+/// Waits until `due`; for ever when there is none.
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => std::future::pending().await,
     }
 }

@@ -6,6 +6,7 @@ mod file_problem;
 pub mod frame;
 #[cfg(feature = "public")]
 mod public;
+mod redacted;
 
 #[cfg(feature = "public")]
 pub use public::{DESCRIPTORS, Malformed, v1};

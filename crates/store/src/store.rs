@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::{
     BotFilter, Caps, Created, End, LeaseRequest, Leased, NotificationPage, NotificationQuery, RemovedTasks, Retention,
-    Scope, Selection, StoreError, TaskPage, TaskQuery,
+    Scope, SealedSecrets, Selection, StoreError, TaskPage, TaskQuery,
 };
 
 /// Keeps tasks, sandboxes and notifications. A method that changes something returns after the change is on disk.
@@ -36,7 +36,27 @@ pub trait TaskStore: Send + Sync + 'static {
     /// room is not counted among them; for such a task [`StoreError::TooManyQueuedForBot`], [`StoreError::TooManyQueuedForTenant`] or
     /// [`StoreError::TooMuchQueued`]. [`StoreError::TooManyStored`] or [`StoreError::TooMuchStored`] when everything stored would. Then nothing
     /// is stored.
-    async fn create_task(&self, task: Task, caps: Caps) -> Result<Created, StoreError>;
+    async fn create_task(&self, task: Task, caps: Caps) -> Result<Created, StoreError> {
+        self.create_task_with_secrets(task, SealedSecrets::default(), caps).await
+    }
+
+    /// Adds a task together with its encrypted secrets, in one transaction. They count as bytes of the task, and are removed with it at the
+    /// latest.
+    ///
+    /// # Errors
+    /// As for [`TaskStore::create_task`].
+    async fn create_task_with_secrets(
+        &self,
+        task: Task,
+        secrets: SealedSecrets,
+        caps: Caps,
+    ) -> Result<Created, StoreError>;
+
+    /// What is left of a task's encrypted secrets; empty when nothing is.
+    ///
+    /// # Errors
+    /// An error of the database.
+    async fn secrets(&self, task: TaskId) -> Result<SealedSecrets, StoreError>;
 
     /// Stores a task's progress and adds a notification, in one transaction. The notification counts as acknowledged from the start if it
     /// says so: it is delivered to nobody. Returns the task with its new revision.

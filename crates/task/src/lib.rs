@@ -19,11 +19,13 @@ pub mod prompt;
 mod record;
 mod retained;
 mod sandbox;
+mod secret;
 pub mod sentinel;
 mod shorten;
 mod spec;
 mod state;
 mod text;
+mod texts;
 mod trace;
 mod watch;
 
@@ -43,9 +45,10 @@ pub use outcome::{Ending, LossReason, Outcome, Signal, SignalTarget, StartFailur
 pub use record::Task;
 pub use retained::{Retained, RetainedOutput, Run};
 pub use sandbox::{SandboxRecord, SandboxSpec};
+pub use secret::Secret;
 pub use spec::{DEFAULT_OUTPUT_LIMIT, Program, ResourceLimits, Stdin, TaskSpec, TerminalSize, WhenFull};
 pub use state::{Event, Incarnation, ProcessIdentity, Status, TaskState, Transition, transition};
-pub use text::{plain, preview, summarize};
+pub use text::{plain, preview, preview_of, summarize};
 pub use trace::{TraceParent, TraceParentError};
 pub use watch::{
     ArmedWatch, WATCH_LIMIT, Watch, WatchCount, WatchLines, WatchMatches, WatchNotice, WatchPattern, WatchState,

@@ -212,6 +212,13 @@ impl NewNotification {
     /// Shortens every text, so that the encoded notification has at most 64 KiB whatever the sandbox claimed. A notification that exceeds
     /// the size of a message would block all later ones of its session.
     pub fn bounded(mut self) -> Self {
+        // One that is about watches shows the lines of matches, and every other one the output.
+        if self.kind.is_about_watches() {
+            self.output_head.clear();
+            self.output_tail.clear();
+        } else {
+            self.watch = None;
+        }
         shorten(&mut self.description, DESCRIPTION_LIMIT);
         if let Some((end, _)) = self.command.char_indices().nth(COMMAND_LIMIT) {
             self.command = self.command[..end].to_owned();

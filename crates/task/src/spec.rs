@@ -42,6 +42,10 @@ pub struct TaskSpec {
     pub separate_stderr: bool,
     /// The trace context of the call that started it.
     pub traceparent: Option<TraceParent>,
+    /// Names of the variables whose values are secret, in order. The values are kept apart from the record.
+    pub secret_env: Vec<String>,
+    /// True if secrets were masked in these texts. What the caller sent is kept apart from the record until the launch.
+    pub concealed: bool,
     /// What to do when the bot or the tenant has as many unfinished tasks as it may have.
     pub when_full: WhenFull,
 }
@@ -157,6 +161,8 @@ impl TaskSpec {
             output_limit: DEFAULT_OUTPUT_LIMIT,
             separate_stderr: false,
             traceparent: None,
+            secret_env: Vec::new(),
+            concealed: false,
             when_full: WhenFull::Reject,
         }
     }
@@ -167,6 +173,11 @@ impl TaskSpec {
             WhenFull::Reject => None,
             WhenFull::Queue { deadline } => Some(deadline),
         }
+    }
+
+    /// True if the command cannot be launched from this specification alone.
+    pub fn has_secrets(&self) -> bool {
+        self.concealed || !self.secret_env.is_empty()
     }
 
     /// True if the command takes input.

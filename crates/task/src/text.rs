@@ -28,7 +28,11 @@ fn standing_part(line: &[u8]) -> &[u8] {
 
 /// The last 200 characters of output as plain text, for previews.
 pub fn preview(tail: &[u8]) -> String {
-    let text = plain(tail);
+    preview_of(&plain(tail))
+}
+
+/// The last 200 characters of plain text, for previews.
+pub fn preview_of(text: &str) -> String {
     let text = text.trim_end();
     let skip = text.chars().count().saturating_sub(PREVIEW_LIMIT);
     text.chars().skip(skip).collect()

@@ -9,13 +9,14 @@ use super::{
     fields::{Fields, Problems, must_be},
 };
 use crate::toml_lines::Node;
-use errand_engine::TenantRules;
+use errand_engine::{MaskReads, MaskRules, TenantRules};
 use errand_task::{Patterns, TenantId, byte_size};
 
 /// The exceptions set for a tenant.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct TenantEntry {
     pub(super) rules: TenantRules,
+    pub(super) masks: MaskRules,
     max_requests_per_second: Option<u32>,
     max_connections: Option<u32>,
 }
@@ -69,6 +70,8 @@ fn entry(mut fields: Fields<'_>) -> Option<TenantEntry> {
     let max_sandboxes = fields.optional("max_sandboxes", count);
     let allow_images = fields.optional("allow_images", names);
     let allow_networks = fields.optional("allow_networks", names);
+    let mask_patterns = fields.or("mask_patterns", Vec::new(), mask_patterns);
+    let mask_reads = fields.optional("mask_reads", mask_reads);
     let max_requests_per_second = fields.optional("max_requests_per_second", count);
     let max_connections = fields.optional("max_connections", count);
     fields.finish();
@@ -81,9 +84,25 @@ fn entry(mut fields: Fields<'_>) -> Option<TenantEntry> {
             allow_images: allow_images?,
             allow_networks: allow_networks?,
         },
+        masks: MaskRules { patterns: mask_patterns?, reads: mask_reads? },
         max_requests_per_second: max_requests_per_second?,
         max_connections: max_connections?,
     })
+}
+
+fn mask_patterns(value: &Value) -> Result<Vec<String>, String> {
+    let texts: Option<Vec<String>> =
+        value.as_array().and_then(|list| list.iter().map(|text| text.as_str().map(str::to_owned)).collect());
+    let texts = must_be("a list of regular expressions", texts)?;
+    match errand_masks::Patterns::new(texts.iter().map(String::as_str)) {
+        Ok(_) => Ok(texts),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn mask_reads(value: &Value) -> Result<MaskReads, String> {
+    let choice = MaskReads::CHOICES.into_iter().find(|(name, _)| value.as_str() == Some(name));
+    must_be("off, values or all", choice.map(|(_, choice)| choice))
 }
 
 fn bytes(value: &Value) -> Option<u64> {
@@ -137,6 +156,17 @@ mod tests {
         let usual = RequestLimits { requests_per_second: 9, calls: 9, subscriptions_per_bot: 9, connections: 9 };
         assert_eq!(acme.over(usual), RequestLimits { requests_per_second: 5, ..usual });
         assert_eq!(read[&TenantId::new("a.b").unwrap()].rules.max_memory_bytes, Some(8 << 20));
+    }
+
+    #[test]
+    fn tenant_table_names_what_is_masked() {
+        let (read, problems) = parse("[tenants.acme]\nmask_patterns = [\"ACME-[0-9]+\"]\nmask_reads = \"all\"\n");
+        assert_eq!(problems, Vec::<String>::new());
+        let expected = MaskRules { patterns: vec!["ACME-[0-9]+".to_owned()], reads: Some(MaskReads::All) };
+        assert_eq!(read[&TenantId::new("acme").unwrap()].masks, expected);
+        let (_, problems) = parse("[tenants.acme]\nmask_patterns = [\"a\", \"hunter2(\"]\nmask_reads = 1\n");
+        assert!(problems[0].starts_with("line 2: tenants.acme: mask_patterns: the pattern 2 is no regular expression"));
+        assert!(problems[1].ends_with("mask_reads: must be off, values or all"), "{problems:?}");
     }
 
     #[test]

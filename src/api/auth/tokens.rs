@@ -18,7 +18,7 @@ use super::{
     tenants::{self, TenantEntry},
 };
 use crate::toml_lines::{Document, Node, Table};
-use errand_engine::TenantRules;
+use errand_engine::{MaskRules, TenantRules};
 use errand_store::BotFilter;
 use errand_task::{BotId, TenantId};
 
@@ -126,6 +126,11 @@ impl Tokens {
     /// The tenants' exceptions from the server's own settings.
     pub fn tenant_rules(&self) -> HashMap<TenantId, TenantRules> {
         self.file().tenants.iter().map(|(tenant, entry)| (tenant.clone(), entry.rules.clone())).collect()
+    }
+
+    /// What the tenants want masked in addition.
+    pub fn mask_rules(&self) -> HashMap<TenantId, MaskRules> {
+        self.file().tenants.iter().map(|(tenant, entry)| (tenant.clone(), entry.masks.clone())).collect()
     }
 
     /// Replaces the tokens with those of `read`. Tokens that are gone or have other rights are revoked, and so are the calls that they

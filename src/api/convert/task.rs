@@ -57,6 +57,7 @@ pub(in crate::api) fn task(task: Task) -> v1::Task {
         idle_since: task.idle_since.map(timestamp),
         traceparent: spec.traceparent.map(|traceparent| traceparent.to_string()).unwrap_or_default(),
         watches: watches::watches(task.watches),
+        secret_env_names: spec.secret_env,
         queue_deadline: queue_deadline.map(duration),
         output_retained: task.retained.map(retained),
     }

@@ -11,6 +11,7 @@ mod notifications;
 mod notify;
 mod process;
 mod sandbox;
+mod secrets;
 mod selection;
 mod start;
 mod tasks;

@@ -4,7 +4,7 @@ use std::{mem::take, time::Duration};
 
 use tonic::Status;
 
-use super::{Acknowledge, Violations, fields::Span, notify, process, sandbox, watches::watches};
+use super::{Acknowledge, Violations, fields::Span, notify, process, sandbox, secrets, watches::watches};
 use crate::api::{auth::Caller, rendered::Streamed};
 use errand_engine::{Settings, StartRequest};
 use errand_proto::v1::{self, DisconnectAction, RunTaskRequest, StartTaskRequest};
@@ -99,6 +99,7 @@ fn read(
     let program = program(command, argv, shell, violations);
     workdir(&request.workdir, violations);
     violations.env("env", &request.env);
+    let secret_env = secrets::secret_env(take(&mut request.secret_env), &request.env, violations);
     violations.characters("description", &request.description, DESCRIPTION_LIMIT);
     let span = Span { at_least: SHORTEST, at_most: settings.max_timeout };
     let timeout = violations.duration("timeout", request.timeout, span);
@@ -133,6 +134,7 @@ fn read(
         },
         watches: watches?,
         sandbox: sandbox?,
+        secret_env,
         notify: notify?,
     })
 }

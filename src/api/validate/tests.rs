@@ -7,7 +7,7 @@ use tonic_types::StatusExt as _;
 
 use super::*;
 use crate::api::auth::Caller;
-use errand_engine::{Allowance, Allowances, LaunchLimits, ReadSelection, Settings, TenantRules};
+use errand_engine::{Allowance, Allowances, LaunchLimits, MaskPolicies, ReadSelection, Settings, TenantRules};
 use errand_proto::v1::*;
 use errand_store::{BotFilter, Caps};
 use errand_task as task;
@@ -56,6 +56,8 @@ fn settings() -> Settings {
         retained_output: 1 << 20,
         launches: LaunchLimits { per_sandbox: 8, per_tenant: 32 },
         watches: Default::default(),
+        masks: MaskPolicies::new(Default::default(), Default::default()),
+        vault: errand_secrets::Vault::ephemeral().unwrap(),
     }
 }
 
@@ -536,4 +538,37 @@ fn watches_are_checked_by_field() {
     let expected = ["watches[0].substring", "watches[1].substring", "watches[2].regex", "watches[4].regex"];
     assert_eq!(fields(&refused), expected);
     assert_eq!(fields(&start(vec![substring("x"); 9]).unwrap_err()), ["watches"]);
+}
+
+#[test]
+fn secret_variables_have_rules_that_quote_no_value() {
+    let with = |name: &str, value: &str| {
+        let env = [("TAKEN".to_owned(), "x".to_owned())].into();
+        StartTaskRequest { secret_env: [(name.to_owned(), value.to_owned())].into(), env, ..request() }
+    };
+    let read = start(with("API_KEY", "hunter2\n"), &Caller::local(), &settings()).unwrap();
+    assert_eq!(read.secret_env["API_KEY"].expose(), "hunter2\n");
+    assert!(!format!("{read:?}").contains("hunter2"));
+    let long = "hunter2".repeat(5000);
+    for (name, value, rule) in [
+        ("1A", "hunter2", "must have a name of letters"),
+        ("A-B", "hunter2", "must have a name of letters"),
+        ("", "hunter2", "must have a name of letters"),
+        ("PATH", "hunter2", "must not have a name that shells"),
+        ("ERRAND_X", "hunter2", "must not have a name that shells"),
+        ("TAKEN", "hunter2", "must not be in env too"),
+        ("A", "", "must have a value of 1 to 32768 bytes, has 0"),
+        ("A", &long, "must have a value of 1 to 32768 bytes, has 35000"),
+        ("A", "hunter2\0", "must not hold NUL"),
+    ] {
+        let refused = start(with(name, value), &Caller::local(), &settings()).unwrap_err();
+        let violations = refused.get_details_bad_request().unwrap().field_violations;
+        let found = violations.iter().find(|found| found.description.contains(rule));
+        assert!(found.is_some_and(|found| found.field == format!("secret_env[{name:?}]")), "{name}: {violations:?}");
+        assert!(!format!("{refused:?}").contains("hunter2"), "{refused:?}");
+    }
+    let many = (0..300).map(|number| (format!("A{number}"), "v".repeat(300))).collect();
+    let refused = start(StartTaskRequest { secret_env: many, ..request() }, &Caller::local(), &settings()).unwrap_err();
+    let violations = refused.get_details_bad_request().unwrap().field_violations;
+    assert_eq!(violations.iter().filter(|violation| violation.field == "secret_env").count(), 2, "{violations:?}");
 }

@@ -183,7 +183,7 @@ async fn logs_shows_lines_and_tells_the_rest() {
         "errand: 10 more of these lines are not shown: an answer has a limit",
         "errand: 10 characters of long lines are not shown",
         "errand: only the first 1 KiB were looked through: the rest would take too long",
-        "errand: 100 B of the output were not kept, because of its limit",
+        "errand: 100 B of the output were not kept",
     ];
     assert_eq!(notes, expected);
     assert_eq!(fixture.run(&["logs", "--lines", "-50", ID]).await.code, 0);

@@ -167,10 +167,18 @@ fn program_arguments(spec: &TaskSpec, command_file: &str) -> Vec<String> {
         }
     };
     let workdir = spec.workdir.as_deref().unwrap_or_default();
-    let mut arguments = [mode, workdir, shell, text.as_str(), &spec.env.len().to_string()].map(str::to_owned).to_vec();
-    arguments.extend(spec.env.iter().map(|(name, value)| format!("{name}={value}")));
+    let entry = |(name, value): (&String, &String)| format!("{name}={value}");
+    let (secret, other): (Vec<_>, Vec<_>) = spec.env.iter().partition(|(name, _)| spec.secret_env.contains(name));
+    let counts = [secret.len(), other.len()].map(|count| count.to_string());
+    let mut arguments = [mode, workdir, shell, text.as_str(), &counts[0], &counts[1]].map(str::to_owned).to_vec();
+    arguments.extend(secret.into_iter().chain(other).map(entry));
     arguments.extend_from_slice(argv);
     arguments
+}
+
+/// Arguments as `launch.sh` reads them from its standard input.
+fn lines(arguments: &[String]) -> String {
+    arguments.iter().map(|argument| format!("{}\n{argument}\n", argument.matches('\n').count())).collect()
 }
 
 #[async_trait]
@@ -215,13 +223,21 @@ impl SandboxBridge for DirectBridge {
             [PACK, PROCESS, UNPACK, KEEP, MEMORY, SUPERVISE].join("\n"),
             [UNPACK, COMMAND].join("\n"),
         ];
-        arguments.push(spec.output_limit.to_string());
-        arguments.extend(program_arguments(spec, &command_file));
-        if let Some(long) = arguments.iter().find(|argument| argument.len() > ARGUMENT_LIMIT) {
+        let mut of_supervisor = vec![spec.output_limit.to_string()];
+        of_supervisor.extend(program_arguments(spec, &command_file));
+        // Everybody in the sandbox and at the engine can see a command line.
+        let unread = if spec.has_secrets() { std::mem::take(&mut of_supervisor) } else { Vec::new() };
+        arguments.push(unread.len().to_string());
+        arguments.extend(of_supervisor);
+        if let Some(long) = arguments.iter().chain(&unread).find(|argument| argument.len() > ARGUMENT_LIMIT) {
             let detail = format!("an argument or a variable has {} bytes, over {ARGUMENT_LIMIT}", long.len());
             return Err(RuntimeError::NotStarted { reason: NotStarted::TooLarge, detail });
         }
-        let exec = self.run(&[PACK, LOG, FOLLOW, LAUNCH], arguments).await?;
+        let mut exec = self.run(&[PACK, LOG, FOLLOW, LAUNCH], arguments).await?;
+        if !unread.is_empty() {
+            let written = in_time(exec.write(lines(&unread).as_bytes())).await;
+            written.map_err(|error: RuntimeError| RuntimeError::Uncertain { detail: error.to_string() })?;
+        }
         Ok(Attachment::new(ScriptAttachment::new(exec, 0)))
     }
 
@@ -331,7 +347,7 @@ mod tests {
     fn shell_text_is_passed_as_one_argument() {
         let text = "echo ') # \"".to_owned();
         let arguments = program_arguments(&spec(Program::Shell { text: text.clone(), shell: None }), "/f");
-        assert_eq!(arguments, ["text", "/w", "", &text, "1", "A=1"]);
+        assert_eq!(arguments, ["text", "/w", "", &text, "0", "1", "A=1"]);
     }
 
     #[test]
@@ -344,12 +360,21 @@ mod tests {
     fn long_shell_text_is_passed_by_file() {
         let text = "x".repeat(TEXT_LIMIT + 1);
         let arguments = program_arguments(&spec(Program::Shell { text, shell: Some("ksh".to_owned()) }), "/f");
-        assert_eq!(arguments, ["file", "/w", "ksh", "/f", "1", "A=1"]);
+        assert_eq!(arguments, ["file", "/w", "ksh", "/f", "0", "1", "A=1"]);
     }
 
     #[test]
     fn arguments_come_after_the_environment() {
         let arguments = program_arguments(&spec(Program::Argv(vec!["ls".to_owned(), "-l".to_owned()])), "/f");
-        assert_eq!(arguments, ["argv", "/w", "", "", "1", "A=1", "ls", "-l"]);
+        assert_eq!(arguments, ["argv", "/w", "", "", "0", "1", "A=1", "ls", "-l"]);
+    }
+    #[test]
+    fn secrets_come_first_and_line_by_line() {
+        let mut spec = spec(Program::Argv(vec!["ls".to_owned()]));
+        spec.env.insert("KEY".to_owned(), "a\nb\n".to_owned());
+        spec.secret_env = vec!["KEY".to_owned()];
+        let arguments = program_arguments(&spec, "/f");
+        assert_eq!(arguments, ["argv", "/w", "", "", "1", "1", "KEY=a\nb\n", "A=1", "ls"]);
+        assert_eq!(lines(&arguments[5..8]), "0\n1\n2\nKEY=a\nb\n\n0\nA=1\n");
     }
 }

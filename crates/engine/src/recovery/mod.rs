@@ -165,8 +165,8 @@ async fn reconcile(inner: &Arc<Inner>, slots: &Slots, bot: &BotTasks) {
 async fn hand_over(inner: &Arc<Inner>, bot: &BotTasks, entries: Entries) {
     for (task, entry) in entries {
         let start = plan::output_start(&entry, WINDOW as u64);
-        let waited = inner.waited(&task).await;
-        let supervisor = Supervisor::new(inner, task, bot.sandbox.clone(), start).holding(&bot.hold);
+        let (waited, masks) = (inner.waited(&task).await, inner.masks_of_known(&task).await);
+        let supervisor = Supervisor::new(inner, task, bot.sandbox.clone(), start, masks).holding(&bot.hold);
         supervisor.in_the_queue(waited).spawn(entry);
     }
 }

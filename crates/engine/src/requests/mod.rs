@@ -9,11 +9,13 @@ mod signal;
 mod tasks;
 mod watches;
 
+use std::collections::BTreeMap;
+
 use errand_bridge::OutputPiece;
 use errand_runtime::Found;
 use errand_store::BotFilter;
 use errand_task::{
-    NotifyPolicy, Owner, SandboxRecord, SandboxSpec, SessionId, Task, TaskId, TaskSpec, TenantId, Watch,
+    NotifyPolicy, Owner, SandboxRecord, SandboxSpec, Secret, SessionId, Task, TaskId, TaskSpec, TenantId, Watch,
 };
 
 /// What to start.
@@ -29,6 +31,8 @@ pub struct StartRequest {
     pub sandbox: Option<SandboxSpec>,
     /// What the session is told about it.
     pub notify: NotifyPolicy,
+    /// Variables of the command whose values are secret.
+    pub secret_env: BTreeMap<String, Secret>,
 }
 
 /// An accepted task.

@@ -8,6 +8,7 @@ use tokio::time::{Instant, timeout_at};
 use super::TaskRef;
 use crate::{Engine, EngineError, Inner, OutputStream, StreamItem};
 use errand_bridge::{OutputPiece, SCAN_TIME, ScannedLog};
+use errand_masks::Cut;
 use errand_reading::{Query, Scan, Scanner};
 use errand_task::{Gap, Task};
 
@@ -29,10 +30,22 @@ impl Engine {
             return Ok(ScannedLog::default());
         }
         let _place = self.inner.scans.acquire(&task.owner.tenant).await;
-        let sandbox = self.inner.sandboxes.of_task(&task).await?;
-        let scanned = match sandbox.bridge.scan(task.id, scan).await? {
-            Some(scanned) => scanned,
-            None => scan_here(&self.inner, task, scan).await?,
+        let masks = self.inner.masks_of(&task).await?.of_reads();
+        let in_sandbox = match self.inner.sandboxes.of_task(&task).await {
+            Ok(sandbox) => sandbox.bridge.scan(task.id, scan).await.map_err(EngineError::from),
+            Err(error) => Err(error),
+        };
+        let scanned = match in_sandbox {
+            Ok(Some(mut scanned)) => {
+                for line in &mut scanned.found.lines {
+                    line.text = masks.cut_text(&line.text, Cut::BOTH).into_owned();
+                }
+                scanned
+            }
+            Ok(None) => scan_here(&self.inner, task, scan).await?,
+            // What is retained of the output needs no sandbox.
+            Err(_) if task.retained.is_some() => scan_here(&self.inner, task, scan).await?,
+            Err(error) => return Err(error),
         };
         match scan.query {
             // The last lines of a part are not the last lines.

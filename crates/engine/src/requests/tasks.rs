@@ -5,15 +5,25 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{StartRequest, Started, TaskRef};
+use super::{StartRequest, Started, TaskRef, watches};
 use crate::{
-    Engine, EngineError,
+    Engine, EngineError, MaskReads, Settings,
+    masking::{TaskMasks, conceal, is_same_program},
     sandboxes::Place,
     supervision::Supervision,
     supervisor::{Entry, Supervisor},
 };
-use errand_store::{BotFilter, Created, Scope, StoreError, TaskPage, TaskQuery};
+use errand_secrets::Hidden;
+use errand_store::{BotFilter, Created, Scope, SealedSecrets, StoreError, TaskPage, TaskQuery};
 use errand_task::{Nonce, Status, StopCause, Task, TaskId, TaskSpec, TaskState, Watches};
+
+/// A task that is to be accepted.
+#[derive(Clone)]
+struct New {
+    task: Task,
+    secrets: SealedSecrets,
+    masks: TaskMasks,
+}
 
 impl Engine {
     /// Accepts a command. When this returns, the task is durable: its command will run once, or the task will end with a reported reason.
@@ -27,8 +37,12 @@ impl Engine {
     }
 
     async fn accept(&self, request: StartRequest) -> Result<Started, EngineError> {
-        let StartRequest { owner, spec, watches, sandbox, notify } = request;
+        let StartRequest { owner, spec, watches: watched, sandbox, notify, secret_env } = request;
         let inner = &self.inner;
+        let task_masks = TaskMasks::of_request(&inner.settings.masks, &owner.tenant, &secret_env);
+        watches::refuse_secrets(&watched, &task_masks)?;
+        // From here on, no record and no text holds a secret.
+        let (spec, hidden) = conceal(spec, secret_env, &task_masks.of_texts());
         if inner.leave.is_cancelled() {
             return Err(EngineError::ShuttingDown);
         }
@@ -37,7 +51,7 @@ impl Engine {
         if let Some(request_id) = &spec.request_id
             && let Some(task) = inner.store.task_by_request(&owner.tenant, &owner.bot, request_id).await?
         {
-            return self.existing(task, &spec);
+            return self.existing(task, &spec, &task_masks);
         }
         let place = inner.sandboxes.for_task(&owner.tenant, &owner.bot, sandbox).await?;
         let bridge = place.sandbox.bridge.prepare().await?;
@@ -63,45 +77,50 @@ impl Engine {
             notify,
             heartbeat_from: Duration::ZERO,
             idle_since: None,
-            watches: Watches::new(0, watches, 0),
+            watches: Watches::new(0, watched, 0),
             retained: None,
             created_at: SystemTime::now(),
             revision: 0,
             spec: Arc::new(spec),
         };
-        let queues = task.spec.queue_deadline().is_some();
-        if let Some(subject) = inner.queue.must_wait(&task.owner) {
+        let secrets = hidden.map(|hidden| self.sealed(&task, &hidden)).transpose()?.unwrap_or_default();
+        let new = New { task, secrets, masks: task_masks };
+        let queues = new.task.spec.queue_deadline().is_some();
+        if let Some(subject) = inner.queue.must_wait(&new.task.owner) {
             if !queues {
                 return Err(EngineError::OthersFirst { subject });
             }
         } else {
-            match self.accept_now(task.clone(), place.clone()).await {
+            match self.accept_now(new.clone(), place.clone()).await {
                 Err(EngineError::Store(StoreError::TooManyForBot { .. } | StoreError::TooManyForTenant { .. }))
                     if queues => {}
                 accepted => return accepted,
             }
         }
-        let task = Task { state: TaskState::AwaitingRoom, ..task };
-        self.add(Supervisor::of_new(inner, task.clone(), place, None), task, Entry::Queue).await
+        let new = New { task: Task { state: TaskState::AwaitingRoom, ..new.task }, ..new };
+        let supervisor = Supervisor::of_new(inner, new.task.clone(), place, None, new.masks.clone());
+        self.add(supervisor, new, Entry::Queue).await
     }
 
     /// Accepts a task that is to be launched at once.
-    async fn accept_now(&self, mut task: Task, place: Place) -> Result<Started, EngineError> {
+    async fn accept_now(&self, mut new: New, place: Place) -> Result<Started, EngineError> {
         // If a permit is free, the task is accepted as already starting: one commit covers both changes.
-        let permit = self.inner.launches.try_acquire(&task.owner.tenant, place.id);
+        let permit = self.inner.launches.try_acquire(&new.task.owner.tenant, place.id);
         if permit.is_some() {
-            task.state = TaskState::Starting { incarnation: place.incarnation.clone() };
+            new.task.state = TaskState::Starting { incarnation: place.incarnation.clone() };
         }
-        self.add(Supervisor::of_new(&self.inner, task.clone(), place, permit), task, Entry::Launch).await
+        let supervisor = Supervisor::of_new(&self.inner, new.task.clone(), place, permit, new.masks.clone());
+        self.add(supervisor, new, Entry::Launch).await
     }
 
     /// Stores a new task and begins its supervision.
-    async fn add(&self, supervisor: Supervisor, task: Task, entry: Entry) -> Result<Started, EngineError> {
+    async fn add(&self, supervisor: Supervisor, new: New, entry: Entry) -> Result<Started, EngineError> {
+        let New { task, secrets, masks } = new;
         let (inner, wanted) = (&self.inner, Arc::clone(&task.spec));
-        match inner.store.create_task(task, inner.settings.caps).await {
+        match inner.store.create_task_with_secrets(task, secrets, inner.settings.caps).await {
             Ok(Created::Existing(task)) => {
                 supervisor.withdraw();
-                self.existing(task, &wanted)
+                self.existing(task, &wanted, &masks)
             }
             Ok(Created::New(task)) => {
                 inner.feed.accepted(&task);
@@ -118,8 +137,16 @@ impl Engine {
         }
     }
 
-    fn existing(&self, task: Task, wanted: &TaskSpec) -> Result<Started, EngineError> {
-        if task.spec.program == wanted.program {
+    /// The secrets of a new task, encrypted.
+    fn sealed(&self, task: &Task, hidden: &Hidden) -> Result<SealedSecrets, EngineError> {
+        let Settings { vault, masks, .. } = &self.inner.settings;
+        let values = (!hidden.secret_env.is_empty()).then(|| vault.seal_values(task.id, hidden)).transpose()?;
+        let keep_values = masks.of(&task.owner.tenant).reads != MaskReads::Off;
+        Ok(SealedSecrets { launch: Some(vault.seal_launch(task.id, hidden)?), values, keep_values })
+    }
+
+    fn existing(&self, task: Task, wanted: &TaskSpec, masks: &TaskMasks) -> Result<Started, EngineError> {
+        if is_same_program(&task.spec.program, &wanted.program, &masks.of_texts()) {
             Ok(Started { task: self.now(task), existed: true })
         } else {
             Err(EngineError::RequestIdReused)
@@ -167,7 +194,10 @@ impl Engine {
     ///
     /// # Errors
     /// When the store fails, or when answering would read too much for this tenant.
-    pub async fn task_page(&self, query: TaskQuery) -> Result<TaskPage, EngineError> {
+    pub async fn task_page(&self, mut query: TaskQuery) -> Result<TaskPage, EngineError> {
+        // Records hold labels without what the patterns match.
+        let masks = TaskMasks::new(&self.inner.settings.masks, &query.tenant, []);
+        query.labels.values_mut().for_each(|value| masks.label(value));
         let page = self.inner.store.task_page(query).await?;
         Ok(TaskPage { tasks: page.tasks.into_iter().map(|task| self.now(task)).collect(), next: page.next })
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::TaskRef;
-use crate::{Engine, EngineError, supervision::Supervision};
+use crate::{Engine, EngineError, masking::TaskMasks, supervision::Supervision};
 use errand_task::{Task, TaskState, Watch};
 
 /// How long a command may take to start.
@@ -18,7 +18,8 @@ impl Engine {
     /// seen yet. The caller has validated the watches. Returns the task once they are stored.
     ///
     /// # Errors
-    /// As for [`Engine::task`]; [`EngineError::NotStartedYet`], [`EngineError::AlreadyFinished`], [`EngineError::PastTheEnd`], or
+    /// As for [`Engine::task`]; [`EngineError::NotStartedYet`], [`EngineError::AlreadyFinished`], [`EngineError::PastTheEnd`],
+    /// [`EngineError::SecretInWatch`], or
     /// [`EngineError::WatchesNotStored`] when the change could not be stored in time: it may still take effect.
     pub async fn set_watches(
         &self,
@@ -35,6 +36,7 @@ impl Engine {
         if matches!(live.snapshot().state, TaskState::Finished { .. }) {
             return Err(EngineError::AlreadyFinished);
         }
+        refuse_secrets(&watches, &live.masks)?;
         let size = live.output.end();
         if let Some(offset) = from.filter(|offset| *offset > size) {
             return Err(EngineError::PastTheEnd { offset, size });
@@ -51,5 +53,18 @@ impl Engine {
             () = self.inner.leave.cancelled() => return Err(EngineError::ShuttingDown),
         };
         if task.watches.set >= set { Ok(task) } else { Err(EngineError::AlreadyFinished) }
+    }
+}
+
+/// Patterns are shown with the task and in notifications.
+pub(super) fn refuse_secrets(watches: &[Watch], masks: &TaskMasks) -> Result<(), EngineError> {
+    let masks = masks.of_texts();
+    let shows_one = |watch: &Watch| {
+        let pattern = watch.pattern.as_str();
+        masks.text(pattern) != pattern
+    };
+    match watches.iter().position(shows_one) {
+        Some(index) => Err(EngineError::SecretInWatch { index }),
+        None => Ok(()),
     }
 }

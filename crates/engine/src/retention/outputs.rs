@@ -3,6 +3,8 @@
 //! Most output fits into memory: it is stored with the task's end. Longer output is read from the sandbox soon after the end, by every sweep,
 //! and before the sandbox is stopped or deleted; until then, what memory held is retained. A sandbox is read by one reader at a time, each output
 //! for a bounded time, and a tenant has a share of the readers.
+//!
+//! What is retained holds no secrets: it is masked before it is stored, as texts are.
 
 use std::{
     collections::HashMap,
@@ -12,8 +14,11 @@ use std::{
 
 use tokio::{sync::Semaphore, time::timeout};
 
-use crate::{EngineError, Inner, Settings, output::LiveOutput, permits::Pool, sandbox::Sandbox};
+use crate::{
+    EngineError, Inner, Settings, masking::mask_retained, output::LiveOutput, permits::Pool, sandbox::Sandbox,
+};
 use errand_bridge::{OutputPiece, Piece, ReadError};
+use errand_masks::Masks;
 use errand_runtime::RuntimeError;
 use errand_store::End;
 use errand_task::{BotId, Owner, RetainedOutput, Run, SandboxId, Task, TenantId};
@@ -167,8 +172,15 @@ async fn take(inner: &Inner, sandbox: &Sandbox, id: SandboxId, pace: Duration) -
             return Ok(());
         }
         for task in tasks {
-            let output = match timeout(OUTPUT_LIMIT, read(sandbox, &task, limit)).await {
-                Ok(Ok(output)) => Some(output).filter(|output| !output.bytes.is_empty()),
+            let masks = inner.masks_of_retained(&task).await?;
+            let reading = async {
+                match masks {
+                    Some(masks) => read(sandbox, &task, limit, masks).await.map(Some),
+                    None => Ok(None),
+                }
+            };
+            let output = match timeout(OUTPUT_LIMIT, reading).await {
+                Ok(Ok(output)) => output.filter(|output| !output.bytes.is_empty()),
                 Ok(Err(ReadError::Gone | ReadError::Runtime(RuntimeError::Refused { .. }))) => None,
                 Ok(Err(error)) => return Err(error.into()),
                 // It is not tried again: it would hold up the others again.
@@ -185,8 +197,11 @@ async fn take(inner: &Inner, sandbox: &Sandbox, id: SandboxId, pace: Duration) -
     }
 }
 
-/// The beginning and the end of a task's log.
-async fn read(sandbox: &Sandbox, task: &Task, limit: usize) -> Result<RetainedOutput, ReadError> {
+/// The beginning and the end of a task's log, masked.
+async fn read(sandbox: &Sandbox, task: &Task, limit: usize, masks: Masks) -> Result<RetainedOutput, ReadError> {
+    let retained = limit;
+    // What is left out decides what of the rest belongs to a secret.
+    let limit = retained + 2 * masks.margin();
     let bridge = &sandbox.bridge;
     let mut reader = bridge.read(task.id, Piece::From { offset: 0, limit: limit as u64 }).await?;
     let whole = reader.size <= limit as u64;
@@ -207,7 +222,8 @@ async fn read(sandbox: &Sandbox, task: &Task, limit: usize) -> Result<RetainedOu
             }
         }
     }
-    Ok(output.bounded(limit))
+    mask_retained(&mut output, &masks);
+    Ok(output.bounded(retained))
 }
 
 /// Appends a piece up to so many bytes in all. False when there is no room for more.

@@ -78,7 +78,8 @@ impl Supervisor {
                 }
                 Happened::Reported(report) => Some(Input::Reported(self.reported(report).await)),
             };
-            if let Some(input) = input {
+            if let Some(mut input) = input {
+                self.live.masks.input(&mut input);
                 self.machine.handle(input, moment());
             }
         }
@@ -280,10 +281,11 @@ impl Supervisor {
         }
     }
 
-    /// Fills in what is known of the output.
+    /// Fills in what is known of the output, and masks what the record says.
     pub(super) fn summarize(&self, task: &mut Task, log_bytes: u64) {
         task.output = self.live.output.summary(task.output.incomplete, task.output.gap);
         task.output.bytes = task.output.bytes.max(log_bytes);
+        self.live.masks.progress(task);
     }
 }
 

@@ -19,6 +19,7 @@ use tokio::{sync::watch, time::Instant};
 use super::{
     Inner,
     live::{LiveTask, StopOrder, WatchOrder},
+    masking::TaskMasks,
     permits::LaunchPermit,
     queue::Spot,
     reconciling::Hold,
@@ -74,16 +75,22 @@ pub(super) struct Supervisor {
 
 impl Supervisor {
     /// Registers a task as unfinished. Its output is known from byte `output_start` on.
-    pub(super) fn new(inner: &Arc<Inner>, task: Task, sandbox: Sandbox, output_start: u64) -> Self {
-        let live = Arc::new(LiveTask::new(task.clone(), output_start, inner.feed.growth(&task)));
+    pub(super) fn new(inner: &Arc<Inner>, task: Task, sandbox: Sandbox, output_start: u64, masks: TaskMasks) -> Self {
+        let live = Arc::new(LiveTask::new(task.clone(), output_start, inner.feed.growth(&task), masks));
         inner.enter(task.id, &live);
         Self::of(inner, live, task, sandbox)
     }
 
     /// Makes the supervisor of a task that is about to be accepted, with its launch permit if there is one. It must be made before the task
     /// is committed, so that a caller that learns of the task finds the supervisor.
-    pub(super) fn of_new(inner: &Arc<Inner>, task: Task, place: Place, permit: Option<LaunchPermit>) -> Self {
-        let mut supervisor = Self::new(inner, task, place.sandbox, 0);
+    pub(super) fn of_new(
+        inner: &Arc<Inner>,
+        task: Task,
+        place: Place,
+        permit: Option<LaunchPermit>,
+        masks: TaskMasks,
+    ) -> Self {
+        let mut supervisor = Self::new(inner, task, place.sandbox, 0, masks);
         if permit.is_some() {
             supervisor.machine.reserve(place.incarnation);
             supervisor.permit = permit;

@@ -70,10 +70,14 @@ impl Supervisor {
             }
             Operation::CountMemoryKills => now(Input::MemoryKills(sandbox.memory_kills())),
             Operation::Launch(settings) => {
-                let (spec, watches) = (Arc::clone(&task.spec), self.machine.watches_to_search());
-                Box::pin(
-                    async move { Answer::Launched(sandbox.bridge.launch(id, nonce, &spec, settings, &watches).await) },
-                )
+                let (task, watches) = (task.clone(), self.machine.watches_to_search());
+                Box::pin(async move {
+                    let launched = async {
+                        let spec = inner.revealed(&task).await?;
+                        sandbox.bridge.launch(id, nonce, &spec, settings, &watches).await
+                    };
+                    Answer::Launched(launched.await)
+                })
             }
             Operation::Attach { from, limit } => {
                 let watches = self.machine.watches_to_search();
@@ -126,9 +130,12 @@ impl Supervisor {
         let ends = task.status().is_terminal();
         let end = ends.then(|| outputs::end(&self.inner.settings, &task, &self.live.output, !self.without_output));
         let (store, bridge) = (Arc::clone(&self.inner.store), Arc::clone(&self.sandbox.bridge));
+        let live = Arc::clone(&self.live);
         Box::pin(async move {
             let notification = match shown {
-                Some((notice, shown)) => Some(shown.notification(notice, &task, &*bridge).await),
+                Some((notice, shown)) => {
+                    Some(live.masks.notification(shown.notification(notice, &task, &*bridge).await))
+                }
                 None => None,
             };
             let stored = match end {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{machine::Notice, operations::within};
 use crate::live::LiveTask;
 use errand_bridge::{Piece, ReadError, SandboxBridge};
+use errand_masks::{Cut, Masks};
 use errand_runtime::RuntimeError;
 use errand_task::{Liveness, NewNotification, Task, TaskId, prompt};
 
@@ -19,13 +20,14 @@ pub(super) struct Shown {
     head: Option<Vec<u8>>,
     tail: Vec<u8>,
     last_line: String,
+    masks: Masks,
 }
 
 impl Shown {
     pub(super) fn of(live: &LiveTask, task: &Task) -> Self {
         let tail = live.output.tail(task.notify.tail_bytes.max(LAST_LINE_BYTES));
         let last_line = prompt::last_line(&tail[tail.len().saturating_sub(LAST_LINE_BYTES)..]);
-        Self { head: live.output.head(task.notify.head_bytes), tail, last_line }
+        Self { head: live.output.head(task.notify.head_bytes), tail, last_line, masks: live.masks.of_texts() }
     }
 
     /// The notification of a notice.
@@ -34,10 +36,16 @@ impl Shown {
         let is_hidden = wanted > 0 && task.output.bytes > task.notify.tail_bytes as u64;
         let head = match self.head {
             Some(head) => head,
-            None if is_hidden => within(HEAD_LIMIT, read_head(bridge, task.id, wanted)).await.unwrap_or_else(|error| {
-                tracing::debug!(%error, "the beginning of the output could not be read for a notification");
-                Vec::new()
-            }),
+            None if is_hidden => match within(HEAD_LIMIT, read_head(bridge, task.id, wanted)).await {
+                Ok(mut head) => {
+                    self.masks.bytes(&mut head, Cut { start: false, end: true });
+                    head
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "the beginning of the output could not be read for a notification");
+                    Vec::new()
+                }
+            },
             None => Vec::new(),
         };
         let last_line = self.last_line;

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::search::{Found, OutputMatch, OutputPattern, Search};
-use crate::{EngineError, Inner, OutputStream, StreamItem, permits::Pool};
+use crate::{EngineError, Inner, OutputStream, StreamItem, masking::TaskMasks, permits::Pool};
 use errand_bridge::OutputPiece;
 use errand_task::{Task, TenantId};
 
@@ -59,6 +59,8 @@ pub(super) enum Step {
 pub(super) struct Lookout {
     inner: Arc<Inner>,
     tenant: TenantId,
+    /// Hides the task's secrets in the lines that matches are in.
+    masks: TaskMasks,
     quick: bool,
     stream: OutputStream,
     /// Output that was read and is still to be searched.
@@ -98,6 +100,7 @@ impl Lookout {
         Ok(Self {
             inner: Arc::clone(inner),
             tenant: task.owner.tenant.clone(),
+            masks: inner.masks_of(task).await?,
             quick: pattern.is_quick(),
             stream,
             pending: VecDeque::new(),
@@ -195,8 +198,12 @@ impl Lookout {
         self.state = State::Ready(search);
         match found {
             Found::Nothing => Step::GoOn,
-            Found::Match(found) => Step::Matched(found),
-            Found::AtTheEnd(found) => {
+            Found::Match(mut found) => {
+                self.masks.part(&mut found.line);
+                Step::Matched(found)
+            }
+            Found::AtTheEnd(mut found) => {
+                self.masks.part(&mut found.line);
                 self.at_the_end = Some((found, Instant::now() + SETTLED_AFTER));
                 Step::GoOn
             }

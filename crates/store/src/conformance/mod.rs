@@ -17,6 +17,7 @@ pub mod queue;
 pub mod reopening;
 pub mod retention;
 pub mod sandboxes;
+pub mod secrets;
 pub mod tasks;
 pub mod undecodable;
 
@@ -71,6 +72,9 @@ macro_rules! store_conformance {
                 stored_tasks_of_a_tenant_are_limited, stored_bytes_of_a_tenant_are_limited,
                 directories_of_removed_tasks_await_removal, pending_removals_end_with_their_sandbox,
                 only_old_unknown_tasks_are_reported;
+            secrets: secrets_are_kept_only_as_long_as_needed, secrets_of_unstarted_tasks_end_with_them,
+                values_stay_until_output_is_retained, secrets_of_waiting_tasks_stay,
+                secrets_survive_a_reopen, repeated_request_adds_no_secrets, secrets_count_as_stored_bytes;
             undecodable: lists_leave_out_undecodable_tasks, error_of_undecodable_task_hides_its_content,
                 undecodable_unfinished_tasks_stay_stored, lists_leave_out_undecodable_sandboxes,
                 an_undecodable_notification_blocks_no_other, retention_removes_undecodable_records;

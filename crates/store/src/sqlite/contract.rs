@@ -10,10 +10,10 @@ use errand_task::{BotId, LeaseId, NewNotification, RetainedOutput, SandboxId, Sa
 use rusqlite::Connection;
 use tokio::sync::watch;
 
-use super::{SqliteStore, notifications, outputs, readers::Access, removals, retention, sandboxes, tasks};
+use super::{SqliteStore, notifications, outputs, readers::Access, removals, retention, sandboxes, secrets, tasks};
 use crate::{
     BotFilter, Caps, Created, End, LeaseRequest, Leased, NotificationPage, NotificationQuery, RemovedTasks, Retention,
-    Scope, Selection, StoreError, TaskPage, TaskQuery, TaskStore, stored::PackedOutput,
+    Scope, SealedSecrets, Selection, StoreError, TaskPage, TaskQuery, TaskStore, stored::PackedOutput,
 };
 
 /// An output of more bytes is packed on a thread that may block.
@@ -31,8 +31,17 @@ async fn pack(output: Option<RetainedOutput>) -> Result<Option<PackedOutput>, St
 
 #[async_trait]
 impl TaskStore for SqliteStore {
-    async fn create_task(&self, task: Task, caps: Caps) -> Result<Created, StoreError> {
-        self.writer.submit(tasks::Create { task, caps }).await
+    async fn create_task_with_secrets(
+        &self,
+        task: Task,
+        secrets: SealedSecrets,
+        caps: Caps,
+    ) -> Result<Created, StoreError> {
+        self.writer.submit(tasks::Create { task, secrets, caps }).await
+    }
+
+    async fn secrets(&self, task: TaskId) -> Result<SealedSecrets, StoreError> {
+        self.readers.read(Access::Lookup, None, move |connection| secrets::of_task(connection, task)).await
     }
 
     async fn update_task(&self, task: Task, notification: Option<NewNotification>) -> Result<Task, StoreError> {

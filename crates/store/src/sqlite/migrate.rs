@@ -18,6 +18,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0002_usage_removals.sql"),
     include_str!("migrations/0003_progress.sql"),
     include_str!("migrations/0004_queue_retention.sql"),
+    include_str!("migrations/0005_secrets.sql"),
 ];
 
 /// The newest schema version that this server knows.

@@ -14,6 +14,7 @@ mod readers;
 mod removals;
 mod retention;
 mod sandboxes;
+mod secrets;
 mod shares;
 mod statement;
 mod tasks;

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{usage, values::undecodable, writer::Change};
+use super::{secrets, usage, values::undecodable, writer::Change};
 use crate::{
     StoreError,
     stored::{PackedOutput, decode_output},
@@ -55,6 +55,7 @@ impl Change for Retain {
         if done.execute((&id, tenant))? == 0 {
             return Ok(());
         }
+        secrets::forget_finished(connection, &id)?;
         let Some(output) = &self.output else { return Ok(()) };
         let mut statement =
             connection.prepare_cached("SELECT octet_length(runs) + octet_length(data) FROM outputs WHERE task = ?")?;

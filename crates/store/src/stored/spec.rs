@@ -36,6 +36,10 @@ form! {
         separate_stderr: bool,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         traceparent: Option<TraceParent>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        secret_env: Vec<String>,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        concealed: bool,
         #[serde(default, skip_serializing_if = "WhenFull::is_reject")]
         when_full: WhenFull,
     }

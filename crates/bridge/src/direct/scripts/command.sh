@@ -1,11 +1,12 @@
 # Becomes the command, as the leader of its own session.
 #
-# Arguments, packed: task directory, an option for env or nothing, environment entries, program and its arguments.
+# Arguments, packed: task directory, an option for env or nothing, number of secret environment entries, these, the other environment entries,
+# program and its arguments.
 # Fd 5: events. Fd 9: where the command's output goes.
 exec >&9 2>&9 9>&-
 unset ERRAND_COMMAND
-dir=$1 reset=$2
-shift 2
+dir=$1 reset=$2 secrets=$3
+shift 3
 
 announce() { # $1 and following: the fields of /proc/PID/stat after the name of the command
   shift 19
@@ -20,4 +21,11 @@ trap - PIPE
 exec 5>&-
 umask "$ERRAND_UMASK"
 unset ERRAND_UMASK
-exec env $reset "ERRAND_TASK_ID=${dir##*/}" "$@"
+# A secret never stands on a command line, as the other entries do for a moment. No secret has a name that the shell or the lines below use.
+ERRAND_DIR=$dir ERRAND_RESET=$reset ERRAND_SECRETS=$secrets
+while [ "$ERRAND_SECRETS" -gt 0 ]; do
+  export "$1"
+  ERRAND_SECRETS=$((ERRAND_SECRETS - 1))
+  shift
+done
+exec env $ERRAND_RESET "ERRAND_TASK_ID=${ERRAND_DIR##*/}" "$@"

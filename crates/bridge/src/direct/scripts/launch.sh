@@ -1,14 +1,28 @@
 # Launches one command and follows it. Runs as the process of an exec; processes that outlive the exec are detached.
 #
-# Arguments: root, task id, nonce, supervise.sh, command.sh, then those of supervise.sh.
-# Standard output: the log from its first byte on. Standard error: one control line per event. Standard input: see relay.
+# Arguments: root, task id, nonce, supervise.sh, command.sh, how many of the arguments of supervise.sh come on standard input, then the others.
+# Standard output: the log from its first byte on. Standard error: one control line per event. Standard input: the arguments that nobody may
+# see on a command line, each as the number of its line breaks and then its lines; then see relay.
 ERRAND_UMASK=$(umask)
 export ERRAND_UMASK
 umask 077
 root=$1 id=$2 nonce=$3
 dir=$root/$id
 export ERRAND_SUPERVISE="$4" ERRAND_COMMAND="$5"
-shift 5
+unread=$6
+shift 6
+newline='
+'
+while [ "$unread" -gt 0 ]; do
+  IFS= read -r breaks && IFS= read -r text || exit
+  while [ "$breaks" -gt 0 ]; do
+    IFS= read -r line || exit
+    text=$text$newline$line
+    breaks=$((breaks - 1))
+  done
+  set -- "$@" "$text"
+  unread=$((unread - 1))
+done
 
 refuse() { # reports why nothing was launched and never will be
   case $1 in

@@ -1,7 +1,7 @@
 # Runs one command, tees its output into the log and writes its exit file. Detached: it outlives the exec that started it.
 #
-# Arguments: task directory, the most bytes of output that are kept (0: all), mode, workdir, shell, text, number of environment entries, the
-# entries, and in mode argv the program and its arguments; all but the first packed. Fd 3: the exit file. Fd 5: events.
+# Arguments: task directory, the most bytes of output that are kept (0: all), mode, workdir, shell, text, numbers of secret and of other
+# environment entries, the entries, and in mode argv the program and its arguments; all but the first packed. Fd 3: the exit file. Fd 5: events.
 umask 077
 unset ERRAND_SUPERVISE
 dir=$1
@@ -75,7 +75,7 @@ run() { # Runs the program and everything before it. Returns with $result set, o
   if env --default-signal=INT,QUIT true 2>/dev/null; then
     reset=--default-signal=INT,QUIT
   elif find_program time "$PATH"; then
-    pack "$dir" '' "$@"
+    pack "$dir" '' "$secrets" "$@"
     exec 9>&1
     said=$({ shrug; command time -f '' $(command -v setsid) sh -c 'eval "$ERRAND_COMMAND"'; } 2>&1 </dev/null 3>&-)
     code=$?
@@ -104,7 +104,7 @@ END
   else
     reset=
   fi
-  pack "$dir" "$reset" "$@"
+  pack "$dir" "$reset" "$secrets" "$@"
   exec 9>&1
   [ -z "$BASH_VERSION" ] || { set -o posix; trap : CHLD; }
   $(command -v setsid) sh -c 'eval "$ERRAND_COMMAND"' </dev/null 3>&- &
@@ -131,10 +131,10 @@ END
 
 supervise() {
   shrug
-  mode=$3 workdir=$4 shell=$5 text=$6 count=$7
-  shift 7
+  mode=$3 workdir=$4 shell=$5 text=$6 secrets=$7 count=$8
+  shift 8
   enter "$workdir" || return
-  search_path "$count" "$@"
+  search_path "$((secrets + count))" "$@"
   case $mode in
   argv) ;;
   *)

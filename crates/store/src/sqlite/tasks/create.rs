@@ -6,14 +6,15 @@ use rusqlite::{Connection, params};
 
 use super::{LARGE, get_by_request, room};
 use crate::{
-    Caps, Created, StoreError,
-    sqlite::{usage, values::micros, writer::Change},
+    Caps, Created, SealedSecrets, StoreError,
+    sqlite::{secrets, usage, values::micros, writer::Change},
     stored::{encode_accepted, encode_progress},
 };
 use errand_task::{Task, TaskState, TenantId};
 
 pub(in crate::sqlite) struct Create {
     pub(in crate::sqlite) task: Task,
+    pub(in crate::sqlite) secrets: SealedSecrets,
     pub(in crate::sqlite) caps: Caps,
 }
 
@@ -32,7 +33,7 @@ impl Change for Create {
             return Ok(Created::Existing(existing));
         }
         let (record, progress) = (encode_accepted(&self.task)?, encode_progress(&self.task)?);
-        let bytes = usage::bytes(record.len() + progress.len());
+        let bytes = usage::bytes(record.len() + progress.len() + self.secrets.len());
         if self.waits() {
             room::check_queue(connection, owner, bytes, &self.caps)?;
         } else {
@@ -67,6 +68,7 @@ impl Change for Create {
             let mut statement = connection.prepare_cached("INSERT INTO large_records (task, record) VALUES (?, ?)")?;
             statement.execute((&id, record))?;
         }
+        secrets::insert(connection, self.task.id, &self.secrets)?;
         Ok(Created::New(self.task.clone()))
     }
 }

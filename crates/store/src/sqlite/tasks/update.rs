@@ -8,7 +8,7 @@ use super::{columns, decode, record, room};
 use crate::{
     Caps, Scope, StoreError,
     sqlite::{
-        notifications, outputs, usage,
+        notifications, outputs, secrets, usage,
         values::{decode_one, micros},
         writer::Change,
     },
@@ -37,6 +37,7 @@ impl Change for Update {
         if !go_on(connection, task)? {
             return Err(StoreError::Conflict);
         }
+        secrets::forget(connection, task, false)?;
         announce(connection, notification.as_ref(), now)?;
         Ok(Task { revision: task.revision + 1, ..task.clone() })
     }
@@ -178,6 +179,7 @@ fn finish(
     } else if !add_late_outcome(connection, task, &progress)? {
         return Err(StoreError::Conflict);
     }
+    secrets::forget(connection, task, changed == 1 && end.more)?;
     announce(connection, notification, now)?;
     Ok(Task { revision: task.revision + 1, retained, ..task.clone() })
 }

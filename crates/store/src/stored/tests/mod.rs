@@ -87,6 +87,16 @@ fn missing_fields_take_their_defaults() {
 }
 
 #[test]
+fn names_of_secrets_read_back() {
+    let mut task = tasks().remove(0);
+    let spec = std::sync::Arc::make_mut(&mut task.spec);
+    (spec.secret_env, spec.concealed) = (vec!["KEY".to_owned()], true);
+    let (accepted, progress) = (encode_accepted(&task).unwrap(), encode_progress(&task).unwrap());
+    assert!(accepted.contains(r#""secret_env":["KEY"],"concealed":true"#), "{accepted}");
+    assert_eq!(decode_task(accepted.as_bytes(), Some(progress.as_bytes()), 0).unwrap(), task);
+}
+
+#[test]
 fn newer_versions_are_named_in_the_error() {
     for newer in [r#"{"version":9}"#, &TASKS.lines().next().unwrap().replace(r#""version":2"#, r#""version":9"#)] {
         let Undecodable(detail) =

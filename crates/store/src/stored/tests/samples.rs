@@ -75,6 +75,8 @@ fn full_spec() -> TaskSpec {
         separate_stderr: true,
         traceparent: None,
         when_full: Default::default(),
+        secret_env: Vec::new(),
+        concealed: false,
     }
 }
 

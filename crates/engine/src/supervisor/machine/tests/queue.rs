@@ -7,6 +7,8 @@ use std::{
 
 use super::{samples, world::RULES};
 use crate::{
+    WatchSettings,
+    alerts::Budgets,
     live::StopOrder,
     supervisor::machine::{Action, Admission, Entry, Input, Machine, Moment, Operation},
 };
@@ -28,7 +30,7 @@ struct Run {
 
 impl Run {
     fn begin(waited: Duration, order: Option<StopOrder>) -> Self {
-        let mut machine = Machine::new(waiting(), RULES, 0, order);
+        let mut machine = Machine::new(waiting(), RULES, Arc::new(Budgets::new(WatchSettings::default())), 0, order);
         let now = Moment { at: Instant::now(), wall: samples::wall() };
         machine.waited(waited);
         machine.enter(Entry::Queue, now);
@@ -79,7 +81,7 @@ impl Run {
 }
 
 fn order() -> StopOrder {
-    StopOrder { cause: StopCause::Request { reason: "enough".to_owned() }, grace: Duration::ZERO }
+    StopOrder { cause: StopCause::Request { reason: "enough".to_owned(), acknowledge: false }, grace: Duration::ZERO }
 }
 
 #[test]
