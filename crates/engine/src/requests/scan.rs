@@ -38,7 +38,10 @@ impl Engine {
         let scanned = match in_sandbox {
             Ok(Some(mut scanned)) => {
                 for line in &mut scanned.found.lines {
-                    line.text = masks.cut_text(&line.text, Cut::BOTH).into_owned();
+                    // As in all output that is read, `*` stands for each byte of a secret.
+                    let mut bytes = std::mem::take(&mut line.text).into_bytes();
+                    masks.bytes(&mut bytes, Cut::BOTH);
+                    line.text = String::from_utf8_lossy(&bytes).into_owned();
                 }
                 scanned
             }

@@ -302,7 +302,10 @@ mod tests {
     use super::*;
 
     /// Every entry with its content.
-    fn read(archive: &[u8], piece: usize) -> Result<(Vec<(Entry, Vec<u8>)>, bool), ArchiveError> {
+    type Entries = Vec<(Entry, Vec<u8>)>;
+
+    /// What is in an archive, and whether it is complete.
+    fn read(archive: &[u8], piece: usize) -> Result<(Entries, bool), ArchiveError> {
         let mut reader = Reader::default();
         let mut found = Vec::new();
         let mut ends = 0;
