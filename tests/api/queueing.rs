@@ -48,7 +48,7 @@ async fn queued_tasks_run_in_order() {
     assert_eq!(session.listed(listed).await.len(), 6);
     let scope = SummarizeTasksRequest { bot_id: session.bot.clone(), ..Default::default() };
     let summary = session.tasks().summarize_tasks(scope).await.unwrap().into_inner();
-    assert_eq!((summary.unfinished, summary.text.matches(" queued,").count()), (7, 6), "{}", summary.text);
+    assert_eq!((summary.unfinished, summary.text.matches(" queued: ").count()), (7, 6), "{}", summary.text);
     let watch = WatchTasksRequest { bot_id: session.bot.clone(), ..Default::default() };
     let mut screen = session.tasks().watch_tasks(watch).await.unwrap().into_inner();
     let mut seen = 0;

@@ -77,9 +77,14 @@ async fn lines_are_read_by_number(image: Image) {
 
     let silent = session.run_as(session.argv(&["no-such-program"])).await;
     assert_eq!(lines(&session, &silent, 0, 9).await, ReadOutputResponse::default());
+    eventually("all output is retained", async || {
+        session.get(&task).await.output_retained.is_some_and(|kept| kept.bytes == size + 4).then_some(())
+    })
+    .await;
     session.exec(&format!("rm -r /tmp/errand/{}", task.task_id)).await;
-    let gone = read(&session, &task, Selection::Grep(regex("x"))).await;
-    assert!(refused(gone, Code::FailedPrecondition).contains("the log is gone"));
+    // The log is gone, and what is retained of the output is searched.
+    let kept = read(&session, &task, Selection::Grep(regex("^(last|17)$"))).await.unwrap();
+    assert_eq!((shown(&kept), kept.total_lines), (vec!["17:17".to_owned(), "40001:last".to_owned()], 40_001));
 }
 
 async fn lines_are_searched_with_context(image: Image) {
