@@ -46,7 +46,10 @@ async fn memory_kill_is_distinguished_from_other_kills(image: Image) {
     assert_eq!(ended(&child), "exited 137");
     assert_eq!(shortage(&child), Some(OutOfMemory { killed_processes: 1, limit_bytes: LIMIT }));
     let text = told(&session, &child).await;
-    assert!(text.contains("exit code 137: it failed. While it ran the sandbox ran out of memory (limit 64 MiB)"), "{text}");
+    assert!(
+        text.contains("exit code 137: it failed. While it ran the sandbox ran out of memory (limit 64 MiB)"),
+        "{text}"
+    );
 
     // Kills counted before a command are not attributed to it.
     for (command, end) in [
