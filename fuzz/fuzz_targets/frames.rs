@@ -3,9 +3,9 @@
 
 #![no_main]
 
-use errand_guest::{
+use errand_proto::{
+    bridge::{ShimOrder, ShimReport},
     frame::{Decoder, encode},
-    proto::{ShimOrder, ShimReport},
 };
 use libfuzzer_sys::fuzz_target;
 
