@@ -112,6 +112,7 @@ mod tests {
             held_back,
             created_at: UNIX_EPOCH,
         }
+        .bounded()
     }
 
     #[test]

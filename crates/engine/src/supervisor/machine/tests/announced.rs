@@ -31,6 +31,8 @@ pub(super) struct Announced {
     silence_at: Option<Instant>,
     /// When the server last heard of output.
     output_at: Option<Instant>,
+    /// When a server first learned from the sandbox that there was output before it.
+    output_found_at: Option<Instant>,
     /// Since when a policy has been wanted that is not stored.
     policy_since: Option<Instant>,
     /// When the policy last changed.
@@ -67,7 +69,7 @@ impl Announced {
             }
             Some(NotificationKind::Idle) => {
                 let after = new.notify.idle_after;
-                let silent = self.output_at.map(|at| seen.now.saturating_duration_since(at));
+                let silent = self.output_at.or(self.output_found_at).map(|at| seen.now.saturating_duration_since(at));
                 if after.is_none() || silent < after {
                     return Err(format!("a silence of {silent:?} was announced, not of {after:?}"));
                 }
@@ -111,6 +113,11 @@ impl Announced {
             self.policy_at = Some(seen.now);
         }
         Ok(())
+    }
+
+    /// A server that takes over learns of output that none has heard of.
+    pub(super) fn found_output(&mut self, now: Instant) {
+        self.output_found_at.get_or_insert(now);
     }
 
     /// There was output, or it was read again.

@@ -169,6 +169,9 @@ impl World<'_> {
         };
         for (task, entry) in entries {
             self.output_end = plan::output_start(&entry, 20);
+            if self.output_end > 0 {
+                self.observed.announced.found_output(self.now);
+            }
             self.tell(|| format!("recovered: {entry:?}").chars().take(200).collect());
             self.take_over(task, entry, true);
         }
