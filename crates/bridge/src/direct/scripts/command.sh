@@ -24,7 +24,7 @@ unset ERRAND_UMASK
 # A secret never stands on a command line, as the other entries do for a moment. No secret has a name that the shell or the lines below use.
 ERRAND_DIR=$dir ERRAND_RESET=$reset ERRAND_SECRETS=$secrets
 while [ "$ERRAND_SECRETS" -gt 0 ]; do
-  export "$1"
+  export "${1?}"
   ERRAND_SECRETS=$((ERRAND_SECRETS - 1))
   shift
 done
