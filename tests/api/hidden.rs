@@ -62,6 +62,9 @@ async fn notices_and_lines_show_no_secret(image: Image) {
         let found = read(&session, &task, grep("matches"), OutputFormat::Unspecified).await;
         assert_eq!(found.lines.len(), 1, "{found:?}");
         assert_eq!(found.lines[0].text, format!("it matches {stars} here"));
+        let guessed =
+            read(&session, &task, grep(&format!("matches {}", &SECRET[..4])), OutputFormat::Unspecified).await;
+        assert!(guessed.lines.is_empty(), "a search tells what a secret is: {guessed:?}");
         for format in [OutputFormat::Text, OutputFormat::Rendered, OutputFormat::Condensed] {
             let shown = format!("{:?}", read(&session, &task, None, format).await);
             assert!(shown.contains(&stars) && !shown.contains("hunter2"), "{shown}");

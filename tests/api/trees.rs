@@ -26,6 +26,7 @@ on_both_images!(
     tree_is_read_and_written_as_archive,
     interrupted_archive_changes_nothing,
     changes_in_a_sandbox_are_streamed,
+    directory_that_appears_is_told_whole_and_stays_watched,
     watches_are_limited_and_end_with_the_sandbox,
     the_command_line_copies_and_watches_directories,
 );
@@ -226,6 +227,30 @@ async fn changes_in_a_sandbox_are_streamed(image: Image) {
     until(&mut changes, FileChangeKind::Removed, "lib/main").await;
     until(&mut changes, FileChangeKind::Removed, "lib").await;
     reason(watch(&session, "/workspace/none", true).await.map(drop), Code::NotFound, "NOT_FOUND");
+}
+
+async fn directory_that_appears_is_told_whole_and_stays_watched(image: Image) {
+    let Some(server) = Server::on(image, &[]).await else { return };
+    let session = sandbox(&server).await;
+    session.exec("mkdir -p /workspace/away/big /workspace/top/a && cd /workspace/away/big && for i in $(seq 700); do >f$i; done").await;
+    let mut changes = watch(&session, "/workspace/top", true).await.unwrap();
+    // More than one message between bridge and server holds.
+    session.exec("mv /workspace/away/big /workspace/top/").await;
+    let mut told = std::collections::BTreeSet::new();
+    while told.len() < 701 {
+        let change = soon("a change comes", changes.message()).await.unwrap().unwrap().change.unwrap();
+        assert_eq!(change.kind(), FileChangeKind::Created, "{change:?}");
+        told.insert(change.path);
+    }
+    // Another directory takes the place of one that leaves.
+    session.exec("cd /workspace/top && mv a ../away/ && mkdir a").await;
+    until(&mut changes, FileChangeKind::Created, "a").await;
+    session.exec("echo x > /workspace/top/a/file").await;
+    until(&mut changes, FileChangeKind::Created, "a/file").await;
+    session.exec("cd /workspace/top && mv a ../away/b && mv big a").await;
+    until(&mut changes, FileChangeKind::Renamed, "a").await;
+    session.exec("echo x > /workspace/top/a/other").await;
+    until(&mut changes, FileChangeKind::Created, "a/other").await;
 }
 
 async fn watches_are_limited_and_end_with_the_sandbox(image: Image) {

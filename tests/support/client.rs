@@ -121,8 +121,9 @@ impl Session {
         StartTaskRequest { argv: argv.iter().map(|part| (*part).to_owned()).collect(), ..self.request("") }
     }
 
+    // Calls of tasks are on the heap: in a debug build their futures are so large that a dozen of them, joined, exceed a test's stack.
     pub async fn try_start(&self, request: StartTaskRequest) -> Result<StartTaskResponse, Status> {
-        Ok(soon("a task is accepted", self.tasks().start_task(request)).await?.into_inner())
+        Ok(soon("a task is accepted", Box::pin(self.tasks().start_task(request))).await?.into_inner())
     }
 
     pub async fn start_as(&self, request: StartTaskRequest) -> Task {
@@ -167,7 +168,7 @@ impl Session {
     /// Waits until a task has ended.
     pub async fn finished(&self, task: &(impl Id + ?Sized)) -> Task {
         let request = WaitTaskRequest { task_id: task.id(), timeout: duration(50.0), ..Default::default() };
-        let waited = soon("a task ends", self.tasks().wait_task(request)).await.unwrap().into_inner();
+        let waited = soon("a task ends", Box::pin(self.tasks().wait_task(request))).await.unwrap().into_inner();
         let ended = waited.task.unwrap();
         assert_eq!(waited.result, i32::from(WaitResult::Finished), "still {:?}: {ended:?}", ended.status());
         ended

@@ -76,7 +76,7 @@ async fn look(inner: &Inner, tenant: &TenantId, bot: &BotId, place: &Place) -> R
         if finding.supervised || finding.alive {
             continue;
         }
-        inner.masks_of(&task).await?.ending(&mut ending);
+        inner.masks_of_late(&task).await?.ending(&mut ending);
         let started_at = finding.process.map(|(_, made)| made);
         let at = SystemTime::now();
         if task.apply(Event::Ended { ending, started_at, signalled: true, at }) {

@@ -195,8 +195,10 @@ impl LiveOutput {
         bytes
     }
 
-    /// Keeps the first bytes of the output, at most `limit`, as far as they are still there.
+    /// Keeps the first bytes of the output, as far as they are still there: `limit`, and beyond what tells whether a secret begins in them.
     pub(super) fn keep_head(&self, limit: usize) {
+        let masks = self.shared.masks.as_ref().map(TaskMasks::of_texts).unwrap_or_default();
+        let limit = if limit > 0 { limit + masks.margin() } else { 0 };
         let mut window = self.window();
         let beginning = (window.start == 0).then(|| window.copy(0, limit));
         window.head.keep(limit, beginning);
@@ -208,12 +210,13 @@ impl LiveOutput {
         let (mut head, whole) = {
             let window = self.window();
             let end = usize::try_from(window.end()).unwrap_or(usize::MAX);
-            let wanted = end.min(limit);
+            let wanted = if limit > 0 { end.min(limit + masks.margin()) } else { 0 };
             let kept = window.head.first(wanted).map(<[u8]>::to_vec);
             (kept.or_else(|| (window.start == 0).then(|| window.copy(0, wanted)))?, wanted == end)
         };
         // A secret may go on after the end.
         masks.bytes(&mut head, Cut { start: false, end: !whole });
+        head.truncate(limit);
         Some(head)
     }
 

@@ -113,8 +113,9 @@ impl Scanner {
     /// Makes the expression for all watches that are still searched for.
     fn join(&mut self) {
         let sources: Vec<_> = self.active().map(|watch| format!("(?:{})", watch.source)).collect();
-        // Alone, a pattern may mean something else than among others, such as one with a comment. Then each is searched for alone.
-        self.any = if sources.len() > 1 { limited(&sources.join("|"), ANY_LIMIT).ok() } else { None };
+        // A comment in a pattern would go on in the next one. Then each is searched for alone, as when all together are too large.
+        let may_comment = sources.iter().any(|source| source.contains('#'));
+        self.any = if sources.len() > 1 && !may_comment { limited(&sources.join("|"), ANY_LIMIT).ok() } else { None };
     }
 
     fn active(&self) -> impl Iterator<Item = &Searched> {

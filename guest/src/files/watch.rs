@@ -6,7 +6,12 @@
 mod batch;
 mod tree;
 
-use std::{collections::HashMap, mem::MaybeUninit, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    mem::MaybeUninit,
+    sync::Arc,
+    time::Duration,
+};
 
 use rustix::{
     fd::OwnedFd,
@@ -37,6 +42,8 @@ pub(super) struct Watching {
     /// None while another thread has it.
     directories: Option<Directories>,
     batch: Batch,
+    /// Collected changes that are not sent yet: a directory that appears can bring more than one message holds.
+    ready: VecDeque<FileChange>,
     /// Whether the first message was sent.
     begun: bool,
     /// Whether the directory itself is gone.
@@ -67,8 +74,8 @@ impl Watching {
         let queue = queue.map(Arc::new).map_err(|error| failed(error.into()))?;
         let shared = Arc::clone(&queue);
         let directories = files.blocking(move || Directories::begin(shared.get_ref(), &path, recursive, way)).await?;
-        let batch = Batch::default();
-        Ok(Self { files, queue, directories: Some(directories), batch, begun: false, gone: false, words })
+        let (batch, ready) = Default::default();
+        Ok(Self { files, queue, directories: Some(directories), batch, ready, begun: false, gone: false, words })
     }
 
     /// The next message. The first one comes at once and is empty.
@@ -77,7 +84,7 @@ impl Watching {
         if !std::mem::replace(&mut watching.begun, true) {
             return Some((Ok(WatchFilesResponse::default()), Some(watching)));
         }
-        let changes = match watching.gone {
+        let changes = match watching.gone && watching.ready.is_empty() {
             true => Err(Refusal::of(FileProblem::NotFound)),
             false => watching.changes().await,
         };
@@ -89,7 +96,7 @@ impl Watching {
 
     /// Waits for a change, and collects those that come soon after.
     async fn changes(&mut self) -> Result<Vec<FileChange>, Refusal> {
-        loop {
+        while self.ready.is_empty() {
             let events = self.events().await?;
             self.take(events).await?;
             let until = Instant::now() + COLLECT;
@@ -101,10 +108,9 @@ impl Watching {
             if let Some(directories) = &mut self.directories {
                 left.iter().for_each(|path| directories.forget(self.queue.get_ref(), path));
             }
-            if !changes.is_empty() {
-                return Ok(changes);
-            }
+            self.ready.extend(changes);
         }
+        Ok(batch::message(&mut self.ready))
     }
 
     /// Some events: at least one.
@@ -120,7 +126,7 @@ impl Watching {
     async fn take(&mut self, events: Vec<Event>) -> Result<(), Refusal> {
         for event in events {
             let Some(directories) = &mut self.directories else { return Ok(()) };
-            let made = directories.take(&event, &mut self.batch);
+            let made = directories.take(self.queue.get_ref(), &event, &mut self.batch);
             self.gone |= made == tree::Taken::Gone;
             if let tree::Taken::Made(path) = made {
                 self.enter(path).await?;
@@ -132,6 +138,9 @@ impl Watching {
     /// Watches a directory that was made, with everything below it.
     async fn enter(&mut self, path: Vec<u8>) -> Result<(), Refusal> {
         let Some(mut directories) = self.directories.take() else { return Ok(()) };
+        if self.batch.replaced(&path) {
+            directories.forget(self.queue.get_ref(), &path);
+        }
         let queue = Arc::clone(&self.queue);
         let entered = self.files.blocking(move || {
             let found = directories.enter(queue.get_ref(), &path)?;

@@ -53,6 +53,8 @@ pub(crate) struct Alerts {
     shut_until: Option<Instant>,
     /// What the session has to be told of a pause.
     owed: Option<News>,
+    /// Whether the session's budget has allowed a notification that is not stored yet.
+    granted: bool,
     retry_at: Option<Instant>,
 }
 
@@ -68,17 +70,17 @@ impl Alerts {
     ) {
         self.close_window(now);
         self.unsearched = self.unsearched.saturating_add(unsearched);
-        let mut count = 0;
+        let mut count = 0_u64;
         for found in matches.into_iter().filter(|found| task.watches.accepts(found)) {
             match self.pending.iter_mut().find(|pending| pending.index == found.index) {
                 Some(pending) if pending.next > found.offset || is_once(&task.watches, found.index) => continue,
                 Some(pending) => {
-                    count += found.count;
+                    count = count.saturating_add(found.count);
                     (pending.count, pending.next) = (pending.count.saturating_add(found.count), found.next);
                     pending.lines.add(&found.lines);
                 }
                 None => {
-                    count += found.count;
+                    count = count.saturating_add(found.count);
                     self.pending.push(found);
                 }
             }
@@ -105,7 +107,7 @@ impl Alerts {
     /// Counts matches that a pause of the session holds back.
     fn count(&mut self, owner: &errand_task::Owner, budgets: &Budgets) {
         let all = self.rest();
-        budgets.hold(owner, all - self.counted);
+        budgets.hold(owner, all.saturating_sub(self.counted));
         self.counted = all;
     }
 
@@ -123,7 +125,7 @@ impl Alerts {
 
     /// How many matches are not told yet.
     pub(crate) fn rest(&self) -> u64 {
-        self.pending.iter().map(|pending| pending.count).sum()
+        self.pending.iter().fold(0, |all, pending| all.saturating_add(pending.count))
     }
 
     /// When to call [`Alerts::next`].
@@ -152,7 +154,9 @@ impl Alerts {
             self.owed = budgets.reopen(&task.owner, now).map(|held| News::Restored { held });
             return self.owed;
         }
-        match budgets.ask(&task.owner, now) {
+        let grant = if self.granted { Grant::Open } else { budgets.ask(&task.owner, now) };
+        self.granted = grant == Grant::Open;
+        match grant {
             Grant::Open if self.bad_windows >= BAD_WINDOWS => Some(News::Disabled),
             Grant::Open => Some(News::Matches),
             Grant::Restored { held } => {
@@ -236,6 +240,7 @@ impl Alerts {
         self.retry_at = None;
         match news {
             News::Matches | News::Disabled => {
+                self.granted = false;
                 (self.delayed, self.counted, self.unsearched) = (0, 0, 0);
                 self.pending.clear();
                 self.window_until = Some(now + interval);

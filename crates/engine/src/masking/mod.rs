@@ -113,6 +113,17 @@ impl Inner {
         Ok(if known { Some(self.masks_of(task).await?.of_texts()) } else { None })
     }
 
+    /// The masks of what is found out about a task long after its end. If its values are not stored any more, everything is hidden.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(super) async fn masks_of_late(&self, task: &Task) -> Result<TaskMasks, StoreError> {
+        match self.masks_of_retained(task).await? {
+            Some(_) => self.masks_of(task).await,
+            None => Ok(TaskMasks::of_everything(&self.settings.masks, &task.owner.tenant)),
+        }
+    }
+
     /// The masks of a task that is taken over. If the store fails, everything is hidden.
     pub(super) async fn masks_of_known(&self, task: &Task) -> TaskMasks {
         match self.masks_of(task).await {

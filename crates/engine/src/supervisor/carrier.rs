@@ -224,7 +224,9 @@ impl Supervisor {
             Err(StoreError::Closed) => Err(Left::Ending),
             Err(StoreError::Conflict) => Err(Left::Conflict),
             Err(error) => {
-                self.without_output = true;
+                // A queued task that found no room has not ended.
+                let is_full = matches!(error, StoreError::TooManyForBot { .. } | StoreError::TooManyForTenant { .. });
+                self.without_output |= !is_full;
                 Ok(Err(error))
             }
         }

@@ -36,16 +36,19 @@ impl Shown {
         let is_hidden = wanted > 0 && task.output.bytes > task.notify.tail_bytes as u64;
         let head = match self.head {
             Some(head) => head,
-            None if is_hidden => match within(HEAD_LIMIT, read_head(bridge, task.id, wanted)).await {
-                Ok(mut head) => {
-                    self.masks.bytes(&mut head, Cut { start: false, end: true });
-                    head
+            None if is_hidden => {
+                match within(HEAD_LIMIT, read_head(bridge, task.id, wanted + self.masks.margin())).await {
+                    Ok(mut head) => {
+                        self.masks.bytes(&mut head, Cut { start: false, end: true });
+                        head.truncate(wanted);
+                        head
+                    }
+                    Err(error) => {
+                        tracing::debug!(%error, "the beginning of the output could not be read for a notification");
+                        Vec::new()
+                    }
                 }
-                Err(error) => {
-                    tracing::debug!(%error, "the beginning of the output could not be read for a notification");
-                    Vec::new()
-                }
-            },
+            }
             None => Vec::new(),
         };
         let last_line = self.last_line;

@@ -95,6 +95,16 @@ pub async fn unseen_late_outcome_holds_its_task(place: &impl Place) {
     assert_eq!(sweep(&*store).await, (0, 0));
     place.pass(HOUR + MINUTE);
     assert_eq!(sweep(&*store).await, (1, 0));
+
+    let unseen = complete(&*store, &alice()).await;
+    place.pass(RETENTION.unacknowledged - MINUTE);
+    let late = exited(unseen, 3, at(9));
+    let told = notice(NotificationKind::LateOutcome, &late);
+    store.update_task(late, Some(told)).await.unwrap();
+    place.pass(MINUTE * 2);
+    assert_eq!(sweep(&*store).await, (0, 0), "its late outcome was told just now");
+    place.pass(RETENTION.unacknowledged);
+    assert_eq!(sweep(&*store).await, (1, 1));
 }
 
 pub async fn age_is_the_time_that_passed(place: &impl Place) {

@@ -28,9 +28,12 @@ const ACKNOWLEDGED: &str = "SELECT task FROM notifications INDEXED BY notificati
 /// Tasks that ended before ?1 without a notification.
 const UNANNOUNCED: &str = "SELECT id FROM tasks INDEXED BY tasks_unannounced \
     WHERE unannounced = 1 AND finished_at < ?1 AND ?2 IS NOT NULL ORDER BY finished_at LIMIT ?3";
-/// Tasks whose completion was told before ?2 and never acknowledged.
+/// Tasks whose completion was told before ?2 and never acknowledged. One whose late outcome was told after that waits.
 const UNACKNOWLEDGED: &str = "SELECT task FROM notifications INDEXED BY notifications_unsettled \
-    WHERE kind = 'completed' AND acknowledged_at IS NULL AND created_at < ?2 AND ?1 IS NOT NULL ORDER BY created_at LIMIT ?3";
+    WHERE kind = 'completed' AND acknowledged_at IS NULL AND created_at < ?2 AND ?1 IS NOT NULL \
+    AND NOT EXISTS \
+    (SELECT 1 FROM notifications AS late INDEXED BY notifications_of_task WHERE late.task = notifications.task \
+     AND late.kind = 'late_outcome' AND late.acknowledged_at IS NULL AND late.created_at >= ?2) ORDER BY created_at LIMIT ?3";
 
 /// Removes tasks that are due, and adds their directories to the removals if the sandbox is still stored.
 pub(super) struct RemoveFinished {

@@ -40,6 +40,13 @@ fn searched(watches: &[ArmedWatch], pieces: &[&[u8]]) -> Vec<(u32, u64, u64, u64
     found
 }
 
+#[test]
+fn comment_in_one_pattern_hides_no_other() {
+    let watches = numbered(vec![regex("(?x)a #"), text("b\nc")]);
+    let found = searched(&watches, &[b"a\nb\nc\n"]);
+    assert_eq!(found.iter().map(|found| (found.0, found.1)).collect::<Vec<_>>(), [(0, 1), (1, 1)]);
+}
+
 fn shown(watch: ArmedWatch, pieces: &[&str]) -> (String, bool) {
     let mut scanner = Scanner::new(&[watch]).unwrap();
     let mut position = 0;

@@ -1,6 +1,6 @@
 //! Changes that are collected before they are sent.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
 
@@ -65,6 +65,17 @@ impl Batch {
         }
     }
 
+    /// Whether a directory that was moved out of the watched tree had this path. What takes its place is not forgotten with it.
+    pub(super) fn replaced(&mut self, path: &[u8]) -> bool {
+        let changes = &self.changes;
+        let is_it = |index: usize| {
+            changes.get(index).and_then(Option::as_ref).is_some_and(|away| away.is_directory && away.path == path)
+        };
+        let before = self.moved.len();
+        self.moved.retain(|_, index| !is_it(*index));
+        self.moved.len() < before
+    }
+
     pub(super) fn overflow(&mut self) {
         self.push(FileChangeKind::Overflow, Vec::new(), Vec::new(), false);
     }
@@ -88,6 +99,17 @@ impl Batch {
         let (path, old_path) = (Bytes::from(path), Bytes::from(old_path));
         self.changes.push(Some(FileChange { kind: kind.into(), path, old_path, is_directory }));
     }
+}
+
+/// Takes the changes of one message.
+pub(super) fn message(ready: &mut VecDeque<FileChange>) -> Vec<FileChange> {
+    let (mut changes, mut bytes) = (Vec::new(), 0);
+    while changes.len() < CHANGES && bytes < BYTES {
+        let Some(change) = ready.pop_front() else { break };
+        bytes += change.path.len() + change.old_path.len();
+        changes.push(change);
+    }
+    changes
 }
 
 #[cfg(test)]
@@ -134,6 +156,27 @@ mod tests {
             change(FileChangeKind::Created, "d", ""),
         ];
         assert_eq!(told(&mut batch), expected);
+    }
+
+    #[test]
+    fn messages_are_bounded_in_changes_and_bytes() {
+        let change = |size: usize| FileChange { path: vec![b'a'; size].into(), ..FileChange::default() };
+        let mut ready: VecDeque<_> = std::iter::repeat_n(change(1), CHANGES + 1).collect();
+        assert_eq!((message(&mut ready).len(), message(&mut ready).len(), ready.len()), (CHANGES, 1, 0));
+        let mut ready: VecDeque<_> = std::iter::repeat_n(change(4000), 100).collect();
+        while !ready.is_empty() {
+            let bytes: usize = message(&mut ready).iter().map(|change| change.path.len()).sum();
+            assert!((1..BYTES + 4000).contains(&bytes), "{bytes}");
+        }
+    }
+
+    #[test]
+    fn directory_that_takes_the_place_of_another_is_not_forgotten_with_it() {
+        let mut batch = Batch::default();
+        batch.moved_away(b"a".to_vec(), true, 1);
+        batch.moved_away(b"b".to_vec(), true, 2);
+        assert!(batch.replaced(b"a") && !batch.replaced(b"a"));
+        assert_eq!(batch.take().1, [b"b".to_vec()]);
     }
 
     #[test]

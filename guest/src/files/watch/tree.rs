@@ -122,7 +122,7 @@ impl Directories {
     }
 
     /// Adds what an event means to the batch.
-    pub(super) fn take(&mut self, event: &Event, batch: &mut Batch) -> Taken {
+    pub(super) fn take(&mut self, queue: &OwnedFd, event: &Event, batch: &mut Batch) -> Taken {
         let has = |flags| event.flags.intersects(flags);
         let is_of_parent = Some(event.directory) == self.parent_watch;
         if (is_of_parent || has(ReadFlags::QUEUE_OVERFLOW)) && fstat(&self.top).is_ok_and(|top| top.st_nlink == 0) {
@@ -154,7 +154,12 @@ impl Directories {
             batch.moved_away(path, is_directory, event.cookie);
         } else if has(ReadFlags::MOVED_TO) {
             match batch.moved_here(path.clone(), is_directory, event.cookie) {
-                Some(old) => self.renamed(&old, &path),
+                Some(old) => {
+                    if batch.replaced(&path) {
+                        self.forget(queue, &path);
+                    }
+                    self.renamed(&old, &path);
+                }
                 None if is_directory && self.recursive => return Taken::Made(path),
                 None => {}
             }

@@ -176,10 +176,10 @@ fn finish(
             usage::add(connection, tenant, 0, weight)?;
         }
         retained = kept.map(|output| output.retained.clone());
+        secrets::forget(connection, task, end.more)?;
     } else if !add_late_outcome(connection, task, &progress)? {
         return Err(StoreError::Conflict);
     }
-    secrets::forget(connection, task, changed == 1 && end.more)?;
     announce(connection, notification, now)?;
     Ok(Task { revision: task.revision + 1, retained, ..task.clone() })
 }
