@@ -77,6 +77,7 @@ impl NotificationService for Notifications {
         let end = stream::once(async { Err(status::shutting_down()) });
         let mut over = false;
         let until_first_error = notifications.chain(end).take_while(move |item| {
+            // The closure owns it: the subscription counts until its stream ends.
             let _ = &held;
             let taken = !over;
             over = item.is_err();

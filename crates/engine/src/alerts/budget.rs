@@ -118,7 +118,7 @@ impl Budgets {
         sessions.budgets.entry(owner.clone()).or_default().ask(&self.settings, now)
     }
 
-    /// Ends a pause that is over, for a task that has nothing to tell. How many matches were held back in it.
+    /// Ends a pause that is over, for a task that has nothing to tell. Returns how many matches the pause held back.
     pub(crate) fn reopen(&self, owner: &Owner, now: Instant) -> Option<u64> {
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         sessions.budgets.get_mut(owner)?.reopen(now)
